@@ -1,0 +1,99 @@
+"""What an artifact is and where it may come from: pure values, nothing is fetched here.
+
+An artifact is a tree of named members. Its sources are tried in order, and per member: a source
+may provide some of them, the next ones are asked for the rest (that is how a directory with one
+own-built binary is completed by a release).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+
+@frozen(kw_only=True)
+class OwnDirectory:
+    """A directory of the user with any subset of the members, by their names."""
+
+    path: str
+
+
+@frozen(kw_only=True)
+class Release:
+    """A download with a published checksum.
+
+    ``url`` and ``checksum_url`` are https (http only to 127.0.0.1). The checksum file is
+    either a bare hex digest or lines of ``<hex>  <file name>``; its length tells sha256 or
+    sha512. ``sha256`` given instead pins it. ``members`` maps member -> path inside the archive
+    (.tar.gz, .tar.xz, .tar.zst, .zip), or to "" when the download itself is the member.
+    """
+
+    url: str
+    members: Mapping[str, str]
+    checksum_url: str = ""
+    sha256: str = ""
+
+
+@frozen(kw_only=True)
+class GoModule:
+    """Built with Go from pinned go.mod and go.sum.
+
+    ``go_mod`` and ``go_sum`` are the texts of the files; ``packages`` maps member -> import
+    path; ``ldflags`` are added to ``-s -w``; ``extra_files`` (name -> text) are written beside
+    go.mod, for a main package of our own (import path = the module's path in go_mod).
+    """
+
+    go_mod: str
+    go_sum: str
+    packages: Mapping[str, str]
+    ldflags: str = ""
+    tags: tuple[str, ...] = ()
+    extra_files: Mapping[str, str] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class DebPackage:
+    """Files out of Debian packages of ``suite`` (mirror and keys: the host's apt settings).
+    ``members`` maps member -> (package, path inside it)."""
+
+    members: Mapping[str, tuple[str, str]]
+    suite: str = "trixie"
+
+
+@frozen(kw_only=True)
+class OciImage:
+    """An image from a registry, saved as an OCI layout directory: the member's tree."""
+
+    ref: str
+    member: str = "oci"
+
+
+@frozen(kw_only=True)
+class Recipe:
+    """Made by a function of the plugin from other artifacts.
+
+    ``function`` is "package.module:name"; it is called with a `xk8s.artifacts.recipe.Kitchen`
+    and must write the members into ``kitchen.out``. ``params`` (JSON values), ``inputs`` and
+    ``revision`` (raise it when the function's result changes) make the cache key.
+    """
+
+    function: str
+    params: Mapping[str, Any] = field(factory=dict)
+    inputs: tuple[Artifact, ...] = ()
+    revision: int = 1
+
+
+Source = OwnDirectory | Release | GoModule | DebPackage | OciImage | Recipe
+
+
+@frozen(kw_only=True)
+class Artifact:
+    """A named, versioned tree with ordered sources. ``members`` are the files or directories
+    that must be there when it is complete, as relative paths."""
+
+    name: str
+    version: str
+    members: tuple[str, ...]
+    sources: tuple[Source, ...]

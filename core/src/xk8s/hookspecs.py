@@ -1,0 +1,129 @@
+"""The contract between the core and overlays: every hook, typed.
+
+An overlay is a module (or any object) named by an entry point in the group ``xk8s.v1``; the
+entry point's name is the overlay's name. It implements the hooks it needs::
+
+    from xk8s import hookimpl
+    from xk8s.overlay import Overlay
+
+    @hookimpl
+    def xk8s_overlay() -> Overlay:
+        return Overlay(summary="dummy interfaces", requires=("base",))
+
+All hooks are synchronous, return values, and do no I/O but reading the plugin's own package
+data. Only the callables inside `Check`, the functions of a `Recipe`, `xk8s_secrets` and
+`xk8s_host_files` act on the world.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pluggy
+
+from xk8s.context import ClusterAccess, Context
+from xk8s.overlay import (
+    BootImage,
+    BootOptions,
+    Check,
+    File,
+    Fragment,
+    KernelFacts,
+    KernelNeeds,
+    Layer,
+    Node,
+    Overlay,
+)
+from xk8s.pki import Keys
+
+ENTRY_POINT_GROUP = "xk8s.v1"
+
+hookspec = pluggy.HookspecMarker("xk8s")
+hookimpl = pluggy.HookimplMarker("xk8s")
+
+
+@hookspec
+def xk8s_overlay() -> Overlay:  # type: ignore[empty-body]
+    """What this overlay is: summary, what it provides and requires, its settings class.
+
+    Example::
+
+        @hookimpl
+        def xk8s_overlay() -> Overlay:
+            return Overlay(summary="etcd", requires=("base",), settings=EtcdSettings)
+    """
+
+
+@hookspec
+def xk8s_unavailable(settings: object) -> str | None:
+    """Why this overlay cannot be a *default* choice for a capability here, or None.
+
+    Asked only when the overlay is a candidate in another overlay's ``defaults``; ``settings``
+    is an instance of this overlay's own settings class.
+    """
+
+
+@hookspec
+def xk8s_fragments(ctx: Context) -> Iterable[Fragment]:  # type: ignore[empty-body]
+    """Contributions to named points of other overlays (``ctx.fragments`` is still empty).
+
+    Example::
+
+        @hookimpl
+        def xk8s_fragments(ctx: Context) -> Iterable[Fragment]:
+            yield Fragment(point="kubernetes.apiserver.args", value="--v=4")
+    """
+
+
+@hookspec
+def xk8s_layers(ctx: Context) -> Iterable[Layer]:  # type: ignore[empty-body]
+    """The layers of this overlay, lowest first.
+
+    Example::
+
+        @hookimpl
+        def xk8s_layers(ctx: Context) -> Iterable[Layer]:
+            yield Layer(name="motd", entries=(File(path="/etc/motd", data=b"hello\\n"),))
+    """
+
+
+@hookspec
+def xk8s_kernel(ctx: Context) -> KernelNeeds:  # type: ignore[empty-body]
+    """What this overlay needs of the guest kernel; checked when the plan is built."""
+
+
+@hookspec
+def xk8s_kernel_facts(ctx: Context) -> KernelFacts:  # type: ignore[empty-body]
+    """What the kernel has. Implemented by the overlay that provides ``base`` only."""
+
+
+@hookspec
+def xk8s_boot_image(ctx: Context) -> BootImage:  # type: ignore[empty-body]
+    """Kernel and initramfs. Implemented by the overlay that provides ``base`` only."""
+
+
+@hookspec
+def xk8s_boot(ctx: Context, node: Node) -> BootOptions:  # type: ignore[empty-body]
+    """Kernel arguments, QEMU devices (kvm flags) and port forwards of one node."""
+
+
+@hookspec
+def xk8s_node_files(ctx: Context, node: Node) -> Iterable[File]:  # type: ignore[empty-body]
+    """Files of one node that hold no secret: addresses, routes, names. Part of the plan."""
+
+
+@hookspec
+def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterable[File]:  # type: ignore[empty-body]
+    """Files of one node made from the cluster's own keys; called when the cluster is started,
+    never part of the plan, of a shared layer or of a log."""
+
+
+@hookspec
+def xk8s_host_files(access: ClusterAccess, keys: Keys) -> Iterable[File]:  # type: ignore[empty-body]
+    """Files for the host, written 0600 below the cluster's state directory before the checks
+    run, e.g. ``File(path="kubeconfig", …)`` (relative path). ``access`` knows the forwards."""
+
+
+@hookspec
+def xk8s_checks(ctx: Context) -> Iterable[Check]:  # type: ignore[empty-body]
+    """Tests of the running cluster, in the order to run."""

@@ -1,0 +1,241 @@
+"""The values that hooks return: frozen, comparable, without behaviour.
+
+A plan is made of these alone, so it can be built, compared and printed with
+no QEMU, no root and no network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from attrs import field, frozen
+
+from xk8s.artifacts.model import Artifact
+
+if TYPE_CHECKING:
+    from xk8s.checks import CheckContext
+
+Role = Literal["control-plane", "worker", "router", "tester"]
+"""What a VM is for. A node of Kubernetes is a control-plane or a worker."""
+
+NODE_ROLES: frozenset[Role] = frozenset({"control-plane", "worker"})
+ALL_ROLES: frozenset[Role] = frozenset({"control-plane", "worker", "router", "tester"})
+
+
+def setting(default: Any, help: str, *, env: str | None = None) -> Any:  # noqa: A002
+    """One field of a settings class: its default, what it means, and the environment
+    variable that sets it besides the general ``XK8S_<OVERLAY>_<FIELD>``."""
+    metadata = {"help": help, "env": env}
+    if isinstance(default, (dict, list, set)):
+        return field(factory=lambda: type(default)(default), metadata=metadata, kw_only=True)
+    return field(default=default, metadata=metadata, kw_only=True)
+
+
+@frozen(kw_only=True)
+class Overlay:
+    """What an overlay is and needs.
+
+    ``requires`` and ``provides`` name overlays or capabilities (an overlay provides its own
+    name). ``defaults`` says, per required capability, which overlays are tried in which order
+    when none of the selected ones provides it. ``after`` orders without requiring.
+    ``settings`` is an attrs class made of `setting` fields, or None.
+    """
+
+    summary: str
+    provides: tuple[str, ...] = ()
+    requires: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    defaults: Mapping[str, tuple[str, ...]] = field(factory=dict)
+    settings: type[Any] | None = None
+
+
+# --- files and layers -------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class File:
+    """A regular file: absolute guest path, bytes, permission bits. Owner is root."""
+
+    path: str
+    data: bytes
+    mode: int = 0o644
+
+
+@frozen(kw_only=True)
+class Symlink:
+    """A symbolic link at ``path`` to ``target``."""
+
+    path: str
+    target: str
+
+
+@frozen(kw_only=True)
+class Directory:
+    """A directory that must exist, empty or not."""
+
+    path: str
+    mode: int = 0o755
+
+
+@frozen(kw_only=True)
+class Take:
+    """Files of an artifact: ``member`` (a file or a directory of the artifact's tree, "." for
+    all) is put at ``path``. ``mode`` None keeps the artifact's permission bits."""
+
+    artifact: Artifact
+    member: str
+    path: str
+    mode: int | None = None
+
+
+Entry = File | Symlink | Directory | Take
+
+
+@frozen(kw_only=True)
+class Layer:
+    """Some files that belong together and change together; becomes one EROFS image.
+
+    ``image`` names a ready EROFS image inside an artifact instead of entries (the base system,
+    whose owners need a user namespace to make). ``replaces`` lists path prefixes of lower layers
+    that this layer means to hide; any other path owned by two layers is an error.
+    ``roles`` says which VMs get the layer.
+    """
+
+    name: str
+    entries: tuple[Entry, ...] = ()
+    image: Take | None = None
+    replaces: tuple[str, ...] = ()
+    roles: frozenset[Role] = ALL_ROLES
+
+
+# --- kernel and boot --------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class KernelNeeds:
+    """``config``: symbols without CONFIG_ that must be y or m. ``modules``: modules that must
+    be there or built in. ``load``: of these, the ones loaded at boot on ``roles``."""
+
+    config: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
+    load: tuple[str, ...] = ()
+    roles: frozenset[Role] = ALL_ROLES
+
+
+@frozen(kw_only=True)
+class KernelFacts:
+    """What the base's kernel has: symbol -> "y" or "m" (unset ones absent), module names
+    (underscores, loadable ones), and names of built-in modules."""
+
+    release: str
+    config: Mapping[str, str]
+    modules: frozenset[str]
+    builtin: frozenset[str]
+
+
+@frozen(kw_only=True)
+class BootImage:
+    """Kernel and initramfs of the base. The initramfs must follow docs/reference/boot.md:
+    stack the virtio disks with serial L00, L01 … (L00 lowest) as overlayfs lower directories,
+    each left mounted at /run/xk8s/layers/<name> (names: kernel argument xk8s.layers=a,b,c)."""
+
+    kernel: Take
+    initramfs: Take
+    kernel_args: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class Forward:
+    """A TCP port of a node offered on 127.0.0.1 of the host. ``preferred`` is tried first;
+    when it is taken, a free one. ``name`` finds it in the cluster's record."""
+
+    name: str
+    guest_port: int
+    preferred: int = 0
+
+
+@frozen(kw_only=True)
+class BootOptions:
+    """What an overlay adds to a node's start: kernel arguments, QEMU arguments (each one argv
+    word, e.g. ("-device", "virtio-rng-pci,rng=rng0")), and port forwards."""
+
+    kernel_args: tuple[str, ...] = ()
+    qemu_args: tuple[str, ...] = ()
+    forwards: tuple[Forward, ...] = ()
+
+
+# --- topology ---------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class Network:
+    """An L2 network. Index 0 is management (per-VM SLIRP); others are bridges in the
+    cluster's namespace, where the bridge itself has host part .250."""
+
+    index: int
+    ipv4: str
+    ipv6: str
+    mtu: int = 1500
+
+
+@frozen(kw_only=True)
+class Nic:
+    """One interface: guest name eth<network index>. Addresses in CIDR form, of both families,
+    whatever the cluster's IP family is."""
+
+    network: int
+    mac: str
+    ipv4: str
+    ipv6: str
+
+
+@frozen(kw_only=True)
+class Node:
+    """One VM before layers are chosen. ``number`` is that of its name: vm-201 has 201."""
+
+    name: str
+    number: int
+    role: Role
+    cpus: int
+    memory: int
+    """MiB"""
+    nics: tuple[Nic, ...]
+
+    def nic(self, network: int) -> Nic:
+        """The interface on that network; KeyError when there is none."""
+        for nic in self.nics:
+            if nic.network == network:
+                return nic
+        raise KeyError(f"{self.name} has no interface on network {network}")
+
+
+# --- fragments and checks ---------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class Fragment:
+    """Something for a named point of another overlay: a string for a template
+    (``patch("kubernetes.kubelet.config")``), or any frozen value whose type the point's owner
+    documents (an image to bake, a manifest to apply)."""
+
+    point: str
+    value: Any
+
+
+@frozen(kw_only=True)
+class Check:
+    """A test of the running cluster, run after `up` and by `xk8s check`.
+
+    ``run`` is called until it returns (its string is shown) or ``timeout`` seconds have passed;
+    it raises `xk8s.checks.NotYet` with what it saw while the condition is not met, and any
+    `xk8s.errors.CheckFailed` to fail at once. Checks run in the order of their overlays.
+    ``explain`` is called on failure and returns the log that matters.
+    """
+
+    name: str
+    run: Callable[[CheckContext], str]
+    timeout: float = 300.0
+    interval: float = 0.5
+    explain: Callable[[CheckContext], str] | None = None

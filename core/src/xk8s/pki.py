@@ -1,0 +1,181 @@
+"""Keys of one cluster: a certificate authority and what it signs, made on the host.
+
+Files live in the cluster's state directory with mode 0600, one pair ``<name>.crt`` and
+``<name>.key`` each; they are made once per cluster and read again after that.
+"""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from attrs import field, frozen
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+_YEARS = datetime.timedelta(days=3650)
+_BACKDATE = datetime.timedelta(days=1)
+"""A restored or slow guest clock may be behind the host's."""
+
+
+@frozen(kw_only=True)
+class Pair:
+    """A certificate and its private key, both PEM."""
+
+    cert: bytes
+    key: bytes = field(repr=False)
+
+
+class Keys:
+    """Get-or-create for CAs, certificates, key pairs and tokens below ``directory``."""
+
+    def __init__(self, directory: Path) -> None:
+        """``directory`` is made with mode 0700 when the first key is."""
+        self._directory = directory
+
+    def ca(self, name: str, *, common_name: str | None = None) -> Pair:
+        """The certificate authority ``name`` (ECDSA P-256, path length 0)."""
+
+        def make() -> Pair:
+            key = ec.generate_private_key(ec.SECP256R1())
+            subject = _name(common_name or name, ())
+            cert = (
+                _builder(subject, subject, key.public_key())
+                .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+                .add_extension(_usage(ca=True), critical=True)
+                .add_extension(
+                    x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+                )
+                .sign(key, hashes.SHA256())
+            )
+            return Pair(cert=_pem(cert), key=_key_pem(key))
+
+        return self._pair(name, make)
+
+    def cert(
+        self,
+        ca: str,
+        name: str,
+        *,
+        common_name: str,
+        organizations: Sequence[str] = (),
+        sans: Sequence[str] = (),
+        server: bool = False,
+        client: bool = True,
+    ) -> Pair:
+        """A certificate signed by CA ``ca`` (made when missing). ``sans`` are DNS names or IP
+        addresses, told apart by their form."""
+        authority = self.ca(ca)
+
+        def make() -> Pair:
+            ca_cert = x509.load_pem_x509_certificate(authority.cert)
+            ca_key = serialization.load_pem_private_key(authority.key, password=None)
+            assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
+            key = ec.generate_private_key(ec.SECP256R1())
+            usages = [ExtendedKeyUsageOID.SERVER_AUTH] if server else []
+            usages += [ExtendedKeyUsageOID.CLIENT_AUTH] if client else []
+            builder = (
+                _builder(_name(common_name, organizations), ca_cert.subject, key.public_key())
+                .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+                .add_extension(_usage(ca=False), critical=True)
+                .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+                .add_extension(
+                    x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()),
+                    critical=False,
+                )
+            )
+            if sans:
+                names = x509.SubjectAlternativeName([_san(san) for san in sans])
+                builder = builder.add_extension(names, critical=False)
+            return Pair(cert=_pem(builder.sign(ca_key, hashes.SHA256())), key=_key_pem(key))
+
+        return self._pair(name, make)
+
+    def signing_key(self, name: str) -> Pair:
+        """An RSA key pair for tokens; ``cert`` holds the public key in PEM."""
+
+        def make() -> Pair:
+            key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+            public = key.public_key().public_bytes(
+                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+            return Pair(cert=public, key=_key_pem(key))
+
+        return self._pair(name, make)
+
+    def _pair(self, name: str, make: Callable[[], Pair]) -> Pair:
+        cert, key = self._directory / f"{name}.crt", self._directory / f"{name}.key"
+        if cert.exists() and key.exists():
+            return Pair(cert=cert.read_bytes(), key=key.read_bytes())
+        pair = make()
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(key, pair.key)
+        _write(cert, pair.cert)
+        return pair
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(path.name + ".new")
+    temporary.unlink(missing_ok=True)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+    temporary.rename(path)
+
+
+def _name(common_name: str, organizations: Sequence[str]) -> x509.Name:
+    parts = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, o) for o in organizations]
+    return x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey
+) -> x509.CertificateBuilder:
+    now = datetime.datetime.now(datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BACKDATE)
+        .not_valid_after(now + _YEARS)
+    )
+
+
+def _usage(*, ca: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _san(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(text))
+    except ValueError:
+        return x509.DNSName(text)
+
+
+def _pem(cert: x509.Certificate) -> bytes:
+    return cert.public_bytes(serialization.Encoding.PEM)
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    )
