@@ -24,7 +24,8 @@ class CheckContext:
 
     def ok(self, node: str, *argv: str, timeout: float = 60.0) -> str:
         """Run a command in a guest; its stdout. Raises `NotYet` with its stderr when it fails
-        or the guest does not answer."""
+        or the guest does not answer.
+        """
         try:
             result: ExecResult = self.access.run(node, argv, timeout=timeout)
         except (TimeoutError, Xk8sError) as error:

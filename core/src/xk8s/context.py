@@ -33,14 +33,16 @@ class Context:
 
     def settings(self, cls: type[T]) -> T:
         """The settings of the selected overlay whose settings class is ``cls``; KeyError when
-        that overlay is not selected."""
+        that overlay is not selected.
+        """
         value = self.all_settings[cls]
         assert isinstance(value, cls)
         return value
 
     def fragments(self, point: str, kind: type[T]) -> tuple[T, ...]:
         """The values contributed to ``point``; TypeError names the point for one that is not a
-        ``kind``."""
+        ``kind``.
+        """
         found = []
         for fragment in self.all_fragments.get(point, ()):
             if not isinstance(fragment.value, kind):
@@ -96,8 +98,10 @@ class ClusterAccess(Protocol):
         self, node: str, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0
     ) -> ExecResult:
         """Run a command in a guest through its agent; works when every network is broken.
-        Raises `MachineError` when the guest does not answer, TimeoutError past ``timeout``."""
+        Raises `MachineError` when the guest does not answer, TimeoutError past ``timeout``.
+        """
 
     def dial(self, address: str, port: int, *, timeout: float = 5.0) -> Any:
         """A connected, blocking TCP `socket.socket` from outside the cluster's nodes: made
-        inside the cluster's network namespace. Raises OSError as connect does."""
+        inside the cluster's network namespace. Raises OSError as connect does.
+        """

@@ -17,7 +17,8 @@ class Xk8sError(Exception):
 
     def __init__(self, message: str, *, where: str = "", hint: str = "", log: str = "") -> None:
         """Args: message says what failed; where names the place (overlay, node, file, URL);
-        hint says what to do; log is the tail of the log that matters (may be many lines)."""
+        hint says what to do; log is the tail of the log that matters (may be many lines).
+        """
         super().__init__(message)
         self.where = where
         self.hint = hint

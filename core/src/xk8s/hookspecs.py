@@ -77,13 +77,13 @@ def xk8s_fragments(ctx: Context) -> Iterable[Fragment]:  # type: ignore[empty-bo
 
 @hookspec
 def xk8s_layers(ctx: Context) -> Iterable[Layer]:  # type: ignore[empty-body]
-    """The layers of this overlay, lowest first.
+    r"""The layers of this overlay, lowest first.
 
     Example::
 
         @hookimpl
         def xk8s_layers(ctx: Context) -> Iterable[Layer]:
-            yield Layer(name="motd", entries=(File(path="/etc/motd", data=b"hello\\n"),))
+            yield Layer(name="motd", entries=(File(path="/etc/motd", data=b"hello\n"),))
     """
 
 
@@ -115,13 +115,15 @@ def xk8s_node_files(ctx: Context, node: Node) -> Iterable[File]:  # type: ignore
 @hookspec
 def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterable[File]:  # type: ignore[empty-body]
     """Files of one node made from the cluster's own keys; called when the cluster is started,
-    never part of the plan, of a shared layer or of a log."""
+    never part of the plan, of a shared layer or of a log.
+    """
 
 
 @hookspec
 def xk8s_host_files(access: ClusterAccess, keys: Keys) -> Iterable[File]:  # type: ignore[empty-body]
     """Files for the host, written 0600 below the cluster's state directory before the checks
-    run, e.g. ``File(path="kubeconfig", …)`` (relative path). ``access`` knows the forwards."""
+    run, e.g. ``File(path="kubeconfig", …)`` (relative path). ``access`` knows the forwards.
+    """
 
 
 @hookspec

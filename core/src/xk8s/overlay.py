@@ -25,7 +25,8 @@ ALL_ROLES: frozenset[Role] = frozenset({"control-plane", "worker", "router", "te
 
 def setting(default: Any, help: str, *, env: str | None = None) -> Any:  # noqa: A002
     """One field of a settings class: its default, what it means, and the environment
-    variable that sets it besides the general ``XK8S_<OVERLAY>_<FIELD>``."""
+    variable that sets it besides the general ``XK8S_<OVERLAY>_<FIELD>``.
+    """
     metadata = {"help": help, "env": env}
     if isinstance(default, (dict, list, set)):
         return field(factory=lambda: type(default)(default), metadata=metadata, kw_only=True)
@@ -82,7 +83,8 @@ class Directory:
 @frozen(kw_only=True)
 class Take:
     """Files of an artifact: ``member`` (a file or a directory of the artifact's tree, "." for
-    all) is put at ``path``. ``mode`` None keeps the artifact's permission bits."""
+    all) is put at ``path``. ``mode`` None keeps the artifact's permission bits.
+    """
 
     artifact: Artifact
     member: str
@@ -116,7 +118,8 @@ class Layer:
 @frozen(kw_only=True)
 class KernelNeeds:
     """``config``: symbols without CONFIG_ that must be y or m. ``modules``: modules that must
-    be there or built in. ``load``: of these, the ones loaded at boot on ``roles``."""
+    be there or built in. ``load``: of these, the ones loaded at boot on ``roles``.
+    """
 
     config: tuple[str, ...] = ()
     modules: tuple[str, ...] = ()
@@ -127,7 +130,8 @@ class KernelNeeds:
 @frozen(kw_only=True)
 class KernelFacts:
     """What the base's kernel has: symbol -> "y" or "m" (unset ones absent), module names
-    (underscores, loadable ones), and names of built-in modules."""
+    (underscores, loadable ones), and names of built-in modules.
+    """
 
     release: str
     config: Mapping[str, str]
@@ -139,7 +143,8 @@ class KernelFacts:
 class BootImage:
     """Kernel and initramfs of the base. The initramfs must follow docs/reference/boot.md:
     stack the virtio disks with serial L00, L01 … (L00 lowest) as overlayfs lower directories,
-    each left mounted at /run/xk8s/layers/<name> (names: kernel argument xk8s.layers=a,b,c)."""
+    each left mounted at /run/xk8s/layers/<name> (names: kernel argument xk8s.layers=a,b,c).
+    """
 
     kernel: Take
     initramfs: Take
@@ -149,7 +154,8 @@ class BootImage:
 @frozen(kw_only=True)
 class Forward:
     """A TCP port of a node offered on 127.0.0.1 of the host. ``preferred`` is tried first;
-    when it is taken, a free one. ``name`` finds it in the cluster's record."""
+    when it is taken, a free one. ``name`` finds it in the cluster's record.
+    """
 
     name: str
     guest_port: int
@@ -159,7 +165,8 @@ class Forward:
 @frozen(kw_only=True)
 class BootOptions:
     """What an overlay adds to a node's start: kernel arguments, QEMU arguments (each one argv
-    word, e.g. ("-device", "virtio-rng-pci,rng=rng0")), and port forwards."""
+    word, e.g. ("-device", "virtio-rng-pci,rng=rng0")), and port forwards.
+    """
 
     kernel_args: tuple[str, ...] = ()
     qemu_args: tuple[str, ...] = ()
@@ -172,7 +179,8 @@ class BootOptions:
 @frozen(kw_only=True)
 class Network:
     """An L2 network. Index 0 is management (per-VM SLIRP); others are bridges in the
-    cluster's namespace, where the bridge itself has host part .250."""
+    cluster's namespace, where the bridge itself has host part .250.
+    """
 
     index: int
     ipv4: str
@@ -183,7 +191,8 @@ class Network:
 @frozen(kw_only=True)
 class Nic:
     """One interface: guest name eth<network index>. Addresses in CIDR form, of both families,
-    whatever the cluster's IP family is."""
+    whatever the cluster's IP family is.
+    """
 
     network: int
     mac: str
@@ -218,7 +227,8 @@ class Node:
 class Fragment:
     """Something for a named point of another overlay: a string for a template
     (``patch("kubernetes.kubelet.config")``), or any frozen value whose type the point's owner
-    documents (an image to bake, a manifest to apply)."""
+    documents (an image to bake, a manifest to apply).
+    """
 
     point: str
     value: Any

@@ -69,7 +69,8 @@ class Keys:
         client: bool = True,
     ) -> Pair:
         """A certificate signed by CA ``ca`` (made when missing). ``sans`` are DNS names or IP
-        addresses, told apart by their form."""
+        addresses, told apart by their form.
+        """
         authority = self.ca(ca)
 
         def make() -> Pair:

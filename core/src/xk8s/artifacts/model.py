@@ -56,7 +56,8 @@ class GoModule:
 @frozen(kw_only=True)
 class DebPackage:
     """Files out of Debian packages of ``suite`` (mirror and keys: the host's apt settings).
-    ``members`` maps member -> (package, path inside it)."""
+    ``members`` maps member -> (package, path inside it).
+    """
 
     members: Mapping[str, tuple[str, str]]
     suite: str = "trixie"
@@ -91,7 +92,8 @@ Source = OwnDirectory | Release | GoModule | DebPackage | OciImage | Recipe
 @frozen(kw_only=True)
 class Artifact:
     """A named, versioned tree with ordered sources. ``members`` are the files or directories
-    that must be there when it is complete, as relative paths."""
+    that must be there when it is complete, as relative paths.
+    """
 
     name: str
     version: str

@@ -1,0 +1,64 @@
+"""Where xk8s keeps things on the host: cache, state of clusters, runtime sockets."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import platformdirs
+
+from xk8s.errors import UsageError
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
+
+
+def check_name(name: str) -> str:
+    """The cluster name itself, or `UsageError`: it becomes file and host names."""
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is no cluster name",
+            hint="use 1 to 32 lower-case letters, digits and dashes, e.g. --name ipv6-test",
+        )
+    return name
+
+
+def cache_dir() -> Path:
+    """$XK8S_CACHE, or xk8s in the user's cache directory. Holds artifacts/ and layers/."""
+    return Path(os.environ.get("XK8S_CACHE") or platformdirs.user_cache_dir("xk8s"))
+
+
+def clusters_dir() -> Path:
+    """Directory with one subdirectory of state per cluster ($XK8S_STATE/clusters)."""
+    return Path(os.environ.get("XK8S_STATE") or platformdirs.user_state_dir("xk8s")) / "clusters"
+
+
+def state_dir(cluster: str) -> Path:
+    """Plan, keys, consoles and records of one cluster."""
+    return clusters_dir() / check_name(cluster)
+
+
+def runtime_root() -> Path:
+    """Short-named directory of sockets: a unix socket's path has at most 107 bytes."""
+    if chosen := os.environ.get("XK8S_RUNTIME"):
+        return Path(chosen)
+    if session := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(session) / "xk8s"
+    return Path(f"/tmp/xk8s-{os.getuid()}")  # noqa: S108 - made 0700 and checked on use
+
+
+def runtime_dir(cluster: str) -> Path:
+    """Sockets and pid files of one cluster; gone when the cluster is down."""
+    return runtime_root() / check_name(cluster)
+
+
+def make_private(directory: Path) -> Path:
+    """Make ``directory`` with mode 0700 and check that it is ours: /tmp is shared."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = directory.lstat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise UsageError(
+            f"{directory} is not a private directory of this user",
+            hint=f"remove it or run: chmod 700 {directory}",
+        )
+    return directory

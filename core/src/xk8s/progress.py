@@ -1,0 +1,43 @@
+"""How long work tells what it does; the CLI draws it, tests ignore it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Receiver of progress. All methods may be called from any thread."""
+
+    def stage(self, name: str) -> AbstractContextManager[None]:
+        """A step of the corridor, e.g. "build": shown with its time when it ends."""
+
+    def note(self, text: str) -> None:
+        """A line worth keeping: a choice and its reason, a source that failed, a warning."""
+
+    def item(self, key: str, text: str, *, done: int = 0, total: int = 0) -> None:
+        """What one concurrent piece of work (a download, a node) does now; the last text
+        of a key replaces the one before. ``done`` of ``total`` units (bytes) if known.
+        """
+
+    def finish(self, key: str) -> None:
+        """The piece of work is over: its item is no longer shown."""
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:  # noqa: ARG002
+        """Do nothing."""
+        yield
+
+    def note(self, text: str) -> None:
+        """Do nothing."""
+
+    def item(self, key: str, text: str, *, done: int = 0, total: int = 0) -> None:
+        """Do nothing."""
+
+    def finish(self, key: str) -> None:
+        """Do nothing."""

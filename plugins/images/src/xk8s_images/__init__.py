@@ -1,0 +1,7 @@
+"""Container images that are baked into the nodes: nothing is pulled or imported at boot."""
+
+from __future__ import annotations
+
+from xk8s_images.image import Image
+
+__all__ = ["Image"]

@@ -1,0 +1,23 @@
+"""What an overlay contributes to the point ``images.image``."""
+
+from __future__ import annotations
+
+from attrs import frozen
+from xk8s.artifacts.model import OciImage
+from xk8s.overlay import Entry
+
+
+@frozen(kw_only=True)
+class Image:
+    """A container image: built locally from ``entries`` (files of the image's root file system),
+    or taken from a registry when ``source`` is given.
+
+    ``ref`` is the full reference that pods use, e.g. ``xk8s.local/coredns:1.15.0``.
+    """
+
+    ref: str
+    entries: tuple[Entry, ...] = ()
+    entrypoint: tuple[str, ...] = ()
+    cmd: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    source: OciImage | None = None
