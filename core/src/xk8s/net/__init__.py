@@ -1,0 +1,1 @@
+"""The cluster's L2 networks: one network namespace per cluster, without root."""

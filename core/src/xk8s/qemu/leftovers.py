@@ -1,0 +1,121 @@
+"""Which processes belong to a cluster, and how to end exactly those.
+
+Every process of a cluster carries its runtime directory in the environment, so that it is found
+even when the `xk8s up` that started it was killed before it could write anything down.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from attrs import frozen
+
+CLUSTER_VARIABLE = "XK8S_CLUSTER"
+
+
+@frozen(kw_only=True, order=True)
+class Process:
+    """A process, told apart from a later one with the same pid by its start time (in clock
+    ticks since boot, field 22 of /proc/PID/stat).
+    """
+
+    pid: int
+    started: int
+
+    @property
+    def command(self) -> str:
+        """Its command line, or "" when it is gone."""
+        try:
+            words = Path(f"/proc/{self.pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return ""
+        return b" ".join(words).decode(errors="replace").strip()
+
+
+def cluster_environment(runtime_dir: Path, env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """``env`` (default: that of this process) with the mark of the cluster."""
+    environment = dict(os.environ if env is None else env)
+    environment[CLUSTER_VARIABLE] = str(runtime_dir.resolve())
+    return environment
+
+
+def leftovers(runtime_dir: Path) -> tuple[Process, ...]:
+    """Processes of this user that carry the cluster's mark, by pid; without this process and
+    its parents (an `xk8s` that was itself started from inside is not its own leftover).
+    """
+    mark = f"{CLUSTER_VARIABLE}={runtime_dir.resolve()}".encode()
+    spare = _lineage()
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) in spare:
+            continue
+        with contextlib.suppress(OSError):  # gone meanwhile, or another user's
+            if entry.stat().st_uid != os.getuid():
+                continue
+            if mark not in (entry / "environ").read_bytes().split(b"\0"):
+                continue
+            found.append(Process(pid=int(entry.name), started=_started(int(entry.name))))
+    return tuple(sorted(found))
+
+
+def end(processes: Iterable[Process], *, grace: float = 5.0) -> tuple[Process, ...]:
+    """SIGTERM, and SIGKILL to those that are left after ``grace`` seconds. Returns those that
+    even so did not go within two seconds more (stuck in the kernel): normally none.
+    """
+    watched: dict[int, Process] = {}
+    try:
+        for process in processes:
+            # The start time is read after pidfd_open: from then on the pid is pinned.
+            with contextlib.suppress(OSError):
+                fd = os.pidfd_open(process.pid)
+                watched[fd] = process
+                if _started(process.pid) != process.started:
+                    os.close(fd)
+                    del watched[fd]
+        left = _signal_and_wait(watched, set(watched), signal.SIGTERM, grace)
+        left = _signal_and_wait(watched, left, signal.SIGKILL, 2.0)
+        return tuple(sorted(watched[fd] for fd in left))
+    finally:
+        for fd in watched:
+            os.close(fd)
+
+
+def _signal_and_wait(
+    watched: Mapping[int, Process], fds: set[int], number: int, seconds: float
+) -> set[int]:
+    poll = select.poll()
+    for fd in fds:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(fd, number)
+        poll.register(fd, select.POLLIN)
+    left, deadline = set(fds), time.monotonic() + seconds
+    while left and (remaining := deadline - time.monotonic()) > 0:
+        for fd, _ in poll.poll(remaining * 1000):
+            poll.unregister(fd)
+            left.discard(fd)
+            # A child of ours stays a zombie, and in /proc, until it is reaped.
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(watched[fd].pid, os.WNOHANG)
+    return left
+
+
+def _started(pid: int) -> int:
+    stat = Path(f"/proc/{pid}/stat").read_text()
+    return int(stat.rpartition(")")[2].split()[19])  # the name before ")" may hold anything
+
+
+def _lineage() -> set[int]:
+    pids, pid = set(), os.getpid()
+    while pid > 0 and pid not in pids:
+        pids.add(pid)
+        try:
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            break
+    return pids

@@ -1,0 +1,246 @@
+"""The namespace and its holder, for real: needs the right to make a network namespace."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from xk8s.errors import HostError, MachineError, StateError
+from xk8s.net import holder
+from xk8s.net import namespace as module
+from xk8s.net.namespace import Namespace
+from xk8s.net.permits import check_tun, check_user_namespaces
+from xk8s.qemu.leftovers import end, leftovers
+
+try:
+    check_user_namespaces()
+except HostError as error:
+    pytest.skip(f"no network namespaces here: {error}", allow_module_level=True)
+
+try:
+    check_tun()
+    TUN = True
+except HostError:
+    TUN = False
+
+
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="xk8s-") as name:  # tmp_path may be too long
+        yield Path(name)
+
+
+@pytest.fixture
+def net(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Namespace]:
+    if not TUN:  # the rest of the namespace can still be tested
+        monkeypatch.setattr(module, "check_tun", lambda: None)
+    namespace = Namespace.start(runtime)
+    try:
+        yield namespace
+    finally:
+        namespace.stop()
+        assert leftovers(runtime) == ()
+        assert not namespace.socket_path.exists()
+
+
+def test_start_is_private_and_attach_finds_it(net: Namespace, runtime: Path) -> None:
+    assert net.socket_path.stat().st_mode & 0o777 == 0o600
+    attached = Namespace.attach(runtime)
+    assert attached.ping()["pid"] == net.ping()["pid"]
+    assert [process.pid for process in leftovers(runtime)] == [net.ping()["pid"]]
+    pid = net.ping()["pid"]
+    assert Path(f"/proc/{pid}/ns/net").readlink() != Path("/proc/self/ns/net").readlink()
+    assert os.getsid(pid) == pid
+
+
+def test_second_start_is_refused(net: Namespace, runtime: Path) -> None:
+    with pytest.raises(StateError):
+        Namespace.start(runtime)
+    net.ping()
+
+
+def test_bridge_has_addresses_of_both_families_at_once(net: Namespace) -> None:
+    addresses = ("192.168.1.250/24", "1000::1:192.168.1.250/120")
+    net.bridge("br1", mac="02:00:00:00:01:fa", mtu=9000, addresses=addresses)
+    found = json.loads(net.run(["ip", "-j", "address", "show", "br1"]).stdout)[0]
+    assert (found["address"], found["mtu"]) == ("02:00:00:00:01:fa", 9000)
+    globals_ = [a for a in found["addr_info"] if a["scope"] == "global"]
+    assert {a["local"] for a in globals_} == {"192.168.1.250", "1000::1:c0a8:1fa"}
+    assert not any(a.get("tentative") for a in globals_)
+    for name in ("ip", "ip6", "arp"):
+        value = net.run(["cat", f"/proc/sys/net/bridge/bridge-nf-call-{name}tables"])
+        assert value.stdout.strip() in (b"0", b"")  # absent without br_netfilter
+
+
+def test_routes_of_both_families(net: Namespace) -> None:
+    net.bridge("br2", mac="02:00:00:00:02:fa", addresses=("10.2.0.1/24", "fd00:2::1/64"))
+    net.route("10.0.0.0/24", via="10.2.0.201")
+    net.route("10.0.0.0/24", via="10.2.0.202")
+    net.route("1000::/64", via="fd00:2::201")
+    routes = net.run(["ip", "route", "show", "10.0.0.0/24"]).stdout
+    assert b"via 10.2.0.202 dev br2" in routes
+    assert b"10.2.0.201" not in routes
+    assert b"via fd00:2::201" in net.run(["ip", "-6", "route", "show", "1000::/64"]).stdout
+
+
+def test_bad_requests_are_errors_and_do_not_end_it(net: Namespace, runtime: Path) -> None:
+    with pytest.raises(HostError, match="interface name"):
+        net.bridge("a-name-far-too-long", mac="02:00:00:00:00:01")
+    with pytest.raises(HostError, match="nonsense"):
+        net.bridge("br9", mac="nonsense")
+    assert net.run(["ip", "link", "show", "br9"]).exit_code != 0, "a half-made bridge is left"
+    with pytest.raises(HostError):
+        net.route("10.0.0.0/24", via="1.2.3.4")
+    for junk in (b"{}\n", b"no json\n", b"[1]\n", b'{"op":"tap"}\n', b'{"op":"bridge","name":1}\n'):
+        with socket.socket(socket.AF_UNIX) as raw:
+            raw.settimeout(5)
+            raw.connect(str(net.socket_path))
+            raw.sendall(junk)
+            assert json.loads(raw.recv(4096))["ok"] is False
+    assert Namespace.attach(runtime).ping()["ok"]
+
+
+def test_dial_reaches_what_the_host_cannot(net: Namespace) -> None:
+    net.bridge("br1", mac="02:00:00:00:01:fa", addresses=("10.77.0.1/24", "fd00:77::1/64"))
+    script = "import socket,sys\ns=socket.create_server((sys.argv[1],5001),family=int(sys.argv[2]))\nprint(1,flush=True)\nc,_=s.accept();c.sendall(b'hello')"  # noqa: E501
+    for address, family in (("10.77.0.1", socket.AF_INET), ("fd00:77::1", socket.AF_INET6)):
+        argv = ["python3", "-c", script, address, str(int(family))]
+        with net.exec(argv, stdout=subprocess.PIPE) as server:
+            assert server.stdout is not None
+            assert server.stdout.readline() == b"1\n"
+            with net.dial(address, 5001) as stream:
+                assert stream.getblocking()
+                assert stream.recv(5) == b"hello"
+            assert server.wait(5) == 0
+    with pytest.raises(ConnectionRefusedError):
+        net.dial("10.77.0.1", 5002)
+    with pytest.raises(OSError, match="unreachable"):
+        net.dial("203.0.113.1", 80)
+
+
+def test_slow_dial_blocks_nobody(net: Namespace) -> None:
+    net.bridge("br1", mac="02:00:00:00:01:fa", addresses=("10.77.0.1/24",))
+    seen: list[BaseException] = []
+
+    def slow() -> None:
+        try:
+            net.dial("10.77.0.99", 80, timeout=0.6)  # nobody answers ARP
+        except OSError as error:
+            seen.append(error)
+
+    thread = threading.Thread(target=slow)
+    thread.start()
+    start = time.monotonic()
+    net.ping()
+    assert time.monotonic() - start < 0.4
+    thread.join()
+    assert isinstance(seen[0], TimeoutError)
+
+
+def test_exec_streams_exit_codes_and_signals(net: Namespace) -> None:
+    result = net.run(["sh", "-c", "cat; echo bad >&2; exit 3"], stdin=b"in" * 200_000)
+    assert (result.exit_code, len(result.stdout), result.stderr) == (3, 400_000, b"bad\n")
+    with net.exec(["sleep", "60"]) as sleeper:
+        assert sleeper.poll() is None
+        sleeper.send_signal(signal.SIGINT)
+        assert sleeper.wait(5) == -signal.SIGINT
+    with pytest.raises(HostError, match="no-such-program"):
+        net.run(["no-such-program"])
+    with pytest.raises(TimeoutError):
+        net.run(["sleep", "60"], timeout=0.1)
+
+
+def test_a_command_ends_with_its_client(net: Namespace) -> None:
+    sleeper = net.exec(["sleep", "60"])
+    sleeper.close()
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{sleeper.pid}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_stop_ends_commands_and_a_hung_holder(net: Namespace, runtime: Path) -> None:
+    net.exec(["sleep", "60"])
+    os.kill(net.ping()["pid"], signal.SIGSTOP)
+    net.stop()
+    end(leftovers(runtime))
+    assert leftovers(runtime) == ()
+
+
+def test_killed_holder_is_a_clear_error_and_can_be_started_again(
+    net: Namespace, runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert end(leftovers(runtime)) == ()
+    with pytest.raises(MachineError, match="does not answer"):
+        net.ping()
+    again = Namespace.start(runtime)  # the dead socket is in the way
+    again.ping()
+    again.stop()
+    again.stop()
+
+
+@pytest.mark.skipif(not TUN, reason="/dev/net/tun cannot be opened by this user")
+def test_tap_is_on_the_bridge_until_its_descriptor_is_closed(net: Namespace) -> None:
+    net.bridge("br1", mac="02:00:00:00:01:fa", mtu=9000)
+    fd = net.tap("vm-001-1", bridge="br1", mtu=9000)
+    try:
+        assert not os.get_inheritable(fd)
+        shown = json.loads(net.run(["ip", "-j", "link", "show", "vm-001-1"]).stdout)[0]
+        assert (shown["master"], shown["mtu"]) == ("br1", 9000)
+        with pytest.raises(HostError, match="busy"):
+            net.tap("vm-001-1", bridge="br1")
+    finally:
+        os.close(fd)
+    assert net.run(["ip", "link", "show", "vm-001-1"]).exit_code != 0
+    with pytest.raises(HostError, match="no-bridge"):
+        net.tap("vm-001-1", bridge="no-bridge")
+    assert net.run(["ip", "link", "show", "vm-001-1"]).exit_code != 0
+
+
+@pytest.mark.skipif(TUN, reason="/dev/net/tun can be opened by this user")
+def test_forbidden_tun_is_a_host_error(runtime: Path) -> None:
+    with pytest.raises(HostError, match="/dev/net/tun cannot be opened") as caught:
+        Namespace.start(runtime)
+    assert "chmod 0666" in caught.value.hint or "modprobe" in caught.value.hint
+
+
+def test_missing_tun_is_a_host_error(runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holder, "TUN", str(runtime / "tun"))
+    with pytest.raises(HostError, match="No such file") as caught:
+        Namespace.start(runtime)
+    assert "modprobe tun" in caught.value.hint
+
+
+def test_forbidden_namespace_is_a_host_error_with_the_reason(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "check_tun", lambda: None)
+    script = "echo unshare failed: Operation not permitted >&2; exit 1"
+    monkeypatch.setattr(module, "unshare_argv", lambda: ("sh", "-c", script))
+    with pytest.raises(HostError, match="could not be made") as caught:
+        Namespace.start(runtime)
+    assert caught.value.log == "unshare failed: Operation not permitted"
+    assert caught.value.hint
+    with contextlib.suppress(FileNotFoundError):
+        assert not (runtime / module.SOCKET_NAME).exists()
+
+
+def test_too_long_socket_path_is_a_host_error(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "check_tun", lambda: None)
+    deep = runtime / ("d" * 100)
+    deep.mkdir()
+    with pytest.raises(HostError, match="107 bytes") as caught:
+        Namespace.start(deep)
+    assert "XK8S_RUNTIME" in caught.value.hint
