@@ -18,6 +18,7 @@ data. Only the callables inside `Check`, the functions of a `Recipe`, `xk8s_secr
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import pluggy
 
@@ -34,7 +35,9 @@ from xk8s.overlay import (
     Node,
     Overlay,
 )
-from xk8s.pki import Keys
+
+if TYPE_CHECKING:
+    from xk8s.pki import Keys  # cryptography takes long to import, and a plan needs no keys
 
 ENTRY_POINT_GROUP = "xk8s.v1"
 

@@ -1,0 +1,398 @@
+"""The plan: a pure value that says all of a cluster before anything is touched.
+
+`make_plan` runs the corridor up to here: names and settings, resolve, topology, hooks. The same
+request on the same installed overlays gives the same plan, digit for digit.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+
+from xk8s import topology
+from xk8s.artifacts.keys import artifact_key
+from xk8s.artifacts.model import Artifact
+from xk8s.config import ClusterSettings, Request, Settings, Value
+from xk8s.context import Context
+from xk8s.digest import digest, plain
+from xk8s.errors import PlanError, UsageError
+from xk8s.kernel import check_kernel, module_files
+from xk8s.layers.owners import check_owners
+from xk8s.overlay import (
+    BootImage,
+    BootOptions,
+    Check,
+    File,
+    Forward,
+    Fragment,
+    KernelFacts,
+    KernelNeeds,
+    Layer,
+    Network,
+    Node,
+    Take,
+)
+from xk8s.paths import check_name
+from xk8s.registry import Offer, Registry
+from xk8s.resolve import Choice, check_names, provider, resolve
+from xk8s.suggest import nearest
+
+ROUTE_POINT = "cluster.route"
+"""Fragments of this point are prefixes that lie behind the first router."""
+
+
+@frozen(kw_only=True)
+class PlannedOverlay:
+    """A selected overlay: where it is from and who asked for it."""
+
+    offer: Offer
+    summary: str
+    asked_by: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class PlannedLayer:
+    """A layer with the overlay that made it. ``digest`` covers all that goes into it."""
+
+    overlay: str
+    layer: Layer
+    digest: str
+
+
+@frozen(kw_only=True)
+class PlannedNode:
+    """A VM: its layers (names, lowest first), own files, and how it is started."""
+
+    node: Node
+    layers: tuple[str, ...]
+    files: tuple[File, ...]
+    kernel_args: tuple[str, ...]
+    qemu_args: tuple[str, ...]
+    forwards: tuple[Forward, ...]
+
+
+@frozen(kw_only=True)
+class Plan:
+    """All of a cluster. ``routes`` are prefixes behind the first router, as seen from outside.
+    ``registry`` gives later stages the plugins' hooks that act (secrets, host files).
+    """
+
+    ctx: Context
+    cluster: ClusterSettings
+    overlays: tuple[PlannedOverlay, ...]
+    choices: tuple[Choice, ...]
+    settings: tuple[Value, ...]
+    layers: tuple[PlannedLayer, ...]
+    nodes: tuple[PlannedNode, ...]
+    boot: BootImage
+    routes: tuple[str, ...]
+    checks: tuple[Check, ...]
+    registry: Registry = field(repr=False, eq=False)
+
+    @property
+    def name(self) -> str:
+        """The cluster's name."""
+        return self.ctx.cluster
+
+    @functools.cached_property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """What has to be there before layers can be built, each once, by name."""
+        takes: list[Take] = [self.boot.kernel, self.boot.initramfs]
+        for planned in self.layers:
+            takes += [planned.layer.image] if planned.layer.image else []
+            takes += [entry for entry in planned.layer.entries if isinstance(entry, Take)]
+        found = {artifact_key(take.artifact): take.artifact for take in takes}
+        return tuple(sorted(found.values(), key=lambda artifact: (artifact.name, artifact.version)))
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Of everything that decides how the cluster is, but not of its name."""
+        return digest(
+            {
+                "layers": [planned.digest for planned in self.layers],
+                "boot": _boot_json(self.boot),
+                "nodes": self.nodes,
+                "networks": self.ctx.networks,
+                "routes": self.routes,
+            }
+        )
+
+    def layers_of(self, node: PlannedNode) -> tuple[PlannedLayer, ...]:
+        """The node's layers, lowest first."""
+        by_name = {planned.layer.name: planned for planned in self.layers}
+        return tuple(by_name[name] for name in node.layers)
+
+    def to_json(self) -> dict[str, object]:
+        """The plan as JSON data; file contents and checks appear as digests and names."""
+        return {
+            "version": 1,
+            "name": self.name,
+            "digest": self.digest,
+            "overlays": [
+                {
+                    "name": planned.offer.name,
+                    "distribution": planned.offer.distribution,
+                    "version": planned.offer.version,
+                    "summary": planned.summary,
+                    "asked_by": list(planned.asked_by),
+                }
+                for planned in self.overlays
+            ],
+            "choices": [attrs.asdict(choice) for choice in self.choices],
+            "settings": {
+                value.key: {"value": plain(value.value), "origin": value.origin}
+                for value in self.settings
+            },
+            "artifacts": [
+                {"name": one.name, "version": one.version, "key": artifact_key(one)}
+                for one in self.artifacts
+            ],
+            "layers": [
+                {
+                    "name": planned.layer.name,
+                    "overlay": planned.overlay,
+                    "digest": planned.digest,
+                    "roles": sorted(planned.layer.roles),
+                    "paths": sorted(entry.path for entry in planned.layer.entries),
+                }
+                for planned in self.layers
+            ],
+            "networks": [attrs.asdict(network) for network in self.ctx.networks],
+            "routes": list(self.routes),
+            "boot": _boot_json(self.boot),
+            "nodes": [_node_json(node) for node in self.nodes],
+            "checks": [check.name for check in self.checks],
+        }
+
+
+def make_plan(request: Request, registry: Registry | None = None) -> Plan:
+    """The plan of a request. Touches nothing but installed packages and own directories.
+
+    Raises `UsageError`, `PluginError` or `PlanError`.
+    """
+    check_name(request.name)
+    check_names(request.overlays)
+    registry = registry or Registry()
+    settings = Settings(request)
+    cluster: ClusterSettings = settings.load("cluster", ClusterSettings)
+
+    def unavailable(name: str) -> str | None:
+        overlay = registry.overlay(name)
+        own = settings.load(name, overlay.settings) if overlay.settings else None
+        return registry.one(name, "xk8s_unavailable", str, settings=own)
+
+    resolution = resolve(request.overlays, registry, unavailable)
+    overlays = {name: registry.overlay(name) for name in resolution.overlays}
+    installed = frozenset(offer.name for offer in registry.offers)
+    settings.check_overlays({"cluster": None, **overlays}, installed)
+    values = {
+        overlay.settings: settings.load(name, overlay.settings)
+        for name, overlay in overlays.items()
+        if overlay.settings
+    }
+    ctx = Context(
+        cluster=request.name,
+        ip_family=cluster.ip_family,
+        overlays=resolution.overlays,
+        networks=topology.networks(cluster),
+        nodes=topology.nodes(cluster),
+        all_settings=values,
+    )
+    ctx = attrs.evolve(ctx, all_fragments=_fragments(ctx, registry))
+    try:
+        base = provider("base", overlays)
+    except KeyError:
+        raise PlanError(
+            "no selected overlay provides a base system",
+            hint="name one that provides 'base', for example debian",
+        ) from None
+    facts = registry.one(base, "xk8s_kernel_facts", KernelFacts, ctx=ctx)
+    boot = registry.one(base, "xk8s_boot_image", BootImage, ctx=ctx)
+    if facts is None or boot is None:
+        raise PlanError(f"overlay {base!r} provides 'base' but no kernel")
+    needs = {
+        name: need
+        for name in ctx.overlays
+        if (need := registry.one(name, "xk8s_kernel", KernelNeeds, ctx=ctx)) is not None
+    }
+    check_kernel(needs, facts)
+    layers = _layers(ctx, registry)
+    plan = Plan(
+        ctx=ctx,
+        cluster=cluster,
+        overlays=tuple(
+            PlannedOverlay(
+                offer=registry.offer(name),
+                summary=overlays[name].summary,
+                asked_by=resolution.asked_by[name],
+            )
+            for name in ctx.overlays
+        ),
+        choices=resolution.choices,
+        settings=tuple(
+            value for value in settings.values() if value.overlay in {"cluster", *overlays}
+        ),
+        layers=layers,
+        nodes=tuple(_node(node, ctx, registry, layers, boot, needs) for node in ctx.nodes),
+        boot=boot,
+        routes=ctx.fragments(ROUTE_POINT, str),
+        checks=tuple(
+            check
+            for name in ctx.overlays
+            for check in registry.many(name, "xk8s_checks", Check, ctx=ctx)
+        ),
+        registry=registry,
+    )
+    _check_routes(plan)
+    return plan
+
+
+def explain(request: Request, key: str, registry: Registry | None = None) -> Value:
+    """One setting of a request: type, default, value and where it came from. The overlay need
+    not be among the request's overlays.
+    """
+    registry = registry or Registry()
+    overlay, _, field_name = key.partition(".")
+    settings = Settings(request)
+    cls: type[Any] | None = (
+        ClusterSettings if overlay == "cluster" else registry.overlay(overlay).settings
+    )
+    if cls is None:
+        raise UsageError(f"overlay {overlay!r} has no settings")
+    settings.load(overlay, cls)
+    found = {value.name: value for value in settings.values() if value.overlay == overlay}
+    if field_name not in found:
+        raise UsageError(
+            f"there is no setting {key!r}",
+            hint=f"{nearest(field_name, found)}{overlay} has: {', '.join(found)}",
+        )
+    return found[field_name]
+
+
+def _fragments(ctx: Context, registry: Registry) -> Mapping[str, tuple[Fragment, ...]]:
+    found: dict[str, list[Fragment]] = {}
+    for name in ctx.overlays:
+        for fragment in registry.many(name, "xk8s_fragments", Fragment, ctx=ctx):
+            found.setdefault(fragment.point, []).append(fragment)
+    return {point: tuple(fragments) for point, fragments in sorted(found.items())}
+
+
+def _layers(ctx: Context, registry: Registry) -> tuple[PlannedLayer, ...]:
+    found: dict[str, PlannedLayer] = {}
+    for name in ctx.overlays:
+        for layer in registry.many(name, "xk8s_layers", Layer, ctx=ctx):
+            if layer.name in found:
+                raise PlanError(
+                    f"overlays {found[layer.name].overlay!r} and {name!r} both have a layer "
+                    f"{layer.name!r}",
+                    hint="layer names begin with their overlay's name",
+                )
+            found[layer.name] = PlannedLayer(overlay=name, layer=layer, digest=layer_digest(layer))
+    layers = tuple(found.values())
+    check_owners([(planned.overlay, planned.layer) for planned in layers])
+    return layers
+
+
+def layer_digest(layer: Layer) -> str:
+    """Digest of all that goes into a layer; artifacts count by their key."""
+    entries: list[Any] = [
+        _take_json(entry) if isinstance(entry, Take) else entry for entry in layer.entries
+    ]
+    image = _take_json(layer.image) if layer.image else None
+    return digest({"name": layer.name, "entries": entries, "image": image})
+
+
+def _node(
+    node: Node,
+    ctx: Context,
+    registry: Registry,
+    layers: Iterable[PlannedLayer],
+    boot: BootImage,
+    needs: Mapping[str, KernelNeeds],
+) -> PlannedNode:
+    files: dict[str, tuple[str, File]] = {}
+    options: list[BootOptions] = []
+
+    def add(overlay: str, file: File) -> None:
+        other, _ = files.setdefault(file.path, (overlay, file))
+        if other != overlay:
+            raise PlanError(
+                f"overlays {other!r} and {overlay!r} both write {file.path}",
+                where=node.name,
+                hint="use a fragment of the file's owner, or a drop-in of another name",
+            )
+
+    for file in module_files(needs, node.role):
+        add("cluster", file)
+    for name in ctx.overlays:
+        for file in registry.many(name, "xk8s_node_files", File, ctx=ctx, node=node):
+            add(name, file)
+        option = registry.one(name, "xk8s_boot", BootOptions, ctx=ctx, node=node)
+        if option:
+            options.append(option)
+    kernel_args = [*boot.kernel_args, *(arg for option in options for arg in option.kernel_args)]
+    return PlannedNode(
+        node=node,
+        layers=tuple(p.layer.name for p in layers if node.role in p.layer.roles),
+        files=tuple(file for _, (_, file) in sorted(files.items())),
+        kernel_args=tuple(kernel_args),
+        qemu_args=tuple(arg for option in options for arg in option.qemu_args),
+        forwards=tuple(forward for option in options for forward in option.forwards),
+    )
+
+
+def _check_routes(plan: Plan) -> None:
+    if plan.routes and not plan.ctx.by_role("router"):
+        raise PlanError(
+            f"{', '.join(plan.routes)} lie behind a router and the cluster has none",
+            hint="use --routers 1 or more",
+        )
+
+
+def _take_json(take: Take) -> dict[str, object]:
+    return {
+        "artifact": artifact_key(take.artifact),
+        "member": take.member,
+        "path": take.path,
+        "mode": take.mode,
+    }
+
+
+def _boot_json(boot: BootImage) -> dict[str, object]:
+    return {
+        "kernel": _take_json(boot.kernel),
+        "initramfs": _take_json(boot.initramfs),
+        "kernel_args": list(boot.kernel_args),
+    }
+
+
+def _node_json(planned: PlannedNode) -> dict[str, object]:
+    node = planned.node
+    return {
+        "name": node.name,
+        "role": node.role,
+        "cpus": node.cpus,
+        "memory_mib": node.memory,
+        "nics": [attrs.asdict(nic) for nic in node.nics],
+        "layers": list(planned.layers),
+        "files": {file.path: digest(file) for file in planned.files},
+        "kernel_args": list(planned.kernel_args),
+        "qemu_args": list(planned.qemu_args),
+        "forwards": [attrs.asdict(forward) for forward in planned.forwards],
+    }
+
+
+__all__ = [
+    "Network",
+    "Plan",
+    "PlannedLayer",
+    "PlannedNode",
+    "PlannedOverlay",
+    "explain",
+    "layer_digest",
+    "make_plan",
+]

@@ -1,0 +1,116 @@
+"""Nodes and networks of a cluster from its settings: names, numbers, addresses, sizes.
+
+The address plan is xcluster's, so that people who come from there find their way: see
+docs/reference/network.md.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from xk8s.config import ClusterSettings
+from xk8s.errors import UsageError
+from xk8s.overlay import ALL_ROLES, Network, Nic, Node, Role
+from xk8s.suggest import nearest
+
+MAX_NODES = 200
+FIRST_ROUTER = 201
+FIRST_TESTER = 221
+MAX_ROUTERS = FIRST_TESTER - FIRST_ROUTER
+MAX_TESTERS = 249 - FIRST_TESTER
+HOST_PART = 250
+"""Host part of the bridge of each network, in the cluster's namespace."""
+
+_MEMORY: dict[Role, int] = {"control-plane": 2048, "worker": 1024, "router": 256, "tester": 256}
+_CPUS: dict[Role, int] = {"control-plane": 2, "worker": 1, "router": 1, "tester": 1}
+_LEAST_MEMORY = 128
+
+
+def networks(settings: ClusterSettings) -> tuple[Network, ...]:
+    """Network 0 (management), 1 (all VMs) and 2 (routers and testers)."""
+    if not 1280 <= settings.mtu <= 9216:
+        raise UsageError(f"cluster.mtu={settings.mtu} is out of range", hint="1280 to 9216")
+    management = Network(index=0, ipv4="192.168.0.0/24", ipv6="fec0::/64")
+    return (
+        management,
+        *(
+            Network(
+                index=index,
+                ipv4=f"192.168.{index}.0/24",
+                ipv6=f"{_ipv6(index, 0)}/120",
+                mtu=settings.mtu,
+            )
+            for index in (1, 2)
+        ),
+    )
+
+
+def address(network: int, host: int, *, ipv6: bool = False) -> str:
+    """The address with that host part (1 to 254) on network 1 or 2, without prefix length.
+
+    >>> address(1, 201), address(1, 201, ipv6=True)
+    ('192.168.1.201', '1000::1:c0a8:1c9')
+    """
+    return str(_ipv6(network, host)) if ipv6 else f"192.168.{network}.{host}"
+
+
+def nodes(settings: ClusterSettings) -> tuple[Node, ...]:
+    """All VMs by number; `UsageError` for counts or sizes that cannot be."""
+    _check_count("nodes", settings.nodes, 1, MAX_NODES)
+    _check_count("routers", settings.routers, 0, MAX_ROUTERS)
+    _check_count("testers", settings.testers, 0, MAX_TESTERS)
+    numbers: list[tuple[int, Role]] = [(1, "control-plane")]
+    numbers += [(number, "worker") for number in range(2, settings.nodes + 1)]
+    numbers += [(FIRST_ROUTER + index, "router") for index in range(settings.routers)]
+    numbers += [(FIRST_TESTER + index, "tester") for index in range(settings.testers)]
+    known = {*ALL_ROLES, *(f"vm-{number:03}" for number, _ in numbers)}
+    for table, field in ((settings.memory, "memory"), (settings.cpus, "cpus")):
+        for key in table:
+            if key not in known:
+                raise UsageError(
+                    f"cluster.{field}: {key!r} is neither a role nor a node of this cluster",
+                    hint=f"{nearest(key, known)}roles are {', '.join(sorted(ALL_ROLES))}",
+                )
+    return tuple(_node(number, role, settings) for number, role in numbers)
+
+
+def _node(number: int, role: Role, settings: ClusterSettings) -> Node:
+    name = f"vm-{number:03}"
+    memory = settings.memory.get(name, settings.memory.get(role, _MEMORY[role]))
+    cpus = settings.cpus.get(name, settings.cpus.get(role, _CPUS[role]))
+    if memory < _LEAST_MEMORY:
+        raise UsageError(
+            f"{memory} MiB are too few for {name}", hint=f"give it at least {_LEAST_MEMORY}"
+        )
+    if not 1 <= cpus <= 64:
+        raise UsageError(f"{name} cannot have {cpus} CPUs", hint="give it 1 to 64")
+    indexes = (0, 1) if role in ("control-plane", "worker") else (0, 1, 2)
+    return Node(
+        name=name,
+        number=number,
+        role=role,
+        cpus=cpus,
+        memory=memory,
+        nics=tuple(_nic(index, number) for index in indexes),
+    )
+
+
+def _nic(network: int, number: int) -> Nic:
+    # The management network is a SLIRP of each VM's own: fec0::/64 is what SLIRP itself uses.
+    ipv6 = f"fec0::{number:x}/64" if network == 0 else f"{_ipv6(network, number)}/120"
+    return Nic(
+        network=network,
+        # 02 marks a locally administered address; 78:6b:38 is "xk8".
+        mac=f"02:78:6b:38:{network:02x}:{number:02x}",
+        ipv4=f"192.168.{network}.{number}/24",
+        ipv6=ipv6,
+    )
+
+
+def _ipv6(network: int, host: int) -> ipaddress.IPv6Address:
+    return ipaddress.IPv6Address(f"1000::{network}:192.168.{network}.{host}")
+
+
+def _check_count(field: str, count: int, least: int, most: int) -> None:
+    if not least <= count <= most:
+        raise UsageError(f"cluster.{field}={count} is out of range", hint=f"{least} to {most}")
