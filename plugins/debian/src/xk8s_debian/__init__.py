@@ -1,0 +1,1 @@
+"""The base of every VM: Debian's packages, kernel and initramfs (overlay ``debian``)."""

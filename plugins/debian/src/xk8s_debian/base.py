@@ -1,0 +1,191 @@
+"""Makes the base system: mmdebstrap, then images of it, all inside one user namespace."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from xk8s.errors import ArtifactError, HostError
+
+from xk8s_debian.kernel import BOOT_MODULES, facts_to_json, parse_facts
+
+PRODUCTS = (
+    "base.erofs",
+    "modules.erofs",
+    "kernel.img",
+    "kernel-config",
+    "kernel-release",
+    "busybox",
+    "packages.txt",
+)
+"""What the customize hook leaves; beside them the directory ``modules``."""
+
+MEMBERS = (*PRODUCTS, "modules", "kernel-facts.json")
+
+_EPOCH = "1735689600"
+"""2025-01-01: the date of everything that a package's scripts make."""
+
+_UUID = "786b3873-6261-4e73-a564-656269616e00"
+
+_PATHS_LEFT_OUT = (
+    "/usr/share/doc/*",
+    "/usr/share/info/*",
+    "/usr/share/lintian/*",
+    "/usr/share/locale/*",
+    "/usr/share/man/*",
+    "/usr/share/vim/vim*/doc/*",
+    "/usr/share/bash-completion/*",
+    "/usr/lib/udev/hwdb.d/*",
+    "/usr/lib/x86_64-linux-gnu/gconv/*",
+)
+
+_PROGRAMS = {
+    "mmdebstrap": "mmdebstrap",
+    "mkfs.erofs": "erofs-utils",
+    "dpkg-deb": "dpkg",
+    "apt-get": "apt",
+    "xz": "xz-utils",
+}
+
+
+def build_base(
+    out: Path, *, suite: str, packages: Sequence[str], kernel: str, sources: Sequence[str]
+) -> None:
+    """Write `MEMBERS` into the directory ``out``.
+
+    ``sources`` are lines for sources.list. Raises HostError when this machine cannot make it,
+    ArtifactError with the tail of mmdebstrap's output when it fails.
+    """
+    mode = _mode()
+    _check_programs()
+    argv = [
+        "mmdebstrap",
+        f"--mode={mode}",
+        "--variant=essential",
+        "--format=null",
+        f"--include={','.join(packages)}",
+        '--aptopt=APT::Install-Recommends "false"',
+        '--aptopt=Acquire::Retries "3"',
+        *(f"--dpkgopt=path-exclude={path}" for path in _PATHS_LEFT_OUT),
+        # By way of the environment: a user's files are unreadable inside the namespace, and
+        # mmdebstrap prints the whole text of a hook.
+        '--customize-hook=sh -c "$XK8S_HOOK" customize "$1"',
+        "--customize-hook=" + " ".join(["copy-out", *_in_chroot(), str(out)]),
+        suite,
+        "-",
+        *sources,
+    ]
+    environment = {
+        "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/bin:/bin",
+        "HOME": os.environ.get("HOME", "/"),
+        "LC_ALL": "C.UTF-8",
+        "SOURCE_DATE_EPOCH": _EPOCH,
+        "XK8S_HOOK": _hook(),
+        "XK8S_KERNEL": kernel,
+        "XK8S_BOOT_MODULES": " ".join(BOOT_MODULES),
+        "XK8S_UUID": _UUID,
+    }
+    for name in ("TMPDIR", "http_proxy", "https_proxy", "no_proxy"):
+        if name in os.environ:
+            environment[name] = os.environ[name]
+    _run(argv, environment)
+    _write_facts(out)
+    for path in [out, *out.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() or path.name == "busybox" else 0o644)
+
+
+def _run(argv: Sequence[str], environment: dict[str, str]) -> None:
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.run(
+            argv, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+        )
+        if process.returncode == 0:
+            return
+        log.seek(0)
+        lines = log.read().decode(errors="replace").splitlines()
+    text = "\n".join(lines[-30:])
+    if "No space left on device" in text:
+        raise HostError(
+            "no space left to make the base system",
+            where=tempfile.gettempdir(),
+            hint="free 2 GB there or set TMPDIR to a directory with room",
+            log=text,
+        )
+    raise ArtifactError(
+        f"mmdebstrap failed with exit code {process.returncode}",
+        where="debian-base",
+        hint="see its last lines; a mirror that does not answer and an unknown package name "
+        "(-s debian.packages=…) are the usual causes",
+        log=text,
+    )
+
+
+def _write_facts(out: Path) -> None:
+    facts = parse_facts(
+        release=(out / "kernel-release").read_text().strip(),
+        config=(out / "kernel-config").read_text(),
+        modules_dep=(out / "modules" / "modules.dep").read_text(),
+        modules_builtin=(out / "modules" / "modules.builtin").read_text(),
+    )
+    (out / "kernel-facts.json").write_text(facts_to_json(facts))
+
+
+def _hook() -> str:
+    return (resources.files("xk8s_debian") / "data" / "customize.sh").read_text()
+
+
+def _in_chroot() -> list[str]:
+    return [f"/xk8s/{name}" for name in (*PRODUCTS, "modules")]
+
+
+def _check_programs() -> None:
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    missing = [program for program in _PROGRAMS if shutil.which(program, path=path) is None]
+    if missing:
+        packages = " ".join(dict.fromkeys(_PROGRAMS[program] for program in missing))
+        raise HostError(
+            f"missing program{'s'[: len(missing) != 1]}: {', '.join(missing)}",
+            where="debian-base",
+            hint=f"apt install {packages}",
+        )
+
+
+def _mode() -> str:
+    """How mmdebstrap gets to be root: really, or in a user namespace with subordinate ids."""
+    if os.geteuid() == 0:
+        return "root"
+    user = getpass.getuser()
+    problems = [
+        f"no program {program} (package uidmap)"
+        for program in ("newuidmap", "newgidmap")
+        if shutil.which(program) is None
+    ]
+    problems += [
+        f"no range of 65536 ids for {user} in {path}"
+        for path in (Path("/etc/subuid"), Path("/etc/subgid"))
+        if not _has_range(path, user)
+    ]
+    if problems:
+        raise HostError(
+            f"cannot make the base system as user {user}: {'; '.join(problems)}",
+            where="debian-base",
+            hint="as root, once: apt install uidmap && usermod --add-subuids 100000-165535 "
+            f"--add-subgids 100000-165535 {user}",
+        )
+    return "unshare"
+
+
+def _has_range(path: Path, user: str) -> bool:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return False
+    ranges = (line.split(":") for line in lines if line.count(":") == 2)
+    names = {user, str(os.getuid())}
+    return any(name in names and int(count) >= 65536 for name, _, count in ranges)

@@ -1,0 +1,3 @@
+# Interactive shells on the consoles and through the guest agent.
+PS1='\h \w # '
+export PAGER=less LESS=-FRX
