@@ -28,6 +28,20 @@ class Process:
     pid: int
     started: int
 
+    @classmethod
+    def of(cls, pid: int) -> Process:
+        """The process that has this pid now; OSError when there is none."""
+        return cls(pid=pid, started=_started(pid))
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs (a zombie does not)."""
+        try:
+            state, started = _state(self.pid), _started(self.pid)
+        except OSError:
+            return False
+        return started == self.started and state not in "ZX"
+
     @property
     def command(self) -> str:
         """Its command line, or "" when it is gone."""
@@ -60,7 +74,7 @@ def leftovers(runtime_dir: Path) -> tuple[Process, ...]:
                 continue
             if mark not in (entry / "environ").read_bytes().split(b"\0"):
                 continue
-            found.append(Process(pid=int(entry.name), started=_started(int(entry.name))))
+            found.append(Process.of(int(entry.name)))
     return tuple(sorted(found))
 
 
@@ -105,9 +119,17 @@ def _signal_and_wait(
     return left
 
 
+def _stat(pid: int) -> list[str]:
+    """/proc/PID/stat from field 3 on: the name in field 2 may hold anything, even ")"."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _state(pid: int) -> str:
+    return _stat(pid)[0]
+
+
 def _started(pid: int) -> int:
-    stat = Path(f"/proc/{pid}/stat").read_text()
-    return int(stat.rpartition(")")[2].split()[19])  # the name before ")" may hold anything
+    return int(_stat(pid)[19])
 
 
 def _lineage() -> set[int]:
@@ -115,7 +137,7 @@ def _lineage() -> set[int]:
     while pid > 0 and pid not in pids:
         pids.add(pid)
         try:
-            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+            pid = int(_stat(pid)[1])
         except OSError:
             break
     return pids

@@ -1,0 +1,255 @@
+"""The guest agent in plain calls: works when every network of the guest is broken.
+
+Plain JSON on a plain socket, not qemu.qmp: the agent has no greeting and no events, its
+resynchronization (a byte 0xFF on both ways) breaks a QMPClient, and without asyncio the calls
+can be made from any thread.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import itertools
+import json
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from xk8s.context import ExecResult
+from xk8s.errors import MachineError
+
+_POLL_FIRST, _POLL_LAST = 0.005, 0.25
+_HOLD = 2.0
+"""Seconds that an `exec` keeps the agent to itself; past that others get their turn between its
+polls (to reconnect costs some 0.1 s)."""
+_CHUNK = 1 << 20
+_SENTINEL = b"\xff"
+
+_ids = itertools.count(time.time_ns() % (1 << 40))
+
+
+class AgentError(MachineError):
+    """The agent answered with an error: it is there, but could not do it."""
+
+
+class Agent:
+    """The agent of VM ``name``. It serves one client at a time (a second one would just hang), so
+    calls queue on a file lock. Every error is a `MachineError` that names the VM.
+    """
+
+    def __init__(self, socket_path: Path, name: str, *, timeout: float = 10.0) -> None:
+        """``timeout``: seconds for the lock, and for each answer."""
+        self.name = name
+        self._path = socket_path
+        self._timeout = timeout
+        # A new object per Agent would not exclude other threads: the lock is on the file.
+        self._lock = filelock.FileLock(f"{socket_path}.lock", thread_local=True, mode=0o600)
+
+    def ping(self) -> None:
+        """Return when the agent answers."""
+        with self._session() as session:
+            session.call("guest-ping")
+
+    def wait(self, timeout: float) -> None:
+        """Return once the agent answers; `MachineError` past ``timeout`` seconds."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                with self._session(patience=1.0) as session:
+                    session.call("guest-ping")
+                return
+            except MachineError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.05)
+
+    def exec(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
+        """Run a program of the guest as root, without a shell; its output and exit code (128 + N
+        when signal N ended it). TimeoutError past ``timeout`` (it is killed then).
+        `MachineError` when it printed more than the agent keeps (16 MB).
+        """
+        arguments: dict[str, Any] = {
+            "path": argv[0],
+            "arg": list(argv[1:]),
+            "capture-output": True,
+            # With no PATH of its own the agent finds little.
+            "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                    "HOME=/root", "LANG=C.UTF-8"],
+        }  # fmt: skip
+        if stdin:
+            arguments["input-data"] = base64.b64encode(stdin).decode()
+        start = time.monotonic()
+        pid: int | None = None
+        pause = _POLL_FIRST
+        while True:
+            with self._session() as session:
+                if pid is None:
+                    pid = int(session.call("guest-exec", **arguments)["pid"])
+                held = time.monotonic()
+                while True:
+                    status = session.call("guest-exec-status", pid=pid)
+                    if status["exited"]:
+                        return self._result(argv, status)
+                    if time.monotonic() - start > timeout:
+                        self._kill(session, pid)
+                        raise TimeoutError(
+                            f"{self.name}: {' '.join(argv)}: not done after {timeout:.0f} s"
+                        )
+                    if time.monotonic() - held > (_HOLD if pause < _POLL_LAST else 0):
+                        break
+                    time.sleep(pause)
+                    pause = min(pause * 1.5, _POLL_LAST)
+            time.sleep(pause)
+
+    def write_file(self, path: str, data: bytes) -> None:
+        """Make or replace a file of the guest."""
+        with self._session() as session, session.file(path, "wb") as handle:
+            for offset in range(0, len(data), _CHUNK):
+                chunk = base64.b64encode(data[offset : offset + _CHUNK]).decode()
+                session.call("guest-file-write", handle=handle, **{"buf-b64": chunk})
+
+    def read_file(self, path: str) -> bytes:
+        """The content of a file of the guest."""
+        parts = []
+        with self._session() as session, session.file(path, "rb") as handle:
+            while True:
+                reply = session.call("guest-file-read", handle=handle, count=_CHUNK)
+                parts.append(base64.b64decode(reply["buf-b64"]))
+                if reply["eof"] or not reply["count"]:
+                    return b"".join(parts)
+
+    def set_time(self, nanoseconds: int | None = None) -> None:
+        """Set the guest's clock, by default to the host's; a restored guest is behind."""
+        with self._session() as session:
+            now = time.time_ns() if nanoseconds is None else nanoseconds
+            try:
+                session.call("guest-set-time", time=now)
+            except AgentError as error:
+                # The clock is set first; then it wants hwclock to set the RTC, which a small
+                # guest does not have and no VM needs.
+                if "hwclock" not in str(error).lower():
+                    raise
+
+    def shutdown(self) -> None:
+        """Ask the guest to power off; it goes down later (no answer by design)."""
+        with self._session() as session:
+            session.send("guest-shutdown", mode="powerdown")
+
+    # --- inside -------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def _session(self, patience: float | None = None) -> Iterator[_Session]:
+        seconds = self._timeout if patience is None else patience
+        try:
+            with (
+                self._lock.acquire(timeout=seconds, poll_interval=0.01),
+                socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream,
+            ):
+                stream.settimeout(seconds)
+                stream.connect(str(self._path))
+                session = _Session(stream, self.name)
+                session.synchronize()
+                yield session
+        except filelock.Timeout as error:
+            raise self._silent("another command uses it") from error
+        except _SilentError as error:
+            raise self._silent(str(error)) from error
+        except (ConnectionError, FileNotFoundError) as error:
+            raise self._silent(error.strerror or str(error)) from error
+
+    def _silent(self, why: str) -> MachineError:
+        return MachineError(
+            f"{self.name}: the guest agent does not answer: {why}",
+            where=str(self._path),
+            hint=f"look at its console: xk8s console {self.name}",
+        )
+
+    def _kill(self, session: _Session, pid: int) -> None:
+        with contextlib.suppress(MachineError):
+            session.call("guest-exec", path="/bin/kill", arg=["-KILL", str(pid)])
+
+    def _result(self, argv: Sequence[str], status: dict[str, Any]) -> ExecResult:
+        if status.get("out-truncated") or status.get("err-truncated"):
+            raise MachineError(
+                f"{self.name}: {' '.join(argv)}: printed more than the guest agent keeps (16 MB)",
+                hint="write it to a file in the guest and take that",
+            )
+        code = status["exitcode"] if "exitcode" in status else 128 + int(status.get("signal", 0))
+        return ExecResult(
+            exit_code=int(code),
+            stdout=base64.b64decode(status.get("out-data", "")),
+            stderr=base64.b64decode(status.get("err-data", "")),
+        )
+
+
+class _SilentError(Exception):
+    pass
+
+
+class _Session:
+    """One connection that is in step with the agent."""
+
+    def __init__(self, stream: socket.socket, name: str) -> None:
+        self._stream = stream
+        self._name = name
+        self._buffer = b""
+
+    def synchronize(self) -> None:
+        """Throw away what an earlier client left: half a command in the agent, late answers on
+        the way. The agent answers behind a 0xFF of its own.
+        """
+        number = next(_ids)
+        request = {"execute": "guest-sync-delimited", "arguments": {"id": number}}
+        self._write(_SENTINEL + json.dumps(request).encode() + b"\n")
+        while True:
+            _, sentinel, rest = self._line().rpartition(_SENTINEL)
+            if sentinel:
+                with contextlib.suppress(ValueError):
+                    if json.loads(rest).get("return") == number:
+                        return
+
+    def call(self, command: str, **arguments: Any) -> Any:
+        """One command; its "return"."""
+        self.send(command, **arguments)
+        reply = json.loads(self._line())
+        if "error" in reply:
+            text = reply["error"].get("desc", reply["error"])
+            raise AgentError(f"{self._name}: {command}: {text}")
+        return reply["return"]
+
+    def send(self, command: str, **arguments: Any) -> None:
+        """One command, without waiting for its answer."""
+        self._write(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+
+    @contextlib.contextmanager
+    def file(self, path: str, mode: str) -> Iterator[int]:
+        """An open file of the guest, as the agent's handle."""
+        handle = int(self.call("guest-file-open", path=path, mode=mode))
+        try:
+            yield handle
+        finally:
+            with contextlib.suppress(OSError, _SilentError):
+                self.call("guest-file-close", handle=handle)
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self._stream.sendall(data)
+        except TimeoutError:
+            raise _SilentError(f"nothing read in {self._stream.gettimeout():g} s") from None
+
+    def _line(self) -> bytes:
+        parts = [self._buffer]
+        while b"\n" not in parts[-1]:
+            try:
+                chunk = self._stream.recv(1 << 20)
+            except TimeoutError:
+                raise _SilentError(f"no answer in {self._stream.gettimeout():g} s") from None
+            if not chunk:
+                raise _SilentError("QEMU closed the connection")
+            parts.append(chunk)
+        line, _, self._buffer = b"".join(parts).partition(b"\n")
+        return line

@@ -1,0 +1,119 @@
+"""The command line of a VM."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from syrupy.assertion import SnapshotAssertion
+from xk8s.qemu.accel import PROGRAM, Accel
+from xk8s.qemu.command import (
+    MAX_DISKS,
+    Disk,
+    MachineSpec,
+    Memory,
+    PortForward,
+    Sockets,
+    TapNic,
+    UserNic,
+    command,
+)
+
+
+def spec() -> MachineSpec:
+    run = Path("/run/xk8s/default")
+    return MachineSpec(
+        name="vm-001",
+        cpus=2,
+        memory=Memory(size=1536),
+        accel=Accel(name="tcg", args=("-accel", "tcg", "-cpu", "max,la57=off"), reason="test"),
+        kernel=Path("/cache/vmlinuz"),
+        initrd=Path("/cache/initrd"),
+        cmdline="console=ttyS0 xk8s.layers=base,node quiet",
+        disks=(
+            Disk(path=Path("/cache/base.erofs"), serial="L00"),
+            Disk(path=Path("/cache/a,b.erofs"), serial="L01"),
+        ),
+        nics=(
+            UserNic(
+                mac="02:00:00:00:00:01", forwards=(PortForward(guest_port=6443, host_port=18080),)
+            ),
+            TapNic(mac="02:00:00:00:01:01", fd=7, mtu=9000),
+        ),
+        sockets=Sockets.below(run, "vm-001"),
+        console_log=Path("/state/vm-001.log"),
+        pidfile=run / "vm-001.pid",
+        extra=("-object", "rng-random,id=rng0,filename=/dev/urandom"),
+    )
+
+
+def test_command(snapshot: SnapshotAssertion) -> None:
+    assert command(spec()) == snapshot
+
+
+def test_command_is_pure() -> None:
+    assert command(spec()) == command(spec())
+
+
+def test_memory_file_is_shared_or_private() -> None:
+    shared = command(evolve(spec(), memory=Memory(size=512, file=Path("/ram,1"), share=True)))
+    wanted = "memory-backend-file,id=pc.ram,mem-path=/ram,,1,share=on,size=512M"
+    assert wanted in shared
+    assert any(word.endswith("memory-backend=pc.ram") for word in shared)
+    private = command(evolve(spec(), memory=Memory(size=512, file=Path("/ram"))))
+    assert any("share=off" in word for word in private)
+
+
+def test_any_ports_keep_the_guest_ports() -> None:
+    words = command(spec().with_any_ports())
+    assert any(word.endswith("hostfwd=tcp:127.0.0.1:0-192.168.0.1:6443") for word in words)
+
+
+def test_too_many_devices_are_an_error() -> None:
+    disks = tuple(Disk(path=Path("/x"), serial=f"L{i:02}") for i in range(MAX_DISKS + 1))
+    with pytest.raises(ValueError, match=f"{MAX_DISKS + 1} disks"):
+        command(evolve(spec(), disks=disks))
+    nics = tuple(UserNic(mac="02:00:00:00:00:01") for _ in range(6))
+    with pytest.raises(ValueError, match="6 interfaces"):
+        command(evolve(spec(), nics=nics))
+
+
+@pytest.mark.skipif(shutil.which(PROGRAM) is None, reason="QEMU is not installed")
+def test_qemu_takes_the_machine(tmp_path: Path) -> None:
+    """Every slot range used to its first and last: QEMU itself says whether devices fit."""
+    count = 17
+    image = tmp_path / "image,with comma"
+    image.write_bytes(bytes(4096))
+    full = evolve(
+        spec(),
+        kernel=image,
+        initrd=image,
+        disks=tuple(Disk(path=image, serial=f"L{i:02}") for i in range(count)),
+        nics=tuple(
+            UserNic(mac=f"02:00:00:00:00:0{i}", forwards=(PortForward(guest_port=22),))
+            for i in range(5)
+        ),
+        sockets=Sockets.below(tmp_path, "vm-001"),
+        console_log=tmp_path / "log",
+        pidfile=tmp_path / "pid",
+        spare_ports=6,
+        memory=Memory(size=64),
+    )
+    argv = command(full)
+    # The kernel is a fake: without it the machine is made, and stops before its first instruction.
+    for option in ("-kernel", "-initrd", "-append"):
+        at = argv.index(option)
+        del argv[at : at + 2]
+    done = subprocess.run(
+        [*argv, "-S", "-monitor", "stdio"],
+        input="info pci\nquit\n",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("PCI device 1af4:") == count + 5 + 1
