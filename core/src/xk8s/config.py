@@ -54,6 +54,7 @@ class Request:
     sets: tuple[str, ...] = ()
     config_file: Path | None = None
     environment: Mapping[str, str] | None = None
+    stored: Mapping[str, Mapping[str, Any]] | None = None
 
 
 @frozen(kw_only=True)
@@ -82,7 +83,12 @@ class Settings:
         environment = os.environ if request.environment is None else request.environment
         self._environment = dict(environment)
         self._sets = dict(_split(text) for text in request.sets)
-        self._file, self._tables = _read(request.config_file)
+        self._file: Path | str | None = "the cluster's record"
+        self._tables: Mapping[str, Mapping[str, Any]]
+        if request.stored is None:
+            self._file, self._tables = _read(request.config_file)
+        else:
+            self._tables = request.stored
         self._values: dict[str, tuple[Value, ...]] = {}
 
     def load(self, overlay: str, cls: type[Any]) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import ipaddress
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from xk8s.paths import write_private
 
 _YEARS = datetime.timedelta(days=3650)
 _BACKDATE = datetime.timedelta(days=1)
@@ -114,19 +115,9 @@ class Keys:
         if cert.exists() and key.exists():
             return Pair(cert=cert.read_bytes(), key=key.read_bytes())
         pair = make()
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(key, pair.key)
-        _write(cert, pair.cert)
+        write_private(key, pair.key)
+        write_private(cert, pair.cert)
         return pair
-
-
-def _write(path: Path, data: bytes) -> None:
-    temporary = path.with_name(path.name + ".new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-    temporary.rename(path)
 
 
 def _name(common_name: str, organizations: Sequence[str]) -> x509.Name:

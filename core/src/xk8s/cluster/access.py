@@ -1,0 +1,180 @@
+"""How every verb reaches a running cluster: by its record, without root."""
+
+from __future__ import annotations
+
+import functools
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from xk8s.checks import CheckContext
+from xk8s.cluster.record import Record, list_clusters, read_record, read_request
+from xk8s.context import Context, ExecResult
+from xk8s.errors import MachineError, StateError
+from xk8s.net.namespace import Namespace
+from xk8s.paths import runtime_dir, state_dir
+from xk8s.plan import Plan, make_plan
+from xk8s.qemu.agent import Agent
+from xk8s.qemu.command import Sockets
+from xk8s.qemu.leftovers import Process
+from xk8s.suggest import nearest
+
+LOOPBACK = "127.0.0.1"
+
+
+class Cluster:
+    """A running cluster. Implements `xk8s.context.ClusterAccess`."""
+
+    def __init__(self, record: Record, plan: Plan | None = None) -> None:
+        """``plan`` spares making it again from the kept request."""
+        self.record = record
+        self._plan = plan
+
+    @property
+    def name(self) -> str:
+        """The cluster's name."""
+        return self.record.name
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """The plan it was started with, made again from the kept request."""
+        return self._plan or make_plan(read_request(self.name))
+
+    @property
+    def ctx(self) -> Context:
+        """The context of its plan."""
+        return self.plan.ctx
+
+    @property
+    def checks(self) -> CheckContext:
+        """What its checks get."""
+        return CheckContext(access=self)
+
+    @property
+    def state_dir(self) -> Path:
+        """Directory with kubeconfig, consoles and records."""
+        return state_dir(self.name)
+
+    @property
+    def runtime_dir(self) -> Path:
+        """Directory with its sockets."""
+        return runtime_dir(self.name)
+
+    @functools.cached_property
+    def namespace(self) -> Namespace:
+        """Its network namespace; `MachineError` when the holder is gone."""
+        return Namespace.attach(self.runtime_dir)
+
+    def sockets(self, node: str) -> Sockets:
+        """The unix sockets of a node; `StateError` for an unknown one."""
+        return Sockets.below(self.runtime_dir, self.record.node(node).name)
+
+    def agent(self, node: str) -> Agent:
+        """The guest agent of a node."""
+        self.check_alive(node)
+        return Agent(self.sockets(node).agent, node)
+
+    def console_log(self, node: str) -> Path:
+        """What the node's kernel and init printed."""
+        return self.state_dir / "console" / f"{self.record.node(node).name}.log"
+
+    def forward(self, name: str) -> tuple[str, int]:
+        """(host, port) of a named forward; KeyError when no node has it."""
+        for node in self.record.nodes:
+            if name in node.forwards:
+                return LOOPBACK, node.forwards[name]
+        raise KeyError(f"cluster {self.name!r} has no forward {name!r}")
+
+    def run(
+        self, node: str, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0
+    ) -> ExecResult:
+        """Run a command in a guest by its agent. See `ClusterAccess.run`."""
+        return self.agent(node).exec(argv, stdin=stdin, timeout=timeout)
+
+    def dial(self, address: str, port: int, *, timeout: float = 5.0) -> socket.socket:
+        """A TCP connection made in the cluster's namespace. See `ClusterAccess.dial`."""
+        return self.namespace.dial(address, port, timeout=timeout)
+
+    def alive(self, node: str) -> bool:
+        """Whether the node's QEMU runs."""
+        record = self.record.node(node)
+        return Process(pid=record.pid, started=record.started).alive
+
+    def check_alive(self, *nodes: str) -> None:
+        """`MachineError` with the end of the console when a VM is gone; all nodes by default."""
+        for name in nodes or [node.name for node in self.record.nodes]:
+            if not self.alive(name):
+                raise MachineError(
+                    f"{name}: the VM is no longer there",
+                    where=str(self.console_log(name)),
+                    hint="xk8s down, then xk8s up",
+                    log=tail(self.console_log(name)),
+                )
+
+    def status(self) -> dict[str, Any]:
+        """As JSON data: phase, nodes with addresses, memory in MiB (host's share: PSS)."""
+        planned = {node.name: node for node in self.ctx.nodes}
+        return {
+            "name": self.name,
+            "phase": self.record.phase,
+            "overlays": list(self.record.overlays),
+            "accel": self.record.accel,
+            "digest": self.record.digest,
+            "seconds": self.record.seconds,
+            "nodes": [
+                {
+                    "name": node.name,
+                    "role": node.role,
+                    "running": self.alive(node.name),
+                    "pid": node.pid,
+                    "cpus": planned[node.name].cpus,
+                    "memory_mib": planned[node.name].memory,
+                    "host_memory_mib": proportional_memory(node.pid),
+                    "addresses": [
+                        address
+                        for nic in planned[node.name].nics
+                        for address in (nic.ipv4, nic.ipv6)
+                        if nic.network != 0
+                    ],
+                    "forwards": node.forwards,
+                }
+                for node in self.record.nodes
+            ],
+        }
+
+
+def open_cluster(name: str) -> Cluster:
+    """The cluster of that name; `StateError` when none runs."""
+    record = read_record(name)
+    if record is None:
+        known = list_clusters()
+        more = f"there are: {', '.join(known)}" if known else "start one with `xk8s up`"
+        raise StateError(
+            f"there is no cluster {name!r}",
+            where=str(state_dir(name)),
+            hint=f"{nearest(name, known)}{more}",
+        )
+    return Cluster(record)
+
+
+def tail(path: Path, lines: int = 30) -> str:
+    """The last lines of a text file, or "" when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 200 * lines))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def proportional_memory(pid: int) -> int:
+    """PSS of a process in MiB: shared pages count by their share; 0 when it is gone."""
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) // 1024
+    except OSError:
+        pass
+    return 0

@@ -1,0 +1,157 @@
+"""What is written down about a cluster: its state directory, and the lock on it.
+
+``RUNTIME/NAME.lock``   held by the command that changes the cluster
+``clusters/NAME/``      record.json, request.json, plan.json, pki/, nodes/, console/, kubeconfig
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Literal
+
+import cattrs
+import filelock
+from attrs import field, frozen
+
+from xk8s.config import Request
+from xk8s.digest import plain
+from xk8s.errors import StateError
+from xk8s.paths import clusters_dir, make_private, runtime_root, state_dir, write_private
+from xk8s.plan import Plan
+
+Phase = Literal["starting", "running", "failed"]
+"""starting: an `up` is (or was, when it was killed) at work; running: checks passed or were
+not asked for; failed: the VMs run but a check did not pass."""
+
+RECORD, REQUEST, PLAN = "record.json", "request.json", "plan.json"
+
+
+@frozen(kw_only=True)
+class NodeRecord:
+    """A started VM: ``pid`` of QEMU and its start time in clock ticks (told from a reused pid);
+    ``forwards`` maps a name to the port on 127.0.0.1.
+    """
+
+    name: str
+    role: str
+    pid: int
+    started: int
+    forwards: dict[str, int] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class Record:
+    """What every other verb reads. ``seconds`` is how long `up` took, per stage."""
+
+    version: int = 1
+    name: str
+    phase: Phase
+    overlays: tuple[str, ...]
+    digest: str
+    accel: str
+    nodes: tuple[NodeRecord, ...] = ()
+    seconds: dict[str, float] = field(factory=dict)
+
+    def node(self, name: str) -> NodeRecord:
+        """The record of a node; `StateError` naming those that are there."""
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        raise StateError(
+            f"cluster {self.name!r} has no node {name!r}",
+            hint="it has " + ", ".join(node.name for node in self.nodes),
+        )
+
+
+_converter = cattrs.Converter()
+
+
+def write_record(record: Record) -> None:
+    """Replace the cluster's record in one step."""
+    write_private(
+        state_dir(record.name) / RECORD,
+        json.dumps(_converter.unstructure(record), indent=1).encode(),
+    )
+
+
+def read_record(name: str) -> Record | None:
+    """The record, or None when there is none or an older version wrote it."""
+    try:
+        data = json.loads((state_dir(name) / RECORD).read_text())
+        return _converter.structure(data, Record)
+    except (OSError, ValueError, cattrs.BaseValidationError):
+        return None
+
+
+def write_inputs(plan: Plan) -> None:
+    """Keep the plan, and the request in a form that gives the same plan again."""
+    directory = state_dir(plan.name)
+    write_private(directory / PLAN, json.dumps(plan.to_json(), indent=1).encode())
+    settings: dict[str, dict[str, object]] = {}
+    for value in plan.settings:
+        if value.origin != "default":
+            settings.setdefault(value.overlay, {})[value.name] = plain(value.value)
+    # Choices are written down as if they had been asked for: the cluster keeps its CRI even
+    # when another one could be had later.
+    request = {"overlays": list(plan.ctx.overlays), "settings": settings}
+    write_private(directory / REQUEST, json.dumps(request, indent=1).encode())
+
+
+def read_request(name: str) -> Request:
+    """The request that gives the running cluster's plan again."""
+    path = state_dir(name) / REQUEST
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise StateError(
+            f"cluster {name!r} has no readable request", where=str(path), hint="xk8s down"
+        ) from error
+    settings: Mapping[str, Mapping[str, object]] = data["settings"]
+    return Request(
+        overlays=tuple(data["overlays"]),
+        name=name,
+        stored=settings,
+        environment={},
+    )
+
+
+def list_clusters() -> tuple[str, ...]:
+    """Names of clusters with a state directory, sorted."""
+    try:
+        return tuple(sorted(path.name for path in clusters_dir().iterdir() if path.is_dir()))
+    except FileNotFoundError:
+        return ()
+
+
+@contextlib.contextmanager
+def locked(name: str, *, timeout: float = 10.0) -> Iterator[None]:
+    """Hold the cluster's lock. It is a kernel lock: a killed holder leaves it free.
+
+    Raises `StateError` with the pid of the holder when it is not free after ``timeout`` s.
+    """
+    make_private(runtime_root())
+    path = runtime_root() / f"{name}.lock"
+    lock = filelock.FileLock(path, timeout=timeout, mode=0o600)
+    holder = path.with_suffix(".pid")
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        with contextlib.suppress(OSError):
+            text = holder.read_text().strip()
+            raise StateError(
+                f"another command works on cluster {name!r} (process {text})",
+                where=str(path),
+                hint="wait for it, end it, or use another --name",
+            ) from None
+        raise StateError(f"another command works on cluster {name!r}", where=str(path)) from None
+    try:
+        holder.write_text(f"{os.getpid()}\n")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+        # The lock file itself stays while others may wait on it: unlinking a file that another
+        # process has open would let two of them hold "the" lock.
