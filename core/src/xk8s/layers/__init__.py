@@ -1,0 +1,1 @@
+"""Layers: file trees as EROFS images in a content-addressed cache."""
