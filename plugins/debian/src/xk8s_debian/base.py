@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import getpass
 import os
+import shlex
 import shutil
-import subprocess
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Protocol
 
-from xk8s.errors import ArtifactError, HostError
+from xk8s.errors import ArtifactError, BuildError, HostError
 
 from xk8s_debian.kernel import BOOT_MODULES, facts_to_json, parse_facts
 
@@ -33,7 +33,7 @@ _EPOCH = "1735689600"
 
 _UUID = "786b3873-6261-4e73-a564-656269616e00"
 
-_PATHS_LEFT_OUT = (
+PATHS_LEFT_OUT = (
     "/usr/share/doc/*",
     "/usr/share/info/*",
     "/usr/share/lintian/*",
@@ -44,6 +44,7 @@ _PATHS_LEFT_OUT = (
     "/usr/lib/udev/hwdb.d/*",
     "/usr/lib/x86_64-linux-gnu/gconv/*",
 )
+"""Not unpacked at all: documents, translations, and tables for hardware a VM has not."""
 
 _PROGRAMS = {
     "mmdebstrap": "mmdebstrap",
@@ -54,13 +55,26 @@ _PROGRAMS = {
 }
 
 
+class Run(Protocol):
+    """Runs a program to its end; `BuildError` with its last lines when it fails."""
+
+    def __call__(self, argv: Sequence[str | Path], *, env: Mapping[str, str]) -> str:
+        """Its output."""
+
+
 def build_base(
-    out: Path, *, suite: str, packages: Sequence[str], kernel: str, sources: Sequence[str]
+    out: Path,
+    *,
+    suite: str,
+    packages: Sequence[str],
+    kernel: str,
+    sources: Sequence[str],
+    run: Run,
 ) -> None:
     """Write `MEMBERS` into the directory ``out``.
 
-    ``sources`` are lines for sources.list. Raises HostError when this machine cannot make it,
-    ArtifactError with the tail of mmdebstrap's output when it fails.
+    ``sources`` are lines for sources.list. Raises `HostError` when this machine cannot make it,
+    `ArtifactError` with the tail of mmdebstrap's output when it fails.
     """
     mode = _mode()
     _check_programs()
@@ -72,58 +86,37 @@ def build_base(
         f"--include={','.join(packages)}",
         '--aptopt=APT::Install-Recommends "false"',
         '--aptopt=Acquire::Retries "3"',
-        *(f"--dpkgopt=path-exclude={path}" for path in _PATHS_LEFT_OUT),
+        *(f"--dpkgopt=path-exclude={path}" for path in PATHS_LEFT_OUT),
         # By way of the environment: a user's files are unreadable inside the namespace, and
         # mmdebstrap prints the whole text of a hook.
         '--customize-hook=sh -c "$XK8S_HOOK" customize "$1"',
-        "--customize-hook=" + " ".join(["copy-out", *_in_chroot(), str(out)]),
+        "--customize-hook=" + shlex.join(["copy-out", *_in_chroot(), str(out)]),
         suite,
         "-",
         *sources,
     ]
     environment = {
-        "PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/bin:/bin",
-        "HOME": os.environ.get("HOME", "/"),
+        "PATH": search_path(),
         "LC_ALL": "C.UTF-8",
         "SOURCE_DATE_EPOCH": _EPOCH,
-        "XK8S_HOOK": _hook(),
+        "XK8S_HOOK": customize_script(),
         "XK8S_KERNEL": kernel,
         "XK8S_BOOT_MODULES": " ".join(BOOT_MODULES),
         "XK8S_UUID": _UUID,
     }
-    for name in ("TMPDIR", "http_proxy", "https_proxy", "no_proxy"):
-        if name in os.environ:
-            environment[name] = os.environ[name]
-    _run(argv, environment)
+    try:
+        run(argv, env=environment)
+    except BuildError as error:
+        raise ArtifactError(
+            "mmdebstrap could not make the base system",
+            where="debian-base",
+            hint="its last lines say why; a mirror that does not answer and a package that the "
+            "suite does not have (-s debian.packages=…) are the usual causes",
+            log=error.log,
+        ) from error
     _write_facts(out)
-    for path in [out, *out.rglob("*")]:
+    for path in (out, *out.rglob("*")):
         path.chmod(0o755 if path.is_dir() or path.name == "busybox" else 0o644)
-
-
-def _run(argv: Sequence[str], environment: dict[str, str]) -> None:
-    with tempfile.TemporaryFile() as log:
-        process = subprocess.run(
-            argv, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
-        )
-        if process.returncode == 0:
-            return
-        log.seek(0)
-        lines = log.read().decode(errors="replace").splitlines()
-    text = "\n".join(lines[-30:])
-    if "No space left on device" in text:
-        raise HostError(
-            "no space left to make the base system",
-            where=tempfile.gettempdir(),
-            hint="free 2 GB there or set TMPDIR to a directory with room",
-            log=text,
-        )
-    raise ArtifactError(
-        f"mmdebstrap failed with exit code {process.returncode}",
-        where="debian-base",
-        hint="see its last lines; a mirror that does not answer and an unknown package name "
-        "(-s debian.packages=…) are the usual causes",
-        log=text,
-    )
 
 
 def _write_facts(out: Path) -> None:
@@ -136,8 +129,14 @@ def _write_facts(out: Path) -> None:
     (out / "kernel-facts.json").write_text(facts_to_json(facts))
 
 
-def _hook() -> str:
+def customize_script() -> str:
+    """The text of the hook that makes the images."""
     return (resources.files("xk8s_debian") / "data" / "customize.sh").read_text()
+
+
+def search_path() -> str:
+    """$PATH with the directories that ordinary users lack."""
+    return os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/local/sbin:/usr/sbin:/sbin"
 
 
 def _in_chroot() -> list[str]:
@@ -145,12 +144,12 @@ def _in_chroot() -> list[str]:
 
 
 def _check_programs() -> None:
-    path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+    path = search_path()
     missing = [program for program in _PROGRAMS if shutil.which(program, path=path) is None]
     if missing:
         packages = " ".join(dict.fromkeys(_PROGRAMS[program] for program in missing))
         raise HostError(
-            f"missing program{'s'[: len(missing) != 1]}: {', '.join(missing)}",
+            f"missing programs: {', '.join(missing)}",
             where="debian-base",
             hint=f"apt install {packages}",
         )

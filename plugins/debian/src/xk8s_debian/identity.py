@@ -52,10 +52,7 @@ def _hosts(ctx: Context) -> str:
 
 def _link(nic: Nic) -> str:
     # By driver too: a bridge or VLAN on an interface inherits its MAC.
-    return (
-        f"[Match]\nMACAddress={nic.mac}\nDriver=virtio_net\n\n"
-        f"[Link]\nName=eth{nic.network}\n"
-    )
+    return f"[Match]\nMACAddress={nic.mac}\nDriver=virtio_net\n\n[Link]\nName=eth{nic.network}\n"
 
 
 def _network(ctx: Context, node: Node, nic: Nic) -> str:

@@ -20,7 +20,9 @@ BOOT_MODULES = ("virtio_blk", "erofs", "overlay")
 _SYMBOL = re.compile(r"^CONFIG_([A-Za-z0-9_]+)=([ym])$", re.MULTILINE)
 
 
-def parse_facts(*, release: str, config: str, modules_dep: str, modules_builtin: str) -> KernelFacts:
+def parse_facts(
+    *, release: str, config: str, modules_dep: str, modules_builtin: str
+) -> KernelFacts:
     """The facts from the texts of /boot/config-*, modules.dep and modules.builtin."""
     return KernelFacts(
         release=release,

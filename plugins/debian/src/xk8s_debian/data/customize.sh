@@ -52,8 +52,9 @@ find var/log var/cache/apt var/lib/apt -mindepth 1 -delete
 # The day of the build, in field 3.
 awk -F: -v OFS=: '{ $3 = 20000; print }' etc/shadow >xk8s/shadow
 cat xk8s/shadow >etc/shadow
-# mmdebstrap has mounted /proc, /sys and /dev; the guest brings its own.
+# Without the places where mmdebstrap has mounted or made things that differ with its mode; the
+# initramfs makes them in the guest.
 mkfs.erofs -x-1 -T0 -U "$XK8S_UUID" --quiet --exclude-path=xk8s \
-    --exclude-regex='^(dev|proc|run|sys|tmp)/' xk8s/base.erofs .
+    --exclude-regex='^(dev|proc|run|sys|tmp)(/|$)' xk8s/base.erofs .
 rm -rf xk8s/tree xk8s/kernel xk8s/shadow
 chmod -R a+rX xk8s

@@ -1,0 +1,40 @@
+"""The functions that artifacts of this overlay are made by (`xk8s.artifacts.model.Recipe`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from xk8s_debian import initramfs
+from xk8s_debian.base import build_base
+from xk8s_debian.mirror import sources_list
+
+if TYPE_CHECKING:
+    from xk8s.artifacts.recipe import Kitchen
+
+
+def make_base(kitchen: Kitchen) -> None:
+    """Artifact ``debian-base``."""
+    suite = str(kitchen.params["suite"])
+
+    def show(line: str) -> None:
+        # mmdebstrap's own steps, e.g. "I: extracting archives..."
+        if line.startswith("I: ") and "customize-hook" not in line:
+            kitchen.progress.item(kitchen.name, line.removeprefix("I: ").rstrip(". "))
+
+    build_base(
+        kitchen.out,
+        suite=suite,
+        packages=list(kitchen.params["packages"]),
+        kernel=str(kitchen.params["kernel"]),
+        sources=sources_list(suite),
+        run=lambda argv, *, env: kitchen.run(argv, env=env, on_line=show),
+    )
+
+
+def make_initramfs(kitchen: Kitchen) -> None:
+    """Artifact ``debian-initramfs``, from ``debian-base``."""
+    base = kitchen.inputs["debian-base"]
+    image = initramfs.build(
+        init=str(kitchen.params["init"]), busybox=base / "busybox", modules=base / "modules"
+    )
+    (kitchen.out / "initramfs.img").write_bytes(image)

@@ -1,0 +1,83 @@
+"""The settings of overlay ``debian``, and which packages every VM has."""
+
+from __future__ import annotations
+
+import re
+
+from attrs import frozen
+from xk8s.errors import UsageError
+from xk8s.overlay import setting
+
+PACKAGES_POINT = "debian.packages"
+"""Fragments of this point are names of packages that an overlay needs in the base (str)."""
+
+BASE_PACKAGES = (
+    # What runs the machine.
+    "systemd",
+    "systemd-sysv",
+    "udev",
+    "kmod",
+    "login",
+    "mount",
+    "util-linux",
+    "procps",
+    "netbase",
+    "busybox-static",
+    "ca-certificates",
+    "qemu-guest-agent",
+    # What network functions and container runtimes call or link to.
+    "conntrack",
+    "ethtool",
+    "iproute2",
+    "ipset",
+    "iptables",
+    "ipvsadm",
+    "libseccomp2",
+    "libyajl2",
+    "nftables",
+    "socat",
+    # What people look for when a network is in trouble.
+    "curl",
+    "iputils-ping",
+    "jq",
+    "ldnsutils",
+    "less",
+    "mtr-tiny",
+    "netcat-openbsd",
+    "strace",
+    "tcpdump",
+    "traceroute",
+    "vim-tiny",
+)
+
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
+_SUITE = re.compile(r"[a-z][a-z0-9-]*")
+
+
+@frozen(kw_only=True)
+class DebianSettings:
+    """``-s debian.…``; a change of any makes another base image."""
+
+    suite: str = setting("trixie", "Debian release of the guests")
+    packages: tuple[str, ...] = setting((), "packages to install beside the standard ones")
+    kernel: str = setting(
+        "linux-image-cloud-amd64", "kernel package (a meta package, or linux-image-VERSION)"
+    )
+
+    def __attrs_post_init__(self) -> None:
+        """Raise `UsageError` for what is no name: they become arguments of programs."""
+        if not _SUITE.fullmatch(self.suite):
+            raise UsageError(f"debian.suite={self.suite!r} is no release name")
+        for package in (*self.packages, self.kernel):
+            check_package(package)
+
+
+def check_package(name: str) -> str:
+    """The package name itself, or `UsageError`."""
+    if not _PACKAGE.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is no name of a Debian package",
+            where="debian.packages, debian.kernel or a fragment of debian.packages",
+            hint="names have lower-case letters, digits, '+', '-' and '.', at least two",
+        )
+    return name
