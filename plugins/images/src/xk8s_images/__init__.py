@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from xk8s_images.build import ImagesSettings, all_images, image_artifact, image_artifacts, image_ref
 from xk8s_images.image import Image
 
-__all__ = ["Image"]
+__all__ = [
+    "Image",
+    "ImagesSettings",
+    "all_images",
+    "image_artifact",
+    "image_artifacts",
+    "image_ref",
+]

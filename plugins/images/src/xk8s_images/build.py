@@ -1,0 +1,192 @@
+"""From the images that overlays contribute to artifacts: one OCI layout each."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+from xk8s.artifacts.model import Artifact, OciImage, Recipe
+from xk8s.context import Context
+from xk8s.errors import PlanError
+from xk8s.overlay import Directory, Entry, File, Symlink, Take, setting
+
+from xk8s_images.image import Image
+from xk8s_images.layout import Member, layer_tar, members_of, relative, write_index, write_layout
+
+if TYPE_CHECKING:
+    from xk8s.artifacts.recipe import Kitchen
+
+POINT = "images.image"
+MEMBER = "oci"
+"""The member of every image artifact: an OCI layout directory."""
+
+
+@frozen(kw_only=True)
+class ImagesSettings:
+    """Settings of the overlay ``images``."""
+
+    refs: tuple[str, ...] = setting((), "references to pre-pull from their registries")
+
+
+def all_images(ctx: Context) -> tuple[Image, ...]:
+    """What overlays contribute and what the setting ``refs`` adds, by reference.
+
+    `PlanError` when one reference has two contents; the same content twice is one image.
+    """
+    settings = ctx.all_settings.get(ImagesSettings, ImagesSettings())
+    contributed = ctx.fragments(POINT, Image)
+    wanted = tuple(
+        Image(ref=full_ref(ref), source=OciImage(ref=full_ref(ref))) for ref in settings.refs
+    )
+    found: dict[str, Image] = {}
+    for image in (*contributed, *wanted):
+        other = found.setdefault(image.ref, image)
+        if other != image:
+            raise PlanError(
+                f"two different images are called {image.ref}: "
+                f"{_describe(other)} and {_describe(image)}",
+                where=POINT,
+                hint="give one of them another reference",
+            )
+    return tuple(found[ref] for ref in sorted(found))
+
+
+def image_artifacts(ctx: Context) -> tuple[Artifact, ...]:
+    """One artifact per image, by reference; each has the member "oci", an OCI layout directory
+    whose index names the image by its full reference. `image_ref` reads it back.
+    """
+    return tuple(image_artifact(image) for image in all_images(ctx))
+
+
+def image_artifact(image: Image) -> Artifact:
+    """The artifact of one image."""
+    if image.source is not None:
+        downloaded = Artifact(
+            name="registry-" + _file_name(image.ref),
+            version=image.ref,
+            members=(image.source.member,),
+            sources=(image.source,),
+        )
+        params: dict[str, Any] = {"ref": image.ref, "member": image.source.member}
+        recipe = Recipe(function="xk8s_images.build:rename", params=params, inputs=(downloaded,))
+    else:
+        inputs = {
+            entry.artifact.name: entry.artifact
+            for entry in image.entries
+            if isinstance(entry, Take)
+        }
+        params = {
+            "ref": image.ref,
+            "entries": [_entry_json(entry) for entry in image.entries],
+            "entrypoint": list(image.entrypoint),
+            "cmd": list(image.cmd),
+            "env": list(image.env),
+        }
+        recipe = Recipe(
+            function="xk8s_images.build:build", params=params, inputs=tuple(inputs.values())
+        )
+    return Artifact(
+        name="image-" + _file_name(image.ref),
+        version=image.ref,
+        members=(MEMBER,),
+        sources=(recipe,),
+    )
+
+
+def image_ref(artifact: Artifact) -> str:
+    """The reference of the image that the artifact holds."""
+    return artifact.version
+
+
+def build(kitchen: Kitchen) -> None:
+    """Recipe: the layout of an image that is built from files."""
+    params = kitchen.params
+    members: list[Member] = []
+    for entry in params["entries"]:
+        kitchen.check()
+        path = relative(entry["path"])
+        match entry["kind"]:
+            case "file":
+                data = base64.b64decode(entry["data"])
+                members.append(Member(path=path, mode=entry["mode"], data=data))
+            case "symlink":
+                members.append(Member(path=path, target=entry["target"]))
+            case "directory":
+                members.append(Member(path=path, mode=entry["mode"]))
+            case "take":
+                tree = kitchen.inputs[entry["artifact"]] / entry["member"]
+                members.extend(members_of(tree, path, entry["mode"]))
+            case other:
+                raise ValueError(f"unknown kind of entry {other!r}")
+    write_layout(
+        kitchen.out / MEMBER,
+        ref=params["ref"],
+        layer=layer_tar(members),
+        entrypoint=params["entrypoint"],
+        cmd=params["cmd"],
+        env=params["env"],
+    )
+
+
+def rename(kitchen: Kitchen) -> None:
+    """Recipe: a downloaded layout, with the index naming the image by its full reference."""
+    (downloaded,) = kitchen.inputs.values()
+    source, out = downloaded / kitchen.params["member"], kitchen.out / MEMBER
+    (out / "blobs" / "sha256").mkdir(parents=True)
+    for blob in sorted((source / "blobs" / "sha256").iterdir()):
+        # A link where it can be: image layers are large.
+        target = out / "blobs" / "sha256" / blob.name
+        try:
+            target.hardlink_to(blob)
+        except OSError:
+            target.write_bytes(blob.read_bytes())
+    manifest = dict(json.loads((source / "index.json").read_bytes())["manifests"][0])
+    manifest.pop("annotations", None)
+    write_index(out, manifest, kitchen.params["ref"])
+
+
+def full_ref(ref: str) -> str:
+    """A reference as people write it, with registry, path and tag spelt out.
+
+    >>> full_ref("busybox"), full_ref("quay.io/a/b:1")
+    ('docker.io/library/busybox:latest', 'quay.io/a/b:1')
+    """
+    first, slash, _ = ref.partition("/")
+    is_host = slash and ("." in first or ":" in first or first == "localhost")
+    if not is_host:
+        ref = f"docker.io/{ref}" if slash else f"docker.io/library/{ref}"
+    last = ref.rpartition("/")[2]
+    return ref if ":" in last or "@" in last else f"{ref}:latest"
+
+
+def _describe(image: Image) -> str:
+    if image.source is not None:
+        return f"one from the registry ({image.source.ref})"
+    what = ", ".join(entry.path for entry in image.entries) or "no files"
+    return f"one built of {what} running {' '.join((*image.entrypoint, *image.cmd)) or 'nothing'}"
+
+
+def _file_name(ref: str) -> str:
+    return re.sub(r"[^a-z0-9.]+", "-", ref.lower()).strip("-")
+
+
+def _entry_json(entry: Entry) -> dict[str, Any]:
+    match entry:
+        case File():
+            data = base64.b64encode(entry.data).decode()
+            return {"kind": "file", "path": entry.path, "mode": entry.mode, "data": data}
+        case Symlink():
+            return {"kind": "symlink", "path": entry.path, "target": entry.target}
+        case Directory():
+            return {"kind": "directory", "path": entry.path, "mode": entry.mode}
+        case Take():
+            return {
+                "kind": "take",
+                "path": entry.path,
+                "artifact": entry.artifact.name,
+                "member": entry.member,
+                "mode": entry.mode,
+            }
