@@ -1,0 +1,326 @@
+"""QEMU's process, monitor, console and ports, with a real QEMU and a guest of 40 bytes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import filelock
+import pytest
+from attrs import evolve
+from xk8s.errors import HostError, MachineError, StateError
+from xk8s.qemu import console
+from xk8s.qemu.accel import PROGRAM, decide
+from xk8s.qemu.command import MachineSpec, Memory, PortForward, Sockets, UserNic
+from xk8s.qemu.leftovers import Process, cluster_environment, end, leftovers
+from xk8s.qemu.ports import Reservation
+from xk8s.qemu.process import Started, start
+from xk8s.qemu.qmp import Qmp, parse_usernet
+
+needs_qemu = pytest.mark.skipif(shutil.which(PROGRAM) is None, reason="QEMU is not installed")
+
+CODE = bytes.fromhex(
+    "be00000000"  # mov esi, text (patched below)
+    "66baf803ac84c07403eeebf8"  # mov dx,0x3f8; next: lodsb; test; jz echo; out dx,al; jmp next
+    "66bafd03eca80174f7"  # echo: mov dx,0x3fd; in al,dx; test al,1; jz echo
+    "66baf803eceeebef"  # mov dx,0x3f8; in al,dx; out dx,al; jmp echo
+)
+
+
+def tiny_kernel() -> bytes:
+    """A multiboot kernel: prints "hello" on ttyS0, then echoes what it reads there."""
+    load, magic, flags = 0x100000, 0x1BADB002, 0x00010000
+    entry = load + 32
+    text = entry + len(CODE)
+    code = CODE[:1] + struct.pack("<I", text) + CODE[5:] + b"hello\n\0"
+    end_ = load + 32 + len(code)
+    checksum = -(magic + flags) & 0xFFFFFFFF
+    header = struct.pack("<8I", magic, flags, checksum, load, load, end_, end_, entry)
+    return (header + code).ljust(8192, b"\0")  # QEMU looks for the header in 8 KiB
+
+
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="xk8s-") as name:  # tmp_path may be too long
+        directory = Path(name)
+        yield directory
+        left = leftovers(directory)
+        assert end(left) == ()
+        assert left == (), "a process was left behind"
+
+
+@pytest.fixture
+def spec(runtime: Path) -> MachineSpec:
+    kernel = runtime / "kernel"
+    kernel.write_bytes(tiny_kernel())
+    return MachineSpec(
+        name="vm-007",
+        cpus=1,
+        memory=Memory(size=32),
+        accel=decide("tcg"),
+        kernel=kernel,
+        initrd=kernel,
+        cmdline="",
+        disks=(),
+        nics=(UserNic(mac="02:00:00:00:00:07", forwards=(PortForward(guest_port=6443),)),),
+        sockets=Sockets.below(runtime, "vm-007"),
+        console_log=runtime / "vm-007.log",
+        pidfile=runtime / "vm-007.pid",
+        spare_ports=0,
+    )
+
+
+@pytest.fixture
+def vm(spec: MachineSpec, runtime: Path) -> Iterator[Started]:
+    started = start(spec, runtime_dir=runtime, stderr=runtime / "vm-007.err")
+    yield started
+    end([started.process], grace=2)
+
+
+def wait_for(log: Path, text: str) -> None:
+    deadline = time.monotonic() + 20
+    while text not in log.read_text():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
+
+
+@needs_qemu
+def test_started_vm_is_found_by_its_mark_and_ended(
+    spec: MachineSpec, vm: Started, runtime: Path
+) -> None:
+    assert leftovers(runtime) == (vm.process,)
+    assert vm.process.alive
+    assert os.getsid(vm.process.pid) == vm.process.pid
+    assert int(spec.pidfile.read_text()) == vm.process.pid
+    for path in (spec.sockets.qmp, spec.sockets.agent, spec.console_log, runtime / "vm-007.err"):
+        assert path.stat().st_mode & 0o077 == 0, path
+    assert end([vm.process]) == ()
+    assert leftovers(runtime) == ()
+
+
+@needs_qemu
+def test_monitor_status_ports_link_quit(spec: MachineSpec, vm: Started) -> None:
+    with Qmp(spec.sockets.qmp, "vm-007") as qmp:
+        assert qmp.status() == "running"
+        ports = qmp.host_ports()
+        qmp.set_link("nic0", up=False)
+        qmp.set_link("nic0", up=True)
+        with pytest.raises(MachineError, match=r"vm-007.*nic9"):
+            qmp.set_link("nic9", up=True)
+        qmp.execute("stop")
+        assert qmp.status() == "paused"
+    assert ports == dict(vm.host_ports)
+    with socket.create_connection(("127.0.0.1", ports[6443]), timeout=5):
+        pass
+    with Qmp(spec.sockets.qmp, "vm-007") as qmp:
+        qmp.quit()
+    deadline = time.monotonic() + 5
+    while vm.process.alive:
+        assert time.monotonic() < deadline
+    with pytest.raises(MachineError, match="vm-007"), Qmp(spec.sockets.qmp, "vm-007"):
+        pass
+
+
+@needs_qemu
+def test_hung_monitor_is_an_error_in_time(spec: MachineSpec, vm: Started) -> None:
+    os.kill(vm.process.pid, signal.SIGSTOP)
+    try:
+        with (
+            pytest.raises(MachineError, match="no answer within"),
+            Qmp(spec.sockets.qmp, "vm-007", timeout=0.3),
+        ):
+            pass
+    finally:
+        os.kill(vm.process.pid, signal.SIGCONT)
+
+
+@needs_qemu
+def test_console_copies_input_and_output_and_the_log_has_all(
+    spec: MachineSpec, vm: Started, runtime: Path
+) -> None:
+    wait_for(spec.console_log, "hello")  # printed while nobody was attached
+    given, out = runtime / "in", runtime / "out"
+    given.write_bytes(b"to the guest\n")
+    with given.open("rb") as stdin, out.open("wb") as stdout:
+        console.attach(
+            spec.sockets.console,
+            "vm-007",
+            stdin=stdin.fileno(),
+            stdout=stdout.fileno(),
+            idle=0.5,
+        )
+    assert out.read_bytes() == b"to the guest\n"
+    wait_for(spec.console_log, "to the guest")
+
+
+@needs_qemu
+def test_console_on_a_terminal_is_left_by_its_escape(spec: MachineSpec, vm: Started) -> None:
+    wait_for(spec.console_log, "hello")
+    master, slave = os.openpty()
+    thread = threading.Thread(
+        target=console.attach,
+        args=(spec.sockets.console, "vm-007"),
+        kwargs={"stdin": slave, "stdout": slave},
+    )
+    thread.start()
+    try:
+        seen = b""
+        while b"\r" not in seen:  # the return that it sends to show a prompt came back
+            seen += os.read(master, 100)
+        os.write(master, b"a\x03b")  # Ctrl-C belongs to the guest
+        while b"b" not in seen:
+            seen += os.read(master, 100)
+        assert b"a\x03b" in seen
+        with pytest.raises(StateError, match="in use"):
+            console.attach(spec.sockets.console, "vm-007", stdin=slave, stdout=slave)
+    finally:
+        os.write(master, console.ESCAPE)
+        thread.join(5)
+    assert not thread.is_alive()
+    os.close(master)
+    os.close(slave)
+
+
+@needs_qemu
+def test_early_exit_has_the_words_of_qemu(spec: MachineSpec, runtime: Path) -> None:
+    broken = evolve(spec, extra=("-device", "no-such-device"))
+    with pytest.raises(MachineError, match=r"vm-007.*no-such-device") as caught:
+        start(broken, runtime_dir=runtime, stderr=runtime / "vm-007.err")
+    assert "no-such-device" in caught.value.log
+    assert leftovers(runtime) == ()
+
+
+@needs_qemu
+def test_lost_race_for_a_port_ends_with_another_port(spec: MachineSpec, runtime: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        forwards = (PortForward(guest_port=6443, host_port=taken),)
+        raced = evolve(spec, nics=(UserNic(mac="02:00:00:00:00:07", forwards=forwards),))
+        started = start(raced, runtime_dir=runtime, stderr=runtime / "vm-007.err")
+    assert started.host_ports[6443] not in (0, taken)
+    assert end([started.process]) == ()
+
+
+def test_missing_program_is_a_host_error(spec: MachineSpec, runtime: Path) -> None:
+    with pytest.raises(HostError, match="no-such-qemu"):
+        start(evolve(spec, program="no-such-qemu"), runtime_dir=runtime, stderr=runtime / "err")
+
+
+def test_silent_qemu_is_ended(spec: MachineSpec, runtime: Path) -> None:
+    silent = runtime / "silent"
+    silent.write_text("#!/bin/sh\nexec sleep 60\n")
+    silent.chmod(0o755)
+    with pytest.raises(MachineError, match="vm-007"):
+        start(
+            evolve(spec, program=str(silent)),
+            runtime_dir=runtime,
+            stderr=runtime / "err",
+            timeout=0.2,
+        )
+    assert leftovers(runtime) == ()
+
+
+def test_preferred_port_or_a_free_one() -> None:
+    with Reservation((0,)) as first:
+        port = first.ports[0]
+        with Reservation((port, 0)) as second:
+            assert port not in second.ports
+            assert 0 not in second.ports
+            assert len(set(second.ports)) == 2
+    with Reservation((port,)) as third:
+        assert third.ports == (port,)
+    with socket.create_server(("127.0.0.1", port)), Reservation((port,)) as fourth:
+        assert fourth.ports != (port,)
+
+
+def test_usernet_table_is_read() -> None:
+    text = (
+        "Hub -1 (net0):\r\n"
+        "  Protocol[State]    FD  Source Address  Port   Dest. Address  Port RecvQ SendQ\r\n"
+        "  TCP[ESTABLISHED]   21       127.0.0.1 18080     192.168.0.1  6443     0     0\r\n"
+        "  TCP[HOST_FORWARD]  13       127.0.0.1 40123     192.168.0.1    22     0     0\r\n"
+        "  TCP[HOST_FORWARD]  12       127.0.0.1 18080     192.168.0.1  6443     0     0\r\n"
+        "  UDP[236 sec]       29     192.168.0.1 45123   192.168.0.251    53     0     0\r\n"
+    )
+    assert parse_usernet(text) == {22: 40123, 6443: 18080}
+
+
+# --- leftovers --------------------------------------------------------------------------
+
+
+def sleeper(runtime: Path, *argv: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(argv or ("sleep", "60"), env=cluster_environment(runtime))
+
+
+def test_stubborn_leftovers_are_killed_and_others_spared(runtime: Path) -> None:
+    other = subprocess.Popen(["sleep", "60"], env=cluster_environment(runtime / "other"))
+    stubborn = sleeper(runtime, "sh", "-c", "trap '' TERM; while :; do sleep 0.1; done")
+    mild = sleeper(runtime)
+    try:
+        while b"trap" not in Path(f"/proc/{stubborn.pid}/cmdline").read_bytes():
+            time.sleep(0.01)
+        time.sleep(0.2)  # until the trap is set
+        pids = {process.pid for process in leftovers(runtime)}
+        assert {stubborn.pid, mild.pid} <= pids
+        assert other.pid not in pids
+        assert end(leftovers(runtime), grace=0.3) == ()
+        end(leftovers(runtime), grace=1)  # the shell's last sleep
+        assert leftovers(runtime) == ()
+        assert other.poll() is None
+    finally:
+        for child in (other, stubborn, mild):
+            child.kill()
+            child.wait()
+
+
+def test_a_later_process_with_the_same_pid_is_spared(runtime: Path) -> None:
+    child = sleeper(runtime)
+    try:
+        stale = Process(pid=child.pid, started=Process.of(child.pid).started - 1)
+        assert not stale.alive
+        assert end([stale], grace=0.2) == ()
+        assert child.poll() is None
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_a_zombie_is_not_alive(runtime: Path) -> None:
+    child = sleeper(runtime)
+    process = Process.of(child.pid)
+    child.kill()
+    deadline = time.monotonic() + 5
+    while process.alive:
+        assert time.monotonic() < deadline
+    child.wait()
+
+
+def test_an_xk8s_inside_is_not_its_own_leftover(
+    runtime: Path,
+) -> None:
+    code = "import sys;from pathlib import Path;from xk8s.qemu.leftovers import leftovers;print(leftovers(Path(sys.argv[1])))"  # noqa: E501
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(runtime)],
+        env=cluster_environment(runtime),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "()"
+
+
+def test_console_of_a_dead_vm_is_a_machine_error(runtime: Path) -> None:
+    with pytest.raises(MachineError, match="vm-009"):
+        console.attach(runtime / "nothing", "vm-009")
+    with filelock.FileLock(f"{runtime / 'nothing'}.lock", timeout=0):
+        pass  # the lock was let go
