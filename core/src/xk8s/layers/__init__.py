@@ -1,1 +1,1 @@
-"""Layers: file trees as EROFS images in a content-addressed cache."""
+"""Layers: entries become EROFS images in the cache (`build`), with one owner per path (`owners`)."""

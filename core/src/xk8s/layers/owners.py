@@ -1,53 +1,101 @@
 """Every path in a stack of layers has one owner: checked on the plan, before anything is built.
 
-What is inside an artifact (a Take of a directory, a ready image) is not known yet when the plan
-is made; such an entry owns its path prefix only when two layers name the very same one.
+What is in a ready ``image`` (the base system) is not known to the plan: every overlay may put
+files over it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import PurePosixPath
+
+from attrs import frozen
 
 from xk8s.errors import PlanError
-from xk8s.overlay import Directory, Layer
+from xk8s.layers.guest import guest_path
+from xk8s.overlay import Directory, File, Layer, Symlink, Take
+
+
+@frozen(kw_only=True)
+class _Claim:
+    overlay: str
+    layer: Layer
+    parts: tuple[str, ...]
+
+    @property
+    def path(self) -> str:
+        return "/" + "/".join(self.parts)
+
+    def __str__(self) -> str:
+        return f"{self.overlay!r} (layer {self.layer.name!r})"
 
 
 def check_owners(stack: Sequence[tuple[str, Layer]]) -> None:
-    """``stack`` is (overlay, layer), lowest first. `PlanError` naming both overlays and the
-    path when a layer writes what a lower one wrote, and does not say ``replaces``.
+    """Check a stack of (overlay, layer), lowest first.
 
-    A directory may be listed by many layers; layers that no role shares do not meet.
+    A file, a link or what is taken from an artifact owns its path and all below it;
+    directories are shared. Layers that share no role never meet. A later layer may put
+    something over a lower one's where it says ``replaces``. `PlanError` names both overlays, or
+    the overlay with a bad path.
     """
-    owners: dict[str, list[tuple[str, Layer]]] = {}
+    owners: dict[tuple[str, ...], list[_Claim]] = {}
+    below: dict[tuple[str, ...], list[_Claim]] = {}
     for overlay, layer in stack:
-        for path in _paths(layer):
-            for other_overlay, other in owners.get(path, ()):
-                if not other.roles & layer.roles or _covered(path, layer.replaces):
-                    continue
-                both = (
-                    f"layers {other.name!r} and {layer.name!r} of overlay {overlay!r}"
-                    if other_overlay == overlay
-                    else f"overlays {other_overlay!r} (layer {other.name!r}) and {overlay!r} "
-                    f"(layer {layer.name!r})"
-                )
-                raise PlanError(
-                    f"{both} both write {path}",
-                    where=path,
-                    hint=f"leave one out, or let {layer.name!r} say replaces=({path!r},)",
-                )
-            owners.setdefault(path, []).append((overlay, layer))
+        for claim in _claims(overlay, layer):
+            above = [claim.parts[:count] for count in range(len(claim.parts))]
+            for prefix in (*above, claim.parts):
+                for other in owners.get(prefix, ()):
+                    _check_pair(other, claim)
+            for other in below.get(claim.parts, ()):
+                _check_pair(other, claim)
+            owners.setdefault(claim.parts, []).append(claim)
+            for prefix in above:
+                below.setdefault(prefix, []).append(claim)
 
 
-def _paths(layer: Layer) -> Iterable[str]:
-    seen = set()
+def _claims(overlay: str, layer: Layer) -> Iterator[_Claim]:
     for entry in layer.entries:
-        if isinstance(entry, Directory):
-            continue
-        if entry.path in seen:
-            raise PlanError(f"layer {layer.name!r} has {entry.path} twice", where=entry.path)
-        seen.add(entry.path)
-        yield entry.path
+        try:
+            guest_path(entry.path)
+            if isinstance(entry, Directory):
+                continue
+            names: Iterable[str] = ("",)
+            if isinstance(entry, Take) and PurePosixPath(entry.member) == PurePosixPath("."):
+                # All of the artifact: its members are what is known of it.
+                names = entry.artifact.members
+            for name in names:
+                whole = guest_path(f"{entry.path}/{name}")
+                if not whole.parts and isinstance(entry, (File, Symlink)):
+                    raise ValueError("'/' is a directory")
+                yield _Claim(overlay=overlay, layer=layer, parts=whole.parts)
+        except ValueError as error:
+            raise PlanError(
+                f"overlay {overlay!r}, layer {layer.name!r}: {error}",
+                where=f"layer {layer.name}",
+                hint="paths in layers are absolute and without '.' and '..'",
+            ) from error
 
 
-def _covered(path: str, prefixes: Iterable[str]) -> bool:
-    return any(path == prefix or path.startswith(prefix.rstrip("/") + "/") for prefix in prefixes)
+def _check_pair(lower: _Claim, upper: _Claim) -> None:
+    if lower.layer is not upper.layer:
+        if not lower.layer.roles & upper.layer.roles:
+            return
+        allowed = [guest_path(prefix).parts for prefix in upper.layer.replaces]
+        for parts in (lower.parts, upper.parts):
+            if any(parts[: len(prefix)] == prefix for prefix in allowed):
+                return
+    what = upper.path if lower.path == upper.path else f"{upper.path}, {lower.path}"
+    if lower.layer is upper.layer:
+        message = f"layer {upper.layer.name!r} of overlay {upper.overlay!r} has {what} twice"
+    elif lower.overlay == upper.overlay:
+        message = (
+            f"layers {lower.layer.name!r} and {upper.layer.name!r} of overlay {upper.overlay!r} "
+            f"both write {what}"
+        )
+    else:
+        message = f"overlays {lower} and {upper} both write {what}"
+    raise PlanError(
+        message,
+        where=upper.path,
+        hint=f"leave one out, or let layer {upper.layer.name!r} say replaces=({upper.path!r},)",
+    )

@@ -1,0 +1,109 @@
+"""Trees of files: their content digest, and copying them cheaply."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def file_digest(path: Path) -> str:
+    """Hex sha256 of a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def walk(root: Path) -> Iterator[Path]:
+    """Everything below ``root`` in sorted order, parents first; links are not followed."""
+    for entry in sorted(os.scandir(root), key=lambda entry: entry.name):
+        path = Path(entry.path)
+        yield path
+        if entry.is_dir(follow_symlinks=False):
+            yield from walk(path)
+
+
+def tree_digest(path: Path) -> str:
+    """Hex sha256 over names, kinds, permission bits and contents of a file or a directory's
+    tree; times and owners do not count. ValueError names a device, socket or pipe.
+    """
+    total = hashlib.sha256()
+    base = path
+    for one in (path, *(walk(path) if path.is_dir() and not path.is_symlink() else ())):
+        status = one.lstat()
+        mode = stat.S_IMODE(status.st_mode)
+        if stat.S_ISLNK(status.st_mode):
+            what = f"link {os.readlink(one)}"  # noqa: PTH115 - Path would normalise it
+        elif stat.S_ISDIR(status.st_mode):
+            what = f"dir {mode:o}"
+        elif stat.S_ISREG(status.st_mode):
+            what = f"file {mode:o} {file_digest(one)}"
+        else:
+            raise ValueError(f"{one} is neither file, directory nor symbolic link")
+        name = "" if one == base else one.relative_to(base).as_posix()
+        total.update(os.fsencode(f"{name}\0{what}\0"))
+    return total.hexdigest()
+
+
+def copy_file(source: Path, target: Path, *, link: bool, mode: int | None = None) -> None:
+    """Put the file at ``target``: a hard link where ``link`` allows it, the file system does
+    and the permission bits are to stay; else a copy. Symbolic links are copied as such.
+    """
+    status = source.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        target.symlink_to(os.readlink(source))  # noqa: PTH115
+        return
+    bits = stat.S_IMODE(status.st_mode)
+    wanted = bits if mode is None else mode
+    if link and wanted == bits:
+        try:
+            target.hardlink_to(source)
+        except OSError:
+            pass  # another file system, or one without hard links
+        else:
+            return
+    shutil.copyfile(source, target)
+    target.chmod(wanted)
+
+
+def copy_tree(source: Path, target: Path, *, link: bool) -> None:
+    """Copy a file or a tree to ``target``, merging into directories that are there; files as
+    `copy_file`. FileExistsError when a file would be put over another.
+    """
+    if not source.is_dir() or source.is_symlink():
+        copy_file(source, target, link=link)
+        return
+    target.mkdir(exist_ok=True)
+    target.chmod(stat.S_IMODE(source.stat().st_mode))
+    for path in walk(source):
+        there = target / path.relative_to(source)
+        if path.is_dir() and not path.is_symlink():
+            if there.is_symlink():
+                raise FileExistsError(f"{there} is a symbolic link")
+            there.mkdir(exist_ok=True)
+            there.chmod(stat.S_IMODE(path.stat().st_mode))
+        elif there.is_symlink() or there.exists():
+            raise FileExistsError(str(there))
+        else:
+            copy_file(path, there, link=link)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file or tree if it is there, also one with directories made read-only."""
+    if not path.is_symlink() and path.is_dir():
+        path.chmod(0o700)
+        for one in walk_dirs(path):
+            one.chmod(0o700)
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def walk_dirs(root: Path) -> Iterator[Path]:
+    """Directories below ``root``, parents first, each looked into after it was given out."""
+    for entry in os.scandir(root):
+        if entry.is_dir(follow_symlinks=False):
+            yield Path(entry.path)
+            yield from walk_dirs(Path(entry.path))

@@ -1,0 +1,31 @@
+"""The topmost layer of one node: its own small files, keys among them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from xk8s.artifacts.space import disk_guard
+from xk8s.layers.build import stage_entries
+from xk8s.layers.erofs import make_image
+from xk8s.overlay import File
+
+
+def make_node_image(files: Sequence[File], out: Path) -> None:
+    """Write an EROFS image of ``files`` to ``out``, mode 0600 (it may hold keys), replacing it.
+
+    Raises as `xk8s.layers.build.LayerStore.build` does; ``out`` is then as it was.
+    """
+    with (
+        disk_guard(out.parent),
+        # Beside the result, in the cluster's private directory: keys never touch a shared one.
+        tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch,
+    ):
+        tree = Path(scratch) / "tree"
+        image = Path(scratch) / "image"
+        stage_entries(files, {}, tree, label=f"node image {out.name}")
+        image.touch(mode=0o600)
+        make_image(tree, image)
+        image.chmod(0o600)
+        image.replace(out)
