@@ -1,0 +1,20 @@
+"""Settings of the overlay ``mconnect``."""
+
+from __future__ import annotations
+
+from attrs import frozen
+from xk8s.overlay import setting
+
+
+@frozen(kw_only=True)
+class MconnectSettings:
+    """How many pods answer, and on which virtual addresses."""
+
+    replicas: int = setting(4, "pods of the Deployment mconnect")
+    vip4: str = setting("10.0.0.2", "external IPv4 address of the Service")
+    vip6: str = setting("1000::2", "external IPv6 address of the Service")
+    apply: bool = setting(True, "apply the manifest at start; it is in the nodes in any case")
+
+
+PORT = 5001
+"""The port of nordix/mconnect, which the seed uses."""
