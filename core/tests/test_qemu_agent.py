@@ -92,7 +92,7 @@ class SmallAgent:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                 )
-            except FileNotFoundError as error:
+            except OSError as error:
                 raise LookupError(f"Failed to execute child process: {error}") from None
         self._children[child.pid] = child
         return {"pid": child.pid}

@@ -103,9 +103,10 @@ def spawn(
                 start_new_session=True,
                 umask=0o077,  # sockets, logs and the pid file are for this user alone
             )
-    except FileNotFoundError as error:
+    except OSError as error:
         raise HostError(
-            f"the program {spec.program} is missing", hint="sudo apt install qemu-system-x86"
+            f"{spec.program} cannot be started: {error.strerror}",
+            hint="sudo apt install qemu-system-x86",
         ) from error
     return Spawned(spec=spec, process=Process.of(child.pid), stderr=stderr, child=child)
 
