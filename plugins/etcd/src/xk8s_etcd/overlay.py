@@ -1,0 +1,115 @@
+"""The hooks of the overlay ``etcd``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from xk8s import hookimpl
+from xk8s.context import Context
+from xk8s.overlay import File, Layer, Node, Overlay, Role, Symlink, Take
+from xk8s.render import render_tree
+
+from xk8s_etcd import CA
+from xk8s_etcd.artifact import MEMBERS, etcd_artifact
+from xk8s_etcd.settings import EtcdSettings
+from xk8s_etcd.unit import logged, quote
+
+if TYPE_CHECKING:
+    from xk8s.pki import Keys
+
+_PKI = "/etc/etcd/pki"
+_UNIT = "/etc/systemd/system/etcd.service"
+_WANTED = "/etc/systemd/system/multi-user.target.wants/etcd.service"
+_ROLES: frozenset[Role] = frozenset({"control-plane"})
+
+
+@hookimpl
+def xk8s_overlay() -> Overlay:
+    """A single member on the control plane."""
+    return Overlay(
+        summary="etcd on the control plane, in memory",
+        requires=("base",),
+        settings=EtcdSettings,
+    )
+
+
+@hookimpl
+def xk8s_layers(ctx: Context) -> Iterator[Layer]:
+    """Programs and configuration apart: they change at different times."""
+    settings = ctx.settings(EtcdSettings)
+    artifact = etcd_artifact(settings)
+    yield Layer(
+        name="etcd",
+        roles=_ROLES,
+        entries=tuple(
+            Take(artifact=artifact, member=name, path=f"/usr/bin/{name}", mode=0o755)
+            for name in MEMBERS
+        ),
+    )
+    yield Layer(
+        name="etcd-config",
+        roles=_ROLES,
+        entries=(
+            *render_tree(
+                "xk8s_etcd",
+                "etcd",
+                ctx,
+                size=settings.size,
+                command=logged("/usr/bin/etcd", "/var/log/etcd.log", _arguments(settings)),
+            ),
+            Symlink(path=_WANTED, target=_UNIT),
+        ),
+    )
+
+
+def _arguments(settings: EtcdSettings) -> list[str]:
+    """One member that nobody else joins, tuned for a node that lives in memory."""
+    url, peer = "https://127.0.0.1:2379", "https://127.0.0.1:2380"
+    return [
+        "--name=%H",
+        "--data-dir=/var/lib/etcd/data",
+        f"--listen-client-urls={url}",
+        f"--advertise-client-urls={url}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=%H={peer}",
+        f"--trusted-ca-file={_PKI}/ca.crt",
+        f"--cert-file={_PKI}/server.crt",
+        f"--key-file={_PKI}/server.key",
+        "--client-cert-auth=true",
+        f"--peer-trusted-ca-file={_PKI}/ca.crt",
+        f"--peer-cert-file={_PKI}/peer.crt",
+        f"--peer-key-file={_PKI}/peer.key",
+        "--peer-client-cert-auth=true",
+        # The data dies with the node anyway.
+        "--unsafe-no-fsync=true",
+        # Nobody to elect against, and a busy host must not look like a lost leader; fewer ticks
+        # are less work when idle.
+        "--heartbeat-interval=500",
+        "--election-timeout=5000",
+        # Entries of the log since the last snapshot are kept in memory.
+        "--snapshot-count=2000",
+        *(quote(argument) for argument in settings.args),
+    ]
+
+
+@hookimpl
+def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterator[File]:  # noqa: ARG001
+    """Server and peer certificates of the member; the authority's key stays on the host."""
+    if node.role not in _ROLES:
+        return
+    names = (node.name, "localhost", "127.0.0.1", "::1")
+    yield File(path=f"{_PKI}/ca.crt", data=keys.ca(CA).cert, mode=0o644)
+    for name in ("server", "peer"):
+        # etcd uses its server certificate as a client of itself, too.
+        pair = keys.cert(
+            CA,
+            f"etcd-{name}-{node.name}",
+            common_name=node.name,
+            sans=names,
+            server=True,
+            client=True,
+        )
+        yield File(path=f"{_PKI}/{name}.crt", data=pair.cert, mode=0o644)
+        yield File(path=f"{_PKI}/{name}.key", data=pair.key, mode=0o600)
