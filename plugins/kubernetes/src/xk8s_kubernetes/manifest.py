@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from attrs import frozen
+from xk8s.errors import PlanError
+from xk8s.overlay import File
+
+DIRECTORY = "/etc/kubernetes/manifests.d"
+
+_FIRST = """\
+# The API server makes it too, some time after it answers: whoever needs it need not wait.
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: kube-system
+"""
 
 
 @frozen(kw_only=True)
@@ -13,3 +27,20 @@ class Manifest:
 
     name: str
     yaml: str
+
+
+def manifest_files(manifests: Sequence[Manifest]) -> tuple[File, ...]:
+    """The files of the control plane, numbered so that kubectl applies them in this order.
+    `PlanError` for a name given twice or one that is no file name.
+    """
+    names = [manifest.name for manifest in manifests]
+    for name in names:
+        if names.count(name) > 1:
+            raise PlanError(f"two manifests are called {name!r}", where="kubernetes.manifest")
+        if not name or "/" in name:
+            raise PlanError(f"{name!r} is no manifest's name", where="kubernetes.manifest")
+    first = Manifest(name="kube-system", yaml=_FIRST)
+    return tuple(
+        File(path=f"{DIRECTORY}/{index:02}-{manifest.name}.yaml", data=manifest.yaml.encode())
+        for index, manifest in enumerate([first, *manifests])
+    )

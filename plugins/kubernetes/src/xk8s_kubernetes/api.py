@@ -1,0 +1,99 @@
+"""A small client of the API server, from the host with the admin's certificate."""
+
+from __future__ import annotations
+
+import functools
+import json
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import httpx2
+import yaml
+from attrs import define, field
+from xk8s.checks import NotYet
+
+_TIMEOUT = 10.0
+
+
+@define(eq=False)
+class Api:
+    """Requests to one API server over one connection that is kept open: a TLS handshake costs
+    a guest without KVM more than many answers.
+    """
+
+    _client: httpx2.Client = field()
+
+    def get(self, path: str) -> Any:
+        """The JSON at ``path``; `NotYet` when there is no server or no such object (yet)."""
+        return json.loads(self.text(path))
+
+    def text(self, path: str) -> str:
+        """The body at ``path``; errors as `get`."""
+        return self._ask("GET", path).text
+
+    def create(self, path: str, what: dict[str, Any]) -> None:
+        """POST; an object that is there already is fine."""
+        self._ask("POST", path, what, fine=409)
+
+    def delete(self, path: str) -> None:
+        """DELETE at once; an object that is gone already is fine."""
+        self._ask("DELETE", f"{path}?gracePeriodSeconds=0", fine=404)
+
+    def _ask(
+        self, method: str, path: str, what: dict[str, Any] | None = None, *, fine: int = 0
+    ) -> httpx2.Response:
+        try:
+            answer = self._client.request(method, path, json=what)
+        except httpx2.HTTPError as error:
+            raise NotYet(
+                f"no answer from the API server: {error or type(error).__name__}"
+            ) from error
+        if answer.is_error and answer.status_code != fine:
+            text = _message(answer)
+            raise NotYet(f"{method} {path.split('?')[0]}: {answer.status_code} {text}")
+        return answer
+
+
+@functools.lru_cache(maxsize=8)
+def connect(kubeconfig: Path) -> Api:
+    """The server, authority and identity of that file. `NotYet` when it is not written yet."""
+    try:
+        config = yaml.safe_load(kubeconfig.read_text())
+    except OSError as error:
+        raise NotYet(f"{kubeconfig}: {error.strerror}") from error
+    cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
+    context = ssl.create_default_context(cadata=_text(cluster["certificate-authority-data"]))
+    with _chain(user) as (cert, key):
+        context.load_cert_chain(cert, key)
+    client = httpx2.Client(
+        base_url=cluster["server"], verify=context, timeout=_TIMEOUT, trust_env=False
+    )
+    return Api(client)
+
+
+@contextmanager
+def _chain(user: dict[str, str]) -> Iterator[tuple[Path, Path]]:
+    """OpenSSL reads keys from files only; the directory is 0700 and gone at once."""
+    with TemporaryDirectory(prefix="xk8s-") as directory:
+        paths = Path(directory, "crt"), Path(directory, "key")
+        names = ("client-certificate-data", "client-key-data")
+        for path, name in zip(paths, names, strict=True):
+            path.write_text(_text(user[name]))
+        yield paths
+
+
+def _text(data: str) -> str:
+    import base64
+
+    return base64.b64decode(data).decode()
+
+
+def _message(answer: httpx2.Response) -> str:
+    try:
+        return str(answer.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return answer.text.strip()[-500:]

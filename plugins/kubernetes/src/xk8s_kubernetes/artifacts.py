@@ -1,0 +1,111 @@
+"""Where the programs of Kubernetes and the CNI plugins come from."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from xk8s.artifacts.model import Artifact, DebPackage, GoModule, OwnDirectory, Release, Source
+
+from xk8s_kubernetes.settings import DEFAULT_VERSION, KubernetesSettings
+
+CONTROL = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
+NODE = ("kubelet", "kube-proxy", "kubectl")
+MEMBERS = (*CONTROL, *NODE)
+
+CNI_VERSION = "v1.9.1"
+CNI_PLUGINS = {
+    "bandwidth": "meta",
+    "bridge": "main",
+    "dummy": "main",
+    "firewall": "meta",
+    "host-device": "main",
+    "host-local": "ipam",
+    "ipvlan": "main",
+    "loopback": "main",
+    "macvlan": "main",
+    "portmap": "meta",
+    "ptp": "main",
+    "static": "ipam",
+    "tuning": "meta",
+    "vlan": "main",
+}
+"""Plugin -> its directory in the source."""
+
+
+def kubernetes_artifact(settings: KubernetesSettings) -> Artifact:
+    """Your own directory for what is in it; for the rest the release, then a build of the Go
+    module. Only the default version has a pinned go.sum, others are not built here.
+    """
+    version = "v" + settings.version.removeprefix("v")
+    base = f"https://dl.k8s.io/release/{version}/bin/linux/amd64"
+    releases = [
+        Release(url=f"{base}/{name}", checksum_url=f"{base}/{name}.sha256", members={name: ""})
+        for name in MEMBERS
+    ]
+    built = [_kubernetes_module(version)] if version == DEFAULT_VERSION else []
+    return Artifact(
+        name="kubernetes",
+        version=version,
+        members=MEMBERS,
+        sources=(*_own(settings.dir), *releases, *built),
+    )
+
+
+def cni_artifact(settings: KubernetesSettings) -> Artifact:
+    """The CNI plugins."""
+    base = f"https://github.com/containernetworking/plugins/releases/download/{CNI_VERSION}"
+    archive = f"{base}/cni-plugins-linux-amd64-{CNI_VERSION}.tgz"
+    source = "github.com/containernetworking/plugins"
+    return Artifact(
+        name="cni-plugins",
+        version=CNI_VERSION,
+        members=tuple(CNI_PLUGINS),
+        sources=(
+            *_own(settings.cni_dir),
+            Release(
+                url=archive,
+                checksum_url=f"{archive}.sha256",
+                members={name: name for name in CNI_PLUGINS},
+            ),
+            GoModule(
+                go_mod=_pin("cni", "go.mod"),
+                go_sum=_pin("cni", "go.sum"),
+                packages={
+                    name: f"{source}/plugins/{kind}/{name}" for name, kind in CNI_PLUGINS.items()
+                },
+                ldflags=f"-X {source}/pkg/utils/buildversion.BuildVersion={CNI_VERSION}",
+            ),
+            DebPackage(
+                members={
+                    name: ("containernetworking-plugins", f"/usr/lib/cni/{name}")
+                    for name in CNI_PLUGINS
+                }
+            ),
+        ),
+    )
+
+
+def _kubernetes_module(version: str) -> GoModule:
+    major, minor = version.removeprefix("v").split(".")[:2]
+    variables = {
+        "gitVersion": version,
+        "gitMajor": major,
+        "gitMinor": minor,
+        "gitTreeState": "clean",
+    }
+    return GoModule(
+        go_mod=_pin("kubernetes", "go.mod"),
+        go_sum=_pin("kubernetes", "go.sum"),
+        packages={name: f"k8s.io/kubernetes/cmd/{name}" for name in MEMBERS},
+        ldflags=" ".join(
+            f"-X k8s.io/component-base/version.{name}={value}" for name, value in variables.items()
+        ),
+    )
+
+
+def _own(directory: str) -> tuple[Source, ...]:
+    return (OwnDirectory(path=directory),) if directory else ()
+
+
+def _pin(module: str, name: str) -> str:
+    return files("xk8s_kubernetes").joinpath("pins", module, name).read_text()

@@ -1,0 +1,140 @@
+"""Checks of the running cluster: the API server, every node, and service accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from xk8s.checks import CheckContext, NotYet
+from xk8s.context import Context
+from xk8s.errors import CheckFailed, Xk8sError
+from xk8s.overlay import Check
+
+from xk8s_kubernetes import addresses
+from xk8s_kubernetes.probe import PROBE_ANSWER, PROBE_NAME, PROBE_NAMESPACE, probe_pod
+
+if TYPE_CHECKING:
+    from xk8s_kubernetes.api import Api
+
+_LINES = "40"
+_PODS = f"/api/v1/namespaces/{PROBE_NAMESPACE}/pods"
+
+
+def checks(ctx: Context) -> tuple[Check, ...]:
+    """In the order in which a cluster comes up. Under TCG minutes are normal."""
+    per_node = 60.0 * len(addresses.kubernetes_nodes(ctx))
+    return (
+        Check(name="api", run=api_ready, timeout=300, interval=1, explain=explain_api),
+        Check(
+            name="nodes", run=nodes_ready, timeout=240 + per_node, interval=1, explain=explain_nodes
+        ),
+        Check(
+            name="service account",
+            run=service_account,
+            timeout=240,
+            interval=1,
+            explain=explain_nodes,
+        ),
+    )
+
+
+def api_ready(check: CheckContext) -> str:
+    """/readyz, by way of the host's port."""
+    _api(check).text("/readyz")
+    version = _api(check).get("/version")["gitVersion"]
+    host, port = check.access.forward(addresses.API_FORWARD)
+    return f"{version} ready on https://{addresses.bracketed(host)}:{port}"
+
+
+def nodes_ready(check: CheckContext) -> str:
+    """Every node that was planned is registered and Ready."""
+    wanted = [node.name for node in addresses.kubernetes_nodes(check.access.ctx)]
+    seen = {node["metadata"]["name"]: node for node in _api(check).get("/api/v1/nodes")["items"]}
+    missing = [text for name in wanted if (text := _problem(name, seen.get(name)))]
+    if missing:
+        raise NotYet("; ".join(missing))
+    return f"{', '.join(wanted)} Ready"
+
+
+def service_account(check: CheckContext) -> str:
+    """A pod knows who it is; see `xk8s_kubernetes.probe`."""
+    api = _api(check)
+    api.create(_PODS, probe_pod())
+    status = api.get(f"{_PODS}/{PROBE_NAME}")["status"]
+    if status.get("phase") != "Succeeded":
+        raise NotYet(f"pod {PROBE_NAME}: {_pod_state(status)}")
+    answer = api.text(f"{_PODS}/{PROBE_NAME}/log").strip()
+    api.delete(f"{_PODS}/{PROBE_NAME}")
+    if answer != PROBE_ANSWER:
+        raise CheckFailed(
+            f"the API server takes a pod for {answer!r}, not for {PROBE_ANSWER!r}",
+            where=f"pod {PROBE_NAMESPACE}/{PROBE_NAME}",
+        )
+    return f"a pod is {answer} to the API server"
+
+
+def explain_api(check: CheckContext) -> str:
+    """The end of etcd's and the API server's logs."""
+    node = addresses.control_plane(check.access.ctx)
+    return journal(check, node.name, ("etcd", "kube-apiserver"))
+
+
+def explain_nodes(check: CheckContext) -> str:
+    """The log of what a node's Ready depends on, from each that is not; of the first node when
+    all are.
+    """
+    nodes = [node.name for node in addresses.kubernetes_nodes(check.access.ctx)]
+    units = ("kubelet", "kube-proxy", "containerd", "crio")
+    bad = []
+    try:
+        items = _api(check).get("/api/v1/nodes")["items"]
+        seen = {node["metadata"]["name"]: node for node in items}
+        bad = [name for name in nodes if _problem(name, seen.get(name))]
+    except NotYet:
+        return explain_api(check)
+    return "\n".join(journal(check, name, units) for name in bad or nodes[:1])
+
+
+def journal(check: CheckContext, node: str, units: Iterable[str]) -> str:
+    """The last lines of these units on that node, or why there are none."""
+    parts = []
+    for unit in units:
+        argv = ["journalctl", "--no-pager", "--quiet", "--output=short", "-n", _LINES, "-u", unit]
+        try:
+            result = check.access.run(node, argv, timeout=30)
+            text = result.stdout.decode(errors="replace").strip()
+        except (TimeoutError, Xk8sError) as error:
+            return f"--- {node}: its guest agent does not answer: {error}"
+        if text:
+            parts.append(f"--- {node}: {unit}\n{text}")
+    return "\n".join(parts)
+
+
+def _api(check: CheckContext) -> Api:
+    from xk8s_kubernetes.api import (
+        connect,
+    )  # httpx2 is slow to import, and a plan has no use for it
+
+    return connect(check.access.state_dir / "kubeconfig")
+
+
+def _problem(name: str, node: dict[str, Any] | None) -> str:
+    """Why the node is not Ready; empty when it is."""
+    if node is None:
+        return f"{name} is not registered"
+    for condition in node["status"].get("conditions", ()):
+        if condition["type"] == "Ready":
+            if condition["status"] == "True":
+                return ""
+            return f"{name} is not Ready: {condition.get('message') or condition.get('reason')}"
+    return f"{name} says nothing about itself yet"
+
+
+def _pod_state(status: dict[str, Any]) -> str:
+    """Phase, and what its container waits for or ended with."""
+    found = [str(status.get("phase", "unknown"))]
+    for container in status.get("containerStatuses", ()):
+        for kind, state in container.get("state", {}).items():
+            words = (kind, state.get("reason"), state.get("message"))
+            found.append(" ".join(str(word) for word in words if word))
+    return ", ".join(found)

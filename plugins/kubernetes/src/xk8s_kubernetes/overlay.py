@@ -1,0 +1,194 @@
+"""The hooks of the overlay ``kubernetes``; what they return is made in the other modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from xk8s import hookimpl
+from xk8s.context import ClusterAccess, Context
+from xk8s.overlay import (
+    NODE_ROLES,
+    BootOptions,
+    Check,
+    Entry,
+    File,
+    Forward,
+    Fragment,
+    KernelNeeds,
+    Layer,
+    Node,
+    Overlay,
+    Role,
+    Symlink,
+    Take,
+)
+from xk8s.render import render_tree
+from xk8s_etcd.unit import logged
+
+from xk8s_kubernetes import addresses, components, configs
+from xk8s_kubernetes.artifacts import CNI_PLUGINS, CONTROL, NODE, cni_artifact, kubernetes_artifact
+from xk8s_kubernetes.checks import checks
+from xk8s_kubernetes.kernel import kernel_needs
+from xk8s_kubernetes.manifest import Manifest, manifest_files
+from xk8s_kubernetes.probe import PROBE_IMAGE
+from xk8s_kubernetes.settings import KubernetesSettings
+
+if TYPE_CHECKING:
+    from xk8s.pki import Keys
+
+_CONTROL_ROLES: frozenset[Role] = frozenset({"control-plane"})
+_WANTS = "/etc/systemd/system/multi-user.target.wants"
+_PACKAGE = "xk8s_kubernetes"
+
+
+@hookimpl
+def xk8s_overlay() -> Overlay:
+    """Kubernetes from its own programs, with no installer."""
+    return Overlay(
+        summary="Kubernetes: control plane on vm-001, kubelet and kube-proxy on every node",
+        requires=("base", "etcd", "cri", "images"),
+        defaults={"cri": ("crio", "containerd")},
+        settings=KubernetesSettings,
+    )
+
+
+@hookimpl
+def xk8s_kernel(ctx: Context) -> KernelNeeds:
+    """By mode of kube-proxy."""
+    return kernel_needs(ctx.settings(KubernetesSettings).proxy_mode)
+
+
+@hookimpl
+def xk8s_boot(ctx: Context, node: Node) -> BootOptions:  # noqa: ARG001
+    """The API server's port on the host, and randomness: without it the first TLS key waits."""
+    if node.role not in NODE_ROLES:
+        return BootOptions()
+    forwards: tuple[Forward, ...] = ()
+    if node.role == "control-plane":
+        forwards = (
+            Forward(name=addresses.API_FORWARD, guest_port=addresses.API_PORT, preferred=18080),
+        )
+    return BootOptions(
+        qemu_args=(
+            "-object",
+            "rng-random,filename=/dev/urandom,id=rng0",
+            "-device",
+            "virtio-rng-pci,rng=rng0,max-bytes=1024,period=80000",
+        ),
+        forwards=forwards,
+    )
+
+
+@hookimpl
+def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:  # noqa: ARG001
+    """The image of the pod that the check of service accounts runs."""
+    yield Fragment(point="images.image", value=PROBE_IMAGE)
+
+
+@hookimpl
+def xk8s_layers(ctx: Context) -> Iterator[Layer]:
+    """Programs and configuration apart, and a worker gets nothing of the control plane."""
+    settings = ctx.settings(KubernetesSettings)
+    programs = kubernetes_artifact(settings)
+    plugins = cni_artifact(settings)
+    yield Layer(
+        name="cni",
+        roles=NODE_ROLES,
+        entries=tuple(
+            Take(artifact=plugins, member=name, path=f"/opt/cni/bin/{name}", mode=0o755)
+            for name in CNI_PLUGINS
+        ),
+    )
+    for layer, names, roles in (
+        ("kubernetes-node", NODE, NODE_ROLES),
+        ("kubernetes-control", CONTROL, _CONTROL_ROLES),
+    ):
+        yield Layer(
+            name=layer,
+            roles=roles,
+            entries=tuple(
+                Take(artifact=programs, member=name, path=f"/usr/bin/{name}", mode=0o755)
+                for name in names
+            ),
+        )
+    commands = _commands(ctx)
+    yield Layer(
+        name="kubernetes-config",
+        roles=NODE_ROLES,
+        entries=(
+            *render_tree(
+                _PACKAGE, "node", ctx, commands=commands, pod_cidrs=addresses.pod_cidrs(ctx)
+            ),
+            File(path=f"{components.ETC}/kubelet.yaml", data=configs.kubelet_config(ctx).encode()),
+            File(path=f"{components.ETC}/proxy.yaml", data=configs.proxy_config(ctx).encode()),
+            Symlink(path="/root/.kube/config", target=f"{components.ETC}/root.conf"),
+            *_enabled("kube-masquerade", "kube-proxy", "kubelet"),
+        ),
+    )
+    yield Layer(
+        name="kubernetes-control-config",
+        roles=_CONTROL_ROLES,
+        entries=(
+            *render_tree(_PACKAGE, "control", ctx, commands=commands),
+            *manifest_files(ctx.fragments("kubernetes.manifest", Manifest)),
+            *_enabled(*CONTROL, "kube-manifests"),
+        ),
+    )
+
+
+@hookimpl
+def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
+    """Addresses of the node, its range of pods, and the way to those of the others."""
+    if node.role not in NODE_ROLES:
+        return
+    texts = {
+        f"{components.ETC}/node.env": configs.node_environment(ctx, node),
+        "/etc/cni/net.d/10-xk8s.conflist": configs.cni_config(ctx, node),
+        "/etc/systemd/network/20-eth1.network.d/50-pods.conf": configs.pod_routes(ctx, node),
+    }
+    for path, text in texts.items():
+        yield File(path=path, data=text.encode())
+
+
+@hookimpl
+def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterator[File]:
+    """Keys, certificates and kubeconfigs."""
+    from xk8s_kubernetes.secrets import node_secrets  # cryptography is slow to import
+
+    return node_secrets(ctx, node, keys)
+
+
+@hookimpl
+def xk8s_host_files(access: ClusterAccess, keys: Keys) -> Iterator[File]:
+    """The way in for kubectl on the host."""
+    from xk8s_kubernetes.secrets import host_kubeconfig
+
+    yield File(path="kubeconfig", data=host_kubeconfig(access, keys), mode=0o600)
+
+
+@hookimpl
+def xk8s_checks(ctx: Context) -> tuple[Check, ...]:
+    """API server, nodes, service accounts."""
+    return checks(ctx)
+
+
+def _commands(ctx: Context) -> dict[str, str]:
+    words = {
+        "kube-apiserver": components.apiserver(ctx),
+        "kube-controller-manager": components.controller_manager(ctx),
+        "kube-scheduler": components.scheduler(ctx),
+        "kubelet": components.kubelet(ctx),
+        "kube-proxy": components.proxy(ctx),
+    }
+    return {
+        name: logged(f"/usr/bin/{name}", f"/var/log/{name}.log", more)
+        for name, more in words.items()
+    }
+
+
+def _enabled(*units: str) -> tuple[Entry, ...]:
+    return tuple(
+        Symlink(path=f"{_WANTS}/{unit}.service", target=f"/etc/systemd/system/{unit}.service")
+        for unit in units
+    )

@@ -1,0 +1,3 @@
+module xk8s.invalid/cni
+go 1.26.0
+require github.com/containernetworking/plugins v1.9.1

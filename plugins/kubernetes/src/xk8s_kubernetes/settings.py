@@ -1,0 +1,66 @@
+"""Settings of the overlay ``kubernetes``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import frozen
+from xk8s.overlay import setting
+
+DEFAULT_VERSION = "v1.36.3"
+
+ProxyMode = Literal["nftables", "ipvs", "iptables"]
+
+CONTROLLERS = (
+    "*",
+    # No storage here, nothing to scale by (there is no metrics server), no bootstrap by tokens.
+    # Each is a set of watches in the API server and of caches on both sides.
+    "-persistentvolume-binder-controller",
+    "-persistentvolume-attach-detach-controller",
+    "-persistentvolume-expander-controller",
+    "-persistentvolumeclaim-protection-controller",
+    "-persistentvolume-protection-controller",
+    "-volumeattributesclass-protection-controller",
+    "-ephemeral-volume-controller",
+    "-resourceclaim-controller",
+    "-device-taint-eviction-controller",
+    "-horizontal-pod-autoscaler-controller",
+    "-ttl-controller",
+    "-node-ipam-controller",
+    "-storageversion-garbage-collector-controller",
+    "-storage-version-migrator-controller",
+    "-legacy-serviceaccount-token-cleaner-controller",
+    "-validatingadmissionpolicy-status-controller",
+    "-certificatesigningrequest-cleaner-controller",
+)
+
+
+@frozen(kw_only=True)
+class KubernetesSettings:
+    """What users can change. Addresses are planned by `xk8s_kubernetes.addresses`."""
+
+    version: str = setting(DEFAULT_VERSION, "release of Kubernetes")
+    dir: str = setting(
+        "",
+        "directory with your own programs, any of them; a release gives the rest",
+        env="KUBERNETESD",
+    )
+    cni_dir: str = setting("", "directory with your own CNI plugins", env="CNI_PLUGINS_DIR")
+    proxy_mode: ProxyMode = setting("nftables", "how kube-proxy makes Services")
+    strict_arp: bool = setting(False, "ipvs: answer ARP only for an interface's own addresses")
+    cluster_domain: str = setting("cluster.local", "DNS zone of the cluster")
+    service_cidr_ipv4: str = setting("10.96.0.0/16", "addresses of Services")
+    service_cidr_ipv6: str = setting("fd00:4000::/112", "IPv6 addresses of Services")
+    pod_cidr_ipv4: str = setting("11.0.0.0/16", "addresses of pods, a /24 per node")
+    pod_cidr_ipv6: str = setting("1100::/112", "IPv6 addresses of pods, a /120 per node")
+    feature_gates: dict[str, bool] = setting({}, "feature gates of all components: Name=true,…")
+    log_level: int = setting(1, "--v of all components")
+    controllers: tuple[str, ...] = setting(CONTROLLERS, "--controllers of the controller manager")
+    runtime_config: dict[str, str] = setting({}, "--runtime-config: API groups on or off")
+    apiserver_args: tuple[str, ...] = setting((), "more arguments for kube-apiserver")
+    controller_manager_args: tuple[str, ...] = setting(
+        (), "more arguments for kube-controller-manager"
+    )
+    scheduler_args: tuple[str, ...] = setting((), "more arguments for kube-scheduler")
+    kubelet_args: tuple[str, ...] = setting((), "more arguments for kubelet")
+    proxy_args: tuple[str, ...] = setting((), "more arguments for kube-proxy")
