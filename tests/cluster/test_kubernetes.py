@@ -1,0 +1,144 @@
+"""The cluster of the README: two nodes, a router, Kubernetes, CoreDNS and a virtual address."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Xk8s
+
+pytestmark = pytest.mark.cluster
+
+OVERLAYS = ("kubernetes", "coredns", "externalip")
+
+
+@pytest.fixture(scope="module")
+def cluster(xk8s: Xk8s) -> Iterator[Xk8s]:
+    """The running cluster, under the default name."""
+    try:
+        xk8s("up", *OVERLAYS, timeout=3000)
+        yield xk8s
+    finally:
+        xk8s("down")
+        assert xk8s.left() == []
+
+
+def guest(cluster: Xk8s, node: str, *words: str) -> str:
+    return cluster("exec", node, "--", *words)
+
+
+def test_status_says_running(cluster: Xk8s) -> None:
+    status = cluster.json("status", "--json")
+    assert status["phase"] == "running"
+    roles = {node["name"]: node["role"] for node in status["nodes"]}
+    assert roles == {"vm-001": "control-plane", "vm-002": "worker", "vm-201": "router"}
+    assert all(node["running"] for node in status["nodes"])
+
+
+def test_kubectl_from_the_host(cluster: Xk8s, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(cluster("kubeconfig"))
+    config.chmod(0o600)
+    assert "127.0.0.1" in config.read_text()
+    kubectl = cluster.json("artifacts", "--json", *OVERLAYS)
+    path = next(one["path"] for one in kubectl if "kubectl" in one.get("members", ()))
+    done = subprocess.run(
+        [Path(path) / "kubectl", "get", "nodes", "-o", "json"],
+        env={**os.environ, "KUBECONFIG": str(config)},
+        capture_output=True,
+        check=True,
+        timeout=120,
+    )
+    ready = {
+        node["metadata"]["name"]: condition["status"]
+        for node in json.loads(done.stdout)["items"]
+        for condition in node["status"]["conditions"]
+        if condition["type"] == "Ready"
+    }
+    assert ready == {"vm-001": "True", "vm-002": "True"}
+
+
+def test_kubectl_in_the_guest(cluster: Xk8s) -> None:
+    out = guest(cluster, "vm-001", "kubectl", "get", "pods", "-A", "-o", "wide")
+    assert len(re.findall(r"mconnect-\S+ .* Running", out)) == 4
+    assert re.search(r"kube-system\s+coredns-\S+ .* Running", out)
+    # Both nodes carry some.
+    assert {"vm-001", "vm-002"} <= set(re.findall(r"vm-\d\d\d", out))
+
+
+def test_mconnect_from_outside(cluster: Xk8s) -> None:
+    tally = cluster.json(
+        "mconnect", "--address", "10.0.0.2:5001", "--nconn", "400", "--json", timeout=300
+    )
+    assert tally["connects"] == 400
+    assert tally["failed"] == 0
+    assert len(tally["answers"]) == 4
+    assert all(50 <= count <= 150 for count in tally["answers"].values())
+
+
+def test_mconnect_to_nobody_fails(cluster: Xk8s) -> None:
+    error = cluster(
+        "mconnect", "--address", "10.0.0.77:5001", "--nconn", "2", "--timeout", "1", code=9
+    )
+    assert error == "" or "Traceback" not in error
+
+
+def test_router_spreads_over_both_nodes(cluster: Xk8s) -> None:
+    routes = guest(cluster, "vm-201", "ip", "route", "show", "10.0.0.0/24")
+    assert "nexthop via 192.168.1.1 " in routes
+    assert "nexthop via 192.168.1.2 " in routes
+
+
+def test_nothing_listens_beyond_loopback(cluster: Xk8s) -> None:
+    pids = {str(node["pid"]) for node in cluster.json("status", "--json")["nodes"]}
+    inodes = set()
+    for pid in pids:
+        for fd in Path(f"/proc/{pid}/fd").iterdir():
+            if match := re.match(r"socket:\[(\d+)\]", str(fd.readlink())):
+                inodes.add(match[1])
+    listening = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and words[9] in inodes:
+                listening.append(words[1])
+    assert listening, "the API's forward must be among them"
+    # 0100007F is 127.0.0.1 in the kernel's byte order.
+    assert all(address.startswith("0100007F:") for address in listening)
+
+
+def test_keys_are_private(cluster: Xk8s) -> None:
+    keys = list(cluster.root.rglob("*.key"))
+    assert keys
+    assert {path.stat().st_mode & 0o777 for path in keys} == {0o600}
+    shared = [path for path in guest(cluster, "vm-002", "find", "/etc/kubernetes", "/etc/etcd",
+                                     "-name", "*ca*.key").splitlines() if path]  # fmt: skip
+    assert shared == [], "a worker has no key of an authority"
+
+
+def test_logs_where_the_field_looks(cluster: Xk8s) -> None:
+    out = guest(cluster, "vm-001", "ls", "/var/log")
+    for name in ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet",
+                 "kube-proxy"):  # fmt: skip
+        assert f"{name}.log" in out
+    assert cluster("logs", "vm-002", "kubelet")
+
+
+def test_checks_pass_again(cluster: Xk8s) -> None:
+    results = cluster.json("check", "--json", timeout=600)
+    assert results
+    assert all(result["ok"] for result in results)
+
+
+def test_a_broken_link_is_seen_and_mended(cluster: Xk8s) -> None:
+    cluster("net", "link", "vm-002", "eth1", "down")
+    assert "NO-CARRIER" in guest(cluster, "vm-002", "ip", "link", "show", "eth1")
+    cluster("net", "link", "vm-002", "eth1", "up")
+    out = guest(cluster, "vm-201", "ping", "-c", "10", "-i", "0.3", "-W", "2", "192.168.1.2")
+    assert " 0 received" not in out
