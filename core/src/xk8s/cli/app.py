@@ -1,0 +1,174 @@
+"""The group of all verbs. Listing them imports none of them; each is imported when it is run."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from xk8s.cli.report import report
+from xk8s.cli.session import DEFAULT_NAME, Session, cluster_option
+from xk8s.errors import PluginError, UsageError
+from xk8s.suggest import nearest
+
+COMMANDS_GROUP = "xk8s.v1.commands"
+"""Entry-point group of commands that overlays add: verb = "module:click_command"."""
+
+VERBS: Mapping[str, str] = {
+    "up": "Start a cluster made of overlays and check it.",
+    "down": "End a cluster; nothing of it is left.",
+    "status": "Show nodes, addresses, forwards and memory.",
+    "exec": "Run a command in a node, even when its networks are broken.",
+    "shell": "Open a root shell in a node.",
+    "console": "Attach to the kernel console of a node.",
+    "logs": "Show the journal of a node, or of one of its units.",
+    "check": "Run the checks of the overlays again.",
+    "net": "Break and watch the networks: link, tcpdump, exec.",
+    "plan": "Show what `up` would do, without doing any of it.",
+    "overlays": "List the installed overlays.",
+    "explain": "Tell a setting's meaning, default, value and origin.",
+    "artifacts": "Show where each file from outside came from.",
+    "doctor": "Tell what this machine has and lacks.",
+}
+"""Verb -> one line of help, in the order of help. The module is xk8s.cli.verbs.<verb>."""
+
+
+class Verbs(click.Group):
+    """Verbs of the core by module name, those of overlays by entry point."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """All verbs, those of overlays last; imports nothing."""
+        return [*VERBS, *sorted(plugin_commands())]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
+        """The verb, imported now. None when there is none of that name."""
+        if name in VERBS:
+            command: click.Command = import_module(f"xk8s.cli.verbs.{name}").command
+            command.short_help = VERBS[name]
+            return command
+        points = plugin_commands().get(name)
+        return None if points is None else load_command(name, points)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the nearest verb in the error."""
+        name = args[0]
+        if name not in VERBS and name not in plugin_commands() and not name.startswith("-"):
+            raise UsageError(
+                f"there is no verb {name!r}",
+                hint=f"{nearest(name, self.list_commands(ctx))}`xk8s --help` lists them",
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of verbs, from what is known without importing them."""
+        with formatter.section("Verbs"):
+            formatter.write_dl(list(VERBS.items()))
+        added = plugin_commands()
+        if added:
+            with formatter.section("Verbs of overlays"):
+                formatter.write_dl([(name, origin(added[name][0])) for name in sorted(added)])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Verbs with their help, without importing them; then the group's options."""
+        found = [
+            CompletionItem(name, help=VERBS.get(name))
+            for name in self.list_commands(ctx)
+            if name.startswith(incomplete)
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
+
+@functools.cache
+def plugin_commands() -> dict[str, list[EntryPoint]]:
+    """Verbs that installed distributions add, with all who offer them; imports none."""
+    found: dict[str, list[EntryPoint]] = {}
+    for point in entry_points(group=COMMANDS_GROUP):
+        if point.name not in VERBS:
+            found.setdefault(point.name, []).append(point)
+    return found
+
+
+def origin(point: EntryPoint) -> str:
+    """Who adds a verb."""
+    return f"From {point.dist.name}." if point.dist else "From an overlay."
+
+
+def load_command(name: str, points: Sequence[EntryPoint]) -> click.Command:
+    """Import an overlay's command; `PluginError` names the distribution that broke it."""
+    names = sorted({point.dist.name if point.dist else "?" for point in points})
+    if len({point.value for point in points}) > 1:
+        raise PluginError(
+            f"two distributions offer the verb {name!r}: {' and '.join(names)}",
+            hint="uninstall one of them",
+        )
+    try:
+        command = points[0].load()
+    except Exception as error:
+        raise PluginError(
+            f"the verb {name!r} cannot be imported: {type(error).__name__}: {error}",
+            where=f"distribution {names[0]}",
+            hint=f"reinstall or remove {names[0]}",
+        ) from error
+    if not isinstance(command, click.Command):
+        raise PluginError(
+            f"the verb {name!r} must be a click.Command, not {command!r:.60}",
+            where=f"distribution {names[0]}",
+        )
+    return command
+
+
+def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"xk8s {version('xk8s')}")
+        ctx.exit()
+
+
+@click.command(
+    "xk8s",
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start here: xk8s up kubernetes coredns externalip",
+)
+@cluster_option
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version,
+    help="Show the version.",
+)  # fmt: skip
+@click.pass_context
+def xk8s(ctx: click.Context) -> None:
+    """Real Kubernetes clusters of QEMU VMs, made of overlays, on one machine, without root."""
+    ctx.ensure_object(Session).configure_log()
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run the command line; returns the exit code (see docs/reference/exit-codes.md)."""
+    _end_like_interrupts()
+    session = Session(name=os.environ.get("XK8S_NAME") or DEFAULT_NAME)
+    before_dashes = [*argv, "--"][: [*argv, "--"].index("--")]
+    try:
+        result: Any = xk8s.main(list(argv), prog_name="xk8s", standalone_mode=False, obj=session)
+    except BaseException as error:  # the one place where errors are shown
+        return report(error, as_json="--json" in before_dashes)
+    return result if isinstance(result, int) else 0
+
+
+def _end_like_interrupts() -> None:
+    """SIGTERM and SIGHUP clean up as Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, interrupt)

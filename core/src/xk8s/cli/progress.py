@@ -1,0 +1,175 @@
+"""Drawing progress on stderr: a live display on a terminal, plain lines with times elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
+
+from attrs import define, field
+
+from xk8s.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+REPEAT_SECONDS = 10.0
+"""Without a terminal an item that goes on is told this often: logs stay short."""
+
+
+@contextmanager
+def renderer(*, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Progress]:
+    """The right way to draw for ``stream`` (stderr); the display is cleared at the end."""
+    stream = stream or sys.stderr
+    if quiet:
+        yield Silent()
+    elif stream.isatty():
+        from rich.console import Console
+
+        with Live(Console(file=stream)).shown() as live:
+            yield live
+    else:
+        yield Plain(stream)
+
+
+class Plain:
+    """One line per event with the seconds since the start."""
+
+    def __init__(self, stream: TextIO, *, repeat: float = REPEAT_SECONDS) -> None:
+        """``repeat``: the least seconds between two lines of one item."""
+        self._stream = stream
+        self._repeat = repeat
+        self._start = time.monotonic()
+        self._lock = threading.Lock()
+        self._told: dict[str, tuple[float, str]] = {}
+
+    def _line(self, text: str) -> None:
+        print(f"{time.monotonic() - self._start:7.1f} s  {text}", file=self._stream, flush=True)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Tell begin and end of a stage, and its time; a failed one is told as such."""
+        begin = time.monotonic()
+        with self._lock:
+            self._line(name)
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                self._line(f"{name}: failed after {time.monotonic() - begin:.1f} s")
+            raise
+        with self._lock:
+            self._line(f"{name}: done in {time.monotonic() - begin:.1f} s")
+
+    def note(self, text: str) -> None:
+        """Tell it."""
+        with self._lock:
+            self._line(text)
+
+    def item(self, key: str, text: str, *, done: int = 0, total: int = 0) -> None:
+        """Tell it when it is new, or when it has changed and was not told lately."""
+        now = time.monotonic()
+        with self._lock:
+            last, said = self._told.get(key, (float("-inf"), ""))
+            share = f" {100 * done // total} %" if total else ""
+            line = f"  {key}: {text}{share}"
+            if now - last < self._repeat or line == said:
+                return
+            self._told[key] = (now, line)
+            self._line(line)
+
+    def finish(self, key: str) -> None:
+        """Nothing to tell: results are notes."""
+        with self._lock:
+            self._told.pop(key, None)
+
+
+@define(eq=False)
+class _Running:
+    text: str
+    since: float
+    done: int = 0
+    total: int = 0
+
+
+@define(eq=False)
+class Live:
+    """Finished stages and notes scroll by; what runs is drawn below them."""
+
+    console: Console
+    _stages: list[tuple[str, float]] = field(factory=list, init=False)
+    _items: dict[str, _Running] = field(factory=dict, init=False)
+    _lock: threading.RLock = field(factory=threading.RLock, init=False)
+
+    @contextmanager
+    def shown(self) -> Iterator[Live]:
+        """Draw as long as the block runs."""
+        from rich.live import Live as Display
+
+        with Display(
+            get_renderable=self._draw,
+            console=self.console,
+            transient=True,
+            refresh_per_second=8,
+        ):
+            yield self
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Show the stage with its running time, and a line when it ends."""
+        begin = time.monotonic()
+        with self._lock:
+            self._stages.append((name, begin))
+        mark = "[green]✓[/]"
+        try:
+            yield
+        except BaseException:
+            mark = "[red]✗[/]"
+            raise
+        finally:
+            with self._lock:
+                self._stages.remove((name, begin))
+                self._items.clear()
+            self.console.print(
+                f"{mark} {name} [dim]{time.monotonic() - begin:.1f} s[/]", highlight=False
+            )
+
+    def note(self, text: str) -> None:
+        """A line that stays."""
+        self.console.print(f"  {text}", highlight=False, markup=False)
+
+    def item(self, key: str, text: str, *, done: int = 0, total: int = 0) -> None:
+        """Show or change the line of ``key``."""
+        with self._lock:
+            running = self._items.setdefault(key, _Running(text, time.monotonic()))
+            running.text, running.done, running.total = text, done, total
+
+    def finish(self, key: str) -> None:
+        """Take the line of ``key`` away."""
+        with self._lock:
+            self._items.pop(key, None)
+
+    def _draw(self) -> RenderableType:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.spinner import Spinner
+        from rich.table import Table
+        from rich.text import Text
+
+        now = time.monotonic()
+        with self._lock:
+            stages = [
+                Spinner("dots", Text.assemble(name, (f" {now - begin:.0f} s", "dim")))
+                for name, begin in self._stages
+            ]
+            table = Table.grid(padding=(0, 1))
+            for key, running in list(self._items.items())[: self.console.height - 4]:
+                bar: RenderableType = ""
+                if running.total:
+                    bar = ProgressBar(running.total, running.done, width=20)
+                seconds = Text(f"{now - running.since:.0f} s", "dim")
+                table.add_row(" ", Text(key, "bold"), bar, seconds, Text(running.text))
+        return Group(*stages, table)

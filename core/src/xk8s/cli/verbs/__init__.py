@@ -1,0 +1,1 @@
+"""One module per verb, each with a `command`; imported when the verb is run."""

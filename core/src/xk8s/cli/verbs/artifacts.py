@@ -1,0 +1,82 @@
+"""xk8s artifacts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from xk8s.cli.session import (
+    Session,
+    cluster_option,
+    complete_overlays,
+    json_option,
+    pass_session,
+    plan_options,
+    print_json,
+)
+from xk8s.cli.verbs.status import table
+
+if TYPE_CHECKING:
+    from xk8s.artifacts.kit import Resolved
+
+
+@click.command()
+@click.argument("overlays", nargs=-1, shell_complete=complete_overlays)
+@click.option("--fetch", is_flag=True, help="Fetch or build now what OVERLAYS lack.")
+@json_option
+@plan_options
+@cluster_option
+@pass_session
+def command(session: Session, overlays: tuple[str, ...], fetch: bool, as_json: bool) -> None:
+    """Show where each file from outside came from, with its digest.
+
+    With OVERLAYS: what these need, whether it is there or not. Without: all of the cache.
+    """
+    from xk8s.artifacts.store import Store
+    from xk8s.paths import cache_dir
+
+    store = Store(cache_dir())
+    missing: list[str] = []
+    if overlays:
+        from xk8s.plan import make_plan
+
+        wanted = make_plan(session.request(overlays)).artifacts
+        if fetch:
+            with session.progress() as progress, progress.stage("artifacts"):
+                store.get_many(wanted, progress)
+        cached = [(one, store.cached(one)) for one in wanted]
+        found = [one for _, one in cached if one is not None]
+        missing = [f"{one.name} {one.version}" for one, there in cached if there is None]
+    else:
+        if fetch:
+            raise click.UsageError("--fetch needs OVERLAYS")
+        found = list(store.list_cached())
+    if as_json:
+        print_json({"artifacts": [as_data(one) for one in found], "missing": missing})
+        return
+    for one in found:
+        show(one)
+    for name in missing:
+        click.echo(f"{name}  not there yet")
+
+
+def show(resolved: Resolved) -> None:
+    """One artifact for people: its members, each with the source that gave it."""
+    click.echo(f"{resolved.name} {resolved.version}  {resolved.digest[:12]}  {resolved.path}")
+    table([(f"  {one.member}", one.kind, one.detail) for one in resolved.provenance] or [("",)])
+
+
+def as_data(resolved: Resolved) -> dict[str, object]:
+    """One artifact for programs."""
+    return {
+        "name": resolved.name,
+        "version": resolved.version,
+        "key": resolved.key,
+        "digest": resolved.digest,
+        "path": str(resolved.path),
+        "members": [
+            {"member": one.member, "source": one.kind, "detail": one.detail}
+            for one in resolved.provenance
+        ],
+    }

@@ -1,0 +1,23 @@
+"""xk8s console."""
+
+from __future__ import annotations
+
+import click
+
+from xk8s.cli.session import Session, cluster_option, complete_nodes, pass_session
+
+
+@click.command()
+@click.argument("node", shell_complete=complete_nodes)
+@cluster_option
+@pass_session
+def command(session: Session, node: str) -> None:
+    """Attach to the serial console of NODE: kernel messages and a login. Ctrl-] leaves.
+
+    What was printed before: xk8s logs NODE console.
+    """
+    from xk8s.qemu.console import attach
+
+    cluster = session.cluster()
+    cluster.check_alive(cluster.record.node(node).name)
+    attach(cluster.sockets(node).console, node)

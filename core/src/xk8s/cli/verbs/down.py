@@ -1,0 +1,46 @@
+"""xk8s down."""
+
+from __future__ import annotations
+
+import click
+
+from xk8s.cli.session import Session, cluster_option, pass_session
+from xk8s.errors import Xk8sError
+
+
+@click.command()
+@click.option("--all", "every", is_flag=True, help="All clusters of this user.")
+@cluster_option
+@pass_session
+def command(session: Session, every: bool) -> None:
+    """End the cluster: its processes, namespace, sockets and records.
+
+    Works as well for one that `up` left half-started, and does nothing when there is none.
+    """
+    from xk8s.cluster import down
+
+    failed: Xk8sError | None = None
+    with session.progress() as progress:
+        for name in names() if every else [session.name]:
+            try:
+                found = down(name, progress)
+            except Xk8sError as error:
+                if failed is not None:
+                    progress.note(f"{name}: {error}")
+                failed = failed or error
+                continue
+            if not session.quiet:
+                text = "is down" if found else "was not up"
+                click.echo(f"cluster {name!r} {text}", err=True)
+    if failed is not None:
+        raise failed
+
+
+def names() -> list[str]:
+    """Clusters with a state directory or, when an `up` was killed early, only a runtime one."""
+    from xk8s.cluster import list_clusters
+    from xk8s.paths import runtime_root
+
+    root = runtime_root()
+    running = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    return sorted({*list_clusters(), *running})

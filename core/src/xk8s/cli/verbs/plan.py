@@ -1,0 +1,77 @@
+"""xk8s plan."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from xk8s.cli.session import (
+    Session,
+    cluster_option,
+    complete_overlays,
+    json_option,
+    pass_session,
+    plan_options,
+    print_json,
+)
+from xk8s.cli.verbs.status import table
+
+if TYPE_CHECKING:
+    from xk8s.plan import Plan
+
+
+@click.command()
+@click.argument("overlays", nargs=-1, required=True, shell_complete=complete_overlays)
+@json_option
+@plan_options
+@cluster_option
+@pass_session
+def command(session: Session, overlays: tuple[str, ...], as_json: bool) -> None:
+    """Show what `up` would do with OVERLAYS. Needs no root, QEMU or network, changes nothing."""
+    from xk8s.plan import make_plan
+
+    plan = make_plan(session.request(overlays))
+    if as_json:
+        print_json(plan.to_json())
+    else:
+        show(plan)
+
+
+def show(plan: Plan) -> None:
+    """The plan for people."""
+    click.echo(f"cluster {plan.name!r}, {plan.ctx.ip_family}, digest {plan.digest[:12]}")
+    click.echo("\noverlays, lowest first:")
+    rows = [
+        (f"  {one.offer.name}", one.offer.distribution, f"for {', '.join(one.asked_by)}")
+        for one in plan.overlays
+    ]
+    table(rows)
+    for choice in plan.choices:
+        click.echo(f"  {choice.capability}: {choice.chosen} ({choice.reason})")
+    changed = [value for value in plan.settings if value.origin != "default"]
+    if changed:
+        click.echo("\nsettings that are not the default:")
+        table([(f"  {one.key}", str(one.value), f"from {one.origin}") for one in changed])
+    click.echo("\nlayers, lowest first:")
+    table(
+        [
+            (f"  {one.layer.name}", one.digest[:12], ", ".join(sorted(one.layer.roles)))
+            for one in plan.layers
+        ]
+    )
+    click.echo("\nnodes:")
+    table(
+        [
+            (
+                f"  {one.node.name}",
+                one.node.role,
+                f"{one.node.cpus} CPUs",
+                f"{one.node.memory} MiB",
+                " ".join(nic.ipv4 for nic in one.node.nics if nic.network),
+            )
+            for one in plan.nodes
+        ]
+    )
+    if plan.checks:
+        click.echo(f"\nchecks: {', '.join(check.name for check in plan.checks)}")

@@ -1,0 +1,20 @@
+"""xk8s shell."""
+
+from __future__ import annotations
+
+import click
+
+from xk8s.cli.session import Session, cluster_option, complete_nodes, pass_session
+
+
+@click.command()
+@click.argument("node", shell_complete=complete_nodes)
+@cluster_option
+@pass_session
+def command(session: Session, node: str) -> None:
+    """Open a root shell in NODE. Ctrl-] leaves; no network is needed."""
+    from xk8s.qemu.console import attach
+
+    cluster = session.cluster()
+    cluster.check_alive(cluster.record.node(node).name)
+    attach(cluster.sockets(node).shell, node, shell=True)  # noqa: S604 - no subprocess: a guest's shell

@@ -1,0 +1,82 @@
+"""xk8s status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from xk8s.cli.session import Session, cluster_option, json_option, pass_session, print_json
+
+
+@click.command()
+@click.option("--all", "every", is_flag=True, help="All clusters of this user, one line each.")
+@json_option
+@cluster_option
+@pass_session
+def command(session: Session, every: bool, as_json: bool) -> None:
+    """Show the cluster's nodes: state, addresses, forwarded ports, memory."""
+    if every:
+        show_all(as_json=as_json)
+        return
+    status = session.cluster().status()
+    if as_json:
+        print_json(status)
+        return
+    click.echo(
+        f"cluster {status['name']!r}: {status['phase']}, {status['accel']}, "
+        f"overlays {' '.join(status['overlays'])}"
+    )
+    rows: list[tuple[str, ...]] = [
+        ("NODE", "ROLE", "STATE", "CPUS", "MEMORY", "ADDRESSES", "FORWARDS")
+    ]
+    rows += [row(node) for node in status["nodes"]]
+    table(rows)
+
+
+def row(node: Mapping[str, Any]) -> tuple[str, ...]:
+    """One line of the table. Memory is what the host spends (of what the guest may have)."""
+    addresses = [address.partition("/")[0] for address in node["addresses"]]
+    forwards = [f"{name}=127.0.0.1:{port}" for name, port in node["forwards"].items()]
+    return (
+        node["name"],
+        node["role"],
+        "running" if node["running"] else "gone",
+        str(node["cpus"]),
+        f"{node['host_memory_mib']} of {node['memory_mib']} MiB",
+        " ".join(addresses),
+        " ".join(forwards),
+    )
+
+
+def table(rows: Sequence[tuple[str, ...]]) -> None:
+    """Columns as wide as their widest cell; the last one is not padded."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    for cells in rows:
+        padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        click.echo("  ".join(padded).rstrip())
+
+
+def show_all(*, as_json: bool) -> None:
+    """Name, phase and overlays of every cluster; "unknown" for one without a record."""
+    from xk8s.cluster import list_clusters
+    from xk8s.cluster.record import read_record
+
+    records = {name: read_record(name) for name in list_clusters()}
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": name,
+                    "phase": record.phase if record else "unknown",
+                    "overlays": list(record.overlays) if record else [],
+                    "nodes": [node.name for node in record.nodes] if record else [],
+                }
+                for name, record in records.items()
+            ]
+        )
+        return
+    for name, record in records.items():
+        text = f"{record.phase}: {' '.join(record.overlays)}" if record else "unknown"
+        click.echo(f"{name}  {text}")

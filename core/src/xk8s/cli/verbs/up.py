@@ -1,0 +1,72 @@
+"""xk8s up."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from xk8s.cli.session import (
+    Session,
+    cluster_option,
+    complete_overlays,
+    json_option,
+    pass_session,
+    plan_options,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from xk8s.cluster import Cluster
+
+
+@click.command()
+@click.argument("overlays", nargs=-1, required=True, shell_complete=complete_overlays)
+@click.option("--check/--no-check", default=True, help="Wait until the overlays' checks pass.")
+@json_option
+@plan_options
+@cluster_option
+@pass_session
+def command(session: Session, overlays: tuple[str, ...], check: bool, as_json: bool) -> None:
+    """Start a cluster made of OVERLAYS and check it.
+
+    What they require is added. What is missing is fetched or built first and kept in the cache.
+    """
+    from xk8s.cluster import up
+    from xk8s.plan import make_plan
+
+    with session.progress() as progress:
+        with progress.stage("plan"):
+            plan = make_plan(session.request(overlays))
+        for choice in plan.choices:
+            progress.note(f"{choice.capability}: {choice.chosen} ({choice.reason})")
+        cluster = up(plan, progress, checks=check)
+    if as_json:
+        print_json(cluster.status())
+    else:
+        summarize(cluster, session)
+
+
+def summarize(cluster: Cluster, session: Session) -> None:
+    """What is there now, and how to go on."""
+    option = "" if cluster.name == "xk8s" else f" --name {cluster.name}"
+    nodes = [node.name for node in cluster.record.nodes]
+    seconds = sum(cluster.record.seconds.values())
+    click.echo(f"cluster {cluster.name!r} is up after {seconds:.0f} s: {', '.join(nodes)}")
+    for node in cluster.record.nodes:
+        for name, port in node.forwards.items():
+            click.echo(f"  {name:<12} 127.0.0.1:{port} ({node.name})")
+    for path in host_files(cluster):
+        click.echo(f"  {path.rpartition('/')[2]:<12} {path}")
+    if not session.quiet:
+        verbs = ("status", f"shell {nodes[0]}", "down")
+        click.echo(f"  {'next':<12} {' · '.join(f'xk8s {verb}{option}' for verb in verbs)}")
+
+
+def host_files(cluster: Cluster) -> list[str]:
+    """Files that overlays made for the host (a kubeconfig, say), as paths."""
+    from xk8s.cluster.record import PLAN, RECORD, REQUEST
+
+    own = {RECORD, REQUEST, PLAN}
+    files = (path for path in sorted(cluster.state_dir.iterdir()) if path.is_file())
+    return [str(path) for path in files if path.name not in own]
