@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from xk8s_images.build import ImagesSettings, all_images, image_artifact, image_artifacts, image_ref
 from xk8s_images.image import Image
+from xk8s_images.pause import PAUSE_REF, pause_image
 
 __all__ = [
+    "PAUSE_REF",
     "Image",
     "ImagesSettings",
     "all_images",
     "image_artifact",
     "image_artifacts",
     "image_ref",
+    "pause_image",
 ]

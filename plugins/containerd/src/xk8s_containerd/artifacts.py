@@ -1,0 +1,101 @@
+"""Where containerd and the OCI runtime come from, and the store made of them and the images."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from xk8s.artifacts.model import (
+    Artifact,
+    DebPackage,
+    GoModule,
+    OwnDirectory,
+    Recipe,
+    Release,
+    Source,
+)
+from xk8s.context import Context
+from xk8s_images import PAUSE_REF, image_artifacts, image_ref
+
+from xk8s_containerd.settings import DEFAULT_VERSION, ContainerdSettings
+
+MEMBERS = ("containerd", "containerd-shim-runc-v2", "ctr")
+STORE_LAYER = "containerd-store"
+"""Name of the layer with the store: also where the node finds it, /run/xk8s/layers/<name>."""
+
+STORE_MEMBER = "store.erofs"
+_MODULE = "github.com/containerd/containerd/v2"
+
+
+def containerd_artifact(settings: ContainerdSettings) -> Artifact:
+    """Your own directory for what is in it, then the release, then a build of the Go module
+    (the default version only: others have no pinned go.sum).
+    """
+    version = settings.version.removeprefix("v")
+    url = (
+        f"https://github.com/containerd/containerd/releases/download/v{version}/"
+        f"containerd-{version}-linux-amd64.tar.gz"
+    )
+    release = Release(
+        url=url,
+        checksum_url=f"{url}.sha256sum",
+        members={member: f"bin/{member}" for member in MEMBERS},
+    )
+    built = [_module(version)] if version == DEFAULT_VERSION else []
+    return Artifact(
+        name="containerd",
+        version=f"v{version}",
+        members=MEMBERS,
+        sources=(*_own(settings.dir), release, *built),
+    )
+
+
+def runtime_artifact(settings: ContainerdSettings) -> Artifact:
+    """Crun or runc: your own, or Debian's."""
+    name = settings.runtime
+    path = {"crun": "/usr/bin/crun", "runc": "/usr/sbin/runc"}[name]
+    return Artifact(
+        name=name,
+        version="trixie",
+        members=(name,),
+        sources=(*_own(settings.runtime_dir), DebPackage(members={name: (name, path)})),
+    )
+
+
+def store_artifact(ctx: Context) -> Artifact:
+    """The EROFS image with containerd's databases, blobs and unpacked snapshots of all images."""
+    settings = ctx.settings(ContainerdSettings)
+    images = image_artifacts(ctx)
+    containerd = containerd_artifact(settings)
+    return Artifact(
+        name="containerd-store",
+        version=containerd.version,
+        members=(STORE_MEMBER,),
+        sources=(
+            Recipe(
+                function="xk8s_containerd.store:bake",
+                params={
+                    "images": {image.name: image_ref(image) for image in images},
+                    "pinned": [PAUSE_REF],
+                    "layer": STORE_LAYER,
+                },
+                inputs=(containerd, *images),
+            ),
+        ),
+    )
+
+
+def _module(version: str) -> GoModule:
+    return GoModule(
+        go_mod=_pin("go.mod"),
+        go_sum=_pin("go.sum"),
+        packages={member: f"{_MODULE}/cmd/{member}" for member in MEMBERS},
+        ldflags=f"-X {_MODULE}/version.Version=v{version}",
+    )
+
+
+def _own(directory: str) -> tuple[Source, ...]:
+    return (OwnDirectory(path=directory),) if directory else ()
+
+
+def _pin(name: str) -> str:
+    return files("xk8s_containerd").joinpath("pins", name).read_text()

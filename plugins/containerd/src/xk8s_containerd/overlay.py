@@ -1,0 +1,139 @@
+"""The overlay ``containerd``: provides ``cri`` at unix:///run/cri.sock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from xk8s import hookimpl
+from xk8s.checks import CheckContext, NotYet
+from xk8s.context import Context
+from xk8s.overlay import (
+    NODE_ROLES,
+    Check,
+    Fragment,
+    KernelNeeds,
+    Layer,
+    Overlay,
+    Symlink,
+    Take,
+)
+from xk8s.render import render_tree
+from xk8s_images import PAUSE_REF, all_images, pause_image
+
+from xk8s_containerd.artifacts import (
+    MEMBERS,
+    STORE_LAYER,
+    STORE_MEMBER,
+    containerd_artifact,
+    runtime_artifact,
+    store_artifact,
+)
+from xk8s_containerd.settings import ContainerdSettings
+
+UNITS = "/usr/lib/systemd/system"
+
+
+@hookimpl
+def xk8s_overlay() -> Overlay:
+    """One of the container runtimes."""
+    return Overlay(
+        summary="containerd 2 as container runtime, its images in a layer from the start",
+        provides=("cri",),
+        requires=("base", "images"),
+        settings=ContainerdSettings,
+    )
+
+
+@hookimpl
+def xk8s_fragments(ctx: Context) -> Iterable[Fragment]:  # noqa: ARG001
+    """The image of pod sandboxes."""
+    yield Fragment(point="images.image", value=pause_image())
+
+
+@hookimpl
+def xk8s_kernel(ctx: Context) -> KernelNeeds:  # noqa: ARG001
+    """What containers need: namespaces, cgroup controllers, overlayfs, seccomp and keys."""
+    return KernelNeeds(
+        config=(
+            "CGROUPS", "CGROUP_CPUACCT", "CGROUP_DEVICE", "CGROUP_PIDS", "CGROUP_SCHED", "CPUSETS",
+            "MEMCG", "CGROUP_BPF", "NAMESPACES", "NET_NS", "PID_NS", "IPC_NS", "UTS_NS",
+            "OVERLAY_FS", "SECCOMP_FILTER", "KEYS", "POSIX_MQUEUE", "VETH", "BRIDGE",
+        ),
+        modules=("overlay", "veth", "bridge"),
+        load=("overlay",),
+        roles=NODE_ROLES,
+    )  # fmt: skip
+
+
+@hookimpl
+def xk8s_layers(ctx: Context) -> Iterable[Layer]:
+    """Programs, configuration, store: they change apart from each other."""
+    settings = ctx.settings(ContainerdSettings)
+    containerd, runtime = containerd_artifact(settings), runtime_artifact(settings)
+    yield Layer(
+        name="containerd",
+        entries=(
+            *(
+                Take(artifact=containerd, member=m, path=f"/usr/bin/{m}", mode=0o755)
+                for m in MEMBERS
+            ),
+            Take(
+                artifact=runtime,
+                member=settings.runtime,
+                path=f"/usr/bin/{settings.runtime}",
+                mode=0o755,
+            ),
+        ),
+        roles=NODE_ROLES,
+    )
+    yield Layer(
+        name="containerd-config",
+        entries=(
+            *render_tree(
+                "xk8s_containerd",
+                "node",
+                ctx,
+                pause=PAUSE_REF,
+                runtime=settings.runtime,
+                cgroup_driver=settings.cgroup_driver,
+            ),
+            _enable("multi-user.target.wants", "containerd.service"),
+            _enable("local-fs.target.requires", "var-lib-containerd.mount"),
+            # What others order themselves by, whichever runtime it is.
+            Symlink(path="/etc/systemd/system/cri.service", target=f"{UNITS}/containerd.service"),
+        ),
+        roles=NODE_ROLES,
+    )
+    store = store_artifact(ctx)
+    yield Layer(
+        name=STORE_LAYER,
+        image=Take(artifact=store, member=STORE_MEMBER, path="/"),
+        roles=NODE_ROLES,
+    )
+
+
+@hookimpl
+def xk8s_checks(ctx: Context) -> Iterable[Check]:
+    """Every image is in the store of every node, by its reference and complete."""
+    wanted = {image.ref for image in all_images(ctx)}
+    nodes = [node.name for node in ctx.by_role("control-plane", "worker")]
+
+    def images_there(check: CheckContext) -> str:
+        for node in nodes:
+            listing = check.ok(node, "ctr", "-n", "k8s.io", "images", "check", "-q")
+            missing = wanted - set(listing.split())
+            if missing:
+                raise NotYet(f"{node} lacks {', '.join(sorted(missing))}")
+        return f"{len(wanted)} images on each of {len(nodes)} nodes"
+
+    def log(check: CheckContext) -> str:
+        return "\n".join(
+            check.ok(node, "journalctl", "-u", "containerd", "-n", "30", "--no-pager", "-o", "cat")
+            for node in nodes
+        )
+
+    yield Check(name="containerd", run=images_there, timeout=180, explain=log)
+
+
+def _enable(where: str, unit: str) -> Symlink:
+    return Symlink(path=f"/etc/systemd/system/{where}/{unit}", target=f"{UNITS}/{unit}")

@@ -1,0 +1,25 @@
+"""Settings of the overlay ``containerd``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import frozen
+from xk8s.overlay import setting
+
+DEFAULT_VERSION = "2.4.2"
+
+
+@frozen(kw_only=True)
+class ContainerdSettings:
+    """What users can change."""
+
+    version: str = setting(DEFAULT_VERSION, "release of containerd, 2.0 or later")
+    dir: str = setting(
+        "", "directory with your own containerd, shim and ctr, any of them", env="CONTAINERDD"
+    )
+    runtime: Literal["crun", "runc"] = setting("crun", "OCI runtime that starts containers")
+    runtime_dir: str = setting("", "directory with your own crun or runc")
+    cgroup_driver: Literal["cgroupfs", "systemd"] = setting(
+        "cgroupfs", "who makes the cgroups of pods; kubelet asks containerd for it"
+    )
