@@ -12,7 +12,7 @@ from attrs import field, frozen
 from xk8s.artifacts.kit import Kit, Provenance
 from xk8s.artifacts.model import Recipe
 from xk8s.artifacts.process import Jobs
-from xk8s.artifacts.tree import tree_digest
+from xk8s.artifacts.tree import content_digest
 from xk8s.errors import PluginError
 from xk8s.progress import Progress
 
@@ -106,7 +106,7 @@ def provide(source: Recipe, wanted: frozenset[str], kit: Kit) -> list[Provenance
     detail = f"{source.function} revision {source.revision}"
     return [
         Provenance(
-            member=member, kind="recipe", detail=detail, sha256=tree_digest(kit.out / member)
+            member=member, kind="recipe", detail=detail, sha256=content_digest(kit.out / member)
         )
         for member in sorted(wanted)
         if (kit.out / member).exists() or (kit.out / member).is_symlink()

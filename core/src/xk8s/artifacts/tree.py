@@ -25,6 +25,13 @@ def walk(root: Path) -> Iterator[Path]:
             yield from walk(path)
 
 
+def content_digest(path: Path) -> str:
+    """`file_digest` of a file, `tree_digest` of a directory or link: as provenance has it."""
+    if path.is_file() and not path.is_symlink():
+        return file_digest(path)
+    return tree_digest(path)
+
+
 def tree_digest(path: Path) -> str:
     """Hex sha256 over names, kinds, permission bits and contents of a file or a directory's
     tree; times and owners do not count. ValueError names a device, socket or pipe.

@@ -1,1 +1,1 @@
-"""Layers: entries become EROFS images in the cache (`build`), with one owner per path (`owners`)."""
+"""Layers: entries become EROFS images in the cache, with one owner per path."""
