@@ -290,11 +290,8 @@ def test_truncated_output_is_an_error(small: SmallAgent, directory: Path) -> Non
 
 
 def test_set_time_and_shutdown(small: SmallAgent, directory: Path) -> None:
-    def no_hwclock(arguments: dict[str, Any]) -> Any:
-        raise LookupError("hwclock failed to set hardware clock to system time")
-
     agent = Agent(directory / "agent", "vm-001")
-    small.override["guest-set-time"] = no_hwclock
+    small.override["guest-set-time"] = lambda _: {}
     agent.set_time()
     small.override["guest-shutdown"] = lambda _: None
     agent.shutdown()
@@ -303,9 +300,27 @@ def test_set_time_and_shutdown(small: SmallAgent, directory: Path) -> None:
     assert abs(times[0] / 1e9 - time.time()) < 10
     assert ("guest-shutdown", {"mode": "powerdown"}) in small.calls
 
-    def denied(arguments: dict[str, Any]) -> Any:
-        raise LookupError("Operation not permitted")
 
-    small.override["guest-set-time"] = denied
-    with pytest.raises(AgentError, match="not permitted"):
+def test_set_time_without_hwclock_is_done_by_date(small: SmallAgent, directory: Path) -> None:
+    def unsupported(_: dict[str, Any]) -> Any:
+        raise LookupError("this feature or command is not currently supported")
+
+    given: list[list[str]] = []
+    codes = [1, 0]  # the date of busybox refuses fractions
+
+    def date(arguments: dict[str, Any]) -> Any:
+        given.append([arguments["path"], *arguments["arg"]])
+        return {"pid": 1}
+
+    small.override["guest-set-time"] = unsupported
+    small.override["guest-exec"] = date
+    small.override["guest-exec-status"] = lambda _: {"exited": True, "exitcode": codes.pop(0)}
+    agent = Agent(directory / "agent", "vm-001")
+    agent.set_time(1_900_000_000_000_000_005)
+    assert given == [
+        ["date", "-u", "-s", "@1900000000.000000005"],
+        ["date", "-u", "-s", "@1900000000"],
+    ]
+    codes += [1, 1]
+    with pytest.raises(MachineError, match="vm-001"):
         agent.set_time()
