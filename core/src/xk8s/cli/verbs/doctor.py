@@ -1,0 +1,28 @@
+"""xk8s doctor."""
+
+from __future__ import annotations
+
+import attrs
+import click
+
+from xk8s.cli.session import Session, cluster_option, json_option, pass_session, print_json
+
+
+@click.command()
+@json_option
+@cluster_option
+@pass_session
+def command(session: Session, as_json: bool) -> None:  # noqa: ARG001
+    """Tell what this machine has and lacks, and what to do. Exit code 5 when `up` cannot work."""
+    from xk8s.doctor import examine, require
+
+    findings = examine()
+    if as_json:
+        print_json([attrs.asdict(finding) for finding in findings])
+    else:
+        width = max(len(finding.name) for finding in findings)
+        for finding in findings:
+            click.echo(f"{finding.level:<4}  {finding.name:<{width}}  {finding.text}")
+            if finding.do:
+                click.echo(f"{'':<{width + 8}}do: {finding.do}")
+    require(findings)
