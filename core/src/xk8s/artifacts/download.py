@@ -26,7 +26,9 @@ CONNECT = 3.0
 STALL = 20.0
 """Seconds without a byte after which a download is given up."""
 
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+"""The only hosts to which plain http goes."""
+
 _ALGORITHMS = {64: "sha256", 128: "sha512"}
 
 _unreachable: dict[tuple[str, int], str] = {}
@@ -70,7 +72,7 @@ def provide(source: Release, wanted: frozenset[str], kit: Kit) -> list[Provenanc
 def check_url(url: httpx2.URL | str) -> None:
     """`SourceFailed` unless it is https, or http to this machine. Redirects count too."""
     parts = urlsplit(str(url))
-    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
         return
     raise SourceFailed(f"{url} is not https")
 
@@ -98,7 +100,7 @@ def probe(url: httpx2.URL) -> None:
     """`SourceFailed` when the host does not accept a connection within `CONNECT` seconds, or
     did not before. Behind a proxy the proxy is the one to tell.
     """
-    if url.host not in _LOOPBACK and _proxied(url):
+    if url.host not in LOOPBACK and _proxied(url):
         return
     port = url.port or (443 if url.scheme == "https" else 80)
     address = (url.host, port)
@@ -141,7 +143,7 @@ def _published(source: Release, http: httpx2.Client) -> str:
         answer = http.get(source.checksum_url)
         answer.raise_for_status()
     except httpx2.HTTPError as error:
-        raise SourceFailed(f"checksum {source.checksum_url}: {_said(error)}") from error
+        raise SourceFailed(f"checksum {source.checksum_url}: {said(error)}") from error
     return find_checksum(answer.text, _name(source.url))
 
 
@@ -184,7 +186,7 @@ def download(url: str, checksum: str, target: Path, kit: Kit, http: httpx2.Clien
                     f"{url}: checksum does not match: {found[:16]}…, published {checksum[:16]}…"
                 )
     except httpx2.HTTPError as error:
-        raise SourceFailed(f"{url}: {_said(error)}") from error
+        raise SourceFailed(f"{url}: {said(error)}") from error
     finally:
         lock.release()
 
@@ -209,7 +211,8 @@ def _fetch(url: str, part: Path, kit: Kit, http: httpx2.Client) -> None:
                 kit.progress.item(kit.name, f"downloading {_name(url)}", done=done, total=total)
 
 
-def _said(error: httpx2.HTTPError) -> str:
+def said(error: httpx2.HTTPError) -> str:
+    """An HTTP client's error in a few words."""
     if isinstance(error, httpx2.HTTPStatusError):
         return f"HTTP {error.response.status_code}"
     if isinstance(error, httpx2.ReadTimeout):

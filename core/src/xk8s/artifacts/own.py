@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import threading
@@ -56,7 +57,8 @@ class Fingerprints:
             temporary.replace(self.path)
         except OSError:
             # Remembering is a help, not a duty: a plan must work on a full or read-only disk.
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink()
 
 
 _shared: dict[Path, Fingerprints] = {}

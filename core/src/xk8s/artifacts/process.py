@@ -196,7 +196,7 @@ def _ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
     return True
 
 
-def _signal_group(pid: int, number: signal.Signals) -> bool:
+def _signal_group(pid: int, number: int) -> bool:
     """Whether there was still a process in the group that ``pid`` leads."""
     try:
         os.killpg(pid, number)
@@ -212,7 +212,7 @@ def _end(processes: Iterable[subprocess.Popen[bytes]]) -> None:
     while alive and time.monotonic() < until:
         for process in alive:
             process.poll()  # reaps the leader: else its group never gets empty
-        alive = [process for process in alive if _signal_group(process.pid, signal.Signals(0))]
+        alive = [process for process in alive if _signal_group(process.pid, 0)]
         time.sleep(0.02)
     for process in alive:
         _signal_group(process.pid, signal.SIGKILL)
