@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 import os
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
 
 import click
-from click.shell_completion import CompletionItem
+from click.shell_completion import CompletionItem, shell_complete
 
 from xk8s.cli.report import report
 from xk8s.cli.session import DEFAULT_NAME, Session, cluster_option
@@ -157,10 +157,15 @@ def run(argv: Sequence[str]) -> int:
     session = Session(name=os.environ.get("XK8S_NAME") or DEFAULT_NAME)
     before_dashes = [*argv, "--"][: [*argv, "--"].index("--")]
     try:
-        result: Any = xk8s.main(list(argv), prog_name="xk8s", standalone_mode=False, obj=session)
+        if instruction := os.environ.get("_XK8S_COMPLETE"):
+            return shell_complete(xk8s, {"obj": session}, "xk8s", "_XK8S_COMPLETE", instruction)
+        # Not xk8s.main(): it prints a newline at Ctrl-C and makes a closed pipe exit 1.
+        with xk8s.make_context("xk8s", list(argv), obj=session) as ctx:
+            xk8s.invoke(ctx)
+        sys.stdout.flush()
     except BaseException as error:  # the one place where errors are shown
         return report(error, as_json="--json" in before_dashes)
-    return result if isinstance(result, int) else 0
+    return 0
 
 
 def _end_like_interrupts() -> None:

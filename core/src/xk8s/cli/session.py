@@ -168,7 +168,8 @@ def plan_options(function: Decorated) -> Decorated:
             callback=_set, help="A setting; may be given many times. See `xk8s explain`.",
         ),
         click.option(
-            "--config", metavar="FILE", type=click.Path(path_type=Path), expose_value=False,
+            "--config", metavar="FILE", expose_value=False,
+            type=click.Path(path_type=Path, exists=True, dir_okay=False),
             callback=_store("config_file"), help="Settings file  [default: ./xk8s.toml].",
         ),
         click.option(

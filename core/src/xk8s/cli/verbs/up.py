@@ -35,9 +35,8 @@ def command(session: Session, overlays: tuple[str, ...], check: bool, as_json: b
     from xk8s.cluster import up
     from xk8s.plan import make_plan
 
+    plan = make_plan(session.request(overlays))
     with session.progress() as progress:
-        with progress.stage("plan"):
-            plan = make_plan(session.request(overlays))
         for choice in plan.choices:
             progress.note(f"{choice.capability}: {choice.chosen} ({choice.reason})")
         cluster = up(plan, progress, checks=check)

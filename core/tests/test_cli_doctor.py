@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from xk8s import doctor
+from xk8s.cli import app
+from xk8s.errors import HostError
+
+
+def test_a_probe_that_raises_is_a_finding_and_the_others_still_run() -> None:
+    def broken() -> tuple[doctor.Level, str, str]:
+        raise HostError("no tun", hint="modprobe tun")
+
+    def unreadable() -> tuple[doctor.Level, str, str]:
+        raise PermissionError(13, "denied")
+
+    findings = doctor.examine(
+        [("a", broken), ("b", unreadable), ("c", lambda: ("warn", "slow", "buy"))]
+    )
+    assert [(one.name, one.level) for one in findings] == [
+        ("a", "fail"), ("b", "fail"), ("c", "warn"),
+    ]  # fmt: skip
+    assert findings[0].do == "modprobe tun"
+    with pytest.raises(HostError, match="lacks 2: a, b") as caught:
+        doctor.require(findings)
+    assert caught.value.hint == "modprobe tun"
+    doctor.require(findings[2:])
+
+
+def test_a_missing_program_is_a_failure_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    level, text, do = doctor.program("no-such-program", "its-package")()
+    assert level == "fail"
+    assert "no-such-program" in text
+    assert "its-package" in do
+
+
+def test_room_warns_and_fails(tmp_path: Path) -> None:
+    deep = tmp_path / "not" / "there" / "yet"
+    assert doctor.room("X", deep, 0, 0)()[0] == "ok"
+    assert doctor.room("X", deep, 1 << 40, 0)()[0] == "warn"
+    level, _, do = doctor.room("X", deep, 1 << 40, 1 << 40)()
+    assert level == "fail"
+    assert "set X to a directory" in do
+    assert not deep.exists()
+
+
+def test_the_verb_reports_and_exits_5_on_a_failure(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    good = ("good", lambda: ("ok", "there", ""))
+    bad = ("bad", lambda: ("fail", "away", "get it"))
+    monkeypatch.setattr(doctor, "PROBES", (good,))
+    assert app.run(["doctor"]) == 0
+    assert "ok    good  there" in capfd.readouterr().out
+    monkeypatch.setattr(doctor, "PROBES", (good, bad))
+    assert app.run(["doctor", "--json"]) == 5
+    out, err = capfd.readouterr()
+    assert [one["level"] for one in json.loads(out)] == ["ok", "fail"]
+    assert json.loads(err)["error"]["do"] == "get it"
+
+
+def test_every_probe_answers_here_and_says_what_to_do() -> None:
+    findings = doctor.examine()
+    assert [one.name for one in findings] == [name for name, _ in doctor.PROBES]
+    for finding in findings:
+        assert finding.text
+        assert finding.level == "ok" or finding.do

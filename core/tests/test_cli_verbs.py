@@ -1,0 +1,302 @@
+"""Verbs that talk to a cluster, against one that is not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xk8s.checks import CheckContext, NotYet
+from xk8s.cli import app
+from xk8s.cli.session import Session
+from xk8s.cli.verbs import down
+from xk8s.cluster.record import NodeRecord, Record
+from xk8s.context import ExecResult
+from xk8s.errors import CheckFailed, MachineError
+from xk8s.overlay import Check
+
+
+class FakeCluster:
+    """A cluster of two nodes that answers commands from a table."""
+
+    name = "xk8s"
+
+    def __init__(self, root: Path) -> None:
+        nodes = [
+            NodeRecord(
+                name="vm-001", role="control-plane", pid=1, started=1, forwards={"api": 18080}
+            ),
+            NodeRecord(name="vm-201", role="router", pid=2, started=1),
+        ]
+        self.record = Record(
+            name="xk8s", phase="running", overlays=("debian",), digest="d", accel="tcg",
+            nodes=tuple(nodes),
+        )  # fmt: skip
+        self.root = root
+        self.calls: list[tuple[str, tuple[str, ...], bytes]] = []
+        self.answers: list[ExecResult | BaseException] = []
+        self.plan = type("Plan", (), {"checks": ()})()
+
+    def run(
+        self, node: str, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0
+    ) -> ExecResult:
+        self.record.node(node)
+        self.calls.append((node, tuple(argv), stdin))
+        answer = self.answers.pop(0) if self.answers else result()
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def console_log(self, node: str) -> Path:
+        self.record.node(node)
+        return self.root / f"{node}.log"
+
+    def check_alive(self, *nodes: str) -> None:
+        pass
+
+    @property
+    def checks(self) -> CheckContext:
+        return CheckContext(access=self)  # type: ignore[arg-type]
+
+    def status(self) -> dict[str, Any]:
+        node = {
+            "name": "vm-001", "role": "control-plane", "running": True, "pid": 1, "cpus": 2,
+            "memory_mib": 2048, "host_memory_mib": 900, "addresses": ["192.168.1.1/24"],
+            "forwards": {"api": 18080},
+        }  # fmt: skip
+        return {"name": "xk8s", "phase": "running", "accel": "tcg", "overlays": ["debian"],
+                "digest": "d", "seconds": {}, "nodes": [node]}  # fmt: skip
+
+
+def result(out: str = "", err: str = "", code: int = 0) -> ExecResult:
+    return ExecResult(exit_code=code, stdout=out.encode(), stderr=err.encode())
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
+    fake = FakeCluster(tmp_path)
+    monkeypatch.setattr(Session, "cluster", lambda self: fake)
+    return fake
+
+
+def test_exec_passes_streams_and_exit_code(
+    cluster: FakeCluster, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    cluster.answers = [ExecResult(exit_code=3, stdout=b"\xff out", stderr=b"err")]
+    assert app.run(["exec", "-n", "vm-001", "--", "ip", "-br", "link", "--name", "x"]) == 3
+    assert cluster.calls == [("vm-001", ("ip", "-br", "link", "--name", "x"), b"")]
+    assert capfdbinary.readouterr() == (b"\xff out", b"err")
+
+
+def test_exec_works_without_dashes(cluster: FakeCluster) -> None:
+    assert app.run(["exec", "-n", "vm-201", "ip", "-6", "route"]) == 0
+    assert cluster.calls[0][1] == ("ip", "-6", "route")
+
+
+def test_exec_gives_what_is_piped_in_and_does_not_wait_for_a_terminal_or_device() -> None:
+    code = "from xk8s.cli.verbs.exec import piped; print(piped())"
+
+    def run(**stdin: Any) -> str:
+        argv = [sys.executable, "-c", code]
+        done = subprocess.run(argv, capture_output=True, check=True, timeout=20, **stdin)
+        return str(done.stdout.decode())
+
+    assert run(input=b"a\0b") == "b'a\\x00b'\n"
+    assert run(stdin=subprocess.DEVNULL) == "b''\n"
+    controller, terminal = os.openpty()
+    try:
+        assert run(stdin=terminal) == "b''\n"
+    finally:
+        os.close(controller)
+        os.close(terminal)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(TimeoutError("not done after 1 s"), 8), (MachineError("gone"), 8)]
+)
+def test_exec_errors(
+    cluster: FakeCluster, error: Exception, code: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster.answers = [error]
+    assert app.run(["exec", "-n", "vm-001", "true"]) == code
+    assert str(error) in capfd.readouterr().err
+
+
+def test_exec_in_an_unknown_node(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["exec", "-n", "vm-009", "true"]) == 10
+    assert "it has vm-001, vm-201" in capfd.readouterr().err
+
+
+# --- logs -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "node", "unit"),
+    [
+        ([], "vm-001", None),
+        (["vm-201"], "vm-201", None),
+        (["kubelet"], "vm-001", "kubelet"),
+        (["vm-201", "frr"], "vm-201", "frr"),
+    ],
+)
+def test_logs_of_nodes_and_units(
+    cluster: FakeCluster,
+    words: list[str],
+    node: str,
+    unit: str | None,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    cluster.answers = [result("Nov 23 line\n-- cursor: s=1;i=2\n")]
+    assert app.run(["logs", *words]) == 0
+    assert capfd.readouterr().out == "Nov 23 line\n"
+    called, argv, _ = cluster.calls[0]
+    assert called == node
+    assert (f"--unit={unit}" in argv) is (unit is not None)
+
+
+def test_logs_of_an_unknown_unit_name_the_nearest(
+    cluster: FakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster.answers = [
+        result("-- No entries --\n"),
+        result(err="No files found", code=1),
+        result("kubelet.service loaded active running x\netcd.service loaded active running y\n"),
+    ]
+    assert app.run(["logs", "vm-001", "kublet"]) == 2
+    err = capfd.readouterr().err
+    assert "vm-001 has no unit 'kublet'" in err
+    assert "did you mean 'kubelet'?" in err
+
+
+def test_logs_follow_goes_on_behind_the_cursor(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from xk8s.cli.verbs import logs
+
+    monkeypatch.setattr(logs, "_POLL_SECONDS", 0)
+    cluster.answers = [
+        result("one\n-- cursor: c1\n"),
+        result("two\n-- cursor: c2\n"),
+        KeyboardInterrupt(),
+    ]
+    assert app.run(["logs", "-f"]) == 130
+    assert capfd.readouterr().out == "one\ntwo\n"
+    assert "--after-cursor=c1" in cluster.calls[1][1]
+    assert "--after-cursor=c2" in cluster.calls[2][1]
+
+
+def test_logs_console_needs_no_guest(
+    cluster: FakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster.console_log("vm-001").write_bytes(b"one\ntwo\xff\nthree\n")
+    assert app.run(["logs", "vm-001", "console", "-n", "2"]) == 0
+    assert capfd.readouterr().out == "two\ufffd\nthree\n"
+    assert cluster.calls == []
+    assert app.run(["logs", "vm-201", "console"]) == 10
+
+
+# --- status, check, down ----------------------------------------------------------------
+
+
+def test_status_for_people_and_programs(
+    cluster: FakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert app.run(["status"]) == 0
+    out = capfd.readouterr().out.splitlines()
+    assert out[0] == "cluster 'xk8s': running, tcg, overlays debian"
+    assert out[2].split() == [
+        "vm-001", "control-plane", "running", "2", "900", "of", "2048", "MiB", "192.168.1.1",
+        "api=127.0.0.1:18080",
+    ]  # fmt: skip
+    assert app.run(["status", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out) == cluster.status()
+
+
+def test_check_stops_at_the_first_failure_with_its_log(
+    cluster: FakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def never(_: CheckContext) -> str:
+        raise NotYet("0 of 2 nodes")
+
+    cluster.plan.checks = (
+        Check(name="api", run=lambda _: "answers"),
+        Check(name="nodes", run=never, timeout=0, interval=0, explain=lambda _: "kubelet: no CNI"),
+        Check(name="dns", run=lambda _: "never run"),
+    )
+    assert app.run(["check"]) == CheckFailed.exit_code
+    out, err = capfd.readouterr()
+    assert "ok   api: answers" in out
+    assert "FAIL nodes: not met after 0 s; last seen: 0 of 2 nodes" in out
+    assert "dns" not in out
+    assert "  | kubelet: no CNI" in err
+
+
+def test_down_of_nothing_is_fine_and_all_finds_half_started_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XK8S_STATE", str(tmp_path / "s"))
+    monkeypatch.setenv("XK8S_RUNTIME", str(tmp_path / "r"))
+    assert app.run(["down"]) == 0
+    assert "was not up" in capfd.readouterr().err
+    (tmp_path / "s" / "clusters" / "one").mkdir(parents=True)
+    (tmp_path / "r" / "two").mkdir(parents=True)
+    assert down.names() == ["one", "two"]
+    assert app.run(["down", "--all", "--quiet"]) == 0
+    assert capfd.readouterr() == ("", "")
+    assert down.names() == []
+
+
+def test_two_names_for_one_cluster_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XK8S_STATE", str(tmp_path))
+    monkeypatch.setenv("XK8S_NAME", "from-env")
+    for words, name in (
+        (["status"], "from-env"),
+        (["--name", "group", "status"], "group"),
+        (["--name", "group", "status", "--name", "verb"], "verb"),
+    ):
+        assert app.run(words) == 10
+        assert f"there is no cluster {name!r}" in capfd.readouterr().err
+
+
+# --- from options to a request ----------------------------------------------------------
+
+
+def test_options_become_settings() -> None:
+    import click
+    from xk8s.cli.session import pass_session, plan_options
+
+    seen = []
+
+    @click.command()
+    @plan_options
+    @pass_session
+    def command(session: Session) -> None:
+        seen.append(session.request(("debian",)))
+
+    command.main(
+        ["--nodes", "3", "--memory", "2048", "--memory", "router=128,vm-002=512", "-s", "a.b=c",
+         "--cpus", "vm-001=4", "--ip-family", "dual"],
+        standalone_mode=False,
+    )  # fmt: skip
+    assert seen[0].overlays == ("debian",)
+    assert set(seen[0].sets) == {
+        "cluster.nodes=3",
+        "cluster.ip_family=dual",
+        "a.b=c",
+        "cluster.memory=control-plane=2048,worker=2048,router=128,vm-002=512",
+        "cluster.cpus=vm-001=4",
+    }
+
+
+def test_output_of_a_table_without_trailing_blanks(capsys: pytest.CaptureFixture[str]) -> None:
+    from xk8s.cli.verbs.status import table
+
+    table([("a", "bb", "x"), ("aaa", "b", "")])
+    assert capsys.readouterr().out == "a    bb  x\naaa  b\n"
