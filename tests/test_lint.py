@@ -1,0 +1,34 @@
+"""Style and types are part of the suite: `./run pytest` is all that CI needs to call."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def sources() -> list[str]:
+    """Every package's source directory: tests are checked by ruff only."""
+    packages = [ROOT / "core" / "src", *sorted(ROOT.glob("plugins/*/src"))]
+    return [str(path) for path in packages] + [str(ROOT / "tools")]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["ruff", "check"], ["ruff", "format", "--check"], ["mypy", "--strict", *sources()]],
+    ids=["ruff check", "ruff format", "mypy"],
+)
+def test_lint(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-8000:]
