@@ -19,6 +19,7 @@ _OWN = ("qemu-guest-agent.service", "xk8s-console.service", "xk8s-shell.service"
 _MASKED_UNITS = (
     # What a volatile VM with one user never needs; each costs a process at boot.
     "dev-hugepages.mount",
+    "dev-mqueue.mount",
     "dpkg-db-backup.timer",
     "e2scrub_all.timer",
     "e2scrub_reap.service",
@@ -31,6 +32,7 @@ _MASKED_UNITS = (
     "sys-kernel-debug.mount",
     "sys-kernel-tracing.mount",
     "systemd-udev-load-credentials.service",
+    "kmod-static-nodes.service",
     "ldconfig.service",
     "run-lock.mount",
     "sys-fs-fuse-connections.mount",
@@ -57,13 +59,17 @@ _MASKED_UNITS = (
     "systemd-pcrphase.service",
     "systemd-pstore.service",
     "systemd-random-seed.service",
+    "systemd-remount-fs.service",
     "systemd-sysext.socket",
     "systemd-sysusers.service",
     "systemd-tmpfiles-clean.timer",
+    "systemd-tmpfiles-setup-dev-early.service",
+    "systemd-tmpfiles-setup-dev.service",
     "systemd-tpm2-setup-early.service",
     "systemd-tpm2-setup.service",
     "systemd-update-done.service",
     "systemd-update-utmp.service",
+    "systemd-user-sessions.service",
     "tmp.mount",
 )
 

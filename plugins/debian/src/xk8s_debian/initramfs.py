@@ -8,7 +8,7 @@ from pathlib import Path
 from xk8s_debian import cpio
 
 _DIRECTORIES = ("bin", "dev", "modules", "proc", "root", "run", "sys")
-_APPLETS = ("insmod", "ln", "mkdir", "mount", "poweroff", "sh", "sleep", "switch_root")
+APPLETS = ("insmod", "ln", "mkdir", "mknod", "mount", "poweroff", "sh", "sleep", "switch_root")
 """What /init calls: busybox finds its applets without links only where /proc is mounted."""
 
 
@@ -30,7 +30,7 @@ def build(*, init: str, busybox: Path, modules: Path) -> bytes:
         # The kernel opens it for /init before anything is mounted.
         cpio.character_device("dev/console", 5, 1),
         cpio.regular("bin/busybox", busybox.read_bytes(), 0o755),
-        *(cpio.symlink(f"bin/{applet}", "busybox") for applet in _APPLETS),
+        *(cpio.symlink(f"bin/{applet}", "busybox") for applet in APPLETS),
         cpio.regular("init", init.encode(), 0o755),
         cpio.regular("modules/order", order.encode()),
     ]

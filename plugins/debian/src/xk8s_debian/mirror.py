@@ -2,57 +2,51 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
+from xk8s.artifacts.deb import host_mirror
 from xk8s.errors import HostError
 
 _KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-_ARCHIVES = {"debian": ("{suite}", "{suite}-updates"), "debian-security": ("{suite}-security",)}
-"""Last part of an archive's address (it is the same on all mirrors) -> its suites."""
 
 
 def sources_list(suite: str) -> list[str]:
-    """Lines for sources.list with the release and, where the host has them, its updates.
+    """Lines for sources.list: the release and its updates, and its security updates where the
+    host has an archive of those (not beside a mirror chosen by XK8S_DEBIAN_MIRROR, which is to
+    be the only one asked).
 
     Raises `HostError` on a machine whose apt knows no Debian mirror.
     """
-    try:
-        output = subprocess.run(
-            ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"],
-            capture_output=True,
-            check=True,
-            text=True,
-        ).stdout
-    except (OSError, subprocess.CalledProcessError) as error:
+    mirror = host_mirror()
+    if mirror is None:
         raise HostError(
-            f"cannot ask apt for this machine's mirror: {error}",
-            where="debian-base",
-            hint="the base system is made on a Debian machine, from its own mirror",
-        ) from error
-    lines = parse_targets(output, suite)
-    if not any(line.split()[3] == suite for line in lines):
-        raise HostError(
-            "this machine's apt has no Debian mirror",
+            "this machine's apt has no Debian mirror to make the base system from",
             where="apt-get indextargets",
-            hint="have a line for the archive 'debian' in /etc/apt/sources.list",
+            hint="set XK8S_DEBIAN_MIRROR to the URI of one",
         )
     if not _KEYRING.exists():
         raise HostError(
             f"no {_KEYRING} to verify packages with", hint="apt install debian-archive-keyring"
         )
-    return lines
+    archives = [(mirror, suite), (mirror, f"{suite}-updates")]
+    if not os.environ.get("XK8S_DEBIAN_MIRROR"):
+        archives += [(uri, f"{suite}-security") for uri in security_archives(_host_archives())]
+    return [f"deb [signed-by={_KEYRING}] {uri} {name} main" for uri, name in archives]
 
 
-def parse_targets(output: str, suite: str) -> list[str]:
-    """The lines from a list of archive addresses: the first one of each kind."""
-    found: dict[str, str] = {}
-    for uri in output.split():
-        kind = uri.rstrip("/").rpartition("/")[2]
-        found.setdefault(kind, uri)
-    return [
-        f"deb [signed-by={_KEYRING}] {found[kind]} {name.format(suite=suite)} main"
-        for kind, names in _ARCHIVES.items()
-        if kind in found
-        for name in names
-    ]
+def security_archives(uris: str) -> list[str]:
+    """The first security archive among addresses of archives, a line each; or none. The last
+    part of its path is the same on every mirror.
+    """
+    return [uri for uri in uris.split() if uri.rstrip("/").endswith("/debian-security")][:1]
+
+
+def _host_archives() -> str:
+    return subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Identifier: Packages"],
+        capture_output=True,
+        check=False,
+        text=True,
+    ).stdout

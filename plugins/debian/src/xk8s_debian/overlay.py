@@ -32,8 +32,7 @@ KERNEL_ARGS = (
     # No serial port but the console to look for, no policy to load, nobody to defend against
     # in a VM that one user throws away.
     "8250.nr_uarts=1",
-    "apparmor=0",
-    "selinux=0",
+    "lsm=landlock,yama,bpf",
     "audit=0",
     "mitigations=off",
     # Without KVM a busy host makes both cry wolf.

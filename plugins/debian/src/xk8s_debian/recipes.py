@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from xk8s_debian import initramfs
 from xk8s_debian.base import build_base
+from xk8s_debian.kernel import facts_from_json, missing_facts, recorded_facts
 from xk8s_debian.mirror import sources_list
 
 if TYPE_CHECKING:
@@ -29,6 +30,14 @@ def make_base(kitchen: Kitchen) -> None:
         sources=sources_list(suite),
         run=lambda argv, *, env: kitchen.run(argv, env=env, on_line=show),
     )
+    actual = facts_from_json((kitchen.out / "kernel-facts.json").read_text())
+    lacking = missing_facts(recorded_facts(), actual)
+    if lacking:
+        some = ", ".join(lacking[:5]) + (" …" if len(lacking) > 5 else "")
+        kitchen.progress.note(
+            f"kernel {actual.release} lacks {len(lacking)} of what the plan was checked "
+            f"against: {some}; record it anew: python -m xk8s_debian.record_kernel"
+        )
 
 
 def make_initramfs(kitchen: Kitchen) -> None:
