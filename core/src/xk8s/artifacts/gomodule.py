@@ -63,12 +63,14 @@ def _build(
     built = kit.work / "bin"
     built.mkdir(exist_ok=True)
     kit.progress.item(kit.name, "getting modules")
-    listed = kit.run(
+    listed = kit.work / "packages"
+    kit.run(
         [go.program, "list", *flags, "-deps", "-f", "{{.ImportPath}}", *paths],
         cwd=module,
         env=environment,
+        stdout=listed,  # apart: it would push an error out of the log's tail
     )
-    total = len(listed.splitlines())
+    total = len(listed.read_text().splitlines())
     compiled = 0
 
     def show(line: str) -> None:

@@ -56,8 +56,9 @@ def parse(ref: str) -> Reference:
     repository, _, tag = rest.partition(":")
     if (
         not slash
-        or not re.fullmatch(r"[A-Za-z0-9.-]+(:\d+)?", host)
-        or not re.fullmatch(r"[a-z0-9._/-]+", repository)
+        or not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d+)?", host)
+        or not re.fullmatch(r"[a-z0-9]+((\.|_{1,2}|-+|/)[a-z0-9]+)*", repository)
+        or (tag and not re.fullmatch(r"\w[\w.-]{0,127}", tag))
         or (digest and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest))
     ):
         raise SourceFailed(f"{ref!r} is no image reference like registry.example/name:tag")
