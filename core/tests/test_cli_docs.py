@@ -1,0 +1,91 @@
+"""The docs say what is true: made pages are current, commands parse, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from xk8s.cli import app, docgen
+from xk8s.cli.session import Session
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+
+pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="the docs are not part of the package")
+
+BLOCK = re.compile(r"^```console( cluster)?\n(.*?)^```$", re.M | re.S)
+
+
+def documents() -> list[Path]:
+    return [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def commands(*, cluster: bool | None = None) -> Iterator[tuple[str, str]]:
+    """(document, command line) of each ``$`` line; ``cluster``: only of blocks that need one."""
+    for path in documents():
+        for mark, body in BLOCK.findall(path.read_text()):
+            if cluster is None or bool(mark) is cluster:
+                for line in body.splitlines():
+                    assert line.startswith("$ "), f"{path}: {line}"
+                    yield str(path.relative_to(ROOT)), line.removeprefix("$ ")
+
+
+@pytest.mark.parametrize("name", sorted(docgen.pages(ROOT)))
+def test_made_pages_are_current(name: str) -> None:
+    assert (DOCS / "reference" / name).read_text() == docgen.pages(ROOT)[name](), (
+        "run: ./run python -m xk8s.cli.docgen"
+    )
+
+
+def dry_parse(words: list[str]) -> None:
+    """Parse as `xk8s` would, down to the last subcommand; raises what it would."""
+    command: click.Command = app.xk8s
+    context = command.make_context("xk8s", words, obj=Session())
+    while isinstance(command, click.Group):
+        rest = [*context._protected_args, *context.args]
+        name, found, rest = command.resolve_command(context, rest)
+        assert found is not None
+        command, context = found, found.make_context(name, rest, parent=context)
+
+
+@pytest.mark.parametrize(("document", "line"), sorted(set(commands())))
+def test_commands_parse(document: str, line: str) -> None:
+    words = shlex.split(line)
+    assert words[0] == "./run"
+    if words[1] == "xk8s":
+        dry_parse(words[2:])
+    else:
+        assert words[1:] == ["pytest"]
+
+
+def test_a_wrong_command_would_not_parse() -> None:
+    with pytest.raises(click.UsageError):
+        dry_parse(["up", "--nods", "3", "kubernetes"])
+
+
+def test_the_readmes_two_commands_are_what_ci_runs() -> None:
+    two = [line for document, line in commands(cluster=False) if document == "README.md"]
+    assert two == ["./run xk8s up kubernetes coredns externalip", "./run pytest"]
+    script = (ROOT / ".ci" / "run").read_text()
+    assert re.search(r"^\./run pytest( </dev/null)?$", script, re.M)
+    # The suite starts the first command's cluster.
+    suite = (ROOT / "tests" / "cluster" / "test_kubernetes.py").read_text()
+    overlays = re.search(r"^OVERLAYS = \((.*)\)$", suite, re.M)
+    assert overlays is not None
+    assert shlex.split(overlays[1].replace(",", "")) == two[0].split()[3:]
+    assert 'xk8s("up", *OVERLAYS' in suite
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_the_readme_is_one_screen_to_the_first_cluster() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert len(text.partition("## From here")[0].splitlines()) <= 60
