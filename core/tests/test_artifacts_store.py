@@ -386,3 +386,16 @@ def test_looking_up_makes_nothing(cache: Path) -> None:
     assert Store(cache).cached(artifact) is None
     Store(cache).get(artifact, Silent())
     assert Store(cache).cached(artifact) is not None
+
+
+def test_a_relative_cache_works_from_where_it_was_named(
+    tmp_path: Path, cache: Path, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    resolved = Store(Path("relative")).get(recipe("thing", "elsewhere"), Silent())
+    assert resolved.path.is_relative_to(tmp_path)
+    assert (resolved.path / "out").read_text().strip() == "/"
+
+
+def elsewhere(kitchen: Kitchen) -> None:
+    kitchen.run(["pwd"], cwd=Path("/"), stdout=kitchen.out / "out")

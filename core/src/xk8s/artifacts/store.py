@@ -93,7 +93,7 @@ def describe(source: Source) -> str:
 class Store:
     """The artifacts below ``cache_dir``. ``lock`` is the `LockFile` they must agree with."""
 
-    cache_dir: Path
+    cache_dir: Path = field(converter=Path.absolute)
     lock: LockFile | None = field(default=None, kw_only=True)
     jobs: Jobs = field(factory=Jobs, kw_only=True)
 

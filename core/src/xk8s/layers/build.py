@@ -81,7 +81,7 @@ def _entry_json(entry: Entry, digests: Mapping[str, str] | None) -> dict[str, ob
 class LayerStore:
     """The layers below ``cache_dir``; ``jobs`` ends mkfs.erofs when work is cancelled."""
 
-    cache_dir: Path
+    cache_dir: Path = field(converter=Path.absolute)
     jobs: Jobs = field(factory=Jobs, kw_only=True)
 
     def build(
