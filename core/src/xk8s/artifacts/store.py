@@ -36,10 +36,12 @@ from xk8s.artifacts.model import (
 )
 from xk8s.artifacts.process import Jobs, kill_marked
 from xk8s.artifacts.space import DiskFull, disk_guard, is_full
-from xk8s.artifacts.tree import remove_tree, tree_digest
+from xk8s.artifacts.tree import absolute, remove_tree, tree_digest
 from xk8s.artifacts.unpack import UnsafeArchive
 from xk8s.errors import ArtifactError, Interrupted, PluginError, Xk8sError
 from xk8s.progress import Progress
+
+__all__ = ["Failure", "Resolved", "Store", "describe", "provider"]
 
 Provider = Callable[[Any, frozenset[str], Kit], list[Provenance]]
 
@@ -93,7 +95,7 @@ def describe(source: Source) -> str:
 class Store:
     """The artifacts below ``cache_dir``. ``lock`` is the `LockFile` they must agree with."""
 
-    cache_dir: Path = field(converter=Path.absolute)
+    cache_dir: Path = field(converter=absolute)
     lock: LockFile | None = field(default=None, kw_only=True)
     jobs: Jobs = field(factory=Jobs, kw_only=True)
 

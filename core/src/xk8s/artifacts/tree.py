@@ -10,6 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
+def absolute(path: Path) -> Path:
+    """The path from the root: what programs that run elsewhere are given."""
+    return path.absolute()
+
+
 def file_digest(path: Path) -> str:
     """Hex sha256 of a file's content."""
     with path.open("rb") as stream:

@@ -18,7 +18,7 @@ from xk8s.artifacts.keys import artifact_key, canonical, sha256_text
 from xk8s.artifacts.kit import Resolved
 from xk8s.artifacts.process import Jobs, kill_marked
 from xk8s.artifacts.space import disk_guard
-from xk8s.artifacts.tree import copy_file, copy_tree, remove_tree, walk
+from xk8s.artifacts.tree import absolute, copy_file, copy_tree, remove_tree, walk
 from xk8s.errors import BuildError
 from xk8s.layers.erofs import make_image
 from xk8s.layers.guest import guest_path
@@ -81,7 +81,7 @@ def _entry_json(entry: Entry, digests: Mapping[str, str] | None) -> dict[str, ob
 class LayerStore:
     """The layers below ``cache_dir``; ``jobs`` ends mkfs.erofs when work is cancelled."""
 
-    cache_dir: Path = field(converter=Path.absolute)
+    cache_dir: Path = field(converter=absolute)
     jobs: Jobs = field(factory=Jobs, kw_only=True)
 
     def build(
