@@ -96,6 +96,7 @@ def xk8s_layers(ctx: Context) -> Iterable[Layer]:
                 pause=PAUSE_REF,
                 runtime=settings.runtime,
                 cgroup_driver=settings.cgroup_driver,
+                log_level=settings.log_level,
             ),
             _enable("multi-user.target.wants", "containerd.service"),
             _enable("local-fs.target.requires", "var-lib-containerd.mount"),

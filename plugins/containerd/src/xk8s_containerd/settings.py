@@ -23,3 +23,6 @@ class ContainerdSettings:
     cgroup_driver: Literal["cgroupfs", "systemd"] = setting(
         "cgroupfs", "who makes the cgroups of pods; kubelet asks containerd for it"
     )
+    log_level: Literal["trace", "debug", "info", "warn", "error"] = setting(
+        "warn", "what containerd writes to the journal"
+    )

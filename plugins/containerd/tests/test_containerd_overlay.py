@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+from xk8s.context import Context
+from xk8s.overlay import File, Fragment, Symlink, Take
+from xk8s_containerd import overlay
+from xk8s_containerd.artifacts import containerd_artifact, runtime_artifact, store_artifact
+from xk8s_containerd.settings import ContainerdSettings
+from xk8s_images import PAUSE_REF, Image, pause_image
+
+
+def context(**settings: object) -> Context:
+    return Context(
+        cluster="t",
+        ip_family="dual",
+        overlays=("containerd",),
+        networks=(),
+        nodes=(),
+        all_settings={ContainerdSettings: ContainerdSettings(**settings)},
+        all_fragments={
+            "images.image": (
+                Fragment(point="images.image", value=pause_image()),
+                Fragment(point="images.image", value=Image(ref="x/a:1", entrypoint=("/a",))),
+            )
+        },
+    )
+
+
+def files(ctx: Context) -> dict[str, bytes]:
+    return {
+        entry.path: entry.data
+        for layer in overlay.xk8s_layers(ctx)
+        for entry in layer.entries
+        if isinstance(entry, File)
+    }
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+@pytest.mark.parametrize("driver", ["cgroupfs", "systemd"])
+def test_the_configuration_is_toml_and_says_what_the_settings_say(runtime, driver):
+    ctx = context(runtime=runtime, cgroup_driver=driver)
+    plugins = tomllib.loads(files(ctx)["/etc/containerd/config.toml"].decode())["plugins"]
+    images = plugins["io.containerd.cri.v1.images"]
+    assert images["pinned_images"]["sandbox"] == PAUSE_REF
+    cri = plugins["io.containerd.cri.v1.runtime"]["containerd"]
+    options = cri["runtimes"][cri["default_runtime_name"]]["options"]
+    assert options == {"BinaryName": f"/usr/bin/{runtime}", "SystemdCgroup": driver == "systemd"}
+    taken = {
+        entry.path
+        for layer in overlay.xk8s_layers(ctx)
+        for entry in layer.entries
+        if isinstance(entry, Take)
+    }
+    assert f"/usr/bin/{runtime}" in taken
+
+
+def test_enabled_units_are_there():
+    ctx = context()
+    written = files(ctx)
+    links = [
+        entry
+        for layer in overlay.xk8s_layers(ctx)
+        for entry in layer.entries
+        if isinstance(entry, Symlink)
+    ]
+    assert any(link.path == "/etc/systemd/system/cri.service" for link in links)
+    assert all(link.target in written for link in links)
+
+
+def test_an_own_directory_comes_first_and_only_the_pinned_version_is_built():
+    def kinds(**settings: object) -> list[str]:
+        artifact = containerd_artifact(ContainerdSettings(**settings))
+        return [type(source).__name__ for source in artifact.sources]
+
+    assert kinds() == ["Release", "GoModule"]
+    assert kinds(dir="/x") == ["OwnDirectory", "Release", "GoModule"]
+    assert kinds(version="v2.2.0") == ["Release"]
+
+
+def test_the_store_depends_on_every_image():
+    (recipe,) = store_artifact(context()).sources
+    assert sorted(recipe.params["images"].values()) == ["x/a:1", PAUSE_REF]
+    assert {artifact.name for artifact in recipe.inputs} == {"containerd", *recipe.params["images"]}
+
+
+def test_a_runtime_of_your_own_comes_before_debians():
+    settings = ContainerdSettings(runtime="runc", runtime_dir="/x")
+    kinds = [type(source).__name__ for source in runtime_artifact(settings).sources]
+    assert kinds == ["OwnDirectory", "DebPackage"]
