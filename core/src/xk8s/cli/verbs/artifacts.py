@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -20,23 +21,32 @@ from xk8s.cli.verbs.status import table
 if TYPE_CHECKING:
     from xk8s.artifacts.kit import Resolved
 
+LOCK = Path("xk8s.lock")
+
 
 @click.command()
 @click.argument("overlays", nargs=-1, shell_complete=complete_overlays)
 @click.option("--fetch", is_flag=True, help="Fetch or build now what OVERLAYS lack.")
+@click.option("--update-lock", is_flag=True, help="Fetch, and write what came to ./xk8s.lock.")
 @json_option
 @plan_options
 @cluster_option
 @pass_session
-def command(session: Session, overlays: tuple[str, ...], fetch: bool, as_json: bool) -> None:
+def command(
+    session: Session, overlays: tuple[str, ...], fetch: bool, update_lock: bool, as_json: bool
+) -> None:
     """Show where each file from outside came from, with its digest.
 
     With OVERLAYS: what these need, whether it is there or not. Without: all of the cache.
+    Where there is an ./xk8s.lock, what is fetched must be what it says.
     """
+    from xk8s.artifacts.lockfile import LockFile
     from xk8s.artifacts.store import Store
     from xk8s.paths import cache_dir
 
-    store = Store(cache_dir())
+    lock = LockFile(path=LOCK, update=update_lock) if update_lock or LOCK.exists() else None
+    store = Store(cache_dir(), lock=lock)
+    fetch = fetch or update_lock
     missing: list[str] = []
     if overlays:
         from xk8s.plan import make_plan
@@ -50,7 +60,7 @@ def command(session: Session, overlays: tuple[str, ...], fetch: bool, as_json: b
         missing = [f"{one.name} {one.version}" for one, there in cached if there is None]
     else:
         if fetch:
-            raise click.UsageError("--fetch needs OVERLAYS")
+            raise click.UsageError("--fetch and --update-lock need OVERLAYS")
         found = list(store.list_cached())
     if as_json:
         print_json({"artifacts": [as_data(one) for one in found], "missing": missing})
