@@ -1,0 +1,1 @@
+"""coredns: names of Services for pods."""

@@ -1,0 +1,51 @@
+"""The hooks of the overlay ``coredns``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from xk8s import hookimpl
+from xk8s.context import Context
+from xk8s.overlay import Check, Fragment, Overlay
+from xk8s.render import render_text
+from xk8s_kubernetes import Manifest, addresses
+from xk8s_kubernetes.settings import KubernetesSettings
+
+from xk8s_coredns.artifacts import coredns_image
+from xk8s_coredns.checks import explain, resolves
+from xk8s_coredns.settings import CorednsSettings, forward_to
+
+
+@hookimpl
+def xk8s_overlay() -> Overlay:
+    """The cluster's DNS."""
+    return Overlay(
+        summary="CoreDNS: names of Services, as a Deployment behind the Service kube-dns",
+        requires=("kubernetes", "images"),
+        settings=CorednsSettings,
+    )
+
+
+@hookimpl
+def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
+    """The image, and the objects that make it the cluster's DNS."""
+    settings = ctx.settings(CorednsSettings)
+    image = coredns_image(settings)
+    yield Fragment(point="images.image", value=image)
+    text = render_text(
+        "xk8s_coredns",
+        "coredns.yaml.j2",
+        ctx,
+        settings=settings,
+        image=image.ref,
+        zone=ctx.settings(KubernetesSettings).cluster_domain,
+        addresses=addresses.dns_addresses(ctx),
+        forward=forward_to(settings.upstream),
+    )
+    yield Fragment(point="kubernetes.manifest", value=Manifest(name="50-coredns", yaml=text))
+
+
+@hookimpl
+def xk8s_checks(ctx: Context) -> Iterator[Check]:  # noqa: ARG001
+    """A pod resolves a Service."""
+    yield Check(name="coredns", run=resolves, timeout=420.0, interval=1.0, explain=explain)
