@@ -117,3 +117,9 @@ class LockFile:
             where=str(self.path),
             hint="restore it from version control, or remove it to lock anew",
         )
+
+
+def project_lock(*, update: bool = False) -> LockFile | None:
+    """The lock file of the current directory; None when there is none and none is to be made."""
+    path = Path("xk8s.lock")
+    return LockFile(path=path, update=update) if update or path.exists() else None

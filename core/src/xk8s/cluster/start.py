@@ -15,6 +15,8 @@ from contextlib import contextmanager
 
 import attrs
 
+from xk8s.artifacts.lockfile import project_lock
+from xk8s.artifacts.process import Jobs
 from xk8s.artifacts.store import Resolved, Store
 from xk8s.checks import run_checks
 from xk8s.cluster import machines
@@ -91,14 +93,25 @@ def check(cluster: Cluster, progress: Progress) -> None:
 def build(
     plan: Plan, progress: Progress
 ) -> tuple[Mapping[str, Resolved], Mapping[str, BuiltLayer]]:
-    """Artifacts by key and layer images by name, from the cache where they are there."""
-    store = Store(cache_dir())
+    """Artifacts by key and layer images by name, from the cache where they are there. What is
+    fetched must be what ./xk8s.lock says, where there is one.
+    """
+    jobs = Jobs()
+    store = Store(cache_dir(), lock=project_lock(), jobs=jobs)
     with progress.stage("artifacts"):
         resolved = store.get_many(plan.artifacts, progress)
+    layers = LayerStore(cache_dir(), jobs=jobs)
     with progress.stage("layers"), ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        layers = LayerStore(cache_dir())
-        built = pool.map(lambda one: layers.build(one.layer, resolved), plan.layers)
-        return resolved, {image.name: image for image in built}
+        try:
+            futures = [
+                pool.submit(layers.build, one.layer, resolved, progress) for one in plan.layers
+            ]
+            built = [future.result() for future in futures]
+        except BaseException:
+            # The pool's exit waits for its threads: they must not wait for a program's end.
+            jobs.cancel()
+            raise
+    return resolved, {image.name: image for image in built}
 
 
 class _Clock:

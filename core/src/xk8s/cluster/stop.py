@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 
+from xk8s.artifacts.process import end_leftovers
 from xk8s.cluster.record import locked
 from xk8s.errors import MachineError
-from xk8s.paths import runtime_dir, state_dir
+from xk8s.paths import cache_dir, runtime_dir, state_dir
 from xk8s.progress import Progress
 from xk8s.qemu.leftovers import end, leftovers
 
@@ -29,6 +30,7 @@ def sweep(name: str) -> bool:
             "processes do not end: " + ", ".join(f"{p.pid} ({p.command:.40})" for p in stuck),
             hint="look at them with ps, and run `xk8s down` again",
         )
+    end_leftovers(cache_dir())  # build programs of an `up` that was killed
     for directory in (runtime, state):
         shutil.rmtree(directory, ignore_errors=True)
     return found or bool(processes)

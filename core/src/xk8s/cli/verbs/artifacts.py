@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -21,8 +20,6 @@ from xk8s.cli.verbs.status import table
 if TYPE_CHECKING:
     from xk8s.artifacts.kit import Resolved
 
-LOCK = Path("xk8s.lock")
-
 
 @click.command()
 @click.argument("overlays", nargs=-1, shell_complete=complete_overlays)
@@ -40,12 +37,11 @@ def command(
     With OVERLAYS: what these need, whether it is there or not. Without: all of the cache.
     Where there is an ./xk8s.lock, what is fetched must be what it says.
     """
-    from xk8s.artifacts.lockfile import LockFile
+    from xk8s.artifacts.lockfile import project_lock
     from xk8s.artifacts.store import Store
     from xk8s.paths import cache_dir
 
-    lock = LockFile(path=LOCK, update=update_lock) if update_lock or LOCK.exists() else None
-    store = Store(cache_dir(), lock=lock)
+    store = Store(cache_dir(), lock=project_lock(update=update_lock))
     fetch = fetch or update_lock
     missing: list[str] = []
     if overlays:
