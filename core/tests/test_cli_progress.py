@@ -33,6 +33,18 @@ def test_plain_tells_stages_notes_and_items_with_times() -> None:
     assert texts[-1].startswith("build: done in ")
 
 
+def test_items_are_one_short_line_without_control_sequences() -> None:
+    stream = io.StringIO()
+    Plain(stream).item(
+        "vm-001", "\x1b[?7l\x1b[2J[  OK  ] Started\r\n\x1b[0;32mudev\x1b[0m " + "x" * 500
+    )
+    (line,) = stream.getvalue().splitlines()
+    assert line.endswith("…")
+    assert "vm-001: [ OK ] Started udev xxx" in line
+    assert "\x1b" not in line
+    assert len(line) < 160
+
+
 def test_plain_tells_a_failed_stage() -> None:
     stream = io.StringIO()
     with pytest.raises(ValueError, match="x"), Plain(stream).stage("build"):

@@ -19,6 +19,7 @@ from xk8s.cluster.record import NodeRecord, Record
 from xk8s.context import ExecResult
 from xk8s.errors import CheckFailed, MachineError
 from xk8s.overlay import Check
+from xk8s.qemu.agent import AgentError
 
 
 class FakeCluster:
@@ -130,6 +131,14 @@ def test_exec_errors(
     assert str(error) in capfd.readouterr().err
 
 
+def test_exec_of_a_program_that_is_not_there(
+    cluster: FakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cluster.answers = [AgentError("vm-001: guest-exec: Failed to execute child process “x” (No")]
+    assert app.run(["exec", "-n", "vm-001", "x"]) == 127
+    assert capfd.readouterr().err == "xk8s: vm-001 has no program 'x', or it cannot be run\n"
+
+
 def test_exec_in_an_unknown_node(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
     assert app.run(["exec", "-n", "vm-009", "true"]) == 10
     assert "it has vm-001, vm-201" in capfd.readouterr().err
@@ -188,7 +197,7 @@ def test_logs_follow_goes_on_behind_the_cursor(
         KeyboardInterrupt(),
     ]
     assert app.run(["logs", "-f"]) == 130
-    assert capfd.readouterr().out == "one\ntwo\n"
+    assert capfd.readouterr() == ("one\ntwo\n", "")
     assert "--after-cursor=c1" in cluster.calls[1][1]
     assert "--after-cursor=c2" in cluster.calls[2][1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
 
 REPEAT_SECONDS = 10.0
 """Without a terminal an item that goes on is told this often: logs stay short."""
+
+MAX_TEXT = 120
+_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.?|[\x00-\x1f\x7f-\x9f]")
+
+
+def clean(text: str) -> str:
+    """One short line without control sequences: items may quote consoles and programs."""
+    plain = " ".join(_CONTROLS.sub(" ", text).split())
+    return plain if len(plain) <= MAX_TEXT else plain[: MAX_TEXT - 1] + "…"
 
 
 @contextmanager
@@ -75,7 +85,7 @@ class Plain:
         with self._lock:
             last, said = self._told.get(key, (float("-inf"), ""))
             share = f" {100 * done // total} %" if total else ""
-            line = f"  {key}: {text}{share}"
+            line = f"  {key}: {clean(text)}{share}"
             if now - last < self._repeat or line == said:
                 return
             self._told[key] = (now, line)
@@ -144,8 +154,8 @@ class Live:
     def item(self, key: str, text: str, *, done: int = 0, total: int = 0) -> None:
         """Show or change the line of ``key``."""
         with self._lock:
-            running = self._items.setdefault(key, _Running(text, time.monotonic()))
-            running.text, running.done, running.total = text, done, total
+            running = self._items.setdefault(key, _Running("", time.monotonic()))
+            running.text, running.done, running.total = clean(text), done, total
 
     def finish(self, key: str) -> None:
         """Take the line of ``key`` away."""
@@ -171,5 +181,11 @@ class Live:
                 if running.total:
                     bar = ProgressBar(running.total, running.done, width=20)
                 seconds = Text(f"{now - running.since:.0f} s", "dim")
-                table.add_row(" ", Text(key, "bold"), bar, seconds, Text(running.text))
+                table.add_row(
+                    " ",
+                    Text(key, "bold"),
+                    bar,
+                    seconds,
+                    Text(running.text, no_wrap=True, overflow="ellipsis"),
+                )
         return Group(*stages, table)

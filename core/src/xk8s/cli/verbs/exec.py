@@ -11,6 +11,9 @@ import click
 from xk8s.cli.session import Session, cluster_option, complete_nodes, pass_session
 from xk8s.errors import MachineError
 
+EXIT_NO_PROGRAM = 127
+"""As shells have it."""
+
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option(
@@ -33,14 +36,21 @@ def command(
     """Run ARGV in NODE through its guest agent, as root, without a shell.
 
     Output and exit code are the command's own. What is piped or redirected in is given to it.
-    Works when every network of the guest is broken.
+    Works when every network of the guest is broken. Exit code 127: no such program in the guest.
     """
+    from xk8s.qemu.agent import AgentError
+
     if argv[0] == "--":  # behind NODE click leaves it
         argv = argv[1:] or ("true",)
     try:
         result = session.cluster().run(
             node, argv, stdin=b"" if no_stdin else piped(), timeout=timeout
         )
+    except AgentError as error:
+        if "Failed to execute child process" not in str(error):
+            raise
+        click.echo(f"xk8s: {node} has no program {argv[0]!r}, or it cannot be run", err=True)
+        ctx.exit(EXIT_NO_PROGRAM)
     except TimeoutError as error:
         raise MachineError(
             str(error), where=node, hint="give it more time with --timeout"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xk8s.cli.session import Session, cluster_option, complete_nodes, pass_session
-from xk8s.errors import MachineError, StateError, UsageError
+from xk8s.errors import Interrupted, MachineError, StateError, UsageError
 from xk8s.suggest import nearest
 
 if TYPE_CHECKING:
@@ -46,10 +46,15 @@ def command(
         if not (first or names):
             raise StateError(f"cluster {cluster.name!r} has no nodes yet", hint="xk8s down")
         node = (first or names)[0]
-    if component == CONSOLE:
-        show_console(cluster.console_log(node), lines, follow=follow)
-    else:
-        show_journal(cluster, node, component, lines, follow=follow)
+    try:
+        if component == CONSOLE:
+            show_console(cluster.console_log(node), lines, follow=follow)
+        else:
+            show_journal(cluster, node, component, lines, follow=follow)
+    except KeyboardInterrupt:
+        if not follow:
+            raise
+        raise click.exceptions.Exit(Interrupted.exit_code) from None  # the usual end: no message
 
 
 def show_console(path: Path, lines: int, *, follow: bool) -> None:

@@ -30,7 +30,9 @@ def link(session: Session, node: str, interface: str, state: str) -> None:
     # QEMU's device nicK is the K-th interface; the guest's ethN is that on network N.
     devices = {f"eth{nic.network}": f"nic{index}" for index, nic in enumerate(nics)}
     if interface not in devices:
-        raise UsageError(f"{node} has no interface {interface!r}", hint=f"it has {[*devices]}")
+        raise UsageError(
+            f"{node} has no interface {interface!r}", hint=f"it has {', '.join(devices)}"
+        )
     cluster.check_alive(node)
     with Qmp(cluster.sockets(node).qmp, node) as qmp:
         qmp.set_link(devices[interface], up=state == "up")
