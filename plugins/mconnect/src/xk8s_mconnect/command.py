@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
-from xk8s.cluster import open_cluster
+from xk8s.cli.session import Session, cluster_option, json_option, pass_session, print_json
 from xk8s.errors import CheckFailed, UsageError
 
 from xk8s_mconnect.client import Tally, connect, parse_address
@@ -16,18 +15,12 @@ from xk8s_mconnect.client import Tally, connect, parse_address
 @click.option("--address", required=True, help="10.0.0.2:5001 or [1000::2]:5001")
 @click.option("--nconn", default=100, show_default=True, type=click.IntRange(1, 100_000))
 @click.option("--parallel", default=8, show_default=True, type=click.IntRange(1, 256))
-@click.option("--timeout", default=10.0, show_default=True, help="seconds per connection")
-@click.option("--name", default=None, help="the cluster  [default: that of xk8s]")
-@click.option("--json", "as_json", is_flag=True, help="print JSON")
-@click.pass_context
+@click.option("--timeout", "seconds", default=10.0, show_default=True, help="per connection")
+@json_option
+@cluster_option
+@pass_session
 def command(
-    click_context: click.Context,
-    address: str,
-    nconn: int,
-    parallel: int,
-    timeout: float,
-    name: str | None,
-    as_json: bool,
+    session: Session, address: str, nconn: int, parallel: int, seconds: float, as_json: bool
 ) -> None:
     """Open many TCP connections to ADDRESS from outside of the cluster's nodes, as a client
     behind the router would, and print connects, failures and the share of each pod.
@@ -40,12 +33,17 @@ def command(
         raise UsageError(
             f"{address!r} is no address and port", hint="10.0.0.2:5001 or [1000::2]:5001"
         ) from error
-    cluster = open_cluster(name or _default_name(click_context))
-    tally = connect(cluster.dial, host, port, nconn=nconn, parallel=parallel, timeout=timeout)
+    cluster = session.cluster()
+    tally = connect(cluster.dial, host, port, nconn=nconn, parallel=parallel, timeout=seconds)
     if as_json:
-        data = {"connects": tally.connects, "failed": tally.failed,
-                "answers": tally.answers, "failures": tally.failures}  # fmt: skip
-        click.echo(json.dumps(data, indent=1))
+        print_json(
+            {
+                "connects": tally.connects,
+                "failed": tally.failed,
+                "answers": tally.answers,
+                "failures": tally.failures,
+            }
+        )
     else:
         click.echo(report(tally))
     if tally.failed:
@@ -61,8 +59,3 @@ def report(tally: Tally) -> str:
         f"  {pod:40} {count:6} {100 * count / good:5.1f} %" for pod, count in tally.answers.items()
     ]
     return "\n".join(lines)
-
-
-def _default_name(context: click.Context) -> str:
-    name = (context.find_root().params or {}).get("name")
-    return str(name or "xk8s")
