@@ -1,0 +1,191 @@
+"""The checks against a small API server of our own: real TLS, real client certificate."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xk8s import topology
+from xk8s.checks import CheckContext, NotYet
+from xk8s.config import ClusterSettings
+from xk8s.context import Context, ExecResult
+from xk8s.errors import CheckFailed, MachineError
+from xk8s.pki import Keys
+from xk8s_kubernetes import checks
+from xk8s_kubernetes.secrets import host_kubeconfig
+from xk8s_kubernetes.settings import KubernetesSettings
+
+
+class Cluster:
+    """What the checks see of a cluster; ``answers`` maps "METHOD path" to (status, body)."""
+
+    name = "t"
+
+    def __init__(self, state_dir: Path) -> None:
+        cluster = ClusterSettings(nodes=2)
+        self.state_dir = state_dir
+        self.ctx = Context(
+            cluster="t",
+            ip_family="ipv4",
+            overlays=("kubernetes",),
+            networks=topology.networks(cluster),
+            nodes=topology.nodes(cluster),
+            all_settings={KubernetesSettings: KubernetesSettings()},
+        )
+        self.answers: dict[str, tuple[int, Any]] = {}
+        self.seen: list[str] = []
+        self.port = 0
+        self.agent = True
+
+    def forward(self, name: str) -> tuple[str, int]:
+        assert name == "api"
+        return "127.0.0.1", self.port
+
+    def run(
+        self, node: str, argv: list[str], *, stdin: bytes = b"", timeout: float = 60
+    ) -> ExecResult:
+        if not self.agent:
+            raise MachineError("no answer")
+        return ExecResult(exit_code=0, stdout=f"log of {argv[-1]}\n".encode(), stderr=b"")
+
+    def dial(self, address: str, port: int, *, timeout: float = 5.0) -> Any:
+        raise OSError
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    cluster, keys = Cluster(tmp_path), Keys(tmp_path / "pki")
+    pair = keys.cert("ca", "server", common_name="x", sans=["127.0.0.1"], server=True)
+    (tmp_path / "crt").write_bytes(pair.cert)
+    (tmp_path / "key").write_bytes(pair.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "crt", tmp_path / "key")
+    context.load_verify_locations(cadata=keys.ca("ca").cert.decode())
+    context.verify_mode = ssl.CERT_REQUIRED
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            key = f"{self.command} {self.path.split('?')[0]}"
+            cluster.seen.append(key)
+            status, body = cluster.answers.get(key, (404, {"message": "not found"}))
+            data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = do_DELETE = answer  # noqa: N815
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.daemon_threads = True
+    cluster.port = server.server_address[1]
+    (tmp_path / "kubeconfig").write_bytes(host_kubeconfig(cluster, keys))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield cluster
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def check(cluster: Cluster) -> CheckContext:
+    return CheckContext(access=cluster)
+
+
+def node(name: str, status: str, message: str = "") -> dict[str, Any]:
+    condition = {"type": "Ready", "status": status, "message": message}
+    return {"metadata": {"name": name}, "status": {"conditions": [condition]}}
+
+
+NODES = "GET /api/v1/nodes"
+PODS = "/api/v1/namespaces/default/pods"
+POD = f"{PODS}/xk8s-service-account"
+
+
+def test_api(cluster, check):
+    cluster.answers["GET /readyz"] = (500, "[-]poststarthook/rbac failed")
+    with pytest.raises(NotYet, match="rbac"):
+        checks.api_ready(check)
+    cluster.answers["GET /readyz"] = (200, "ok")
+    cluster.answers["GET /version"] = (200, {"gitVersion": "v1.36.3"})
+    assert checks.api_ready(check) == f"v1.36.3 ready on https://127.0.0.1:{cluster.port}"
+
+
+def test_no_server_is_not_yet(cluster, check, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    text = (tmp_path / "kubeconfig").read_text().replace(f":{cluster.port}", ":1")
+    (other / "kubeconfig").write_text(text)
+    cluster.state_dir = other
+    with pytest.raises(NotYet, match="no answer"):
+        checks.api_ready(check)
+    cluster.state_dir = tmp_path / "nowhere"
+    with pytest.raises(NotYet, match="kubeconfig"):
+        checks.api_ready(check)
+
+
+def test_another_clusters_server_is_not_trusted(cluster, check, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "kubeconfig").write_bytes(host_kubeconfig(cluster, Keys(other / "pki")))
+    cluster.state_dir = other
+    with pytest.raises(NotYet, match="certificate"):
+        checks.nodes_ready(check)
+
+
+def test_nodes_says_what_each_lacks(cluster, check):
+    cluster.answers[NODES] = (200, {"items": [node("vm-001", "False", "cni plugin not ready")]})
+    with pytest.raises(NotYet) as seen:
+        checks.nodes_ready(check)
+    assert "vm-001 is not Ready: cni plugin not ready" in str(seen.value)
+    assert "vm-002 is not registered" in str(seen.value)
+    cluster.answers[NODES] = (200, {"items": [node("vm-001", "True"), node("vm-002", "True")]})
+    assert checks.nodes_ready(check) == "vm-001, vm-002 Ready"
+
+
+def test_service_account(cluster, check):
+    cluster.answers[f"POST {PODS}"] = (409, {"message": "already exists"})
+    waiting = {"waiting": {"reason": "ErrImageNeverPull", "message": "no image"}}
+    cluster.answers[f"GET {POD}"] = (
+        200, {"status": {"phase": "Pending", "containerStatuses": [{"state": waiting}]}},
+    )  # fmt: skip
+    with pytest.raises(NotYet, match="ErrImageNeverPull no image"):
+        checks.service_account(check)
+    cluster.answers[f"GET {POD}"] = (200, {"status": {"phase": "Succeeded"}})
+    cluster.answers[f"GET {POD}/log"] = (200, "system:serviceaccount:default:default\n")
+    assert "default:default" in checks.service_account(check)
+    assert cluster.seen[-1] == f"DELETE {POD}"
+    cluster.answers[f"GET {POD}/log"] = (200, "system:anonymous")
+    with pytest.raises(CheckFailed, match="anonymous"):
+        checks.service_account(check)
+
+
+def test_a_namespace_without_its_account_yet_is_not_yet(cluster, check):
+    cluster.answers[f"POST {PODS}"] = (403, {"message": "no service account default found"})
+    with pytest.raises(NotYet, match="403 no service account"):
+        checks.service_account(check)
+
+
+def test_explain_has_the_logs_of_the_node_that_is_not_ready(cluster, check):
+    cluster.answers[NODES] = (200, {"items": [node("vm-001", "True"), node("vm-002", "False")]})
+    text = checks.explain_nodes(check)
+    assert "vm-002: kubelet" in text
+    assert "vm-001" not in text
+    cluster.answers[NODES] = (500, {"message": "etcd is gone"})
+    assert "vm-001: etcd" in checks.explain_nodes(check)
+    cluster.agent = False
+    assert "does not answer" in checks.explain_nodes(check)

@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import base64
+import json
+import re
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from cryptography import x509
+from xk8s import topology
+from xk8s.artifacts.model import DebPackage, GoModule, OwnDirectory, Release
+from xk8s.config import ClusterSettings
+from xk8s.context import Context
+from xk8s.errors import PlanError
+from xk8s.overlay import File, Fragment, Layer, Node, Symlink, Take
+from xk8s.pki import Keys
+from xk8s_kubernetes import Manifest, addresses, components, configs, overlay
+from xk8s_kubernetes.artifacts import MEMBERS, cni_artifact, kubernetes_artifact
+from xk8s_kubernetes.kernel import kernel_needs
+from xk8s_kubernetes.settings import KubernetesSettings
+
+FAMILIES = ["ipv4", "ipv6", "dual"]
+MODES = ["nftables", "ipvs", "iptables"]
+
+
+def context(
+    family: str = "ipv4", fragments: dict[str, object] | None = None, **settings: object
+) -> Context:
+    cluster = ClusterSettings(nodes=3, routers=1, testers=1)
+    points = {
+        point: (Fragment(point=point, value=value),) for point, value in (fragments or {}).items()
+    }
+    return Context(
+        cluster="t",
+        ip_family=family,  # type: ignore[arg-type]
+        overlays=("kubernetes",),
+        networks=topology.networks(cluster),
+        nodes=topology.nodes(cluster),
+        all_settings={KubernetesSettings: KubernetesSettings(**settings)},
+        all_fragments=points,
+    )
+
+
+def node(ctx: Context, name: str) -> Node:
+    return next(node for node in ctx.nodes if node.name == name)
+
+
+def layers(ctx: Context) -> dict[str, Layer]:
+    return {layer.name: layer for layer in overlay.xk8s_layers(ctx)}
+
+
+def files(ctx: Context) -> dict[str, File]:
+    return {
+        entry.path: entry
+        for layer in overlay.xk8s_layers(ctx)
+        for entry in layer.entries
+        if isinstance(entry, File)
+    }
+
+
+def of_node(ctx: Context, name: str) -> dict[str, str]:
+    return {f.path: f.data.decode() for f in overlay.xk8s_node_files(ctx, node(ctx, name))}
+
+
+# --- what runs --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_apiserver(family, snapshot):
+    assert "\n".join(components.apiserver(context(family))) == snapshot
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_kubelet_config(family, snapshot):
+    assert configs.kubelet_config(context(family)) == snapshot
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("mode", MODES)
+def test_every_file_renders_in_every_family_and_proxy_mode(family, mode):
+    ctx = context(family, proxy_mode=mode)
+    for path, file in files(ctx).items():
+        text = file.data.decode()
+        assert "{{" not in text, path
+        assert "Undefined" not in text, path
+        if path.endswith(".yaml"):
+            assert list(yaml.safe_load_all(text)), path
+    for name in ("vm-001", "vm-002"):
+        json.loads(of_node(ctx, name)["/etc/cni/net.d/10-xk8s.conflist"])
+    proxy = yaml.safe_load(files(ctx)["/etc/kubernetes/proxy.yaml"].data)
+    assert proxy["mode"] == mode
+    assert len(proxy["clusterCIDR"].split(",")) == (2 if family == "dual" else 1)
+
+
+def test_enabled_units_are_there_and_their_programs_too():
+    ctx = context()
+    entries = {e.path: e for layer in layers(ctx).values() for e in layer.entries}
+    links = [e for e in entries.values() if isinstance(e, Symlink) and ".wants/" in e.path]
+    assert links
+    for link in links:
+        unit = entries[link.target]
+        assert isinstance(unit, File)
+        for program in re.findall(r"/usr/bin/kube\S+", unit.data.decode()):
+            assert isinstance(entries[program], Take)
+
+
+def test_workers_get_nothing_of_the_control_plane_and_routers_nothing_at_all():
+    for layer in layers(context()).values():
+        assert not layer.roles & {"router", "tester"}
+        if "control" in layer.name:
+            assert layer.roles == {"control-plane"}
+        names = {entry.path.rpartition("/")[2] for entry in layer.entries}
+        if "worker" in layer.roles:
+            assert not names & {"kube-apiserver", "kube-apiserver.service"}
+
+
+def test_logs_are_where_people_look():
+    found = files(context())
+    for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy",
+                 "kubelet"):  # fmt: skip
+        unit = found[f"/etc/systemd/system/{name}.service"].data.decode()
+        assert f"tee -a /var/log/{name}.log" in unit
+
+
+def test_settings_and_fragments_reach_the_command_line_last():
+    ctx = context(
+        fragments={"kubernetes.apiserver.args": "--v=6"},
+        apiserver_args=("--v=9",),
+        feature_gates={"B": False, "A": True},
+        runtime_config={"api/alpha": "true"},
+    )
+    words = components.apiserver(ctx)
+    assert words[-2:] == ("--v=6", "--v=9")
+    assert "--feature-gates=A=true,B=false" in words
+    assert "--runtime-config=api/alpha=true" in words
+
+
+def test_configuration_fragments_are_merged():
+    ctx = context(
+        fragments={"kubernetes.kubelet.config": {"maxPods": 5, "authentication": {"x": 1}}},
+        feature_gates={"A": True},
+    )
+    config = yaml.safe_load(configs.kubelet_config(ctx))
+    assert config["maxPods"] == 5
+    assert config["authentication"]["x"] == 1
+    assert config["authentication"]["anonymous"] == {"enabled": False}
+    assert config["featureGates"] == {"A": True}
+
+
+def test_manifests_are_numbered_in_order_and_unique():
+    ctx = context(fragments={"kubernetes.manifest": Manifest(name="50-dns", yaml="a: 1\n")})
+    paths = [path for path in files(ctx) if "manifests.d" in path]
+    assert [path.rpartition("/")[2] for path in paths] == ["00-kube-system.yaml", "01-50-dns.yaml"]
+    twice = (Manifest(name="x", yaml=""), Manifest(name="x", yaml=""))
+    with pytest.raises(PlanError, match="'x'"):
+        overlay.manifest_files(twice)
+    with pytest.raises(PlanError):
+        overlay.manifest_files([Manifest(name="../x", yaml="")])
+
+
+# --- addresses --------------------------------------------------------------------------
+
+
+def test_addresses_follow_the_plan():
+    ctx = context("dual")
+    second = node(ctx, "vm-002")
+    assert addresses.node_pod_cidrs(ctx, second) == ("11.0.2.0/24", "1100::200/120")
+    assert addresses.node_ips(ctx, second) == ("192.168.1.2", "1000::1:c0a8:102")
+    assert addresses.dns_addresses(ctx) == ("10.96.0.10", "fd00:4000::10")
+    assert addresses.api_url(context("ipv6")) == "https://[1000::1:c0a8:101]:6443"
+
+
+def test_every_node_knows_the_way_to_the_pods_of_the_others():
+    ctx = context("dual")
+    routes = of_node(ctx, "vm-002")["/etc/systemd/network/20-eth1.network.d/50-pods.conf"]
+    pairs = re.findall(r"Destination=(\S+)\nGateway=(\S+)", routes)
+    assert pairs == [
+        ("11.0.1.0/24", "192.168.1.1"),
+        ("1100::100/120", "1000::1:c0a8:101"),
+        ("11.0.3.0/24", "192.168.1.3"),
+        ("1100::300/120", "1000::1:c0a8:103"),
+    ]
+
+
+def test_routers_get_no_node_files():
+    ctx = context()
+    assert of_node(ctx, "vm-201") == {}
+
+
+# --- keys -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory) -> Keys:
+    return Keys(tmp_path_factory.mktemp("pki"))
+
+
+def secrets(ctx: Context, name: str, keys: Keys) -> dict[str, File]:
+    return {file.path: file for file in overlay.xk8s_secrets(ctx, node(ctx, name), keys)}
+
+
+def test_a_worker_has_no_key_but_its_own(keys):
+    ctx = context()
+    control, worker = secrets(ctx, "vm-001", keys), secrets(ctx, "vm-002", keys)
+    assert set(worker) == {
+        "/etc/kubernetes/pki/ca.crt",
+        "/etc/kubernetes/pki/kubelet.crt",
+        "/etc/kubernetes/pki/kubelet.key",
+        "/etc/kubernetes/kubelet.conf",
+        "/etc/kubernetes/kube-proxy.conf",
+        "/etc/kubernetes/root.conf",
+    }
+    for authority in ("ca", "etcd-ca", "front-proxy-ca"):
+        assert keys.ca(authority).key not in [file.data for file in worker.values()]
+    assert b"xk8s-admin" in control["/etc/kubernetes/root.conf"].data
+    assert b"xk8s-admin" not in worker["/etc/kubernetes/root.conf"].data
+    assert secrets(ctx, "vm-201", keys) == {}
+
+
+def test_what_holds_a_key_is_roots_alone(keys):
+    for name in ("vm-001", "vm-002"):
+        for file in secrets(context(), name, keys).values():
+            if b"PRIVATE KEY" in file.data or file.path.endswith(".conf"):
+                assert file.mode == 0o600, file.path
+
+
+def test_every_file_a_component_is_told_of_is_there(keys):
+    ctx = context()
+    named = {
+        word.split("=", 1)[1]
+        for words in (
+            components.apiserver(ctx), components.controller_manager(ctx),
+            components.scheduler(ctx), components.kubelet(ctx), components.proxy(ctx),
+        )
+        for word in words
+        if "=/etc/" in word
+    }  # fmt: skip
+    there = {*files(ctx), *secrets(ctx, "vm-001", keys)}
+    # etcd's own authority is in its own directory as well, for its own use.
+    assert named <= there
+
+
+def test_the_apiservers_certificate_is_good_for_all_its_names(keys):
+    pem = secrets(context(), "vm-001", keys)["/etc/kubernetes/pki/apiserver.crt"].data
+    names = (
+        x509.load_pem_x509_certificate(pem)
+        .extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        .value
+    )
+    assert "kubernetes.default.svc.cluster.local" in names.get_values_for_type(x509.DNSName)
+    ips = {str(ip) for ip in names.get_values_for_type(x509.IPAddress)}
+    assert ips >= {
+        "127.0.0.1", "::1", "10.96.0.1", "fd00:4000::1", "192.168.0.1", "192.168.1.1",
+        "1000::1:c0a8:101",
+    }  # fmt: skip
+
+
+def test_a_kubelet_is_its_node(keys):
+    config = yaml.safe_load(secrets(context(), "vm-002", keys)["/etc/kubernetes/kubelet.conf"].data)
+    user = config["users"][0]["user"]
+    cert = x509.load_pem_x509_certificate(base64.b64decode(user["client-certificate-data"]))
+    assert cert.subject.rfc4514_string() == "CN=system:node:vm-002,O=system:nodes"
+    assert config["clusters"][0]["cluster"]["server"] == "https://192.168.1.1:6443"
+
+
+def test_the_hosts_kubeconfig_goes_through_the_forward(keys):
+    access = SimpleNamespace(name="lab", forward=lambda name: ("127.0.0.1", 18080), ctx=context())
+    (file,) = overlay.xk8s_host_files(access, keys)  # type: ignore[arg-type]
+    config = yaml.safe_load(file.data)
+    assert (file.path, file.mode) == ("kubeconfig", 0o600)
+    assert config["current-context"] == "xk8s-lab"
+    assert config["clusters"][0]["cluster"]["server"] == "https://127.0.0.1:18080"
+
+
+# --- boot, kernel, artifacts ------------------------------------------------------------
+
+
+def test_nodes_get_randomness_and_the_control_plane_its_port():
+    ctx = context()
+    control, worker, router = (
+        overlay.xk8s_boot(ctx, node(ctx, name)) for name in ("vm-001", "vm-002", "vm-201")
+    )
+    assert [(f.name, f.guest_port, f.preferred) for f in control.forwards] == [("api", 6443, 18080)]
+    assert "virtio-rng-pci,rng=rng0,max-bytes=1024,period=80000" in worker.qemu_args
+    assert not worker.forwards
+    assert not router.qemu_args
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_kernel_needs(mode):
+    need = kernel_needs(mode)
+    assert {"br_netfilter", "nf_conntrack", "dummy", "vxlan"} <= set(need.modules)
+    assert "KEYS" in need.config
+    assert ("ip_vs" in need.load) == (mode == "ipvs")
+    assert ("xt_addrtype" in need.modules) == (mode != "nftables")
+
+
+def test_kubernetes_is_your_directory_then_a_release_per_program_then_built():
+    sources = kubernetes_artifact(KubernetesSettings(dir="/mine")).sources
+    assert sources[0] == OwnDirectory(path="/mine")
+    releases = [source for source in sources if isinstance(source, Release)]
+    assert [name for release in releases for name in release.members] == list(MEMBERS)
+    assert all(release.checksum_url == f"{release.url}.sha256" for release in releases)
+    module = sources[-1]
+    assert isinstance(module, GoModule)
+    assert set(module.packages) == set(MEMBERS)
+    assert "k8s.io/kubernetes v1.36.3" in module.go_mod
+    assert "k8s.io/kubernetes v1.36.3 h1:" in module.go_sum
+
+
+def test_only_the_default_version_can_be_built():
+    sources = kubernetes_artifact(KubernetesSettings(version="1.35.0")).sources
+    assert {type(source) for source in sources} == {Release}
+    assert all("/v1.35.0/" in source.url for source in sources if isinstance(source, Release))
+
+
+def test_cni_plugins_come_from_debian_last():
+    sources = cni_artifact(KubernetesSettings()).sources
+    assert [type(source) for source in sources] == [Release, GoModule, DebPackage]
+    module = sources[1]
+    assert isinstance(module, GoModule)
+    assert "github.com/containernetworking/plugins v1.9.1 h1:" in module.go_sum
