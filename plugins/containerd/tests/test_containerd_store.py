@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +13,10 @@ from typing import Any
 
 import pytest
 from xk8s.artifacts.process import Jobs
-from xk8s_containerd.inside import make_portable, tmpfiles
-from xk8s_containerd.store import bake, namespace_argv
+from xk8s_containerd.inside import tmpfiles
+from xk8s_containerd.store import bake
 from xk8s_images.layout import Member, config_digest, layer_tar, write_layout
+from xk8s_images.stores import namespace_argv
 
 
 def programs() -> Iterator[Path]:
@@ -113,27 +113,3 @@ def test_lines_name_the_layers_own_mount():
     )
     assert sum(line.startswith("C ") for line in lines) == 2
     assert all(len(line.split()) in (6, 7) for line in lines)
-
-
-def test_opaque_directories_become_whiteouts(tmp_path):
-    below, above = tmp_path / "1/fs", tmp_path / "2/fs"
-    for path in ("d/old", "d/sub/old", "d/kept", "other/x"):
-        (below / path).parent.mkdir(parents=True, exist_ok=True)
-        (below / path).touch()
-    (above / "d/sub").mkdir(parents=True)
-    (above / "d/kept").touch()
-    try:
-        os.setxattr(above / "d", "user.overlay.opaque", b"y")
-    except OSError:
-        pytest.skip("no user attributes on this file system")
-    try:
-        make_portable(tmp_path)
-    except PermissionError:
-        pytest.skip("mknod of a whiteout is not allowed here")
-    for hidden in ("d/old", "d/sub/old"):
-        status = (above / hidden).lstat()
-        assert stat.S_ISCHR(status.st_mode)
-        assert status.st_rdev == 0
-    assert (above / "d/kept").is_file()
-    assert not (above / "other").exists()
-    assert os.listxattr(above / "d") == []

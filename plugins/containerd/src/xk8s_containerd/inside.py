@@ -1,14 +1,11 @@
 """``python -m xk8s_containerd.inside JOB.json``: fills a store, in namespaces of its own.
 
 Started by `xk8s_containerd.store.bake` as root of a mount namespace, in a scratch directory.
-Imports the standard library only: it also runs where /root and the like are not readable.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import stat
 import subprocess
 import sys
 import time
@@ -16,11 +13,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from xk8s_images.stores import write_erofs
+from xk8s_images.whiteouts import make_portable
+
 LABEL_MANAGED = "io.cri-containerd.image=managed"
 LABEL_PINNED = "io.cri-containerd.pinned=pinned"
 """Without them the CRI plugin would look into every image when the node boots."""
 
-OPAQUE = "user.overlay.opaque"
 _START_SECONDS = 30.0
 _SOCKET = "/proc/self/cwd/c.sock"
 """By way of the working directory: that of a cache may be longer than a socket's path can be."""
@@ -60,9 +59,7 @@ def main(job_path: str) -> None:
         server.wait(30)
     tree = work / "tree"
     collect(work / "root", tree, layer=job["layer"])
-    # Time 0 and a fixed identity; the databases alone differ from build to build.
-    options = ["--quiet", "-T0", "-U6b7dbbdf-0f6c-5a37-8d3b-0f5f5a1d7b7b"]
-    subprocess.run([job["mkfs"], *options, job["out"], tree], check=True)
+    write_erofs(job["mkfs"], tree, Path(job["out"]))
 
 
 def _wait_for(socket: Path, server: subprocess.Popen[bytes]) -> None:
@@ -99,7 +96,7 @@ def collect(root: Path, tree: Path, *, layer: str) -> None:
     (root / _SNAPSHOTTER / "snapshots").rename(store / "snapshots")
     for blob in sorted((root / _CONTENT).iterdir()):
         blob.rename(store / "blobs" / blob.name)
-    make_portable(store / "snapshots")
+    make_portable([snapshot / "fs" for snapshot in sorted((store / "snapshots").iterdir())])
     # containerd gives directories mode 0700; pods of other users must get through.
     for directory in (tree, *tree.rglob("*")):
         if directory == store / "snapshots" or not directory.is_relative_to(store / "snapshots"):
@@ -135,37 +132,6 @@ def tmpfiles(layer: str, blobs: Iterable[str], snapshots: Iterable[str]) -> Iter
         yield f"L {target}/{_CONTENT}/{blob} - - - - {source}/blobs/{blob}"
     for number in snapshots:
         yield f"L {target}/{_SNAPSHOTTER}/snapshots/{number} - - - - {source}/snapshots/{number}"
-
-
-def make_portable(snapshots: Path) -> None:
-    """Replace opaque marks of a user namespace by whiteouts, which every overlayfs understands.
-
-    In a user namespace containerd marks a directory that hides those below by ``user.overlay``
-    attributes; root's mount in the node looks for ``trusted.overlay``, which only real root can
-    set. Hiding each name that any other snapshot has there is the same: a whiteout with nothing
-    below it does nothing.
-    """
-    trees = [snapshot / "fs" for snapshot in sorted(snapshots.iterdir())]
-    for tree in trees:
-        others = [other for other in trees if other != tree]
-        for directory in sorted(path for path in tree.rglob("*") if _is_directory(path)):
-            if OPAQUE in os.listxattr(directory):
-                _hide(directory, [other / directory.relative_to(tree) for other in others])
-                os.removexattr(directory, OPAQUE)
-
-
-def _hide(directory: Path, others: list[Path]) -> None:
-    below = [other for other in others if _is_directory(other)]
-    for name in sorted({child.name for other in below for child in other.iterdir()}):
-        own = directory / name
-        if _is_directory(own):
-            _hide(own, [other / name for other in below])
-        elif not own.exists() and not own.is_symlink():
-            os.mknod(own, stat.S_IFCHR, os.makedev(0, 0))
-
-
-def _is_directory(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
 
 
 if __name__ == "__main__":

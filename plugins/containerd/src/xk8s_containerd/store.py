@@ -10,16 +10,13 @@ we are not root) that ends with it.
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
-import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xk8s.errors import BuildError, HostError
+from xk8s.errors import BuildError
 from xk8s_images.layout import config_digest, layout_tar
+from xk8s_images.stores import NAMESPACE_HINT, find_mkfs, namespace_argv
 
 if TYPE_CHECKING:
     from xk8s.artifacts.recipe import Kitchen
@@ -29,13 +26,7 @@ def bake(kitchen: Kitchen) -> None:
     """Write ``store.erofs``. `HostError` says which program is missing; `BuildError` has
     containerd's log.
     """
-    mkfs = shutil.which("mkfs.erofs", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
-    if mkfs is None:
-        raise HostError(
-            "the program mkfs.erofs is not installed",
-            where="PATH",
-            hint="apt-get install erofs-utils (./run does it)",
-        )
+    mkfs = find_mkfs()
     images = []
     for artifact, ref in sorted(kitchen.params["images"].items()):
         kitchen.check()
@@ -69,32 +60,5 @@ def bake(kitchen: Kitchen) -> None:
         )
     except BuildError as error:
         error.where = "the image store of containerd"
-        error.hint = (
-            "filling it needs user namespaces with mounts "
-            "(sysctl kernel.unprivileged_userns_clone=1) or root"
-        )
+        error.hint = NAMESPACE_HINT if "unshare:" in error.log else ""
         raise
-
-
-def namespace_argv() -> list[str]:
-    """`unshare` and its options: a private mount namespace, in which we are root.
-
-    Subordinate ids, where this user has some, let images keep files of other owners.
-    """
-    argv = ["unshare", "--mount", "--propagation", "private"]
-    if os.geteuid() == 0:
-        return argv
-    argv += ["--user", "--map-root-user"]
-    if shutil.which("newuidmap") and has_subids(Path("/etc/subuid")):
-        argv += ["--map-auto"]
-    return argv
-
-
-def has_subids(path: Path) -> bool:
-    """Whether /etc/subuid (or subgid) has a range for this user."""
-    try:
-        names = {getpass.getuser(), str(os.getuid())}
-        lines = path.read_text().splitlines()
-    except (OSError, KeyError):
-        return False
-    return any(line.split(":")[0] in names for line in lines)

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from xk8s.artifacts.keys import artifact_key
+from xk8s.context import Context
+from xk8s.overlay import File, Fragment, Symlink, Take
+from xk8s_crio import overlay
+from xk8s_crio.artifacts import STORE_IN_NODE, crio_artifact, unavailable
+from xk8s_crio.settings import CrioSettings
+from xk8s_images import PAUSE_REF, pause_image
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
+
+
+def context(**settings: object) -> Context:
+    pause = Fragment(point="images.image", value=pause_image())
+    return Context(
+        cluster="t",
+        ip_family="ipv4",
+        overlays=("crio",),
+        networks=(),
+        nodes=(),
+        all_settings={CrioSettings: CrioSettings(**settings)},
+        all_fragments={"images.image": (pause,)},
+    )
+
+
+def entries(ctx: Context, kind: type) -> list:
+    return [e for layer in overlay.xk8s_layers(ctx) for e in layer.entries if isinstance(e, kind)]
+
+
+def own(tmp_path: Path, *names: str) -> str:
+    directory = tmp_path / "own"
+    directory.mkdir()
+    for name in names:
+        (directory / name).write_bytes(b"\x7fELF")
+        (directory / name).chmod(0o755)
+    return str(directory)
+
+
+def test_without_programs_at_hand_the_reason_says_what_to_give():
+    assert "XK8S_CRIO_DIR" in (unavailable(CrioSettings()) or "")
+
+
+def test_a_directory_must_have_what_nothing_else_gives(tmp_path):
+    directory = own(tmp_path, "crio")
+    assert unavailable(CrioSettings(dir=directory)) == f"{directory} has no pinns"
+    (Path(directory) / "pinns").touch()
+    assert unavailable(CrioSettings(dir=directory)) is None
+
+
+def test_a_release_that_was_fetched_before_is_at_hand(tmp_path):
+    settings = CrioSettings()
+    entry = tmp_path / "cache/artifacts" / artifact_key(crio_artifact(settings))
+    entry.mkdir(parents=True)
+    (entry / "provenance.json").write_text("{}")
+    assert unavailable(settings) is None
+    assert unavailable(CrioSettings(version="1.35.0")) is not None
+
+
+@pytest.mark.parametrize("runtime", ["crun", "runc"])
+@pytest.mark.parametrize("driver", ["cgroupfs", "systemd"])
+def test_the_configuration_says_what_the_settings_say(runtime, driver):
+    ctx = context(runtime=runtime, cgroup_driver=driver)
+    files = {file.path: file.data for file in entries(ctx, File)}
+    crio = tomllib.loads(files["/etc/crio/crio.conf.d/50-xk8s.conf"].decode())["crio"]
+    assert crio["image"]["pause_image"] == PAUSE_REF
+    assert crio["runtime"]["cgroup_manager"] == driver
+    chosen = crio["runtime"]["runtimes"][crio["runtime"]["default_runtime"]]
+    assert chosen["runtime_path"] == f"/usr/bin/{runtime}"
+    storage = tomllib.loads(files["/etc/containers/storage.conf"].decode())["storage"]
+    assert storage["options"]["additionalimagestores"] == [STORE_IN_NODE]
+    json.loads(files["/etc/containers/policy.json"])
+    assert all(link.target in files for link in entries(ctx, Symlink))
+
+
+def test_crictl_comes_along_when_the_directory_has_it(tmp_path):
+    def programs(**settings: object) -> set[str]:
+        return {take.path for take in entries(context(**settings), Take)}
+
+    needed = {"/usr/bin/crio", "/usr/bin/pinns", "/usr/bin/conmon", "/usr/bin/crun"}
+    assert programs() == needed
+    directory = own(tmp_path, "crio", "pinns", "crictl")
+    assert programs(dir=directory) == {*needed, "/usr/bin/crictl"}

@@ -1,0 +1,65 @@
+"""What overlays that provide ``cri`` share when they fill an image store at build time.
+
+The work is done in a mount namespace of its own, by a user who is root there and need not be
+root here: see `namespace_argv`.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from xk8s.errors import HostError
+
+NAMESPACE_HINT = (
+    "filling an image store needs user namespaces with mounts "
+    "(sysctl kernel.unprivileged_userns_clone=1) or root"
+)
+
+
+def find_mkfs() -> str:
+    """The path of mkfs.erofs; `HostError` when it is not installed."""
+    found = shutil.which("mkfs.erofs", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+    if found is None:
+        raise HostError(
+            "the program mkfs.erofs is not installed",
+            where="PATH",
+            hint="apt-get install erofs-utils (./run does it)",
+        )
+    return found
+
+
+def write_erofs(mkfs: str, tree: Path, out: Path) -> None:
+    """An EROFS image of ``tree`` with its owners and devices, which `xk8s.layers` would drop.
+
+    Time 0 and a fixed identity. CalledProcessError when mkfs.erofs fails.
+    """
+    options = ["--quiet", "-T0", "-U6b7dbbdf-0f6c-5a37-8d3b-0f5f5a1d7b7b"]
+    subprocess.run([mkfs, *options, out, tree], check=True)
+
+
+def namespace_argv() -> list[str]:
+    """`unshare` and its options: a private mount namespace, in which we are root.
+
+    Subordinate ids, where this user has some, let images keep files of other owners.
+    """
+    argv = ["unshare", "--mount", "--propagation", "private"]
+    if os.geteuid() == 0:
+        return argv
+    argv += ["--user", "--map-root-user"]
+    if shutil.which("newuidmap") and has_subids(Path("/etc/subuid")):
+        argv += ["--map-auto"]
+    return argv
+
+
+def has_subids(path: Path) -> bool:
+    """Whether /etc/subuid (or subgid) has a range for this user."""
+    try:
+        names = {getpass.getuser(), str(os.getuid())}
+        lines = path.read_text().splitlines()
+    except (OSError, KeyError):
+        return False
+    return any(line.split(":")[0] in names for line in lines)
