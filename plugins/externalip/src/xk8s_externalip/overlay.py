@@ -19,6 +19,12 @@ from xk8s_mconnect.settings import PORT, MconnectSettings
 CONNECTS = 400
 """As many as the seed makes: enough for ±50 % of a share of 100 to be no accident."""
 
+_HASH = """\
+# By ports too: by addresses alone, all connections of a client would take the same node.
+net.ipv4.fib_multipath_hash_policy = 1
+net.ipv6.fib_multipath_hash_policy = 1
+"""
+
 
 @frozen(kw_only=True)
 class ExternalipSettings:
@@ -58,6 +64,7 @@ def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
         return
     text = "\n".join(route(prefix, _gateways(ctx, prefix)) for prefix in _prefixes(ctx))
     yield File(path="/etc/systemd/network/20-eth1.network.d/externalip.conf", data=text.encode())
+    yield File(path="/etc/sysctl.d/60-externalip.conf", data=_HASH.encode())
 
 
 @hookimpl
