@@ -15,6 +15,9 @@ from xk8s_kubernetes import Manifest
 from xk8s_mconnect.settings import PORT, MconnectSettings
 
 IMAGE = "xk8s.local/mconnect:0.2"
+_LISTEN = "-" + "l" * 128
+"""busybox nc takes the number of its -l as the backlog of listen(2): with the usual -ll a burst of
+clients overflows it, and one in some hundred connections hangs."""
 _ROLES: frozenset[Role] = frozenset({"control-plane"})
 
 BUSYBOX = Artifact(
@@ -30,6 +33,13 @@ def vips(ctx: Context) -> tuple[str, ...]:
     settings = ctx.settings(MconnectSettings)
     v4 = (settings.vip4,) if ctx.ipv4 else ()
     return v4 + ((settings.vip6,) if ctx.ipv6 else ())
+
+
+BACKLOG = 128
+SERVER = ("/bin/busybox", "nc", "-" + "l" * BACKLOG, "-p", str(PORT), "-e", "/bin/hostname")
+"""The number of l's is what busybox hands to listen(2): with the usual -ll three connections at
+once are too many, the kernel drops the next one's ACK, and its client waits for nothing.
+"""
 
 
 @hookimpl
@@ -53,7 +63,7 @@ def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
             Symlink(path="/bin/sh", target="busybox"),
         ),
         # A process per connection says the pod's name and closes: no state, no queue.
-        entrypoint=("/bin/busybox", "nc", "-ll", "-p", str(PORT), "-e", "/bin/hostname"),
+        entrypoint=SERVER,
     )
     yield Fragment(point="images.image", value=image)
     if ctx.settings(MconnectSettings).apply:
