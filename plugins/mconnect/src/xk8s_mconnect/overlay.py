@@ -15,9 +15,6 @@ from xk8s_kubernetes import Manifest
 from xk8s_mconnect.settings import PORT, MconnectSettings
 
 IMAGE = "xk8s.local/mconnect:0.2"
-_LISTEN = "-" + "l" * 128
-"""busybox nc takes the number of its -l as the backlog of listen(2): with the usual -ll a burst of
-clients overflows it, and one in some hundred connections hangs."""
 _ROLES: frozenset[Role] = frozenset({"control-plane"})
 
 BUSYBOX = Artifact(
@@ -35,10 +32,10 @@ def vips(ctx: Context) -> tuple[str, ...]:
     return v4 + ((settings.vip6,) if ctx.ipv6 else ())
 
 
-BACKLOG = 128
-SERVER = ("/bin/busybox", "nc", "-" + "l" * BACKLOG, "-p", str(PORT), "-e", "/bin/hostname")
-"""The number of l's is what busybox hands to listen(2): with the usual -ll three connections at
-once are too many, the kernel drops the next one's ACK, and its client waits for nothing.
+_LISTEN = "-" + "l" * 128
+SERVER = ("/bin/busybox", "nc", _LISTEN, "-p", str(PORT), "-e", "/bin/hostname")
+"""busybox nc takes the number of its -l as the backlog of listen(2): with the usual -ll a burst of
+clients overflows it, and one in some hundred connections hangs.
 """
 
 
