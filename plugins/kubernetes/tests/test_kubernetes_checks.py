@@ -117,8 +117,8 @@ POD = f"{PODS}/xk8s-service-account"
 
 
 def test_api(cluster, check):
-    cluster.answers["GET /readyz"] = (500, "[-]poststarthook/rbac failed")
-    with pytest.raises(NotYet, match="rbac"):
+    cluster.answers["GET /readyz"] = (500, "[+]ping ok\n[-]hook/rbac failed: withheld\n")
+    with pytest.raises(NotYet, match=r"^waits for hook/rbac$"):
         checks.api_ready(check)
     cluster.answers["GET /readyz"] = (200, "ok")
     cluster.answers["GET /version"] = (200, {"gitVersion": "v1.36.3"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,12 @@ def checks(ctx: Context) -> tuple[Check, ...]:
 
 def api_ready(check: CheckContext) -> str:
     """/readyz, by way of the host's port."""
-    _api(check).text("/readyz")
+    try:
+        _api(check).text("/readyz")
+    except NotYet as seen:
+        # The answer lists every part; only those that are not ready say something.
+        missing = re.findall(r"\[-\](\S+)", str(seen))
+        raise NotYet(f"waits for {', '.join(missing)}" if missing else str(seen)) from seen
     version = _api(check).get("/version")["gitVersion"]
     host, port = check.access.forward(addresses.API_FORWARD)
     return f"{version} ready on https://{addresses.bracketed(host)}:{port}"
