@@ -241,7 +241,8 @@ class Check:
     ``run`` is called until it returns (its string is shown) or ``timeout`` seconds have passed;
     it raises `xk8s.checks.NotYet` with what it saw while the condition is not met, and any
     `xk8s.errors.CheckFailed` to fail at once. Checks run in the order of their overlays.
-    ``explain`` is called on failure and returns the log that matters.
+    ``explain`` is called on failure and returns the log that matters. ``after_restore``: run it
+    also when `up` restored a snapshot, of a cluster that passed all of them before.
     """
 
     name: str
@@ -249,3 +250,4 @@ class Check:
     timeout: float = 300.0
     interval: float = 0.5
     explain: Callable[[CheckContext], str] | None = None
+    after_restore: bool = False

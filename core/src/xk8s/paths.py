@@ -52,6 +52,14 @@ def runtime_dir(cluster: str) -> Path:
     return runtime_root() / check_name(cluster)
 
 
+def memory_dir(cluster: str) -> Path:
+    """RAM of one cluster's VMs, on a tmpfs: a file on a disk would be written back all the time
+    ($XK8S_MEMORY, or /dev/shm/xk8s-UID).
+    """
+    root = os.environ.get("XK8S_MEMORY") or f"/dev/shm/xk8s-{os.getuid()}"  # noqa: S108
+    return Path(root) / check_name(cluster)
+
+
 def make_private(directory: Path) -> Path:
     """Make ``directory`` with mode 0700 and check that it is ours: /tmp is shared."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)

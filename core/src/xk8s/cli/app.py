@@ -31,6 +31,8 @@ VERBS: Mapping[str, str] = {
     "logs": "Show the journal of a node, or of one of its units.",
     "check": "Run the checks of the overlays again.",
     "net": "Break and watch the networks: link, tcpdump, exec.",
+    "snapshot": "Save running clusters and bring them back.",
+    "reset": "Bring a cluster back to its last snapshot.",
     "plan": "Show what `up` would do, without doing any of it.",
     "overlays": "List the installed overlays.",
     "explain": "Tell a setting's meaning, default, value and origin.",

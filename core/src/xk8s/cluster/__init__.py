@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xk8s.cluster.access import Cluster, open_cluster
 from xk8s.cluster.record import list_clusters
-from xk8s.cluster.start import up
+from xk8s.cluster.start import back_to, snapshot, up
 from xk8s.cluster.stop import down
 
-__all__ = ["Cluster", "down", "list_clusters", "open_cluster", "up"]
+__all__ = ["Cluster", "back_to", "down", "list_clusters", "open_cluster", "snapshot", "up"]

@@ -68,7 +68,7 @@ class Cluster:
 
     def sockets(self, node: str) -> Sockets:
         """The unix sockets of a node; `StateError` for an unknown one."""
-        return Sockets.below(self.runtime_dir, self.record.node(node).name)
+        return self.record.sockets(self.record.node(node).name)
 
     def agent(self, node: str) -> Agent:
         """The guest agent of a node."""

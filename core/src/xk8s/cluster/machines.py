@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from attrs import frozen
+
 from xk8s import topology
 from xk8s.artifacts.keys import artifact_key
 from xk8s.artifacts.store import Resolved
 from xk8s.cluster.access import Cluster, tail
-from xk8s.cluster.record import NodeRecord
+from xk8s.cluster.record import NodeRecord, sockets_of
 from xk8s.errors import MachineError, PlanError
 from xk8s.layers.build import BuiltLayer
 from xk8s.layers.node import make_node_image
@@ -28,7 +30,6 @@ from xk8s.qemu.command import (
     MachineSpec,
     Memory,
     PortForward,
-    Sockets,
     TapNic,
     UserNic,
 )
@@ -36,79 +37,113 @@ from xk8s.qemu.ports import Reservation
 
 BOOT_SECONDS = 600.0
 NODE_LAYER = "node"
+NODES, CONSOLES = "nodes", "console"
+"""Directories below the cluster's state."""
+
+
+@frozen(kw_only=True)
+class Kit:
+    """What the VMs of a plan are made of: all of it is there before the first one starts."""
+
+    plan: Plan
+    accel: Accel
+    resolved: Mapping[str, Resolved]
+    layers: Mapping[str, BuiltLayer]
+
+
+def write_images(plan: Plan, secrets: Mapping[str, Sequence[File]]) -> None:
+    """The own layer of each node, with its keys, into the state directory."""
+    for planned in plan.nodes:
+        name = planned.node.name
+        _private_dir(plan, NODES)
+        make_node_image(_own_files(planned, secrets[name]), image_path(plan.name, name))
+
+
+def image_path(cluster: str, node: str) -> Path:
+    """Where the own layer of a node is."""
+    return state_dir(cluster) / NODES / f"{node}.erofs"
 
 
 def start(
-    plan: Plan,
-    accel: Accel,
-    resolved: Mapping[str, Resolved],
-    layers: Mapping[str, BuiltLayer],
-    secrets: Mapping[str, Sequence[File]],
+    kit: Kit,
+    namespace: Namespace,
+    memory: Mapping[str, Memory],
+    *,
+    incoming: bool = False,
+    generation: int = 0,
+    forwarding: bool = True,
 ) -> tuple[NodeRecord, ...]:
-    """Make the networks and start all VMs at once; returns when every QEMU answers."""
-    namespace = _networks(plan)
+    """Start all VMs at once; returns when every QEMU answers.
+
+    ``memory`` is per node name. ``incoming``: they wait for a saved state. ``generation`` tells
+    the processes of one node apart while one takes over from the other; the later one gets its
+    ports when the earlier one has let go of them (``forwarding`` false).
+    """
+    plan = kit.plan
 
     def one(planned: PlannedNode) -> NodeRecord:
         node = planned.node
-        directory = state_dir(plan.name) / "nodes"
-        image = directory / f"{node.name}.erofs"
-        directory.mkdir(mode=0o700, exist_ok=True)
-        make_node_image(_own_files(planned, secrets[node.name]), image)
-        paths = [layers[name].path for name in planned.layers] + [image]
-        preferred = [forward.preferred for forward in planned.forwards]
-        with Reservation(preferred) as reservation:
+        wanted = planned.forwards if forwarding else ()
+        with Reservation([forward.preferred for forward in wanted]) as reservation:
             ports = reservation.ports
         forwards = tuple(
             PortForward(guest_port=forward.guest_port, host_port=port)
-            for forward, port in zip(planned.forwards, ports, strict=True)
+            for forward, port in zip(wanted, ports, strict=True)
         )
-        taps: list[int] = []
+        nics: list[UserNic | TapNic] = []
         try:
-            nics = []
             for nic in node.nics:
-                nics.append(_nic(plan, namespace, node.number, nic, forwards))
-                if isinstance(nics[-1], TapNic):
-                    taps.append(nics[-1].fd)
-            console = state_dir(plan.name) / "console"
-            console.mkdir(mode=0o700, exist_ok=True)
-            names = ",".join(name.replace("/", "-") for name in (*planned.layers, NODE_LAYER))
-            spec = MachineSpec(
-                name=f"{plan.name}/{node.name}",
-                cpus=accel.cpus(node.cpus),
-                memory=Memory(size=node.memory),
-                accel=accel,
-                kernel=_member(plan.boot.kernel, resolved),
-                initrd=_member(plan.boot.initramfs, resolved),
-                cmdline=" ".join([*planned.kernel_args, f"xk8s.layers={names}"]),
-                disks=tuple(
-                    Disk(path=path, serial=f"L{index:02}") for index, path in enumerate(paths)
-                ),
-                nics=tuple(nics),
-                sockets=Sockets.below(runtime_dir(plan.name), node.name),
-                console_log=console / f"{node.name}.log",
-                pidfile=runtime_dir(plan.name) / f"{node.name}.pid",
-                extra=planned.qemu_args,
-            )
+                nics.append(_nic(plan, namespace, node.number, nic, forwards, generation))
+            spec = _spec(kit, planned, tuple(nics), memory[node.name], incoming, generation)
             started = process.start(
                 spec,
                 runtime_dir=runtime_dir(plan.name),
-                stderr=console / f"{node.name}.qemu.log",
+                stderr=spec.console_log.with_suffix(".qemu.log"),
             )
         finally:
-            for fd in taps:
-                os.close(fd)
+            for made in nics:
+                if isinstance(made, TapNic):
+                    os.close(made.fd)
         return NodeRecord(
             name=node.name,
             role=node.role,
             pid=started.process.pid,
             started=started.process.started,
-            forwards={
-                forward.name: started.host_ports[forward.guest_port] for forward in planned.forwards
-            },
+            forwards={forward.name: started.host_ports[forward.guest_port] for forward in wanted},
         )
 
+    _private_dir(plan, CONSOLES)
     with ThreadPoolExecutor(max_workers=8) as pool:
         return tuple(pool.map(one, plan.nodes))
+
+
+def _spec(
+    kit: Kit,
+    planned: PlannedNode,
+    nics: tuple[UserNic | TapNic, ...],
+    memory: Memory,
+    incoming: bool,
+    generation: int,
+) -> MachineSpec:
+    plan, node = kit.plan, planned.node
+    paths = [kit.layers[name].path for name in planned.layers] + [image_path(plan.name, node.name)]
+    names = ",".join(name.replace("/", "-") for name in (*planned.layers, NODE_LAYER))
+    return MachineSpec(
+        name=f"{plan.name}/{node.name}",
+        cpus=kit.accel.cpus(node.cpus),
+        memory=memory,
+        accel=kit.accel,
+        kernel=_member(plan.boot.kernel, kit.resolved),
+        initrd=_member(plan.boot.initramfs, kit.resolved),
+        cmdline=" ".join([*planned.kernel_args, f"xk8s.layers={names}"]),
+        disks=tuple(Disk(path=path, serial=f"L{index:02}") for index, path in enumerate(paths)),
+        nics=nics,
+        sockets=sockets_of(plan.name, node.name, generation),
+        console_log=state_dir(plan.name) / CONSOLES / f"{node.name}.log",
+        pidfile=runtime_dir(plan.name) / f"{node.name}.{generation}.pid",
+        extra=planned.qemu_args,
+        incoming=incoming,
+    )
 
 
 def wait_booted(cluster: Cluster, progress: Progress) -> None:
@@ -138,7 +173,8 @@ def wait_booted(cluster: Cluster, progress: Progress) -> None:
         time.sleep(0.2)
 
 
-def _networks(plan: Plan) -> Namespace:
+def networks(plan: Plan) -> Namespace:
+    """The cluster's namespace with its bridges and routes."""
     namespace = Namespace.start(runtime_dir(plan.name))
     host = topology.HOST_PART
     for network in plan.ctx.networks:
@@ -160,12 +196,18 @@ def _networks(plan: Plan) -> Namespace:
 
 
 def _nic(
-    plan: Plan, namespace: Namespace, number: int, nic: Nic, forwards: tuple[PortForward, ...]
+    plan: Plan,
+    namespace: Namespace,
+    number: int,
+    nic: Nic,
+    forwards: tuple[PortForward, ...],
+    generation: int,
 ) -> UserNic | TapNic:
     if nic.network == 0:
         return UserNic(mac=nic.mac, guest=nic.ipv4.partition("/")[0], forwards=forwards)
     network = next(one for one in plan.ctx.networks if one.index == nic.network)
-    fd = namespace.tap(f"vm{number:03}n{nic.network}", bridge=f"net{nic.network}", mtu=network.mtu)
+    name = f"vm{number:03}n{nic.network}g{generation}"
+    fd = namespace.tap(name, bridge=f"net{nic.network}", mtu=network.mtu)
     return TapNic(mac=nic.mac, fd=fd, mtu=network.mtu)
 
 
@@ -181,3 +223,7 @@ def _own_files(planned: PlannedNode, secrets: Sequence[File]) -> list[File]:
 def _member(take: Take, resolved: Mapping[str, Resolved]) -> Path:
     path: Path = resolved[artifact_key(take.artifact)].path / take.member
     return path
+
+
+def _private_dir(plan: Plan, name: str) -> None:
+    (state_dir(plan.name) / name).mkdir(mode=0o700, exist_ok=True)

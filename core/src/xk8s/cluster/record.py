@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Literal
 
 import cattrs
@@ -19,14 +20,27 @@ from attrs import field, frozen
 from xk8s.config import Request
 from xk8s.digest import plain
 from xk8s.errors import StateError
-from xk8s.paths import clusters_dir, make_private, runtime_root, state_dir, write_private
+from xk8s.paths import (
+    clusters_dir,
+    make_private,
+    runtime_dir,
+    runtime_root,
+    state_dir,
+    write_private,
+)
 from xk8s.plan import Plan
+from xk8s.qemu.command import Sockets
 
 Phase = Literal["starting", "running", "failed"]
 """starting: an `up` is (or was, when it was killed) at work; running: checks passed or were
 not asked for; failed: the VMs run but a check did not pass."""
 
 RECORD, REQUEST, PLAN = "record.json", "request.json", "plan.json"
+
+
+Backing = Literal["anonymous", "shared", "private"]
+"""RAM of the VMs: QEMU's own; a file that holds all of it (a save needs to keep just that
+file); or a copy-on-write view of a saved file."""
 
 
 @frozen(kw_only=True)
@@ -44,7 +58,9 @@ class NodeRecord:
 
 @frozen(kw_only=True)
 class Record:
-    """What every other verb reads. ``seconds`` is how long `up` took, per stage."""
+    """What every other verb reads. ``seconds`` is how long `up` took, per stage.
+    ``generation`` counts the times that new processes took over the VMs.
+    """
 
     version: int = 1
     name: str
@@ -52,8 +68,14 @@ class Record:
     overlays: tuple[str, ...]
     digest: str
     accel: str
+    memory: Backing = "anonymous"
+    generation: int = 0
     nodes: tuple[NodeRecord, ...] = ()
     seconds: dict[str, float] = field(factory=dict)
+
+    def sockets(self, node: str) -> Sockets:
+        """The unix sockets of a node's present process."""
+        return sockets_of(self.name, node, self.generation)
 
     def node(self, name: str) -> NodeRecord:
         """The record of a node; `StateError` naming those that are there."""
@@ -67,6 +89,11 @@ class Record:
 
 
 _converter = cattrs.Converter()
+
+
+def sockets_of(cluster: str, node: str, generation: int) -> Sockets:
+    """While one process takes over from another, both have theirs."""
+    return Sockets.below(runtime_dir(cluster), f"{node}.{generation}" if generation else node)
 
 
 def write_record(record: Record) -> None:
@@ -102,7 +129,12 @@ def write_inputs(plan: Plan) -> None:
 
 def read_request(name: str) -> Request:
     """The request that gives the running cluster's plan again."""
-    path = state_dir(name) / REQUEST
+    return read_request_at(state_dir(name), name)
+
+
+def read_request_at(directory: Path, name: str) -> Request:
+    """The same from another directory that keeps one (a snapshot's)."""
+    path = directory / REQUEST
     try:
         data = json.loads(path.read_text())
     except (OSError, ValueError) as error:

@@ -19,31 +19,37 @@ from xk8s.artifacts.lockfile import project_lock
 from xk8s.artifacts.process import Jobs
 from xk8s.artifacts.store import Resolved, Store
 from xk8s.checks import run_checks
-from xk8s.cluster import machines
-from xk8s.cluster.access import Cluster
+from xk8s.cluster import machines, saved
+from xk8s.cluster.access import Cluster, open_cluster
+from xk8s.cluster.machines import Kit
 from xk8s.cluster.record import (
-    NodeRecord,
+    Backing,
     Phase,
     Record,
     locked,
     read_record,
+    read_request_at,
     write_inputs,
     write_record,
 )
+from xk8s.cluster.restore import restore
+from xk8s.cluster.save import ram_path, room_for_memory, save, unsavable
 from xk8s.cluster.stop import sweep
-from xk8s.errors import CheckFailed, StateError
+from xk8s.errors import CheckFailed, StateError, Xk8sError
 from xk8s.layers.build import BuiltLayer, LayerStore
 from xk8s.overlay import File
 from xk8s.paths import cache_dir, make_private, runtime_dir, runtime_root, state_dir, write_private
 from xk8s.pki import Keys
-from xk8s.plan import Plan
+from xk8s.plan import Plan, make_plan
 from xk8s.progress import Progress
 from xk8s.qemu.accel import decide
+from xk8s.qemu.command import Memory
 from xk8s.qemu.leftovers import leftovers
 
 
-def up(plan: Plan, progress: Progress, *, checks: bool = True) -> Cluster:
-    """Start the cluster of a plan and run its checks.
+def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = False) -> Cluster:
+    """Start the cluster of a plan and run its checks; or restore it, when a snapshot of it as
+    it was Ready is there and fits (``cold`` boots all the same).
 
     Raises `StateError` when one of that name runs; `CheckFailed` when a check fails (the
     cluster stays, phase "failed"); any other error after everything was swept away.
@@ -53,10 +59,14 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True) -> Cluster:
         sweep(plan.name)
         clock = _Clock(progress)
         try:
-            cluster = _start(plan, clock)
-            if checks:
-                with clock.stage("checks"):
-                    check(cluster, progress)
+            kit = _kit(plan, clock)
+            cluster = None if cold else _restored(kit, saved.AUTO, clock, checks=checks)
+            if cluster is None:
+                cluster = _boot(kit, clock)
+                if checks:
+                    with clock.stage("checks"):
+                        check(cluster, progress)
+                    cluster = _saved(cluster, kit, clock)
         except CheckFailed:
             _finish(plan, clock, "failed")
             raise
@@ -66,13 +76,47 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True) -> Cluster:
         return Cluster(_finish(plan, clock, "running"), plan)
 
 
-def check(cluster: Cluster, progress: Progress) -> None:
-    """Run the checks of a cluster; `CheckFailed` with the log that matters for the first
-    failure. Results are progress notes.
+def snapshot(name: str, label: str, progress: Progress) -> float:
+    """Save a running cluster under a label; for how many seconds it stood still."""
+    with locked(name):
+        cluster = open_cluster(name)
+        cluster.check_alive()
+        cluster, pause = save(cluster, _kit(cluster.plan, _Clock(progress)), label, progress)
+        _host_files(cluster)
+        return pause
+
+
+def back_to(name: str, label: str, progress: Progress) -> Cluster:
+    """Restore a snapshot of a cluster, in place of what runs under its name.
+
+    Raises `StateError` when there is none or it does not fit; what runs goes on then.
+    """
+    with locked(name):
+        value = saved.find(name, label)
+        plan = make_plan(read_request_at(value.directory, name))
+        clock = _Clock(progress)
+        kit = _kit(plan, clock)
+        if why := saved.problem(value, saved.key_of(kit)):
+            raise StateError(
+                f"snapshot {label!r} cannot be restored: {why}", where=str(value.directory)
+            )
+        sweep(name)
+        try:
+            cluster = _restore(kit, value, clock, checks=True)
+        except BaseException:
+            sweep(name)
+            raise
+        return Cluster(_finish(plan, clock, "running"), cluster.plan)
+
+
+def check(cluster: Cluster, progress: Progress, *, restored: bool = False) -> None:
+    """Run the checks of a cluster (of a restored one just those that want it); `CheckFailed`
+    with the log that matters for the first failure. Results are progress notes.
     """
     by_name = {one.name: one for one in cluster.plan.checks}
+    wanted = [one for one in cluster.plan.checks if one.after_restore or not restored]
     for result in run_checks(
-        cluster.plan.checks,
+        wanted,
         cluster.checks,
         alive=cluster.check_alive,
         progress=lambda name, text: progress.item(name, text),
@@ -151,38 +195,109 @@ def _check_free(plan: Plan) -> None:
         )
 
 
-def _start(plan: Plan, clock: _Clock) -> Cluster:
+def _kit(plan: Plan, clock: _Clock) -> Kit:
     accel = decide(plan.cluster.accel)
     for note in accel.notes:
         clock.note(note)
     resolved, layers = build(plan, clock)
+    return Kit(plan=plan, accel=accel, resolved=resolved, layers=layers)
+
+
+def _begin(kit: Kit) -> Record:
+    plan = kit.plan
+    make_private(runtime_root())
+    make_private(runtime_dir(plan.name))
+    make_private(state_dir(plan.name))
+    write_inputs(plan)
+    record = Record(
+        name=plan.name,
+        phase="starting",
+        overlays=plan.ctx.overlays,
+        digest=plan.digest,
+        accel=kit.accel.name,
+    )
+    write_record(record)
+    return record
+
+
+def _boot(kit: Kit, clock: _Clock) -> Cluster:
+    plan = kit.plan
     with clock.stage("machines"):
-        make_private(runtime_root())
-        make_private(runtime_dir(plan.name))
-        make_private(state_dir(plan.name))
-        write_inputs(plan)
-        record = Record(
-            name=plan.name,
-            phase="starting",
-            overlays=plan.ctx.overlays,
-            digest=plan.digest,
-            accel=accel.name,
-        )
-        write_record(record)
+        record = _begin(kit)
         keys = Keys(state_dir(plan.name) / "pki")
         secrets = {node.node.name: _secrets(plan, node.node.name, keys) for node in plan.nodes}
-        started = machines.start(plan, accel, resolved, layers, secrets)
-        record = attrs.evolve(record, nodes=started)
+        machines.write_images(plan, secrets)
+        shared = room_for_memory(kit)
+        memory = {
+            one.node.name: Memory(
+                size=one.node.memory,
+                file=ram_path(plan.name, one.node.name) if shared else None,
+                share=shared,
+            )
+            for one in plan.nodes
+        }
+        started = machines.start(kit, machines.networks(plan), memory)
+        backing: Backing = "shared" if shared else "anonymous"
+        record = attrs.evolve(record, nodes=started, memory=backing)
         write_record(record)
         cluster = Cluster(record, plan)
-        for name in plan.ctx.overlays:
-            for file in plan.registry.many(
-                name, "xk8s_host_files", File, access=cluster, keys=keys
-            ):
-                write_private(cluster.state_dir / file.path, file.data)
+        _host_files(cluster)
     with clock.stage("boot"):
         machines.wait_booted(cluster, clock.progress)
     return cluster
+
+
+def _restored(kit: Kit, label: str, clock: _Clock, *, checks: bool) -> Cluster | None:
+    """The cluster from its snapshot, or None (with a note why) when it has to be booted."""
+    value = saved.read(kit.plan.name, label)
+    if value is None or value.key != saved.key_of(kit):
+        return None
+    why = saved.problem(value)
+    if why is None:
+        try:
+            return _restore(kit, value, clock, checks=checks)
+        except Xk8sError as error:
+            why = str(error)
+            sweep(kit.plan.name)
+    clock.note(f"the snapshot of this cluster is dropped: {why}")
+    saved.remove(value)
+    return None
+
+
+def _restore(kit: Kit, value: saved.Saved, clock: _Clock, *, checks: bool) -> Cluster:
+    cluster = restore(kit, value, _begin(kit), clock)
+    _host_files(cluster)
+    if checks:
+        with clock.stage("checks"):
+            check(cluster, clock.progress, restored=True)
+    return cluster
+
+
+def _saved(cluster: Cluster, kit: Kit, clock: _Clock) -> Cluster:
+    """The cluster with a snapshot for the next `up`; a failure to save is only a note."""
+    if not kit.plan.cluster.snapshot:
+        return cluster
+    if why := unsavable(cluster.record):
+        clock.note(f"no snapshot for the next start: {why}")
+        return cluster
+    try:
+        cluster, pause = save(cluster, kit, saved.AUTO, clock)
+        _host_files(cluster)  # in case a port had to change
+        clock.note(f"saved for the next start; the cluster stood still for {pause:.2f} s")
+    except Xk8sError as error:
+        clock.note(f"no snapshot for the next start: {error}")
+        record = read_record(cluster.name)
+        cluster = Cluster(record, kit.plan) if record else cluster
+    return cluster
+
+
+def _host_files(cluster: Cluster) -> None:
+    keys = Keys(cluster.state_dir / "pki")
+    for name in cluster.plan.ctx.overlays:
+        for file in cluster.plan.registry.many(
+            name, "xk8s_host_files", File, access=cluster, keys=keys
+        ):
+            write_private(cluster.state_dir / file.path, file.data)
 
 
 def _secrets(plan: Plan, node: str, keys: Keys) -> tuple[File, ...]:
@@ -204,4 +319,4 @@ def _finish(plan: Plan, clock: _Clock, phase: Phase) -> Record:
     return record
 
 
-__all__ = ["NodeRecord", "build", "check", "up"]
+__all__ = ["back_to", "build", "check", "snapshot", "up"]

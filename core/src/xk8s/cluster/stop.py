@@ -7,7 +7,7 @@ import shutil
 from xk8s.artifacts.process import end_leftovers
 from xk8s.cluster.record import locked
 from xk8s.errors import MachineError
-from xk8s.paths import cache_dir, runtime_dir, state_dir
+from xk8s.paths import cache_dir, memory_dir, runtime_dir, state_dir
 from xk8s.progress import Progress
 from xk8s.qemu.leftovers import end, leftovers
 
@@ -31,6 +31,6 @@ def sweep(name: str) -> bool:
             hint="look at them with ps, and run `xk8s down` again",
         )
     end_leftovers(cache_dir())  # build programs of an `up` that was killed
-    for directory in (runtime, state):
+    for directory in (runtime, state, memory_dir(name)):
         shutil.rmtree(directory, ignore_errors=True)
     return found or bool(processes)

@@ -99,7 +99,7 @@ class Sockets:
 class MachineSpec:
     """One VM. ``nics`` in the order of the guest's eth0, eth1 …; ``disks`` in the order of
     vda, vdb …; ``spare_ports`` are slots for hot-plug, named rp0, rp1 …; ``extra`` are argv
-    words of overlays.
+    words of overlays. ``incoming``: wait for a saved state instead of booting.
     """
 
     name: str
@@ -116,6 +116,7 @@ class MachineSpec:
     pidfile: Path
     extra: tuple[str, ...] = ()
     spare_ports: int = 4
+    incoming: bool = False
     program: str = PROGRAM
 
     @property
@@ -165,6 +166,8 @@ def _machine(spec: MachineSpec) -> Iterator[str]:
         yield f"memory-backend-file,id=pc.ram,mem-path={path},share={share},size={memory.size}M"
     yield from ("-kernel", str(spec.kernel), "-initrd", str(spec.initrd), "-append", spec.cmdline)
     yield from ("-pidfile", str(spec.pidfile))
+    if spec.incoming:
+        yield from ("-incoming", "defer")
     # A restored guest learns that it is a copy, and reseeds its random numbers.
     yield from ("-device", "vmgenid,guid=auto")
 

@@ -25,7 +25,14 @@ def checks(ctx: Context) -> tuple[Check, ...]:
     """In the order in which a cluster comes up. Under TCG minutes are normal."""
     per_node = 60.0 * len(addresses.kubernetes_nodes(ctx))
     return (
-        Check(name="api", run=api_ready, timeout=300, interval=1, explain=explain_api),
+        Check(
+            name="api",
+            run=api_ready,
+            timeout=300,
+            interval=1,
+            explain=explain_api,
+            after_restore=True,
+        ),
         Check(
             name="nodes", run=nodes_ready, timeout=240 + per_node, interval=1, explain=explain_nodes
         ),

@@ -23,14 +23,18 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("overlays", nargs=-1, required=True, shell_complete=complete_overlays)
 @click.option("--check/--no-check", default=True, help="Wait until the overlays' checks pass.")
+@click.option("--cold", is_flag=True, help="Boot, even when a snapshot could be restored.")
 @json_option
 @plan_options
 @cluster_option
 @pass_session
-def command(session: Session, overlays: tuple[str, ...], check: bool, as_json: bool) -> None:
+def command(
+    session: Session, overlays: tuple[str, ...], check: bool, cold: bool, as_json: bool
+) -> None:
     """Start a cluster made of OVERLAYS and check it.
 
     What they require is added. What is missing is fetched or built first and kept in the cache.
+    A cluster that passed its checks is saved, and restored by the next `up` of the same plan.
     """
     from xk8s.cluster import up
     from xk8s.plan import make_plan
@@ -39,7 +43,7 @@ def command(session: Session, overlays: tuple[str, ...], check: bool, as_json: b
     with session.progress() as progress:
         for choice in plan.choices:
             progress.note(f"{choice.capability}: {choice.chosen} ({choice.reason})")
-        cluster = up(plan, progress, checks=check)
+        cluster = up(plan, progress, checks=check, cold=cold)
     if as_json:
         print_json(cluster.status())
     else:

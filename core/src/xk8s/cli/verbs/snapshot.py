@@ -1,0 +1,88 @@
+"""xk8s snapshot."""
+
+from __future__ import annotations
+
+import datetime
+
+import click
+
+from xk8s.cli.session import Session, cluster_option, json_option, pass_session, print_json
+from xk8s.cli.verbs.status import table
+
+
+@click.group("snapshot")
+def command() -> None:
+    """Save running clusters and bring them back.
+
+    `up` keeps one called "auto" of each cluster that passed its checks, for the next `up`.
+    """
+
+
+@command.command("save")
+@click.argument("label")
+@cluster_option
+@pass_session
+def save(session: Session, label: str) -> None:
+    """Save the running cluster as LABEL. It stands still meanwhile, and goes on."""
+    from xk8s.cluster import snapshot
+
+    with session.progress() as progress:
+        pause = snapshot(session.name, label, progress)
+    click.echo(f"saved as {label!r}; the cluster stood still for {pause:.2f} s")
+
+
+@command.command("restore")
+@click.argument("label")
+@cluster_option
+@pass_session
+def restore(session: Session, label: str) -> None:
+    """Bring the cluster back as it was when LABEL was saved; what runs is ended."""
+    bring_back(session, label)
+
+
+@command.command("list")
+@json_option
+@pass_session
+def list_all(session: Session, as_json: bool) -> None:  # noqa: ARG001
+    """List the snapshots of all clusters with their size on disk."""
+    from xk8s.cluster.saved import as_data, list_saved
+
+    found = [as_data(one) for one in list_saved()]
+    if as_json:
+        print_json(found)
+        return
+    rows = [("CLUSTER", "LABEL", "SAVED", "MIB", "OVERLAYS", "")]
+    for one in found:
+        when = datetime.datetime.fromtimestamp(float(str(one["created"])))
+        rows.append(
+            (
+                str(one["cluster"]),
+                str(one["label"]),
+                f"{when:%Y-%m-%d %H:%M}",
+                str(int(str(one["bytes"])) >> 20),
+                " ".join(str(name) for name in one["overlays"]),  # type: ignore[attr-defined]
+                f"cannot be restored: {one['problem']}" if one["problem"] else "",
+            )
+        )
+    table(rows)
+
+
+@command.command("remove")
+@click.argument("label")
+@cluster_option
+@pass_session
+def remove(session: Session, label: str) -> None:
+    """Remove the snapshot LABEL. A cluster that was restored from it goes on."""
+    from xk8s.cluster import saved
+
+    saved.remove(saved.find(session.name, label))
+
+
+def bring_back(session: Session, label: str) -> None:
+    """Restore and say how long it took."""
+    from xk8s.cluster import back_to
+
+    with session.progress() as progress:
+        cluster = back_to(session.name, label, progress)
+    seconds = sum(cluster.record.seconds.values())
+    click.echo(f"cluster {cluster.name!r} is as it was at {label!r}, after {seconds:.1f} s")

@@ -1,0 +1,74 @@
+"""Bring a saved cluster back: all VMs at once, from copy-on-write views of its memory files."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import attrs
+
+from xk8s.cluster import machines
+from xk8s.cluster.access import Cluster
+from xk8s.cluster.machines import Kit
+from xk8s.cluster.record import Record, write_record
+from xk8s.cluster.save import ram_path, room_for_memory
+from xk8s.cluster.saved import Saved
+from xk8s.errors import HostError
+from xk8s.paths import state_dir
+from xk8s.progress import Progress
+from xk8s.qemu import migrate
+from xk8s.qemu.agent import Agent
+from xk8s.qemu.command import Memory
+from xk8s.qemu.qmp import Qmp
+
+
+def restore(kit: Kit, saved: Saved, record: Record, progress: Progress) -> Cluster:
+    """Start the VMs of a snapshot that fits (`xk8s.cluster.saved.problem` said so), let them
+    run and step their clocks. The caller sweeps when this raises.
+    """
+    name = kit.plan.name
+    with progress.stage("restore"):
+        for part in (machines.NODES, "pki"):
+            shutil.copytree(saved.directory / part, state_dir(name) / part)
+        namespace = machines.networks(kit.plan)
+        started = machines.start(kit, namespace, _memory(kit, saved), incoming=True)
+        record = attrs.evolve(record, memory="private", nodes=started)
+        write_record(record)
+        with ExitStack() as stack, ThreadPoolExecutor(max_workers=len(started)) as pool:
+            sessions = {
+                node.name: stack.enter_context(
+                    Qmp(record.sockets(node.name).qmp, node.name, timeout=60.0)
+                )
+                for node in started
+            }
+            for loaded in [
+                pool.submit(migrate.load, qmp, saved.state(node)) for node, qmp in sessions.items()
+            ]:
+                loaded.result()
+            # Together: what one sends must find the others running.
+            for going in [pool.submit(qmp.execute, "cont") for qmp in sessions.values()]:
+                going.result()
+            for stepped in [pool.submit(_step_clock, record, node) for node in sessions]:
+                stepped.result()
+    return Cluster(record, kit.plan)
+
+
+def _memory(kit: Kit, saved: Saved) -> dict[str, Memory]:
+    found = {}
+    for planned in kit.plan.nodes:
+        node = planned.node
+        path = saved.ram(node.name)
+        if path is None:
+            # The state brings the RAM; it needs a file of the same kind to go to.
+            if not room_for_memory(kit):
+                raise HostError("no room for the memory of the VMs", where="/dev/shm")  # noqa: S108
+            path = ram_path(kit.plan.name, node.name)
+        found[node.name] = Memory(size=node.memory, file=path)
+    return found
+
+
+def _step_clock(record: Record, node: str) -> None:
+    """The guest's clock stood still since the save."""
+    Agent(record.sockets(node).agent, node).set_time(time.time_ns())

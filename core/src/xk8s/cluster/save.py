@@ -1,0 +1,203 @@
+"""Save a running cluster. It is stopped for tenths of a second, and goes on.
+
+A cluster that was booted has its RAM in files that hold all of it. New processes are started on
+copy-on-write views of these files beforehand; then all VMs stop, their device states pass to the
+new processes, and these go on. The files do not change any more, and are copied at leisure.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import attrs
+
+from xk8s.cluster import machines, saved
+from xk8s.cluster.access import Cluster
+from xk8s.cluster.machines import Kit
+from xk8s.cluster.record import REQUEST, NodeRecord, Record, write_record
+from xk8s.errors import HostError, MachineError
+from xk8s.paths import make_private, memory_dir, state_dir
+from xk8s.progress import Progress
+from xk8s.qemu import migrate
+from xk8s.qemu.accel import qemu_version
+from xk8s.qemu.command import Memory
+from xk8s.qemu.leftovers import Process, end
+from xk8s.qemu.qmp import Qmp
+
+
+def unsavable(record: Record) -> str | None:
+    """Why a cluster cannot be saved here, or None."""
+    if qemu_version() < migrate.LEAST_QEMU:
+        return "it takes QEMU 8.2 or later"
+    if record.memory == "anonymous":
+        return f"its memory is not in {memory_dir(record.name).parent}: there was no room"
+    return None
+
+
+def save(cluster: Cluster, kit: Kit, label: str, progress: Progress) -> tuple[Cluster, float]:
+    """Save under ``label`` (replacing an earlier one). The cluster as it is now, and for how
+    many seconds it stood still.
+
+    Raises `HostError` when it cannot be saved here or the disk is full, `MachineError` when
+    QEMU refuses; the cluster goes on in any case.
+    """
+    if why := unsavable(cluster.record):
+        raise HostError(f"cluster {cluster.name!r} cannot be saved: {why}")
+    target = saved.directory(cluster.name, label)
+    work = target.with_name(f"{label}.new")
+    shutil.rmtree(work, ignore_errors=True)
+    make_private(work.parent)
+    make_private(work)
+    try:
+        with progress.stage("save"):
+            if cluster.record.memory == "shared":
+                cluster, pause = _hand_over(cluster, kit, work)
+                for node in cluster.record.nodes:
+                    source = ram_path(cluster.name, node.name)
+                    progress.item(node.name, f"copying the memory of {node.name}")
+                    saved.sparse_copy(source, work / f"{node.name}.ram")
+                    progress.finish(node.name)
+            else:
+                pause = _stand_still(cluster, work)
+            _keep(cluster, kit, label, work, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise HostError(
+            "no room for the snapshot; the cluster runs on without one",
+            where=str(work),
+            hint="`xk8s snapshot list` shows what may go, `xk8s snapshot remove` makes room",
+        ) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return cluster, pause
+
+
+def ram_path(cluster: str, node: str) -> Path:
+    """The file with a node's RAM while the cluster runs."""
+    return memory_dir(cluster) / f"{node}.ram"
+
+
+def room_for_memory(kit: Kit) -> bool:
+    """Whether the tmpfs takes the RAM of all VMs, so that it can be shared and saved."""
+    directory = make_private(make_private(memory_dir(kit.plan.name).parent) / kit.plan.name)
+    wanted = sum(planned.node.memory for planned in kit.plan.nodes) << 20
+    return shutil.disk_usage(directory).free > wanted
+
+
+def _hand_over(cluster: Cluster, kit: Kit, work: Path) -> tuple[Cluster, float]:
+    old = {node.name: node for node in cluster.record.nodes}
+    memory = {
+        planned.node.name: Memory(
+            size=planned.node.memory, file=ram_path(cluster.name, planned.node.name)
+        )
+        for planned in kit.plan.nodes
+    }
+    generation = cluster.record.generation + 1
+    with ExitStack() as stack, ThreadPoolExecutor(max_workers=len(old)) as pool:
+        before = {name: stack.enter_context(_qmp(cluster.record, name)) for name in old}
+        newer = attrs.evolve(cluster.record, generation=generation)
+        started: tuple[NodeRecord, ...] = ()
+        stopped = 0.0
+        try:
+            started = machines.start(
+                kit, cluster.namespace, memory,
+                incoming=True, generation=generation, forwarding=False,
+            )  # fmt: skip
+            after = {name: stack.enter_context(_qmp(newer, name)) for name in old}
+            stopped = time.monotonic()
+            _each(pool, before, lambda _, qmp: qmp.execute("stop"))
+            _each(pool, before, lambda name, qmp: migrate.save(qmp, work / f"{name}.state"))
+            _each(pool, after, lambda name, qmp: migrate.load(qmp, work / f"{name}.state"))
+        except BaseException:
+            end((_process(node) for node in started), grace=0)
+            if stopped:
+                _each(pool, before, lambda _, qmp: qmp.execute("cont"))
+            raise
+        # The old ones hold the ports.
+        end((_process(node) for node in old.values()), grace=0)
+        forwards = {name: _forward(kit, node, after[name]) for name, node in old.items()}
+        _each(pool, after, lambda _, qmp: qmp.execute("cont"))
+        pause = time.monotonic() - stopped
+    record = attrs.evolve(
+        cluster.record,
+        memory="private",
+        generation=generation,
+        nodes=tuple(attrs.evolve(node, forwards=forwards[node.name]) for node in started),
+    )
+    write_record(record)
+    return Cluster(record, kit.plan), pause
+
+
+def _stand_still(cluster: Cluster, work: Path) -> float:
+    """A restored cluster's RAM is its own: it goes into the states, as a whole."""
+    names = [node.name for node in cluster.record.nodes]
+    with ExitStack() as stack, ThreadPoolExecutor(max_workers=len(names)) as pool:
+        sessions = {name: stack.enter_context(_qmp(cluster.record, name)) for name in names}
+        stopped = time.monotonic()
+        try:
+            _each(pool, sessions, lambda _, qmp: qmp.execute("stop"))
+            _each(pool, sessions, lambda name, qmp: migrate.save(qmp, work / f"{name}.state"))
+        finally:
+            _each(pool, sessions, lambda _, qmp: qmp.execute("cont"))
+        return time.monotonic() - stopped
+
+
+def _keep(cluster: Cluster, kit: Kit, label: str, work: Path, target: Path) -> None:
+    for name in (machines.NODES, "pki"):
+        shutil.copytree(state_dir(cluster.name) / name, work / name)
+    shutil.copy2(state_dir(cluster.name) / REQUEST, work / REQUEST)
+    for path in work.glob("*.state"):
+        path.chmod(0o600)
+    files, states = saved.describe(work)
+    value = saved.Saved(
+        cluster=cluster.name,
+        label=label,
+        key=saved.key_of(kit),
+        overlays=cluster.record.overlays,
+        nodes=tuple(node.name for node in cluster.record.nodes),
+        created=time.time(),
+        files=files,
+        states=states,
+    )
+    saved.write(value, work)
+    shutil.rmtree(target, ignore_errors=True)
+    work.rename(target)
+
+
+def _forward(kit: Kit, node: NodeRecord, qmp: Qmp) -> dict[str, int]:
+    """Give the new process the old one's ports; what it got, by name."""
+    planned = next(one for one in kit.plan.nodes if one.node.name == node.name)
+    guest = planned.node.nic(0).ipv4.partition("/")[0]
+    for forward in planned.forwards:
+        # 0: QEMU picks a port, should somebody have taken ours in this very moment.
+        for port in (node.forwards[forward.name], 0):
+            to = f"{guest}:{forward.guest_port}"
+            said = qmp.monitor(f"hostfwd_add net0 tcp:127.0.0.1:{port}-{to}").strip()
+            if not said:
+                break
+        else:
+            raise MachineError(f"{node.name}: no port of the host leads to {to}: {said}")
+    ports = qmp.host_ports()
+    return {forward.name: ports[forward.guest_port] for forward in planned.forwards}
+
+
+def _qmp(record: Record, name: str) -> Qmp:
+    return Qmp(record.sockets(name).qmp, name, timeout=30.0)
+
+
+def _process(node: NodeRecord) -> Process:
+    return Process(pid=node.pid, started=node.started)
+
+
+def _each(
+    pool: ThreadPoolExecutor, sessions: Mapping[str, Qmp], work: Callable[[str, Qmp], object]
+) -> None:
+    for future in [pool.submit(work, name, qmp) for name, qmp in sessions.items()]:
+        future.result()

@@ -1,0 +1,215 @@
+"""Saved clusters on disk: what one is made of, whether it fits, and what there is.
+
+``CACHE/snapshots/CLUSTER/LABEL/``  meta.json, <node>.ram, <node>.state, nodes/, pki/
+The directory holds the memory of the VMs and so every key in it: mode 0700, files 0600.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import cattrs
+from attrs import frozen
+
+from xk8s.cluster.machines import Kit
+from xk8s.digest import digest
+from xk8s.errors import StateError
+from xk8s.paths import cache_dir, check_name, write_private
+from xk8s.qemu.accel import qemu_version
+from xk8s.suggest import nearest
+
+AUTO = "auto"
+"""Label of the snapshot that `up` keeps by itself."""
+
+_FORMAT = 1
+_META = "meta.json"
+
+
+@frozen(kw_only=True)
+class Saved:
+    """A snapshot. ``key`` covers all that must be the same for a restore; ``files`` maps a file
+    name to (bytes, time of change in ns): RAM is too large to be hashed at each restore.
+    """
+
+    format: int = _FORMAT
+    cluster: str
+    label: str
+    key: str
+    overlays: tuple[str, ...]
+    nodes: tuple[str, ...]
+    created: float
+    files: dict[str, tuple[int, int]]
+    states: dict[str, str]
+
+    @property
+    def directory(self) -> Path:
+        """Where it is."""
+        return directory(self.cluster, self.label)
+
+    def ram(self, node: str) -> Path | None:
+        """The node's RAM, or None when the state holds it."""
+        path = self.directory / f"{node}.ram"
+        return path if path.name in self.files else None
+
+    def state(self, node: str) -> Path:
+        """The state of the node's devices."""
+        return self.directory / f"{node}.state"
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk (holes do not count)."""
+        return sum(path.stat().st_blocks * 512 for path in self.directory.rglob("*"))
+
+
+def directory(cluster: str, label: str) -> Path:
+    """Of one snapshot."""
+    return cache_dir() / "snapshots" / check_name(cluster) / check_name(label)
+
+
+def key_of(kit: Kit) -> str:
+    """Digest of what a saved state depends on: the plan, the images, QEMU and the CPU."""
+    return digest(
+        {
+            "format": _FORMAT,
+            "plan": kit.plan.digest,
+            "layers": {name: layer.key for name, layer in kit.layers.items()},
+            "artifacts": sorted(one.digest for one in kit.resolved.values()),
+            "qemu": qemu_version(),
+            "accel": kit.accel.args,
+        }
+    )
+
+
+def write(saved: Saved, where: Path) -> None:
+    """Write its description into ``where``, the last step of a save."""
+    write_private(where / _META, json.dumps(cattrs.unstructure(saved), indent=1).encode())
+
+
+def describe(where: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
+    """``files`` and ``states`` of a snapshot whose files are all written."""
+    files = {
+        path.name: (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(where.iterdir())
+        if path.is_file() and path.name != _META
+    }
+    states = {path.name: _sha256(path) for path in sorted(where.glob("*.state")) if _is_small(path)}
+    return files, states
+
+
+def read(cluster: str, label: str) -> Saved | None:
+    """The snapshot, or None when there is none (or a killed save left a part of one)."""
+    try:
+        data = json.loads((directory(cluster, label) / _META).read_text())
+        return cattrs.structure(data, Saved)
+    except (OSError, ValueError, cattrs.BaseValidationError):
+        return None
+
+
+def find(cluster: str, label: str) -> Saved:
+    """The snapshot; `StateError` naming those that are there."""
+    found = read(cluster, label)
+    if found is None:
+        known = [one.label for one in list_saved() if one.cluster == cluster]
+        raise StateError(
+            f"cluster {cluster!r} has no snapshot {label!r}",
+            hint=f"{nearest(label, known)}there are: {', '.join(known) or 'none'}",
+        )
+    return found
+
+
+def problem(saved: Saved, key: str | None = None) -> str | None:
+    """Why the snapshot cannot be restored, or None. ``key`` None leaves the plan out."""
+    if saved.format != _FORMAT:
+        return "another version of xk8s made it"
+    if key is not None and saved.key != key:
+        return "the plan, QEMU or the CPU is another one now"
+    for name, (size, changed) in saved.files.items():
+        try:
+            status = (saved.directory / name).stat()
+        except OSError:
+            return f"{name} is missing"
+        if (status.st_size, status.st_mtime_ns) != (size, changed):
+            return f"{name} was changed"
+    for name, expected in saved.states.items():
+        if _sha256(saved.directory / name) != expected:
+            return f"{name} is damaged"
+    return None
+
+
+def list_saved() -> tuple[Saved, ...]:
+    """All snapshots, by cluster and label."""
+    return tuple(one for path in _directories() if (one := read(path.parent.name, path.name)))
+
+
+def remove(saved: Saved) -> None:
+    """Delete it. A cluster that runs from it keeps its memory: the files stay open."""
+    shutil.rmtree(saved.directory)
+
+
+def sparse_copy(source: Path, target: Path) -> None:
+    """Copy a file without its holes; the copy has mode 0600."""
+    with source.open("rb") as given, open(target, "xb", opener=_private) as made:
+        size = os.fstat(given.fileno()).st_size
+        made.truncate(size)
+        for start, end in _data(given.fileno(), size):
+            offset = start
+            while offset < end:
+                sent = os.sendfile(made.fileno(), given.fileno(), offset, _seek(made, offset, end))
+                if sent == 0:
+                    raise OSError(f"{source} became shorter while it was copied")
+                offset += sent
+
+
+def _seek(made: object, offset: int, end: int) -> int:
+    assert hasattr(made, "seek")
+    made.seek(offset)
+    return min(end - offset, 1 << 30)
+
+
+def _data(fd: int, size: int) -> Iterator[tuple[int, int]]:
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(fd, end, os.SEEK_DATA)
+        except OSError:  # ENXIO: holes to the end
+            return
+        end = os.lseek(fd, start, os.SEEK_HOLE)
+        yield start, end
+
+
+def _directories() -> Iterator[Path]:
+    root = cache_dir() / "snapshots"
+    if root.is_dir():
+        for cluster in sorted(root.iterdir()):
+            yield from sorted(path for path in cluster.iterdir() if path.is_dir())
+
+
+def _is_small(path: Path) -> bool:
+    return path.stat().st_size < 64 << 20
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def as_data(saved: Saved) -> Mapping[str, object]:
+    """For ``--json``."""
+    return {
+        "cluster": saved.cluster,
+        "label": saved.label,
+        "created": saved.created,
+        "overlays": list(saved.overlays),
+        "nodes": list(saved.nodes),
+        "bytes": saved.size,
+        "problem": problem(saved),
+    }
