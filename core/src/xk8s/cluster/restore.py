@@ -23,6 +23,8 @@ from xk8s.qemu.agent import Agent
 from xk8s.qemu.command import Memory
 from xk8s.qemu.qmp import Qmp
 
+_AGENT_SECONDS = 30.0
+
 
 def restore(kit: Kit, saved: Saved, record: Record, progress: Progress) -> Cluster:
     """Start the VMs of a snapshot that fits (`xk8s.cluster.saved.problem` said so), let them
@@ -71,4 +73,6 @@ def _memory(kit: Kit, saved: Saved) -> dict[str, Memory]:
 
 def _step_clock(record: Record, node: str) -> None:
     """The guest's clock stood still since the save."""
-    Agent(record.sockets(node).agent, node).set_time(time.time_ns())
+    agent = Agent(record.sockets(node).agent, node)
+    agent.wait(_AGENT_SECONDS)
+    agent.set_time(time.time_ns())

@@ -250,14 +250,14 @@ def _boot(kit: Kit, clock: _Clock) -> Cluster:
 def _restored(kit: Kit, label: str, clock: _Clock, *, checks: bool) -> Cluster | None:
     """The cluster from its snapshot, or None (with a note why) when it has to be booted."""
     value = saved.read(kit.plan.name, label)
-    if value is None or value.key != saved.key_of(kit):
+    if value is None:
         return None
-    why = saved.problem(value)
+    why = saved.problem(value, saved.key_of(kit))
     if why is None:
         try:
             return _restore(kit, value, clock, checks=checks)
         except Xk8sError as error:
-            why = str(error)
+            why = f"{error} ({error.where})"
             sweep(kit.plan.name)
     clock.note(f"the snapshot of this cluster is dropped: {why}")
     saved.remove(value)
