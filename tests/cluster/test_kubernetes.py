@@ -6,9 +6,11 @@ import json
 import os
 import re
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from tests.conftest import Xk8s
@@ -142,3 +144,50 @@ def test_a_broken_link_is_seen_and_mended(cluster: Xk8s) -> None:
     cluster("net", "link", "vm-002", "eth1", "up")
     out = guest(cluster, "vm-201", "ping", "-c", "10", "-i", "0.3", "-W", "2", "192.168.1.2")
     assert " 0 received" not in out
+
+
+def test_the_next_up_restores_the_saved_cluster(cluster: Xk8s) -> None:
+    before = cluster.json("status", "--json")
+    assert "save" in before["seconds"]
+    guest(cluster, "vm-001", "touch", "/root/since-the-save")
+    cluster("down")
+    cluster("up", *OVERLAYS, timeout=300)
+    after = cluster.json("status", "--json")
+    assert "restore" in after["seconds"], after["seconds"]
+    assert "boot" not in after["seconds"]
+    assert sum(after["seconds"].values()) < sum(before["seconds"].values())
+    # As it was saved, and its clocks are the host's.
+    cluster("exec", "vm-001", "--", "test", "-e", "/root/since-the-save", code=1)
+    for node in ("vm-001", "vm-002", "vm-201"):
+        assert abs(int(guest(cluster, node, "date", "+%s")) - time.time()) < 30
+
+
+def test_everything_works_after_a_restore(cluster: Xk8s) -> None:
+    results = cluster.json("check", "--json", timeout=900)
+    assert all(result["ok"] for result in results), results
+
+
+def test_named_snapshot_of_a_restored_cluster(cluster: Xk8s) -> None:
+    guest(cluster, "vm-002", "touch", "/root/marked")
+    cluster("snapshot", "save", "marked", timeout=300)
+    guest(cluster, "vm-002", "rm", "/root/marked")
+    cluster("reset", timeout=300)
+    guest(cluster, "vm-002", "test", "-e", "/root/marked")
+    assert guest(cluster, "vm-001", "kubectl", "get", "--raw", "/readyz") == "ok"
+    labels = [one["label"] for one in cluster.json("snapshot", "list", "--json")
+              if one["cluster"] == "xk8s"]  # fmt: skip
+    assert {"auto", "marked"} <= set(labels)
+    cluster("snapshot", "remove", "marked")
+
+
+def test_a_changed_snapshot_is_refused_and_what_runs_goes_on(cluster: Xk8s) -> None:
+    cluster("snapshot", "save", "damaged", timeout=300)
+    cache = Path(cluster.environment.get("XK8S_CACHE") or platformdirs.user_cache_dir("xk8s"))
+    state = cache / "snapshots" / "xk8s" / "damaged" / "vm-001.state"
+    with state.open("r+b") as file:
+        file.seek(1000)
+        file.write(b"damage")
+    error = cluster("snapshot", "restore", "damaged", code=10)
+    assert "vm-001.state was changed" in error
+    assert guest(cluster, "vm-001", "hostname") == "vm-001\n"
+    cluster("snapshot", "remove", "damaged")

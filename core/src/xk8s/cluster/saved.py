@@ -16,6 +16,7 @@ from pathlib import Path
 import cattrs
 from attrs import frozen
 
+from xk8s.artifacts.keys import artifact_key
 from xk8s.cluster.machines import Kit
 from xk8s.digest import digest
 from xk8s.errors import StateError
@@ -78,7 +79,8 @@ def key_of(kit: Kit) -> str:
             "format": _FORMAT,
             "plan": kit.plan.digest,
             "layers": {name: layer.key for name, layer in kit.layers.items()},
-            "artifacts": sorted(one.digest for one in kit.resolved.values()),
+            # Just those of the plan: what was built a moment ago comes with its inputs.
+            "artifacts": [kit.resolved[artifact_key(one)].digest for one in kit.plan.artifacts],
             "qemu": qemu_version(),
             "accel": kit.accel.args,
         }
