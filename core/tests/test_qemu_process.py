@@ -1,4 +1,4 @@
-"""QEMU's process, monitor, console and ports, with a real QEMU and a guest of 40 bytes."""
+"""QEMU's process, monitor and console, with a real QEMU and a guest of 40 bytes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import os
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -20,64 +18,13 @@ import pytest
 from attrs import evolve
 from xk8s.errors import HostError, MachineError, StateError
 from xk8s.qemu import console
-from xk8s.qemu.accel import PROGRAM, decide
-from xk8s.qemu.command import MachineSpec, Memory, PortForward, Sockets, UserNic
+from xk8s.qemu.accel import PROGRAM
+from xk8s.qemu.command import MachineSpec, PortForward, UserNic
 from xk8s.qemu.leftovers import Process, cluster_environment, end, leftovers
-from xk8s.qemu.ports import Reservation
 from xk8s.qemu.process import Started, start
 from xk8s.qemu.qmp import Qmp, parse_usernet
 
 needs_qemu = pytest.mark.skipif(shutil.which(PROGRAM) is None, reason="QEMU is not installed")
-
-CODE = bytes.fromhex(
-    "be00000000"  # mov esi, text (patched below)
-    "66baf803ac84c07403eeebf8"  # mov dx,0x3f8; next: lodsb; test; jz echo; out dx,al; jmp next
-    "66bafd03eca80174f7"  # echo: mov dx,0x3fd; in al,dx; test al,1; jz echo
-    "66baf803eceeebef"  # mov dx,0x3f8; in al,dx; out dx,al; jmp echo
-)
-
-
-def tiny_kernel() -> bytes:
-    """A multiboot kernel: prints "hello" on ttyS0, then echoes what it reads there."""
-    load, magic, flags = 0x100000, 0x1BADB002, 0x00010000
-    entry = load + 32
-    text = entry + len(CODE)
-    code = CODE[:1] + struct.pack("<I", text) + CODE[5:] + b"hello\n\0"
-    end_ = load + 32 + len(code)
-    checksum = -(magic + flags) & 0xFFFFFFFF
-    header = struct.pack("<8I", magic, flags, checksum, load, load, end_, end_, entry)
-    return (header + code).ljust(8192, b"\0")  # QEMU looks for the header in 8 KiB
-
-
-@pytest.fixture
-def runtime() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="xk8s-") as name:  # tmp_path may be too long
-        directory = Path(name)
-        yield directory
-        left = leftovers(directory)
-        assert end(left) == ()
-        assert left == (), "a process was left behind"
-
-
-@pytest.fixture
-def spec(runtime: Path) -> MachineSpec:
-    kernel = runtime / "kernel"
-    kernel.write_bytes(tiny_kernel())
-    return MachineSpec(
-        name="vm-007",
-        cpus=1,
-        memory=Memory(size=32),
-        accel=decide("tcg"),
-        kernel=kernel,
-        initrd=kernel,
-        cmdline="",
-        disks=(),
-        nics=(UserNic(mac="02:00:00:00:00:07", forwards=(PortForward(guest_port=6443),)),),
-        sockets=Sockets.below(runtime, "vm-007"),
-        console_log=runtime / "vm-007.log",
-        pidfile=runtime / "vm-007.pid",
-        spare_ports=0,
-    )
 
 
 @pytest.fixture
@@ -228,19 +175,6 @@ def test_silent_qemu_is_ended(spec: MachineSpec, runtime: Path) -> None:
             timeout=0.2,
         )
     assert leftovers(runtime) == ()
-
-
-def test_preferred_port_or_a_free_one() -> None:
-    with Reservation((0,)) as first:
-        port = first.ports[0]
-        with Reservation((port, 0)) as second:
-            assert port not in second.ports
-            assert 0 not in second.ports
-            assert len(set(second.ports)) == 2
-    with Reservation((port,)) as third:
-        assert third.ports == (port,)
-    with socket.create_server(("127.0.0.1", port)), Reservation((port,)) as fourth:
-        assert fourth.ports != (port,)
 
 
 def test_usernet_table_is_read() -> None:

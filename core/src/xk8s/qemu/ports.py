@@ -11,7 +11,7 @@ from xk8s.errors import HostError
 
 
 class Reservation:
-    """Ports held by bound sockets until QEMU is about to bind them itself.
+    """Ports held by listening sockets until QEMU is about to bind them itself.
 
     Two clusters that start at once cannot choose the same one. Between `close` and QEMU's bind
     somebody else may still take one: see `xk8s.qemu.process.start`.
@@ -48,9 +48,12 @@ class Reservation:
 def _bind(preferred: int) -> socket.socket:
     for port in (preferred, 0):
         candidate = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        # No SO_REUSEADDR: it would let two reservations share a port that nobody listens on.
+        # Connections in TIME_WAIT (a cluster went down a moment ago) do not make a port taken.
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(port != 0))
         with contextlib.suppress(OSError):
             candidate.bind(("127.0.0.1", port))
+            # With that option two may bind one port, but only one of them may listen.
+            candidate.listen(1)
             return candidate
         candidate.close()
     raise HostError("no free TCP port on 127.0.0.1", hint="end programs that hold ports open")

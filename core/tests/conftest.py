@@ -1,0 +1,66 @@
+"""A guest of 40 bytes for the tests with a real QEMU."""
+
+from __future__ import annotations
+
+import struct
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from xk8s.qemu.accel import decide
+from xk8s.qemu.command import MachineSpec, Memory, PortForward, Sockets, UserNic
+from xk8s.qemu.leftovers import end, leftovers
+
+CODE = bytes.fromhex(
+    "be00000000"  # mov esi, text (patched below)
+    "66baf803ac84c07403eeebf8"  # mov dx,0x3f8; next: lodsb; test; jz echo; out dx,al; jmp next
+    "66bafd03eca80174f7"  # echo: mov dx,0x3fd; in al,dx; test al,1; jz echo
+    "66baf803ecee"  # mov dx,0x3f8; in al,dx; out dx,al
+    "a200002000ebea"  # mov [0x200000],al; jmp echo
+)
+
+
+def tiny_kernel() -> bytes:
+    """A multiboot kernel: prints "hello" on ttyS0, then echoes what it reads there, and keeps
+    the last byte at 2 MiB (see `test_qemu_migrate`).
+    """
+    load, magic, flags = 0x100000, 0x1BADB002, 0x00010000
+    entry = load + 32
+    text = entry + len(CODE)
+    code = CODE[:1] + struct.pack("<I", text) + CODE[5:] + b"hello\n\0"
+    end_ = load + 32 + len(code)
+    checksum = -(magic + flags) & 0xFFFFFFFF
+    header = struct.pack("<8I", magic, flags, checksum, load, load, end_, end_, entry)
+    return (header + code).ljust(8192, b"\0")  # QEMU looks for the header in 8 KiB
+
+
+@pytest.fixture
+def runtime() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="xk8s-") as name:  # tmp_path may be too long
+        directory = Path(name)
+        yield directory
+        left = leftovers(directory)
+        assert end(left) == ()
+        assert left == (), "a process was left behind"
+
+
+@pytest.fixture
+def spec(runtime: Path) -> MachineSpec:
+    kernel = runtime / "kernel"
+    kernel.write_bytes(tiny_kernel())
+    return MachineSpec(
+        name="vm-007",
+        cpus=1,
+        memory=Memory(size=32),
+        accel=decide("tcg"),
+        kernel=kernel,
+        initrd=kernel,
+        cmdline="",
+        disks=(),
+        nics=(UserNic(mac="02:00:00:00:00:07", forwards=(PortForward(guest_port=6443),)),),
+        sockets=Sockets.below(runtime, "vm-007"),
+        console_log=runtime / "vm-007.log",
+        pidfile=runtime / "vm-007.pid",
+        spare_ports=0,
+    )
