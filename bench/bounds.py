@@ -64,11 +64,11 @@ def boot(*words: str) -> float:
     of the cluster otherwise (then the cluster is left up).
     """
     if words[0] != "debian":
-        xk8s("up", *words)
+        xk8s("up", "--cold", *words)
         seconds = json.loads(xk8s("status", "--json"))["seconds"]
         return float(seconds["machines"] + seconds["boot"] + seconds["checks"])
     start = time.monotonic()
-    up = subprocess.Popen(command("up", *words), stdout=subprocess.DEVNULL,
+    up = subprocess.Popen(command("up", "--cold", *words), stdout=subprocess.DEVNULL,
                           stderr=subprocess.DEVNULL)  # fmt: skip
     console = Path(os.environ["XK8S_STATE"], "clusters", "xk8s", "console", "vm-001.log")
     began = None

@@ -93,9 +93,12 @@ class Xk8s:
             str(path)
             for name in ("r", "s")
             for path in (self.root / name).rglob("*")
+            # Snapshots are for the next `up`.
+            if "snapshots" not in path.parts
             # A lock file that nobody holds is no lock; unlinking it would let two commands
             # hold "the" lock (one each of two inodes).
-            if path.suffix != ".lock" and not (path.is_dir() and path.name == "clusters")
+            and path.suffix != ".lock"
+            and not (path.is_dir() and path.name == "clusters")
         ]
         return self.processes() + files
 

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import platformdirs
 import pytest
 
 from tests.conftest import Xk8s
@@ -176,14 +175,14 @@ def test_named_snapshot_of_a_restored_cluster(cluster: Xk8s) -> None:
     assert guest(cluster, "vm-001", "kubectl", "get", "--raw", "/readyz") == "ok"
     labels = [one["label"] for one in cluster.json("snapshot", "list", "--json")
               if one["cluster"] == "xk8s"]  # fmt: skip
-    assert {"auto", "marked"} <= set(labels)
+    assert "marked" in labels
+    assert any(label.startswith("auto-") for label in labels)
     cluster("snapshot", "remove", "marked")
 
 
 def test_a_changed_snapshot_is_refused_and_what_runs_goes_on(cluster: Xk8s) -> None:
     cluster("snapshot", "save", "damaged", timeout=300)
-    cache = Path(cluster.environment.get("XK8S_CACHE") or platformdirs.user_cache_dir("xk8s"))
-    state = cache / "snapshots" / "xk8s" / "damaged" / "vm-001.state"
+    state = cluster.root / "s" / "snapshots" / "xk8s" / "damaged" / "vm-001.state"
     with state.open("r+b") as file:
         file.seek(1000)
         file.write(b"damage")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -33,6 +34,13 @@ def clusters_dir() -> Path:
     return Path(os.environ.get("XK8S_STATE") or platformdirs.user_state_dir("xk8s")) / "clusters"
 
 
+def snapshots_dir(cluster: str) -> Path:
+    """Snapshots of the clusters of that name ($XK8S_STATE/snapshots/NAME); they hold keys, so
+    they are no cache that others may share.
+    """
+    return clusters_dir().parent / "snapshots" / check_name(cluster)
+
+
 def state_dir(cluster: str) -> Path:
     """Plan, keys, consoles and records of one cluster."""
     return clusters_dir() / check_name(cluster)
@@ -54,10 +62,12 @@ def runtime_dir(cluster: str) -> Path:
 
 def memory_dir(cluster: str) -> Path:
     """RAM of one cluster's VMs, on a tmpfs: a file on a disk would be written back all the time
-    ($XK8S_MEMORY, or /dev/shm/xk8s-UID).
+    ($XK8S_MEMORY, or /dev/shm/xk8s-UID). Clusters of one name in two runtime directories are
+    two.
     """
     root = os.environ.get("XK8S_MEMORY") or f"/dev/shm/xk8s-{os.getuid()}"  # noqa: S108
-    return Path(root) / check_name(cluster)
+    place = hashlib.sha256(os.fsencode(runtime_dir(cluster).absolute())).hexdigest()[:8]
+    return Path(root) / f"{cluster}-{place}"
 
 
 def make_private(directory: Path) -> Path:

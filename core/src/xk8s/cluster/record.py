@@ -59,7 +59,8 @@ class NodeRecord:
 @frozen(kw_only=True)
 class Record:
     """What every other verb reads. ``seconds`` is how long `up` took, per stage.
-    ``generation`` counts the times that new processes took over the VMs.
+    ``generation`` counts the times that new processes took over the VMs;
+    ``snapshot`` is the label that it was last saved as or restored from.
     """
 
     version: int = 1
@@ -70,6 +71,7 @@ class Record:
     accel: str
     memory: Backing = "anonymous"
     generation: int = 0
+    snapshot: str = ""
     nodes: tuple[NodeRecord, ...] = ()
     seconds: dict[str, float] = field(factory=dict)
 

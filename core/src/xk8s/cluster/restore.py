@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ from xk8s.cluster import machines
 from xk8s.cluster.access import Cluster
 from xk8s.cluster.machines import Kit
 from xk8s.cluster.record import Record, write_record
-from xk8s.cluster.save import ram_path, room_for_memory
+from xk8s.cluster.save import KEPT_DIRECTORIES, copy_directory, ram_path, room_for_memory
 from xk8s.cluster.saved import Saved
 from xk8s.errors import HostError
 from xk8s.paths import state_dir
@@ -32,11 +31,11 @@ def restore(kit: Kit, saved: Saved, record: Record, progress: Progress) -> Clust
     """
     name = kit.plan.name
     with progress.stage("restore"):
-        for part in (machines.NODES, "pki"):
-            shutil.copytree(saved.directory / part, state_dir(name) / part)
+        for part in KEPT_DIRECTORIES:
+            copy_directory(saved.directory / part, state_dir(name) / part)
         namespace = machines.networks(kit.plan)
         started = machines.start(kit, namespace, _memory(kit, saved), incoming=True)
-        record = attrs.evolve(record, memory="private", nodes=started)
+        record = attrs.evolve(record, memory="private", snapshot=saved.label, nodes=started)
         write_record(record)
         with ExitStack() as stack, ThreadPoolExecutor(max_workers=len(started)) as pool:
             sessions = {

@@ -30,6 +30,9 @@ from xk8s.qemu.command import Memory
 from xk8s.qemu.leftovers import Process, end
 from xk8s.qemu.qmp import Qmp
 
+KEPT_DIRECTORIES = (machines.NODES, "pki")
+"""Of the cluster's state, what its memory does not hold."""
+
 
 def unsavable(record: Record) -> str | None:
     """Why a cluster cannot be saved here, or None."""
@@ -45,7 +48,7 @@ def save(cluster: Cluster, kit: Kit, label: str, progress: Progress) -> tuple[Cl
     many seconds it stood still.
 
     Raises `HostError` when it cannot be saved here or the disk is full, `MachineError` when
-    QEMU refuses; the cluster goes on in any case.
+    QEMU refuses the state; the cluster goes on then.
     """
     if why := unsavable(cluster.record):
         raise HostError(f"cluster {cluster.name!r} cannot be saved: {why}")
@@ -66,6 +69,9 @@ def save(cluster: Cluster, kit: Kit, label: str, progress: Progress) -> tuple[Cl
             else:
                 pause = _stand_still(cluster, work)
             _keep(cluster, kit, label, work, target)
+            record = attrs.evolve(cluster.record, snapshot=label)
+            write_record(record)
+            cluster = Cluster(record, kit.plan)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -79,6 +85,12 @@ def save(cluster: Cluster, kit: Kit, label: str, progress: Progress) -> tuple[Cl
     return cluster, pause
 
 
+def copy_directory(source: Path, target: Path) -> None:
+    """A copy, when there is one: a cluster without secrets has no keys."""
+    if source.is_dir():
+        shutil.copytree(source, target)
+
+
 def ram_path(cluster: str, node: str) -> Path:
     """The file with a node's RAM while the cluster runs."""
     return memory_dir(cluster) / f"{node}.ram"
@@ -86,7 +98,9 @@ def ram_path(cluster: str, node: str) -> Path:
 
 def room_for_memory(kit: Kit) -> bool:
     """Whether the tmpfs takes the RAM of all VMs, so that it can be shared and saved."""
-    directory = make_private(make_private(memory_dir(kit.plan.name).parent) / kit.plan.name)
+    directory = memory_dir(kit.plan.name)
+    make_private(directory.parent)
+    make_private(directory)
     wanted = sum(planned.node.memory for planned in kit.plan.nodes) << 20
     return shutil.disk_usage(directory).free > wanted
 
@@ -150,8 +164,8 @@ def _stand_still(cluster: Cluster, work: Path) -> float:
 
 
 def _keep(cluster: Cluster, kit: Kit, label: str, work: Path, target: Path) -> None:
-    for name in (machines.NODES, "pki"):
-        shutil.copytree(state_dir(cluster.name) / name, work / name)
+    for name in KEPT_DIRECTORIES:
+        copy_directory(state_dir(cluster.name) / name, work / name)
     shutil.copy2(state_dir(cluster.name) / REQUEST, work / REQUEST)
     for path in work.glob("*.state"):
         path.chmod(0o600)

@@ -1,11 +1,12 @@
 """Saved clusters on disk: what one is made of, whether it fits, and what there is.
 
-``CACHE/snapshots/CLUSTER/LABEL/``  meta.json, <node>.ram, <node>.state, nodes/, pki/
+``STATE/snapshots/CLUSTER/LABEL/``  meta.json, <node>.ram, <node>.state, nodes/, pki/
 The directory holds the memory of the VMs and so every key in it: mode 0700, files 0600.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -20,12 +21,15 @@ from xk8s.artifacts.keys import artifact_key
 from xk8s.cluster.machines import Kit
 from xk8s.digest import digest
 from xk8s.errors import StateError
-from xk8s.paths import cache_dir, check_name, write_private
+from xk8s.paths import check_name, clusters_dir, snapshots_dir, write_private
 from xk8s.qemu.accel import qemu_version
 from xk8s.suggest import nearest
 
-AUTO = "auto"
-"""Label of the snapshot that `up` keeps by itself."""
+AUTO = "auto-"
+"""The snapshots that `up` keeps by itself begin so; the rest is of their key."""
+
+KEPT = 3
+"""How many of these are kept per cluster name."""
 
 _FORMAT = 1
 _META = "meta.json"
@@ -69,7 +73,21 @@ class Saved:
 
 def directory(cluster: str, label: str) -> Path:
     """Of one snapshot."""
-    return cache_dir() / "snapshots" / check_name(cluster) / check_name(label)
+    return snapshots_dir(cluster) / check_name(label)
+
+
+def auto_label(key: str) -> str:
+    """Label of the snapshot that `up` keeps for a key."""
+    return AUTO + key[:12]
+
+
+def prune(cluster: str) -> tuple[Saved, ...]:
+    """Remove all but the latest `KEPT` of those that `up` kept; what was removed."""
+    own = [one for one in list_saved() if one.cluster == cluster and one.label.startswith(AUTO)]
+    old = sorted(own, key=lambda one: one.created, reverse=True)[KEPT:]
+    for one in old:
+        remove(one)
+    return tuple(old)
 
 
 def key_of(kit: Kit) -> str:
@@ -83,8 +101,17 @@ def key_of(kit: Kit) -> str:
             "artifacts": [kit.resolved[artifact_key(one)].digest for one in kit.plan.artifacts],
             "qemu": qemu_version(),
             "accel": kit.accel.args,
+            # Of TCG the arguments say all; of KVM the guest's CPU is the host's.
+            "cpu": _host_cpu() if kit.accel.name == "kvm" else "",
         }
     )
+
+
+def _host_cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    wanted = ("vendor_id", "cpu family", "model", "stepping", "flags")
+    first = lines[: lines.index("")] if "" in lines else lines
+    return "\n".join(line for line in first if line.split("\t")[0].strip() in wanted)
 
 
 def write(saved: Saved, where: Path) -> None:
@@ -105,11 +132,7 @@ def describe(where: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
 
 def read(cluster: str, label: str) -> Saved | None:
     """The snapshot, or None when there is none (or a killed save left a part of one)."""
-    try:
-        data = json.loads((directory(cluster, label) / _META).read_text())
-        return cattrs.structure(data, Saved)
-    except (OSError, ValueError, cattrs.BaseValidationError):
-        return None
+    return _load(directory(cluster, label))
 
 
 def find(cluster: str, label: str) -> Saved:
@@ -145,7 +168,8 @@ def problem(saved: Saved, key: str | None = None) -> str | None:
 
 def list_saved() -> tuple[Saved, ...]:
     """All snapshots, by cluster and label."""
-    return tuple(one for path in _directories() if (one := read(path.parent.name, path.name)))
+    paths = sorted((clusters_dir().parent / "snapshots").glob(f"*/*/{_META}"))
+    return tuple(one for path in paths if (one := _load(path.parent)))
 
 
 def remove(saved: Saved) -> None:
@@ -154,23 +178,17 @@ def remove(saved: Saved) -> None:
 
 
 def sparse_copy(source: Path, target: Path) -> None:
-    """Copy a file without its holes; the copy has mode 0600."""
+    """Copy a file without its holes to a new one with mode 0600."""
     with source.open("rb") as given, open(target, "xb", opener=_private) as made:
         size = os.fstat(given.fileno()).st_size
-        made.truncate(size)
+        os.ftruncate(made.fileno(), size)
         for start, end in _data(given.fileno(), size):
-            offset = start
-            while offset < end:
-                sent = os.sendfile(made.fileno(), given.fileno(), offset, _seek(made, offset, end))
+            os.lseek(made.fileno(), start, os.SEEK_SET)
+            while start < end:
+                sent = os.sendfile(made.fileno(), given.fileno(), start, end - start)
                 if sent == 0:
                     raise OSError(f"{source} became shorter while it was copied")
-                offset += sent
-
-
-def _seek(made: object, offset: int, end: int) -> int:
-    assert hasattr(made, "seek")
-    made.seek(offset)
-    return min(end - offset, 1 << 30)
+                start += sent
 
 
 def _data(fd: int, size: int) -> Iterator[tuple[int, int]]:
@@ -178,17 +196,22 @@ def _data(fd: int, size: int) -> Iterator[tuple[int, int]]:
     while end < size:
         try:
             start = os.lseek(fd, end, os.SEEK_DATA)
-        except OSError:  # ENXIO: holes to the end
+        except OSError as error:
+            if error.errno != errno.ENXIO:  # it: a hole to the end
+                raise
             return
         end = os.lseek(fd, start, os.SEEK_HOLE)
         yield start, end
 
 
-def _directories() -> Iterator[Path]:
-    root = cache_dir() / "snapshots"
-    if root.is_dir():
-        for cluster in sorted(root.iterdir()):
-            yield from sorted(path for path in cluster.iterdir() if path.is_dir())
+def _load(where: Path) -> Saved | None:
+    try:
+        data = json.loads((where / _META).read_text())
+        found = cattrs.structure(data, Saved)
+    except (OSError, ValueError, TypeError, cattrs.BaseValidationError):
+        return None
+    # A save that was killed at its very end left all of it, under a name that is not its label.
+    return found if (found.cluster, found.label) == (where.parent.name, where.name) else None
 
 
 def _is_small(path: Path) -> bool:

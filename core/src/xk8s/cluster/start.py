@@ -60,7 +60,8 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = Fals
         clock = _Clock(progress)
         try:
             kit = _kit(plan, clock)
-            cluster = None if cold else _restored(kit, saved.AUTO, clock, checks=checks)
+            restorable = plan.cluster.snapshot and not cold
+            cluster = _restored(kit, clock, checks=checks) if restorable else None
             if cluster is None:
                 cluster = _boot(kit, clock)
                 if checks:
@@ -247,12 +248,13 @@ def _boot(kit: Kit, clock: _Clock) -> Cluster:
     return cluster
 
 
-def _restored(kit: Kit, label: str, clock: _Clock, *, checks: bool) -> Cluster | None:
+def _restored(kit: Kit, clock: _Clock, *, checks: bool) -> Cluster | None:
     """The cluster from its snapshot, or None (with a note why) when it has to be booted."""
-    value = saved.read(kit.plan.name, label)
+    key = saved.key_of(kit)
+    value = saved.read(kit.plan.name, saved.auto_label(key))
     if value is None:
         return None
-    why = saved.problem(value, saved.key_of(kit))
+    why = saved.problem(value, key)
     if why is None:
         try:
             return _restore(kit, value, clock, checks=checks)
@@ -281,7 +283,9 @@ def _saved(cluster: Cluster, kit: Kit, clock: _Clock) -> Cluster:
         clock.note(f"no snapshot for the next start: {why}")
         return cluster
     try:
-        cluster, pause = save(cluster, kit, saved.AUTO, clock)
+        label = saved.auto_label(saved.key_of(kit))
+        cluster, pause = save(cluster, kit, label, clock)
+        saved.prune(cluster.name)
         _host_files(cluster)  # in case a port had to change
         clock.note(f"saved for the next start; the cluster stood still for {pause:.2f} s")
     except Xk8sError as error:

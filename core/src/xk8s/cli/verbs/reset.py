@@ -12,14 +12,22 @@ from xk8s.cli.verbs.snapshot import bring_back
 @cluster_option
 @pass_session
 def command(session: Session) -> None:
-    """Bring the cluster back to its last snapshot, whatever was done to it since."""
+    """Bring the cluster back to the snapshot that it was last saved as or restored from.
+
+    When it is down: to the latest one of its name.
+    """
+    from xk8s.cluster.record import read_record
     from xk8s.cluster.saved import list_saved
     from xk8s.errors import StateError
 
-    own = [one for one in list_saved() if one.cluster == session.name]
-    if not own:
-        raise StateError(
-            f"cluster {session.name!r} has no snapshot",
-            hint="`xk8s snapshot save NAME` makes one of a running cluster",
-        )
-    bring_back(session, max(own, key=lambda one: one.created).label)
+    record = read_record(session.name)
+    label = record.snapshot if record else ""
+    if not label:
+        own = [one for one in list_saved() if one.cluster == session.name]
+        if not own:
+            raise StateError(
+                f"cluster {session.name!r} has no snapshot",
+                hint="`xk8s snapshot save NAME` makes one of a running cluster",
+            )
+        label = max(own, key=lambda one: one.created).label
+    bring_back(session, label)

@@ -14,7 +14,8 @@ from xk8s.cli.verbs.status import table
 def command() -> None:
     """Save running clusters and bring them back.
 
-    `up` keeps one called "auto" of each cluster that passed its checks, for the next `up`.
+    `up` keeps one (auto-…) of a cluster that passed its checks, for the next `up` of the same
+    plan; the last three of a name are kept.
     """
 
 
