@@ -1,0 +1,297 @@
+"""Saved clusters on disk: copies without holes, damage that is noticed, and what there is."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+from xk8s.cluster import saved
+from xk8s.cluster.saved import Saved, sparse_copy
+from xk8s.errors import StateError, UsageError
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+@pytest.fixture(autouse=True)
+def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("XK8S_CACHE", "XK8S_STATE"):
+        monkeypatch.setenv(variable, str(tmp_path / "own"))
+    assert saved.directory("demo", "auto").is_relative_to(tmp_path)
+
+
+# --- sparse_copy ------------------------------------------------------------------------
+
+
+def make_sparse(path: Path, size: int, *pieces: tuple[int, bytes]) -> Path:
+    with path.open("wb") as file:
+        file.truncate(size)
+        for offset, data in pieces:
+            file.seek(offset)
+            file.write(data)
+    return path
+
+
+def disk(path: Path) -> int:
+    return path.stat().st_blocks * 512
+
+
+@given(
+    size=st.integers(1, 4 * MIB),
+    places=st.lists(st.tuples(st.floats(0, 1), st.integers(1, 200 * KIB)), max_size=5),
+    seed=st.integers(0, 99),
+)
+def test_copy_has_the_content_and_the_holes(
+    size: int, places: list[tuple[float, int]], seed: int
+) -> None:
+    pieces = []
+    for where, length in places:
+        offset = int(where * (size - 1))
+        pieces.append((offset, random.Random(seed).randbytes(min(length, size - offset))))
+    with tempfile.TemporaryDirectory() as name:
+        source = make_sparse(Path(name, "source"), size, *pieces)
+        target = Path(name, "target")
+        sparse_copy(source, target)
+        assert filecmp.cmp(source, target, shallow=False)
+        assert disk(target) <= disk(source) + 64 * KIB
+
+
+def test_copy_beyond_four_gib_between_file_systems(tmp_path: Path) -> None:
+    # RAM lives on a tmpfs, snapshots on a disk.
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        last = 5 * GIB - 1
+        pieces = (MIB, b"low" * 5000), (4 * GIB + 7, b"high"), (last, b"!")
+        source = make_sparse(Path(name, "source"), last + 1, *pieces)
+        target = tmp_path / "target"
+        sparse_copy(source, target)
+        assert target.stat().st_size == last + 1
+        assert disk(target) < MIB
+        with target.open("rb") as file:
+            for offset, data in pieces:
+                file.seek(offset)
+                assert file.read(len(data)) == data
+
+
+@pytest.mark.parametrize("size", [0, 1, 8 * GIB])
+def test_copy_of_nothing_but_a_hole(tmp_path: Path, size: int) -> None:
+    target = tmp_path / "target"
+    sparse_copy(make_sparse(tmp_path / "source", size), target)
+    assert target.stat().st_size == size
+    assert disk(target) <= 64 * KIB
+
+
+def test_copy_is_for_this_user_alone(tmp_path: Path) -> None:
+    source = make_sparse(tmp_path / "source", 10, (0, b"secret"))
+    source.chmod(0o644)
+    old = os.umask(0)
+    try:
+        sparse_copy(source, tmp_path / "target")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "target").stat().st_mode & 0o777 == 0o600
+
+
+def test_copy_never_writes_into_an_existing_file(tmp_path: Path) -> None:
+    source = make_sparse(tmp_path / "source", 10, (0, b"secret"))
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("mine")
+    link.symlink_to(tmp_path / "elsewhere")
+    for taken in (target, link):
+        with pytest.raises(FileExistsError):
+            sparse_copy(source, taken)
+    assert target.read_text() == "mine"
+    assert not (tmp_path / "elsewhere").exists()
+
+
+# --- what is saved ----------------------------------------------------------------------
+
+
+def make(cluster: str = "demo", label: str = "auto", *, at: Path | None = None) -> Saved:
+    """A snapshot as `xk8s.cluster.save` leaves it, with little in it."""
+    where = at or saved.directory(cluster, label)
+    (where / "nodes").mkdir(parents=True)
+    (where / "nodes" / "vm-001.erofs").write_bytes(b"layer")
+    make_sparse(where / "vm-001.ram", 3 * MIB, (MIB, b"memory"))
+    (where / "vm-001.state").write_bytes(b"devices")
+    (where / "vm-002.state").write_bytes(b"devices and memory")
+    files, states = saved.describe(where)
+    value = Saved(
+        cluster=cluster,
+        label=label,
+        key="k",
+        overlays=("kubernetes", "etcd"),
+        nodes=("vm-001", "vm-002"),
+        created=1.5,
+        files=files,
+        states=states,
+    )
+    saved.write(value, where)
+    return value
+
+
+def test_what_was_written_is_read() -> None:
+    made = make()
+    assert saved.read("demo", "auto") == made
+    assert saved.find("demo", "auto") == made
+    assert saved.problem(made, "k") is None
+    assert sorted(made.files) == ["vm-001.ram", "vm-001.state", "vm-002.state"]
+    assert sorted(made.states) == ["vm-001.state", "vm-002.state"]
+    assert made.ram("vm-001") == made.directory / "vm-001.ram"
+    assert made.ram("vm-002") is None
+    assert made.state("vm-002").read_bytes() == b"devices and memory"
+    assert 0 < made.size < MIB
+    assert json.loads(json.dumps(saved.as_data(made)))["problem"] is None
+    assert (made.directory / "meta.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_state_with_all_the_memory_is_not_hashed(tmp_path: Path) -> None:
+    make_sparse(tmp_path / "vm-001.state", 64 * MIB)
+    make_sparse(tmp_path / "vm-002.state", 64 * MIB - 1)
+    files, states = saved.describe(tmp_path)
+    assert sorted(files) == ["vm-001.state", "vm-002.state"]
+    assert list(states) == ["vm-002.state"]
+
+
+def shorten(path: Path) -> None:
+    status = path.stat()
+    os.truncate(path, status.st_size - 1)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def touch(path: Path) -> None:
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1_000_000))
+
+
+def flip(path: Path) -> None:
+    """What a bad disk does: other content, same size and time."""
+    status, data = path.stat(), path.read_bytes()
+    path.write_bytes(bytes((data[0] ^ 1,)) + data[1:])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+@pytest.mark.parametrize(
+    ("damage", "name", "reason"),
+    [
+        (Path.unlink, "vm-001.ram", "vm-001.ram is missing"),
+        (Path.unlink, "vm-002.state", "vm-002.state is missing"),
+        (shorten, "vm-001.ram", "vm-001.ram was changed"),
+        (touch, "vm-001.ram", "vm-001.ram was changed"),
+        (touch, "vm-001.state", "vm-001.state was changed"),
+        (flip, "vm-002.state", "vm-002.state is damaged"),
+    ],
+)
+def test_damage_has_its_reason(damage: Callable[[Path], None], name: str, reason: str) -> None:
+    made = make()
+    damage(made.directory / name)
+    assert saved.problem(made, "k") == reason
+    assert saved.as_data(made)["problem"] == reason
+
+
+def test_one_that_does_not_fit_has_its_reason() -> None:
+    made = make()
+    assert "QEMU" in str(saved.problem(made, "another"))
+    assert saved.problem(made) is None
+    assert "version" in str(saved.problem(evolve(made, format=0), "k"))
+
+
+# --- what there is ----------------------------------------------------------------------
+
+
+def test_what_a_killed_save_left_is_no_snapshot() -> None:
+    assert saved.list_saved() == ()
+    made = make("demo", "good")
+    root = made.directory.parent.parent
+    (root / "demo" / "half").mkdir()
+    (root / "demo" / "half" / "vm-001.ram").write_bytes(b"x")
+    (root / "demo" / "auto.new").mkdir()
+    make("demo", "late", at=root / "demo" / "late.new")  # all but its last step, the rename
+    (root / "demo" / "stray").write_text("a file")
+    (root / "stray").write_text("a file")
+    assert saved.list_saved() == (made,)
+    assert saved.read("demo", "half") is None
+    assert saved.read("demo", "late") is None
+
+
+@pytest.mark.parametrize("text", ["", "{", "3", "null", "[]", '"a"', "{}", '{"format": 1}', "\0"])
+def test_unreadable_description_is_no_snapshot(text: str) -> None:
+    made = make()
+    (made.directory / "meta.json").write_text(text)
+    assert saved.read("demo", "auto") is None
+    assert saved.list_saved() == ()
+    (made.directory / "meta.json").write_bytes(b"\xff\xfe")
+    assert saved.list_saved() == ()
+
+
+def test_description_that_lacks_a_field_is_no_snapshot() -> None:
+    made = make()
+    path = made.directory / "meta.json"
+    whole = json.loads(path.read_text())
+    for name in set(whole) - {"format"}:
+        path.write_text(json.dumps({key: value for key, value in whole.items() if key != name}))
+        assert saved.read("demo", "auto") is None, name
+
+
+def test_one_under_another_name_is_not_taken_for_it() -> None:
+    made = make("demo", "auto")
+    shutil.copytree(made.directory, made.directory.with_name("copy"))
+    assert saved.read("demo", "copy") is None
+    assert saved.list_saved() == (made,)
+
+
+def test_one_that_is_not_there_names_those_that_are() -> None:
+    make("demo", "before-upgrade")
+    make("demo", "auto")
+    make("other", "secret")
+    with pytest.raises(StateError, match="no snapshot 'before-upgrad'") as caught:
+        saved.find("demo", "before-upgrad")
+    assert "did you mean 'before-upgrade'" in caught.value.hint
+    assert "there are: auto, before-upgrade" in caught.value.hint
+    assert "secret" not in caught.value.hint
+    with pytest.raises(StateError) as caught:
+        saved.find("third", "auto")
+    assert "there are: none" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["..", "a/b", "", "auto.new"])
+def test_label_stays_in_its_directory(name: str) -> None:
+    with pytest.raises(UsageError):
+        saved.read("demo", name)
+    with pytest.raises(UsageError):
+        saved.find(name, "auto")
+
+
+def test_removed_one_is_gone_and_its_open_files_stay() -> None:
+    first, second = make("demo", "a"), make("demo", "b")
+    assert saved.list_saved() == (first, second)
+    with (first.directory / "vm-001.ram").open("rb") as ram:
+        saved.remove(first)
+        assert saved.list_saved() == (second,)
+        assert not first.directory.exists()
+        ram.seek(MIB)
+        assert ram.read(6) == b"memory"
+
+
+def test_the_latest_that_up_kept_stay_and_all_of_the_user() -> None:
+    kept = [make("demo", saved.auto_label(f"{index}" * 64)) for index in range(saved.KEPT + 2)]
+    for age, one in enumerate(kept):  # the first is the latest
+        saved.write(evolve(one, created=100.0 - age), one.directory)
+    make("demo", "mine")
+    make("other", kept[0].label)
+    assert {one.label for one in saved.prune("demo")} == {one.label for one in kept[saved.KEPT :]}
+    left = {(one.cluster, one.label) for one in saved.list_saved()}
+    assert left == {
+        ("demo", "mine"),
+        ("other", kept[0].label),
+        *(("demo", one.label) for one in kept[: saved.KEPT]),
+    }
+    assert saved.prune("demo") == ()
