@@ -11,7 +11,8 @@ from pathlib import Path
 from xk8s.errors import HostError
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_TEXT = ("No space left on device", "Disk quota exceeded")
+_TEXT = ("No space left on device", "Disk quota exceeded", "Wrote only ")
+"""The last one is what tar says of it."""
 
 
 class DiskFull(HostError):
