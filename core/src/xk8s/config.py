@@ -39,9 +39,7 @@ class ClusterSettings:
     cpus: dict[str, int] = setting({}, "CPUs per role or node: control-plane=4,vm-002=1")
     ip_family: IpFamily = setting("ipv4", "IP family of pods and services: ipv4, ipv6 or dual")
     accel: Literal["auto", "kvm", "tcg"] = setting("auto", "how QEMU runs guests")
-    snapshot: bool = setting(
-        True, "keep a snapshot of the Ready cluster, and restore it"
-    )
+    snapshot: bool = setting(True, "keep a snapshot of the Ready cluster, and restore it")
     mtu: int = setting(1500, "MTU of the cluster's networks, 1280 to 9216")
 
 
