@@ -75,7 +75,7 @@ def boot(*words: str) -> float:
     while True:
         if began is None and console.exists():
             began = time.monotonic()
-        if began and b"root@vm-001" in console.read_bytes():
+        if began and b"vm-001 ~ #" in console.read_bytes():
             break
         if time.monotonic() - start > 10 * MINUTES:
             raise SystemExit("the base never came to its login prompt")
