@@ -17,7 +17,6 @@ from xk8s.paths import runtime_dir, state_dir
 from xk8s.plan import Plan, make_plan
 from xk8s.qemu.agent import Agent
 from xk8s.qemu.command import Sockets
-from xk8s.qemu.leftovers import Process
 from xk8s.suggest import nearest
 
 LOOPBACK = "127.0.0.1"
@@ -98,8 +97,7 @@ class Cluster:
 
     def alive(self, node: str) -> bool:
         """Whether the node's QEMU runs."""
-        record = self.record.node(node)
-        return Process(pid=record.pid, started=record.started).alive
+        return self.record.node(node).process.alive
 
     def check_alive(self, *nodes: str) -> None:
         """`MachineError` with the end of the console when a VM is gone; all nodes by default."""

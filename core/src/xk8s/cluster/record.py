@@ -30,6 +30,7 @@ from xk8s.paths import (
 )
 from xk8s.plan import Plan
 from xk8s.qemu.command import Sockets
+from xk8s.qemu.leftovers import Process
 
 Phase = Literal["starting", "running", "failed"]
 """starting: an `up` is (or was, when it was killed) at work; running: checks passed or were
@@ -54,6 +55,11 @@ class NodeRecord:
     pid: int
     started: int
     forwards: dict[str, int] = field(factory=dict)
+
+    @property
+    def process(self) -> Process:
+        """Its QEMU, which a later process of the same pid is not."""
+        return Process(pid=self.pid, started=self.started)
 
 
 @frozen(kw_only=True)

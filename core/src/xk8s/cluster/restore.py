@@ -14,13 +14,13 @@ from xk8s.cluster.machines import Kit
 from xk8s.cluster.record import Record, write_record
 from xk8s.cluster.save import KEPT_DIRECTORIES, copy_directory, ram_path, room_for_memory
 from xk8s.cluster.saved import Saved
+from xk8s.cluster.sessions import connect, each
 from xk8s.errors import HostError
 from xk8s.paths import state_dir
 from xk8s.progress import Progress
 from xk8s.qemu import migrate
 from xk8s.qemu.agent import Agent
 from xk8s.qemu.command import Memory
-from xk8s.qemu.qmp import Qmp
 
 _AGENT_SECONDS = 30.0
 
@@ -38,21 +38,11 @@ def restore(kit: Kit, saved: Saved, record: Record, progress: Progress) -> Clust
         record = attrs.evolve(record, memory="private", snapshot=saved.label, nodes=started)
         write_record(record)
         with ExitStack() as stack, ThreadPoolExecutor(max_workers=len(started)) as pool:
-            sessions = {
-                node.name: stack.enter_context(
-                    Qmp(record.sockets(node.name).qmp, node.name, timeout=60.0)
-                )
-                for node in started
-            }
-            for loaded in [
-                pool.submit(migrate.load, qmp, saved.state(node)) for node, qmp in sessions.items()
-            ]:
-                loaded.result()
+            sessions = connect(stack, record, [node.name for node in started])
+            each(pool, sessions, lambda node, qmp: migrate.load(qmp, saved.state(node)))
             # Together: what one sends must find the others running.
-            for going in [pool.submit(qmp.execute, "cont") for qmp in sessions.values()]:
-                going.result()
-            for stepped in [pool.submit(_step_clock, record, node) for node in sessions]:
-                stepped.result()
+            each(pool, sessions, lambda _, qmp: qmp.execute("cont"))
+            each(pool, sessions, lambda node, _: _step_clock(record, node))
     return Cluster(record, kit.plan)
 
 

@@ -7,27 +7,27 @@ new processes, and these go on. The files do not change any more, and are copied
 
 from __future__ import annotations
 
-import errno
 import shutil
 import time
-from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import attrs
 
+from xk8s.artifacts.space import is_full
 from xk8s.cluster import machines, saved
 from xk8s.cluster.access import Cluster
 from xk8s.cluster.machines import Kit
 from xk8s.cluster.record import REQUEST, NodeRecord, Record, write_record
+from xk8s.cluster.sessions import connect, each
 from xk8s.errors import HostError, MachineError
 from xk8s.paths import make_private, memory_dir, state_dir
 from xk8s.progress import Progress
 from xk8s.qemu import migrate
 from xk8s.qemu.accel import qemu_version
 from xk8s.qemu.command import Memory
-from xk8s.qemu.leftovers import Process, end
+from xk8s.qemu.leftovers import end
 from xk8s.qemu.qmp import Qmp
 
 KEPT_DIRECTORIES = (machines.NODES, "pki")
@@ -73,7 +73,7 @@ def save(cluster: Cluster, kit: Kit, label: str, progress: Progress) -> tuple[Cl
             write_record(record)
             cluster = Cluster(record, kit.plan)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if not is_full(error):
             raise
         raise HostError(
             "no room for the snapshot; the cluster runs on without one",
@@ -115,7 +115,7 @@ def _hand_over(cluster: Cluster, kit: Kit, work: Path) -> tuple[Cluster, float]:
     }
     generation = cluster.record.generation + 1
     with ExitStack() as stack, ThreadPoolExecutor(max_workers=len(old)) as pool:
-        before = {name: stack.enter_context(_qmp(cluster.record, name)) for name in old}
+        before = connect(stack, cluster.record, old)
         newer = attrs.evolve(cluster.record, generation=generation)
         started: tuple[NodeRecord, ...] = ()
         stopped = 0.0
@@ -124,20 +124,20 @@ def _hand_over(cluster: Cluster, kit: Kit, work: Path) -> tuple[Cluster, float]:
                 kit, cluster.namespace, memory,
                 incoming=True, generation=generation, forwarding=False,
             )  # fmt: skip
-            after = {name: stack.enter_context(_qmp(newer, name)) for name in old}
+            after = connect(stack, newer, old)
             stopped = time.monotonic()
-            _each(pool, before, lambda _, qmp: qmp.execute("stop"))
-            _each(pool, before, lambda name, qmp: migrate.save(qmp, work / f"{name}.state"))
-            _each(pool, after, lambda name, qmp: migrate.load(qmp, work / f"{name}.state"))
+            each(pool, before, lambda _, qmp: qmp.execute("stop"))
+            each(pool, before, lambda name, qmp: migrate.save(qmp, work / f"{name}.state"))
+            each(pool, after, lambda name, qmp: migrate.load(qmp, work / f"{name}.state"))
         except BaseException:
-            end((_process(node) for node in started), grace=0)
+            end((node.process for node in started), grace=0)
             if stopped:
-                _each(pool, before, lambda _, qmp: qmp.execute("cont"))
+                each(pool, before, lambda _, qmp: qmp.execute("cont"))
             raise
         # The old ones hold the ports.
-        end((_process(node) for node in old.values()), grace=0)
+        end((node.process for node in old.values()), grace=0)
         forwards = {name: _forward(kit, node, after[name]) for name, node in old.items()}
-        _each(pool, after, lambda _, qmp: qmp.execute("cont"))
+        each(pool, after, lambda _, qmp: qmp.execute("cont"))
         pause = time.monotonic() - stopped
     record = attrs.evolve(
         cluster.record,
@@ -153,13 +153,13 @@ def _stand_still(cluster: Cluster, work: Path) -> float:
     """A restored cluster's RAM is its own: it goes into the states, as a whole."""
     names = [node.name for node in cluster.record.nodes]
     with ExitStack() as stack, ThreadPoolExecutor(max_workers=len(names)) as pool:
-        sessions = {name: stack.enter_context(_qmp(cluster.record, name)) for name in names}
+        sessions = connect(stack, cluster.record, names)
         stopped = time.monotonic()
         try:
-            _each(pool, sessions, lambda _, qmp: qmp.execute("stop"))
-            _each(pool, sessions, lambda name, qmp: migrate.save(qmp, work / f"{name}.state"))
+            each(pool, sessions, lambda _, qmp: qmp.execute("stop"))
+            each(pool, sessions, lambda name, qmp: migrate.save(qmp, work / f"{name}.state"))
         finally:
-            _each(pool, sessions, lambda _, qmp: qmp.execute("cont"))
+            each(pool, sessions, lambda _, qmp: qmp.execute("cont"))
         return time.monotonic() - stopped
 
 
@@ -200,18 +200,3 @@ def _forward(kit: Kit, node: NodeRecord, qmp: Qmp) -> dict[str, int]:
             raise MachineError(f"{node.name}: no port of the host leads to {to}: {said}")
     ports = qmp.host_ports()
     return {forward.name: ports[forward.guest_port] for forward in planned.forwards}
-
-
-def _qmp(record: Record, name: str) -> Qmp:
-    return Qmp(record.sockets(name).qmp, name, timeout=30.0)
-
-
-def _process(node: NodeRecord) -> Process:
-    return Process(pid=node.pid, started=node.started)
-
-
-def _each(
-    pool: ThreadPoolExecutor, sessions: Mapping[str, Qmp], work: Callable[[str, Qmp], object]
-) -> None:
-    for future in [pool.submit(work, name, qmp) for name, qmp in sessions.items()]:
-        future.result()

@@ -37,7 +37,7 @@ from xk8s.cluster.save import ram_path, room_for_memory, save, unsavable
 from xk8s.cluster.stop import sweep
 from xk8s.errors import CheckFailed, StateError, Xk8sError
 from xk8s.layers.build import BuiltLayer, LayerStore
-from xk8s.overlay import File
+from xk8s.overlay import File, Node
 from xk8s.paths import cache_dir, make_private, runtime_dir, runtime_root, state_dir, write_private
 from xk8s.pki import Keys
 from xk8s.plan import Plan, make_plan
@@ -226,7 +226,7 @@ def _boot(kit: Kit, clock: _Clock) -> Cluster:
     with clock.stage("machines"):
         record = _begin(kit)
         keys = Keys(state_dir(plan.name) / "pki")
-        secrets = {node.node.name: _secrets(plan, node.node.name, keys) for node in plan.nodes}
+        secrets = {node.node.name: _secrets(plan, node.node, keys) for node in plan.nodes}
         machines.write_images(plan, secrets)
         shared = room_for_memory(kit)
         memory = {
@@ -304,13 +304,12 @@ def _host_files(cluster: Cluster) -> None:
             write_private(cluster.state_dir / file.path, file.data)
 
 
-def _secrets(plan: Plan, node: str, keys: Keys) -> tuple[File, ...]:
-    value = next(planned.node for planned in plan.nodes if planned.node.name == node)
+def _secrets(plan: Plan, node: Node, keys: Keys) -> tuple[File, ...]:
     return tuple(
         file
         for name in plan.ctx.overlays
         for file in plan.registry.many(
-            name, "xk8s_secrets", File, ctx=plan.ctx, node=value, keys=keys
+            name, "xk8s_secrets", File, ctx=plan.ctx, node=node, keys=keys
         )
     )
 

@@ -18,7 +18,7 @@ from xk8s.overlay import (
     Take,
 )
 from xk8s.render import render_tree
-from xk8s_images import PAUSE_REF, pause_image
+from xk8s_images import CONTAINER_NEEDS, PAUSE_REF, pause_image
 
 from xk8s_crio.artifacts import (
     MEMBERS,
@@ -62,16 +62,7 @@ def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:  # noqa: ARG001
 @hookimpl
 def xk8s_kernel(ctx: Context) -> KernelNeeds:  # noqa: ARG001
     """What containers need: namespaces, cgroup controllers, overlayfs, seccomp and keys."""
-    return KernelNeeds(
-        config=(
-            "CGROUPS", "CGROUP_CPUACCT", "CGROUP_DEVICE", "CGROUP_PIDS", "CGROUP_SCHED", "CPUSETS",
-            "MEMCG", "CGROUP_BPF", "NAMESPACES", "NET_NS", "PID_NS", "IPC_NS", "UTS_NS",
-            "OVERLAY_FS", "SECCOMP_FILTER", "KEYS", "POSIX_MQUEUE", "VETH", "BRIDGE",
-        ),
-        modules=("overlay", "veth", "bridge"),
-        load=("overlay",),
-        roles=NODE_ROLES,
-    )  # fmt: skip
+    return CONTAINER_NEEDS
 
 
 @hookimpl
