@@ -20,6 +20,7 @@ from xk8s.context import ExecResult
 from xk8s.errors import CheckFailed, MachineError
 from xk8s.overlay import Check
 from xk8s.qemu.agent import AgentError
+from xk8s.registry import Registry
 
 
 class FakeCluster:
@@ -41,7 +42,8 @@ class FakeCluster:
         self.root = root
         self.calls: list[tuple[str, tuple[str, ...], bytes]] = []
         self.answers: list[ExecResult | BaseException] = []
-        self.plan = type("Plan", (), {"checks": ()})()
+        ctx = type("Context", (), {"overlays": ()})()
+        self.plan = type("Plan", (), {"checks": (), "ctx": ctx, "registry": Registry({})})()
 
     def run(
         self, node: str, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0
@@ -176,7 +178,8 @@ def test_logs_of_an_unknown_unit_name_the_nearest(
 ) -> None:
     cluster.answers = [
         result("-- No entries --\n"),
-        result(err="No files found", code=1),
+        result("Id=kublet.service\nLoadState=not-found\n"),
+        result("kubelet.service loaded active running x\nrescue.service loaded inactive dead y\n"),
         result("kubelet.service loaded active running x\netcd.service loaded active running y\n"),
     ]
     assert app.run(["logs", "vm-001", "kublet"]) == 2
