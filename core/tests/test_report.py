@@ -321,5 +321,4 @@ def test_a_failed_start_keeps_its_consoles_and_no_keys(guests: Guests) -> None:
     assert "panic!" in files["cluster/error.txt"]
     assert result.checks == ()
     failure.forget("t")
-    assert not kept.exists()
-    assert list(kept.parent.iterdir()) == []
+    assert not kept.parent.exists()

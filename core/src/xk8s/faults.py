@@ -37,12 +37,13 @@ class Log:
 @frozen(kw_only=True)
 class Hint:
     """A recognised fault: what is wrong, what to do, how often and where it was seen, and the
-    last line that told it.
+    last line that told it. ``transient``: it may pass by itself (see `Fault`).
     """
 
     fault: str
     cause: str
     remedy: str
+    transient: bool
     places: tuple[str, ...]
     count: int
     line: str
@@ -147,7 +148,15 @@ def _count(
     key = (fault.name, cause, remedy)
     one = found.get(key)
     if one is None:
-        hint = Hint(fault=fault.name, cause=cause, remedy=remedy, places=(), count=0, line="")
+        hint = Hint(
+            fault=fault.name,
+            cause=cause,
+            remedy=remedy,
+            transient=fault.transient,
+            places=(),
+            count=0,
+            line="",
+        )
         one = found[key] = _Found(hint, (fault.transient, index))
     one.places[where] = None
     one.hint = evolve(one.hint, count=one.hint.count + 1, line=_short(line.strip(), match))

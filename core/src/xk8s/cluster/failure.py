@@ -7,6 +7,7 @@ It is there until the next `up` or `down` of that name.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -48,3 +49,13 @@ def keep(name: str, error: BaseException) -> bool:
 def forget(name: str) -> None:
     """Remove what was kept."""
     shutil.rmtree(failure_dir(name), ignore_errors=True)
+    with contextlib.suppress(OSError):  # others', or it was never there
+        failure_dir(name).parent.rmdir()
+
+
+def list_failures() -> tuple[str, ...]:
+    """Names of clusters whose last `up` left something, sorted."""
+    try:
+        return tuple(sorted(path.name for path in failure_dir("x").parent.iterdir()))
+    except FileNotFoundError:
+        return ()

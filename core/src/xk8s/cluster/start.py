@@ -76,7 +76,8 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = Fals
             raise
         except BaseException as error:
             if failure.keep(plan.name, error) and isinstance(error, Xk8sError):
-                error.hint = f"{error.hint}; `xk8s report` makes an archive of what is left of it"
+                more = "`xk8s report` makes an archive of what its VMs said"
+                error.hint = "; ".join(filter(None, (error.hint, more)))
             sweep(plan.name)
             raise
         return Cluster(_finish(plan, clock, "running"), plan)

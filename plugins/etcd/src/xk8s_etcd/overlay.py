@@ -10,6 +10,7 @@ from xk8s.context import Context
 from xk8s.overlay import (
     Fault,
     File,
+    GuestNeeds,
     Layer,
     Node,
     Observation,
@@ -42,6 +43,12 @@ def xk8s_overlay() -> Overlay:
         requires=("base",),
         settings=EtcdSettings,
     )
+
+
+@hookimpl
+def xk8s_guest(ctx: Context) -> GuestNeeds:  # noqa: ARG001
+    """What its unit starts it with (see `xk8s_etcd.unit`)."""
+    return GuestNeeds(programs=("bash", "tee"), roles=_ROLES)
 
 
 @hookimpl

@@ -37,7 +37,7 @@ _KUBECTL = {
 }
 
 _PROGRAMS = ("bash", "curl", "mount", "nsenter", "tee", "umount")
-"""kubelet calls mount and umount, runtimes and their tools nsenter; our units the others."""
+"""kubelet calls mount and umount, people and older runtimes nsenter; our units the others."""
 
 _PROXY_PROGRAMS: dict[ProxyMode, tuple[str, ...]] = {
     "nftables": (),
@@ -76,6 +76,7 @@ def observations(ctx: Context) -> Iterator[Observation]:
         argv=("find", "/var/log/pods", "-name", "*.log", "-exec", "tail", "-v", "-n", _POD_LINES,
               "{}", "+"),
         roles=NODE_ROLES,
+        searched=True,
     )  # fmt: skip
     yield Observation(name="cni", argv=("find", "/etc/cni", "/opt/cni", "/run/cni", "-ls"),
                       roles=NODE_ROLES)  # fmt: skip
