@@ -217,7 +217,7 @@ def test_no_secret_from_any_source_gets_in(guests: Guests) -> None:
     pems = [path.read_text() for path in sorted((state_dir("t") / "pki").glob("*.key"))]
     assert len(pems) == 2
     jwt = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJl"
-    words = ["hunter2hunter2", "abcdef.0123456789abcdef", jwt]
+    words = ["hunter2hunter2", "k3j9x2.0123456789uvwxyz", jwt]
     poison = "\n".join([*pems, f"token: {jwt}", f"password={words[0]}", words[1], ""])
     for program in ("journalctl", "ip"):
         guests.answers[program] = poison.encode()

@@ -189,8 +189,9 @@ START = (
 KEYS = (
     Fault(
         name="clock",
-        pattern=r"x509: certificate has expired or is not yet valid(?:: (?P<why>[^\"]+))?",
-        cause="a certificate is not valid at the time that a clock of the cluster shows: {why}",
+        # The times in it differ from line to line: it is one fault all the same.
+        pattern=r"x509: certificate has expired or is not yet valid",
+        cause="a certificate is not valid at the time that a clock of the cluster shows",
         remedy="compare the clocks: xk8s exec NODE -- date; set one right: xk8s exec NODE -- date "
         "-u -s @$(date +%s); keys that have really expired go with `xk8s up --cold`",
         examples=(
@@ -203,7 +204,8 @@ KEYS = (
         name="unknown-authority",
         pattern=r"x509: certificate signed by unknown authority|"
         r"tls: (?:bad certificate|unknown certificate authority)",
-        cause="one side of a connection has keys of another cluster, or of an earlier start",
+        cause="one side of a connection does not trust the other's certificate: it is of another "
+        "cluster or of an earlier start (or a clock is wrong)",
         remedy="make all keys anew: xk8s down, then xk8s up --cold; a kubeconfig of yours from "
         "before: xk8s kubeconfig --merge",
         examples=(
@@ -260,7 +262,7 @@ PODS = (
     ),
     Fault(
         name="image-pull",
-        pattern=r"Failed to pull image \"(?P<image>[^\"]+)\"",
+        pattern=r"[Ff]ailed to pull (?:and unpack )?image \"(?P<image>[^\"]+)\"",
         cause="a node cannot pull the image {image}",
         remedy=_IMAGE + ", or give the nodes a way to its registry",
         examples=(
@@ -271,7 +273,7 @@ PODS = (
     ),
     Fault(
         name="image-name",
-        pattern=r"Failed to apply default image tag \"(?P<image>[^\"]+)\"|InvalidImageName",
+        pattern=r"couldn't parse image name \"(?P<image>[^\"]+)\"",
         cause="a pod names an image that is no reference: {image}",
         remedy="write it as REGISTRY/NAME:TAG",
         examples=('Failed to apply default image tag "A:B:C": couldn\'t parse image name "A:B:C"',),
@@ -299,7 +301,8 @@ PODS = (
     ),
     Fault(
         name="bridge-address",
-        pattern=r"\"(?P<bridge>[^\"]+)\" already has an IP address different from (?P<address>\S+)",
+        pattern=r"\"(?P<bridge>[^\"]+)\" already has an IP address different from "
+        r"(?P<address>[0-9a-f.:/]+)",
         cause="the bridge {bridge} has an address of another configuration than {address}",
         remedy="xk8s exec NODE -- ip link delete {bridge}; it is made anew with the next pod",
         examples=(

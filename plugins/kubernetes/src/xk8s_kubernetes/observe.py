@@ -19,10 +19,13 @@ _STATUS = (
     '{range .items[*]}{.metadata.namespace}/{.metadata.name} on {.spec.nodeName}{"\\n"}'
     '{.status}{"\\n\\n"}{end}'
 )
-# The time first, so that what is over can be told from what goes on.
+# The time first, so that what is over can be told from what goes on. Events have it here or there.
 _EVENTS = (
-    "{range .items[*]}{.lastTimestamp} {.involvedObject.kind}/{.involvedObject.namespace}/"
-    '{.involvedObject.name}: {.reason}: {.message} ({.count} times){"\\n"}{end}'
+    "{{range .items}}"
+    "{{if .lastTimestamp}}{{.lastTimestamp}}{{else}}{{.eventTime}}{{end}} "
+    "{{with .involvedObject}}{{.kind}}/{{with .namespace}}{{.}}/{{end}}{{.name}}{{end}}: "
+    "{{.reason}}: {{.message}}{{with .count}} ({{.}} times){{end}}"
+    '{{"\\n"}}{{end}}'
 )
 
 _KUBECTL = {
@@ -33,7 +36,7 @@ _KUBECTL = {
     ),
     "kubectl/network.yaml": ("nodes,services,endpointslices", "yaml"),
     "kubectl/pods": ("pods", f"jsonpath={_STATUS}"),
-    "kubectl/events": ("events", f"jsonpath={_EVENTS}"),
+    "kubectl/events": ("events", f"go-template={_EVENTS}"),
 }
 
 _PROGRAMS = ("bash", "curl", "mount", "nsenter", "tee", "umount")
