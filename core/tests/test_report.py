@@ -164,6 +164,18 @@ def test_a_silent_agent_is_not_asked_for_everything(guests: Guests) -> None:
     assert len(guests.calls) == 4, "two on each of two nodes"
 
 
+def test_a_node_that_hangs_is_not_waited_for_again_and_again(guests: Guests) -> None:
+    many = [Observation(name=f"o{index}", argv=("slow",)) for index in range(50)]
+    guests.answers["slow"] = TimeoutError("vm: slow: not done after 60 s")
+    from xk8s.cluster.observe import observe
+    from xk8s.cluster.record import read_record
+
+    record = read_record("t")
+    assert record is not None
+    assert len(observe(Cluster(record), many)) == 100
+    assert len(guests.calls) == 6, "three on each of two nodes"
+
+
 def test_a_dead_vm_costs_its_own_part_only(guests: Guests) -> None:
     guests.dead.add("vm-001")
     console = state_dir("t") / "console" / "vm-001.log"
