@@ -169,8 +169,11 @@ class Plan:
         }
 
 
-def make_plan(request: Request, registry: Registry | None = None) -> Plan:
+def make_plan(request: Request, registry: Registry | None = None, *, online: bool = False) -> Plan:
     """The plan of a request. Touches nothing but installed packages and own directories.
+
+    ``online`` lets overlays that are default choices ask whether they can be downloaded; the
+    rest of the plan does not depend on it.
 
     Raises `UsageError`, `PluginError` or `PlanError`.
     """
@@ -183,7 +186,7 @@ def make_plan(request: Request, registry: Registry | None = None) -> Plan:
     def unavailable(name: str) -> str | None:
         overlay = registry.overlay(name)
         own = settings.load(name, overlay.settings) if overlay.settings else None
-        return registry.one(name, "xk8s_unavailable", str, settings=own)
+        return registry.one(name, "xk8s_unavailable", str, settings=own, online=online)
 
     resolution = resolve(request.overlays, registry, unavailable)
     overlays = {name: registry.overlay(name) for name in resolution.overlays}

@@ -21,13 +21,10 @@ from xk8s.render import render_tree
 from xk8s_images import CONTAINER_NEEDS, PAUSE_REF, pause_image
 
 from xk8s_crio.artifacts import (
-    MEMBERS,
     STORE_IN_NODE,
     STORE_LAYER,
     STORE_MEMBER,
-    crictl_artifact,
     crio_artifact,
-    helper_artifact,
     store_artifact,
     unavailable,
 )
@@ -48,9 +45,9 @@ def xk8s_overlay() -> Overlay:
 
 
 @hookimpl
-def xk8s_unavailable(settings: CrioSettings) -> str | None:
-    """By default only where its programs are at hand."""
-    return unavailable(settings)
+def xk8s_unavailable(settings: CrioSettings, online: bool) -> str | None:
+    """The default where its programs are at hand or can be downloaded."""
+    return unavailable(settings, online=online)
 
 
 @hookimpl
@@ -70,15 +67,11 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
     """Programs, configuration, store: they change apart from each other."""
     settings = ctx.settings(CrioSettings)
     crio = crio_artifact(settings)
-    programs = dict.fromkeys(MEMBERS, crio)
-    programs |= {name: helper_artifact(settings, name) for name in ("conmon", settings.runtime)}
-    if crictl := crictl_artifact(settings):
-        programs["crictl"] = crictl
     yield Layer(
         name="crio",
         entries=tuple(
-            Take(artifact=artifact, member=name, path=f"/usr/bin/{name}", mode=0o755)
-            for name, artifact in programs.items()
+            Take(artifact=crio, member=name, path=f"/usr/bin/{name}", mode=0o755)
+            for name in crio.members
         ),
         roles=NODE_ROLES,
     )

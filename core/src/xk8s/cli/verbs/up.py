@@ -39,7 +39,7 @@ def command(
     from xk8s.cluster import up
     from xk8s.plan import make_plan
 
-    plan = make_plan(session.request(overlays))
+    plan = make_plan(session.request(overlays), online=True)
     with session.progress() as progress:
         for choice in plan.choices:
             progress.note(f"{choice.capability}: {choice.chosen} ({choice.reason})")
