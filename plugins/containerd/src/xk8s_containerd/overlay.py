@@ -124,7 +124,7 @@ def xk8s_checks(ctx: Context) -> Iterable[Check]:
             for node in nodes
         )
 
-    yield Check(name="containerd", run=images_there, timeout=180, explain=log)
+    yield Check(name="containerd", run=images_there, timeout=300, explain=log)
 
 
 def _enable(where: str, unit: str) -> Symlink:

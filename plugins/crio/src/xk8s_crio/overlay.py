@@ -119,7 +119,7 @@ def xk8s_checks(ctx: Context) -> Iterator[Check]:
             for node in nodes
         )
 
-    yield Check(name="crio", run=running, timeout=180, explain=log)
+    yield Check(name="crio", run=running, timeout=300, explain=log)
 
 
 def _enable(where: str, unit: str) -> Symlink:

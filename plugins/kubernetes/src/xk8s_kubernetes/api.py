@@ -96,4 +96,4 @@ def _message(answer: httpx2.Response) -> str:
     try:
         return str(answer.json()["message"])
     except (ValueError, KeyError, TypeError):
-        return answer.text.strip()[-500:]
+        return answer.text.strip()[:4000]  # /readyz lists some forty parts

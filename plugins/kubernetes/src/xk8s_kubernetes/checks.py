@@ -24,25 +24,27 @@ _PODS = f"/api/v1/namespaces/{PROBE_NAMESPACE}/pods"
 
 
 def checks(ctx: Context) -> tuple[Check, ...]:
-    """In the order in which a cluster comes up. Under TCG minutes are normal."""
+    """In the order in which a cluster comes up. Under TCG minutes are normal, and more on a
+    machine that has other work: what is seen meanwhile is shown, so patience costs nothing.
+    """
     per_node = 60.0 * len(addresses.kubernetes_nodes(ctx))
     return (
         Check(
             name="api",
             run=api_ready,
-            timeout=300,
+            timeout=600,
             interval=1,
             explain=explain_api,
             after_restore=True,
         ),
         Check(
-            name="nodes", run=nodes_ready, timeout=240 + per_node, interval=1, explain=explain_nodes
+            name="nodes", run=nodes_ready, timeout=480 + per_node, interval=1, explain=explain_nodes
         ),
-        Check(name="proxy", run=proxy_mode, timeout=120, interval=1, explain=explain_nodes),
+        Check(name="proxy", run=proxy_mode, timeout=240, interval=1, explain=explain_nodes),
         Check(
             name="service account",
             run=service_account,
-            timeout=240,
+            timeout=480,
             interval=1,
             explain=explain_nodes,
         ),
