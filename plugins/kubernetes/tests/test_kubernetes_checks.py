@@ -200,7 +200,7 @@ def test_kube_proxy_must_be_in_the_mode_of_the_settings_on_every_node(cluster):
     context = CheckContext(access=cluster)
     assert checks.proxy_mode(context) == "nftables on vm-001, vm-002"
     del cluster.modes["vm-002"]
-    with pytest.raises(NotYet, match="vm-002: curl .* connection refused"):
+    with pytest.raises(NotYet, match=r"vm-002: curl .* connection refused"):
         checks.proxy_mode(context)
     cluster.modes["vm-002"] = "iptables"  # as it falls back to when the kernel lacks something
     with pytest.raises(CheckFailed, match="vm-002 runs in mode 'iptables', not 'nftables'"):
@@ -210,5 +210,5 @@ def test_kube_proxy_must_be_in_the_mode_of_the_settings_on_every_node(cluster):
 def test_what_is_not_ready_is_named_however_long_the_list(cluster):
     ready = "".join(f"[+]poststarthook/part-{number} ok\n" for number in range(60))
     cluster.answers["GET /readyz"] = (500, "[-]poststarthook/rbac/bootstrap-roles failed\n" + ready)
-    with pytest.raises(NotYet, match="^waits for poststarthook/rbac/bootstrap-roles$"):
+    with pytest.raises(NotYet, match=r"^waits for poststarthook/rbac/bootstrap-roles$"):
         checks.api_ready(CheckContext(access=cluster))
