@@ -41,6 +41,8 @@ class ClusterSettings:
     accel: Literal["auto", "kvm", "tcg"] = setting("auto", "how QEMU runs guests")
     snapshot: bool = setting(True, "keep a snapshot of the Ready cluster, and restore it")
     mtu: int = setting(1500, "MTU of the cluster's networks, 1280 to 9216")
+    kernel_args: str = setting("", "more kernel arguments for all VMs, as on a command line")
+    qemu_args: str = setting("", "more QEMU arguments for all VMs, quoted as in a shell")
 
 
 @frozen(kw_only=True)

@@ -7,6 +7,7 @@ request on the same installed overlays gives the same plan, digit for digit.
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -240,7 +241,10 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
             value for value in settings.values() if value.overlay in {"cluster", *overlays}
         ),
         layers=layers,
-        nodes=tuple(_node(node, ctx, registry, layers, boot, needs) for node in ctx.nodes),
+        nodes=tuple(
+            _node(node, ctx, registry, layers, boot, needs, _own_options(cluster))
+            for node in ctx.nodes
+        ),
         boot=boot,
         routes=ctx.fragments(ROUTE_POINT, str),
         checks=tuple(
@@ -316,6 +320,7 @@ def _node(
     layers: Iterable[PlannedLayer],
     boot: BootImage,
     needs: Mapping[str, KernelNeeds],
+    own: BootOptions,
 ) -> PlannedNode:
     files: dict[str, tuple[str, File]] = {}
     options: list[BootOptions] = []
@@ -337,6 +342,7 @@ def _node(
         option = registry.one(name, "xk8s_boot", BootOptions, ctx=ctx, node=node)
         if option:
             options.append(option)
+    options.append(own)  # last: of a repeated kernel argument the last one counts
     kernel_args = [*boot.kernel_args, *(arg for option in options for arg in option.kernel_args)]
     return PlannedNode(
         node=node,
@@ -346,6 +352,21 @@ def _node(
         qemu_args=tuple(arg for option in options for arg in option.qemu_args),
         forwards=tuple(forward for option in options for forward in option.forwards),
     )
+
+
+def _own_options(cluster: ClusterSettings) -> BootOptions:
+    """What the user adds to the start of every VM."""
+    words = {}
+    for name, text in (("kernel_args", cluster.kernel_args), ("qemu_args", cluster.qemu_args)):
+        try:
+            # The kernel has quotes of its own, which must reach it.
+            words[name] = tuple(text.split() if name == "kernel_args" else shlex.split(text))
+        except ValueError as error:
+            raise UsageError(
+                f"cluster.{name} has {error}".replace("No closing", "no closing"),
+                hint=f"it is read as a shell reads words: {text!r}",
+            ) from error
+    return BootOptions(**words)
 
 
 def _check_routes(plan: Plan) -> None:
