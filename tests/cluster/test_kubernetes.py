@@ -130,6 +130,22 @@ def test_logs_where_the_field_looks(cluster: Xk8s) -> None:
     assert cluster("logs", "vm-002", "kubelet")
 
 
+def test_units_where_the_field_looks(cluster: Xk8s) -> None:
+    found = guest(cluster, "vm-001", "find", "/etc/systemd", "-name", "kube*.service")
+    for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy",
+                 "kubelet"):  # fmt: skip
+        assert f"/etc/systemd/system/{name}.service" in found
+    assert "--secure-port=6443" in guest(cluster, "vm-001", "systemctl", "cat", "kube-apiserver")
+
+
+def test_the_manifest_is_there_to_be_applied_by_hand(cluster: Xk8s) -> None:
+    said = guest(cluster, "vm-001", "kubectl", "apply", "-f", "/etc/kubernetes/mconnect.yaml")
+    assert "deployment.apps/mconnect" in said
+    assert "service/mconnect" in said
+    tally = cluster.json("mconnect", "--address", "10.0.0.2:5001", "--nconn", "50", "--json")
+    assert tally["failed"] == 0
+
+
 def test_checks_pass_again(cluster: Xk8s) -> None:
     results = cluster.json("check", "--json", timeout=600)
     assert results

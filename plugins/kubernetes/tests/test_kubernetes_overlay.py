@@ -10,7 +10,7 @@ import yaml
 from cryptography import x509
 from xk8s import topology
 from xk8s.artifacts.model import DebPackage, GoModule, OwnDirectory, Release
-from xk8s.config import ClusterSettings
+from xk8s.config import ClusterSettings, Request, Settings
 from xk8s.context import Context
 from xk8s.errors import PlanError
 from xk8s.overlay import File, Fragment, Layer, Node, Symlink, Take
@@ -285,6 +285,18 @@ def test_nodes_get_randomness_and_the_control_plane_its_port():
     assert "virtio-rng-pci,rng=rng0,max-bytes=1024,period=80000" in worker.qemu_args
     assert not worker.forwards
     assert not router.qemu_args
+
+
+def test_the_port_on_the_host_can_be_chosen():
+    ctx = context(host_port=18081)
+    (forward,) = overlay.xk8s_boot(ctx, node(ctx, "vm-001")).forwards
+    assert forward.preferred == 18081
+    settings = Settings(
+        Request(
+            overlays=(), config_file=None, environment={"XCLUSTER_K8S_PORT": "18082"}, stored={}
+        )
+    )
+    assert settings.load("kubernetes", KubernetesSettings).host_port == 18082
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -60,7 +60,7 @@ def xk8s_kernel(ctx: Context) -> KernelNeeds:
 
 
 @hookimpl
-def xk8s_boot(ctx: Context, node: Node) -> BootOptions:  # noqa: ARG001
+def xk8s_boot(ctx: Context, node: Node) -> BootOptions:
     """The API server's port on the host, and randomness: without it the first TLS key waits.
 
     Transparent huge pages make Go's heaps larger: the one-node cluster used 498 MB without them
@@ -72,7 +72,11 @@ def xk8s_boot(ctx: Context, node: Node) -> BootOptions:  # noqa: ARG001
     forwards: tuple[Forward, ...] = ()
     if node.role == "control-plane":
         forwards = (
-            Forward(name=addresses.API_FORWARD, guest_port=addresses.API_PORT, preferred=18080),
+            Forward(
+                name=addresses.API_FORWARD,
+                guest_port=addresses.API_PORT,
+                preferred=ctx.settings(KubernetesSettings).host_port,
+            ),
         )
     return BootOptions(
         kernel_args=("transparent_hugepage=never",),

@@ -46,6 +46,11 @@ class KubernetesSettings:
         env="KUBERNETESD",
     )
     cni_dir: str = setting("", "directory with your own CNI plugins", env="CNI_PLUGINS_DIR")
+    host_port: int = setting(
+        18080,
+        "port on 127.0.0.1 of the host that leads to the API server; another one when it is taken",
+        env="XCLUSTER_K8S_PORT",
+    )
     proxy_mode: ProxyMode = setting("nftables", "how kube-proxy makes Services")
     strict_arp: bool = setting(False, "ipvs: answer ARP only for an interface's own addresses")
     cluster_domain: str = setting("cluster.local", "DNS zone of the cluster")
