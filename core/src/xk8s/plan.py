@@ -17,7 +17,7 @@ from attrs import field, frozen
 from xk8s import topology
 from xk8s.artifacts.keys import artifact_key
 from xk8s.artifacts.model import Artifact
-from xk8s.config import ClusterSettings, Request, Settings, Value
+from xk8s.config import ClusterSettings, Request, Settings, Value, canonical
 from xk8s.context import Context
 from xk8s.digest import digest, plain
 from xk8s.errors import PlanError, UsageError
@@ -264,6 +264,7 @@ def explain(request: Request, key: str, registry: Registry | None = None) -> Val
     """
     registry = registry or Registry()
     overlay, _, field_name = key.partition(".")
+    field_name = canonical(field_name)
     settings = Settings(request)
     cls: type[Any] | None = (
         ClusterSettings if overlay == "cluster" else registry.overlay(overlay).settings
