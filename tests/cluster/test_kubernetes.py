@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
 import subprocess
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,6 +160,63 @@ def test_a_broken_link_is_seen_and_mended(cluster: Xk8s) -> None:
     cluster("net", "link", "vm-002", "eth1", "up")
     out = guest(cluster, "vm-201", "ping", "-c", "10", "-i", "0.3", "-W", "2", "192.168.1.2")
     assert " 0 received" not in out
+
+
+def test_faults_are_recognised_and_a_report_has_no_keys(cluster: Xk8s, tmp_path: Path) -> None:
+    def faults() -> set[str]:
+        found = cluster.json("check", "--faults", "--json", timeout=300)
+        return {one["fault"] for one in found["faults"] if not one["transient"]}
+
+    def kubectl(*words: str) -> str:
+        return guest(cluster, "vm-001", "kubectl", *words)
+
+    assert faults() == set(), "a cluster that passed its checks shows none"
+    pods = {"no-image": "docker.io/library/none:1", "no-plugin": "xk8s.local/mconnect:0.2"}
+    guest(cluster, "vm-001", "mv", "/opt/cni/bin/bridge", "/root/")
+    try:
+        for name, image in pods.items():
+            node = '{"spec": {"nodeName": "vm-001"}}'  # where the plugin is missing
+            kubectl("run", name, f"--image={image}", "--image-pull-policy=Never",
+                    f"--overrides={node}")  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not {"image-never-pull", "cni-plugin-missing"} <= (seen := faults()):
+            assert time.monotonic() < deadline, seen
+            guest(cluster, "vm-001", "test", "-d", "/opt/cni/bin")
+            # The image is looked for when there is a sandbox.
+            if "cni-plugin-missing" in seen:
+                guest(cluster, "vm-001", "cp", "/root/bridge", "/opt/cni/bin/")
+    finally:
+        guest(cluster, "vm-001", "cp", "/root/bridge", "/opt/cni/bin/")
+    path = tmp_path / "report.tar.gz"
+    told = cluster.json("report", "-o", str(path), "--json", timeout=600)
+    assert {"image-never-pull", "cni-plugin-missing"} <= {one["fault"] for one in told["faults"]}
+    assert told["missing"] == []
+    assert all(check["ok"] for check in told["checks"])
+    texts = {}
+    with tarfile.open(path) as archive:
+        for member in archive.getmembers():
+            file = archive.extractfile(member)
+            assert file is not None
+            texts[member.name.partition("/")[2]] = file.read().decode()
+    assert "docker.io/library/none:1" in texts["REPORT.md"]
+    assert "no-image" in texts["nodes/vm-001/kubectl/pods.txt"]
+    assert "mconnect" in texts["nodes/vm-001/kubectl/objects.txt"]
+    for name in ("log/kube-apiserver.log", "log/etcd.log", "etcd/health", "cri/images",
+                 "containers", "network/nftables"):  # fmt: skip
+        assert texts[f"nodes/vm-001/{name}.txt"], name
+    keys = [one for one in cluster.root.rglob("*.key") if "snapshots" not in one.parts]
+    assert len(keys) > 10
+    for key in keys:
+        body = "".join(key.read_text().splitlines()[1:-1])
+        pieces = [body[at : at + 32] for at in range(0, len(body) - 32, 32)]
+        wrapped = base64.b64encode(key.read_bytes()).decode()
+        pieces += [wrapped[at : at + 32] for at in range(40, len(wrapped) - 72, 32)]
+        for name, text in texts.items():
+            assert not any(piece in text for piece in pieces), f"{name} has a piece of {key.name}"
+    assert "PRIVATE KEY" not in "".join(texts.values())
+    assert "client-key-data: L" not in "".join(texts.values())
+    assert "hello" not in cluster("logs", "pod/coredns", "-n", "1")
+    kubectl("delete", "pod", "--now", *pods)
 
 
 def test_the_next_up_restores_the_saved_cluster(cluster: Xk8s) -> None:

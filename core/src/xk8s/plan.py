@@ -30,6 +30,7 @@ from xk8s.overlay import (
     File,
     Forward,
     Fragment,
+    GuestNeeds,
     KernelFacts,
     KernelNeeds,
     Layer,
@@ -79,7 +80,8 @@ class PlannedNode:
 @frozen(kw_only=True)
 class Plan:
     """All of a cluster. ``routes`` are prefixes behind the first router, as seen from outside.
-    ``registry`` gives later stages the plugins' hooks that act (secrets, host files).
+    ``guest`` is, per overlay, what it needs to find in guests. ``registry`` gives later stages
+    the plugins' hooks that act (secrets, host files).
     """
 
     ctx: Context
@@ -92,6 +94,7 @@ class Plan:
     boot: BootImage
     routes: tuple[str, ...]
     checks: tuple[Check, ...]
+    guest: Mapping[str, GuestNeeds]
     registry: Registry = field(repr=False, eq=False)
 
     @property
@@ -252,6 +255,11 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
             for name in ctx.overlays
             for check in registry.many(name, "xk8s_checks", Check, ctx=ctx)
         ),
+        guest={
+            name: wanted
+            for name in ctx.overlays
+            if (wanted := registry.one(name, "xk8s_guest", GuestNeeds, ctx=ctx)) is not None
+        },
         registry=registry,
     )
     _check_routes(plan)

@@ -13,7 +13,7 @@ from attrs import frozen
 from xk8s import topology
 from xk8s.artifacts.keys import artifact_key
 from xk8s.artifacts.store import Resolved
-from xk8s.cluster.access import Cluster, tail
+from xk8s.cluster.access import Cluster, machine_error, tail
 from xk8s.cluster.record import NodeRecord, sockets_of
 from xk8s.errors import MachineError, PlanError
 from xk8s.layers.build import BuiltLayer
@@ -161,11 +161,10 @@ def wait_booted(cluster: Cluster, progress: Progress) -> None:
                 cluster.agent(name).wait(0.0)
             except MachineError as error:
                 if time.monotonic() > deadline:
-                    raise MachineError(
+                    raise machine_error(
                         f"{name}: the guest does not answer {BOOT_SECONDS:.0f} s after its start",
-                        where=str(cluster.console_log(name)),
-                        hint=f"xk8s console {name} shows it",
-                        log=tail(cluster.console_log(name)),
+                        cluster.console_log(name),
+                        hint="the end of its console says how far it came",
                     ) from error
                 continue
             waiting.remove(name)

@@ -19,8 +19,10 @@ from xk8s.artifacts.lockfile import project_lock
 from xk8s.artifacts.process import Jobs
 from xk8s.artifacts.store import Resolved, Store
 from xk8s.checks import run_checks
-from xk8s.cluster import machines, saved
+from xk8s.cluster import failure, machines, saved
 from xk8s.cluster.access import Cluster, open_cluster
+from xk8s.cluster.diagnosis import failed_check
+from xk8s.cluster.guest import check_guests
 from xk8s.cluster.machines import Kit
 from xk8s.cluster.record import (
     Backing,
@@ -57,6 +59,7 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = Fals
     with locked(plan.name):
         _check_free(plan)
         sweep(plan.name)
+        failure.forget(plan.name)
         clock = _Clock(progress)
         try:
             kit = _kit(plan, clock)
@@ -71,7 +74,10 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = Fals
         except CheckFailed:
             _finish(plan, clock, "failed")
             raise
-        except BaseException:
+        except BaseException as error:
+            if failure.keep(plan.name, error) and isinstance(error, Xk8sError):
+                more = "`xk8s report` makes an archive of what its VMs said"
+                error.hint = "; ".join(filter(None, (error.hint, more)))
             sweep(plan.name)
             raise
         return Cluster(_finish(plan, clock, "running"), plan)
@@ -126,12 +132,12 @@ def check(cluster: Cluster, progress: Progress, *, restored: bool = False) -> No
         if result.ok:
             progress.note(f"check {result.name}: {result.detail} ({result.seconds:.1f} s)")
             continue
-        explain = by_name[result.name].explain
-        raise CheckFailed(
-            f"check {result.name}: {result.detail}",
-            where=f"cluster {cluster.name!r}",
-            hint="the VMs still run: `xk8s logs`, `xk8s exec`, `xk8s check`; end with `xk8s down`",
-            log=explain(cluster.checks) if explain else "",
+        raise failed_check(
+            cluster,
+            by_name[result.name],
+            result,
+            progress,
+            hint="the VMs still run: `xk8s logs`, `xk8s exec`, `xk8s report`; end with `xk8s down`",
         )
 
 
@@ -245,6 +251,7 @@ def _boot(kit: Kit, clock: _Clock) -> Cluster:
         _host_files(cluster)
     with clock.stage("boot"):
         machines.wait_booted(cluster, clock.progress)
+        check_guests(cluster, plan.guest)
     return cluster
 
 

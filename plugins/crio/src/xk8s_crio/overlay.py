@@ -13,6 +13,7 @@ from xk8s.overlay import (
     Fragment,
     KernelNeeds,
     Layer,
+    Observation,
     Overlay,
     Symlink,
     Take,
@@ -115,11 +116,26 @@ def xk8s_checks(ctx: Context) -> Iterator[Check]:
 
     def log(check: CheckContext) -> str:
         return "\n".join(
-            check.ok(node, "journalctl", "-u", "crio", "-n", "30", "--no-pager", "-o", "cat")
+            check.ok(node, "journalctl", "-u", "crio", "-n", "30", "--no-pager", "-o", "short-iso")
             for node in nodes
         )
 
     yield Check(name="crio", run=running, timeout=300, explain=log)
+
+
+@hookimpl
+def xk8s_observe(ctx: Context) -> Iterator[Observation]:
+    """What the runtime has, where crictl is at hand to ask it."""
+    yield Observation(name="cri/version", argv=("crio", "--version"), roles=NODE_ROLES)
+    if crictl_artifact(ctx.settings(CrioSettings)) is None:
+        return
+    for name, words in (
+        ("images", ("images",)),
+        ("pods", ("pods",)),
+        ("containers", ("ps", "-a")),
+        ("info", ("info",)),
+    ):
+        yield Observation(name=f"cri/{name}", argv=("crictl", *words), roles=NODE_ROLES)
 
 
 def _enable(where: str, unit: str) -> Symlink:

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING
 
 from xk8s import hookimpl
 from xk8s.context import Context
-from xk8s.overlay import File, Layer, Node, Overlay, Role, Symlink, Take
+from xk8s.overlay import (
+    Fault,
+    File,
+    GuestNeeds,
+    Layer,
+    Node,
+    Observation,
+    Overlay,
+    Role,
+    Symlink,
+    Take,
+)
 from xk8s.render import render_tree
 
 from xk8s_etcd import CA
@@ -32,6 +43,12 @@ def xk8s_overlay() -> Overlay:
         requires=("base",),
         settings=EtcdSettings,
     )
+
+
+@hookimpl
+def xk8s_guest(ctx: Context) -> GuestNeeds:  # noqa: ARG001
+    """What its unit starts it with (see `xk8s_etcd.unit`)."""
+    return GuestNeeds(programs=("bash", "tee"), roles=_ROLES)
 
 
 @hookimpl
@@ -113,3 +130,39 @@ def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterator[File]:  # noq
         )
         yield File(path=f"{_PKI}/{name}.crt", data=pair.cert, mode=0o644)
         yield File(path=f"{_PKI}/{name}.key", data=pair.key, mode=0o600)
+
+
+@hookimpl
+def xk8s_observe(ctx: Context) -> Iterator[Observation]:  # noqa: ARG001 - one member, always
+    """Its log, and what it says of itself."""
+    yield Observation(
+        name="log/etcd.log", argv=("tail", "-n", "2000", "/var/log/etcd.log"), roles=_ROLES
+    )
+    client = (
+        "etcdctl",
+        "--endpoints=https://127.0.0.1:2379",
+        f"--cacert={_PKI}/ca.crt",
+        f"--cert={_PKI}/server.crt",
+        f"--key={_PKI}/server.key",
+    )
+    for what in ("status", "health"):
+        yield Observation(
+            name=f"etcd/{what}", argv=(*client, "endpoint", what, "-w", "table"), roles=_ROLES
+        )
+
+
+@hookimpl
+def xk8s_faults() -> Iterator[Fault]:
+    """A store that is full."""
+    yield Fault(
+        name="etcd-full",
+        pattern=r"mvcc: database space exceeded|etcdserver: no space|"
+        r"/var/lib/etcd/\S*: no space left on device",
+        cause="etcd's store is full",
+        remedy="give it more: -s etcd.size=512M (`xk8s explain etcd.size`), and the control plane "
+        "as much more memory",
+        examples=(
+            "etcdserver: mvcc: database space exceeded",
+            "write /var/lib/etcd/data/member/wal/0.tmp: no space left on device",
+        ),
+    )

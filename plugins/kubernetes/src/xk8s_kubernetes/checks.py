@@ -130,7 +130,16 @@ def journal(check: CheckContext, node: str, units: Iterable[str]) -> str:
     """The last lines of these units on that node, or why there are none."""
     parts = []
     for unit in units:
-        argv = ["journalctl", "--no-pager", "--quiet", "--output=short", "-n", _LINES, "-u", unit]
+        argv = [
+            "journalctl",
+            "--no-pager",
+            "--quiet",
+            "--output=short-iso",
+            "-n",
+            _LINES,
+            "-u",
+            unit,
+        ]
         try:
             result = check.access.run(node, argv, timeout=30)
             text = result.stdout.decode(errors="replace").strip()

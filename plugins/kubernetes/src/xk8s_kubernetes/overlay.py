@@ -12,12 +12,16 @@ from xk8s.overlay import (
     BootOptions,
     Check,
     Entry,
+    Fault,
     File,
     Forward,
     Fragment,
+    GuestNeeds,
     KernelNeeds,
     Layer,
+    LogFiles,
     Node,
+    Observation,
     Overlay,
     Role,
     Symlink,
@@ -26,9 +30,10 @@ from xk8s.overlay import (
 from xk8s.render import render_tree
 from xk8s_etcd.unit import logged
 
-from xk8s_kubernetes import addresses, components, configs
+from xk8s_kubernetes import addresses, components, configs, observe
 from xk8s_kubernetes.artifacts import CNI_PLUGINS, CONTROL, NODE, cni_artifact, kubernetes_artifact
 from xk8s_kubernetes.checks import checks
+from xk8s_kubernetes.faults import FAULTS
 from xk8s_kubernetes.kernel import kernel_needs
 from xk8s_kubernetes.manifest import Manifest, manifest_files
 from xk8s_kubernetes.probe import PROBE_IMAGE
@@ -57,6 +62,12 @@ def xk8s_overlay() -> Overlay:
 def xk8s_kernel(ctx: Context) -> KernelNeeds:
     """By mode of kube-proxy."""
     return kernel_needs(ctx.settings(KubernetesSettings).proxy_mode)
+
+
+@hookimpl
+def xk8s_guest(ctx: Context) -> GuestNeeds:
+    """Programs that kubelet and kube-proxy call."""
+    return observe.guest_needs(ctx)
 
 
 @hookimpl
@@ -181,6 +192,24 @@ def xk8s_host_files(access: ClusterAccess, keys: Keys) -> Iterator[File]:
 def xk8s_checks(ctx: Context) -> tuple[Check, ...]:
     """API server, nodes, service accounts."""
     return checks(ctx)
+
+
+@hookimpl
+def xk8s_faults() -> tuple[Fault, ...]:
+    """Of starting components, keys, pods."""
+    return FAULTS
+
+
+@hookimpl
+def xk8s_observe(ctx: Context) -> Iterator[Observation]:
+    """Objects, logs, tables."""
+    return observe.observations(ctx)
+
+
+@hookimpl
+def xk8s_log_files(ctx: Context) -> Iterator[LogFiles]:  # noqa: ARG001 - the same in all clusters
+    """What containers printed."""
+    return observe.log_files()
 
 
 def _commands(ctx: Context) -> dict[str, str]:

@@ -1,0 +1,107 @@
+"""What the overlays' observations print in a running cluster.
+
+All of it goes through the guest agents: it works with every network broken, and a node that does
+not answer costs its own part only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from attrs import frozen
+
+from xk8s.cluster.access import Cluster
+from xk8s.errors import Xk8sError
+from xk8s.overlay import Observation
+from xk8s.plan import Plan
+from xk8s.progress import Progress, Silent
+from xk8s.qemu.agent import AgentError
+
+_SILENT = 2
+"""After so many calls in a row that a guest agent did not answer, the node is left alone."""
+
+
+@frozen(kw_only=True)
+class Observed:
+    """The outcome of one observation: what was printed, or why there is nothing. A command that
+    failed has both.
+    """
+
+    node: str
+    name: str
+    text: str = ""
+    problem: str = ""
+    searched: bool = False
+
+
+def observations(plan: Plan) -> tuple[Observation, ...]:
+    """All that the plan's overlays want to see, in their order."""
+    return tuple(
+        one
+        for name in plan.ctx.overlays
+        for one in plan.registry.many(name, "xk8s_observe", Observation, ctx=plan.ctx)
+    )
+
+
+def observe(
+    cluster: Cluster, wanted: Sequence[Observation], progress: Progress | None = None
+) -> tuple[Observed, ...]:
+    """Run them on all nodes at once, on each node one after the other. Never raises for what a
+    node does or does not do.
+    """
+    progress = progress or Silent()
+    nodes = cluster.record.nodes
+
+    def of(name: str, role: str) -> list[Observed]:
+        own = [one for one in wanted if role in one.roles]
+        try:
+            return _observe_node(cluster, name, own, progress)
+        finally:
+            progress.finish(name)
+
+    if not nodes:
+        return ()
+    with ThreadPoolExecutor(max_workers=min(8, len(nodes))) as pool:
+        parts = list(pool.map(lambda node: of(node.name, node.role), nodes))
+    return tuple(one for part in parts for one in part)
+
+
+def _observe_node(
+    cluster: Cluster, node: str, wanted: Sequence[Observation], progress: Progress
+) -> list[Observed]:
+    found: list[Observed] = []
+    silent, why = 0, ""
+    for index, one in enumerate(wanted):
+        if not cluster.alive(node):
+            silent, why = _SILENT, f"{node}: the VM is no longer there"
+        text, problem = "", why
+        if silent < _SILENT:
+            progress.item(node, one.name, done=index, total=len(wanted))
+            try:
+                result = cluster.run(node, one.argv, timeout=one.timeout)
+            except AgentError as error:
+                silent, problem = 0, _no_program(one.argv[0], error)
+            except TimeoutError as error:
+                problem = str(error)
+            except Xk8sError as error:
+                silent, problem = silent + 1, str(error)
+                why = problem
+            else:
+                silent, problem = 0, ""
+                said = result.stderr.decode(errors="replace").strip()
+                text = result.stdout.decode(errors="replace")
+                if result.exit_code != 0:
+                    problem = f"exit code {result.exit_code}: {said[-500:]}".rstrip(": ")
+                elif said:
+                    text = f"{text}\n--- stderr\n{said}\n"
+        found.append(
+            Observed(node=node, name=one.name, text=text, problem=problem, searched=one.searched)
+        )
+    return found
+
+
+def _no_program(program: str, error: AgentError) -> str:
+    if "Failed to execute child process" in str(error):
+        return f"no program {program} in the guest"
+    return str(error)
