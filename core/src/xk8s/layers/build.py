@@ -39,26 +39,27 @@ class BuiltLayer:
     size: int
 
 
-def layer_key(layer: Layer, digests: Mapping[str, str] | None = None) -> str:
+def layer_key(layer: Layer, resolved: Mapping[str, Resolved] | None = None) -> str:
     """64 hex digits of what is in the layer, not of its name, order or roles.
 
-    ``digests`` maps artifact keys to content digests; without it (when planning) artifacts
-    count by their keys.
+    ``resolved`` has its artifacts by key: what is taken counts by its content then, so that a new
+    build of one program changes the layer of that program alone. Without it (when planning)
+    artifacts count by their keys.
     """
     return sha256_text(
         canonical(
             {
                 "format": FORMAT,
                 "entries": sorted(
-                    (_entry_json(entry, digests) for entry in layer.entries), key=canonical
+                    (_entry_json(entry, resolved) for entry in layer.entries), key=canonical
                 ),
-                "image": _entry_json(layer.image, digests) if layer.image else None,
+                "image": _entry_json(layer.image, resolved) if layer.image else None,
             }
         )
     )
 
 
-def _entry_json(entry: Entry, digests: Mapping[str, str] | None) -> dict[str, object]:
+def _entry_json(entry: Entry, resolved: Mapping[str, Resolved] | None) -> dict[str, object]:
     where = {"path": str(guest_path(entry.path))}
     match entry:
         case File():
@@ -71,10 +72,18 @@ def _entry_json(entry: Entry, digests: Mapping[str, str] | None) -> dict[str, ob
             key = artifact_key(entry.artifact)
             return {
                 **where,
-                "take": key if digests is None else digests[key],
+                "take": key if resolved is None else _content(entry, resolved[key]),
                 "member": entry.member,
                 "mode": entry.mode,
             }
+
+
+def _content(take: Take, artifact: Resolved) -> str:
+    """Digest of a member, where its permission bits are the entry's; else of all."""
+    for one in artifact.provenance:
+        if one.member == take.member and take.mode is not None:
+            return one.sha256
+    return artifact.digest
 
 
 @define(eq=False)
@@ -104,7 +113,7 @@ class LayerStore:
                 hint="run the command again when your own build has finished",
             )
         try:
-            key = layer_key(layer, {key: one.digest for key, one in resolved.items()})
+            key = layer_key(layer, resolved)
         except ValueError as error:
             raise BuildError(str(error), where=f"layer {layer.name}") from error
         image = self._root / f"{key}.erofs"
