@@ -365,17 +365,15 @@ def _node(
 
 def _own_options(cluster: ClusterSettings) -> BootOptions:
     """What the user adds to the start of every VM."""
-    words = {}
-    for name, text in (("kernel_args", cluster.kernel_args), ("qemu_args", cluster.qemu_args)):
-        try:
-            # The kernel has quotes of its own, which must reach it.
-            words[name] = tuple(text.split() if name == "kernel_args" else shlex.split(text))
-        except ValueError as error:
-            raise UsageError(
-                f"cluster.{name} has {error}".replace("No closing", "no closing"),
-                hint=f"it is read as a shell reads words: {text!r}",
-            ) from error
-    return BootOptions(**words)
+    try:
+        qemu_args = tuple(shlex.split(cluster.qemu_args))
+    except ValueError as error:
+        raise UsageError(
+            f"cluster.qemu_args: {error}",
+            hint=f"it is read as a shell reads words: {cluster.qemu_args!r}",
+        ) from error
+    # The kernel has quotes of its own, which must reach it.
+    return BootOptions(kernel_args=tuple(cluster.kernel_args.split()), qemu_args=qemu_args)
 
 
 def _check_routes(plan: Plan) -> None:

@@ -127,7 +127,7 @@ def xk8s_checks(ctx: Context) -> Iterator[Check]:
 def xk8s_observe(ctx: Context) -> Iterator[Observation]:
     """What the runtime has, where crictl is at hand to ask it."""
     yield Observation(name="cri/version", argv=("crio", "--version"), roles=NODE_ROLES)
-    if crictl_artifact(ctx.settings(CrioSettings)) is None:
+    if "crictl" not in crio_artifact(ctx.settings(CrioSettings)).members:
         return
     for name, words in (
         ("images", ("images",)),
