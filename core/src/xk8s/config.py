@@ -50,7 +50,8 @@ class ClusterSettings:
 class Request:
     """What a command was asked for. ``sets`` are "overlay.field=value" texts; of one key they
     add up where it is a list or a table, else the last one counts. ``config_file`` None means
-    ./xk8s.toml where there is one; ``environment`` None means that of this process.
+    ./xk8s.toml where there is one; ``environment`` None means that of this process. ``kept``
+    has copies of the local directories among the overlays, by number: these count then.
     """
 
     overlays: tuple[str, ...]
@@ -59,6 +60,7 @@ class Request:
     config_file: Path | None = None
     environment: Mapping[str, str] | None = None
     stored: Mapping[str, Mapping[str, Any]] | None = None
+    kept: Path | None = None
 
 
 @frozen(kw_only=True)
