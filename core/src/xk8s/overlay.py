@@ -102,7 +102,9 @@ class Layer:
     ``image`` names a ready EROFS image inside an artifact instead of entries (the base system,
     whose owners need a user namespace to make). ``replaces`` lists path prefixes of lower layers
     that this layer means to hide; any other path owned by two layers is an error.
-    ``roles`` says which VMs get the layer.
+    ``roles`` says which VMs get the layer. ``units`` are the systemd units to restart when the
+    files of this layer, or the secrets of its overlay, change in a running VM; they are no part of
+    the layer's digest.
     """
 
     name: str
@@ -110,6 +112,7 @@ class Layer:
     image: Take | None = None
     replaces: tuple[str, ...] = ()
     roles: frozenset[Role] = ALL_ROLES
+    units: tuple[str, ...] = ()
 
 
 # --- kernel and boot --------------------------------------------------------------------

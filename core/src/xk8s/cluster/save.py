@@ -20,6 +20,7 @@ from xk8s.cluster import machines, saved
 from xk8s.cluster.access import Cluster
 from xk8s.cluster.machines import Kit
 from xk8s.cluster.record import REQUEST, NodeRecord, Record, write_local, write_record
+from xk8s.cluster.secrets import PKI
 from xk8s.cluster.sessions import connect, each
 from xk8s.cluster.uses import remember_snapshots
 from xk8s.errors import HostError, MachineError
@@ -31,7 +32,7 @@ from xk8s.qemu.command import Memory
 from xk8s.qemu.leftovers import end
 from xk8s.qemu.qmp import Qmp
 
-KEPT_DIRECTORIES = (machines.NODES, "pki")
+KEPT_DIRECTORIES = (machines.NODES, PKI)
 """Of the cluster's state, what its memory does not hold."""
 
 

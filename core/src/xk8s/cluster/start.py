@@ -38,11 +38,11 @@ from xk8s.cluster.record import (
 )
 from xk8s.cluster.restore import restore
 from xk8s.cluster.save import ram_path, room_for_memory, save, unsavable
+from xk8s.cluster.secrets import PKI, flat, secrets, write_host_files
 from xk8s.cluster.stop import sweep
 from xk8s.errors import CheckFailed, StateError, Xk8sError
 from xk8s.layers.build import BuiltLayer, LayerStore
-from xk8s.overlay import File, Node
-from xk8s.paths import cache_dir, make_private, runtime_dir, runtime_root, state_dir, write_private
+from xk8s.paths import cache_dir, make_private, runtime_dir, runtime_root, state_dir
 from xk8s.pki import Keys
 from xk8s.plan import Plan, PlannedLayer, make_plan
 from xk8s.progress import Progress
@@ -93,7 +93,7 @@ def snapshot(name: str, label: str, progress: Progress) -> float:
         _check_same(cluster)
         kit = _kit(cluster.plan, _Clock(progress), held)
         cluster, pause = save(cluster, kit, label, progress)
-        _host_files(cluster)
+        write_host_files(cluster)
         return pause
 
 
@@ -271,9 +271,9 @@ def _boot(kit: Kit, clock: _Clock) -> Cluster:
     plan = kit.plan
     with clock.stage("machines"):
         record = _begin(kit)
-        keys = Keys(state_dir(plan.name) / "pki")
-        secrets = {node.node.name: _secrets(plan, node.node, keys) for node in plan.nodes}
-        machines.write_images(plan, secrets)
+        keys = Keys(state_dir(plan.name) / PKI)
+        files = {node.node.name: secrets(plan, node.node, keys) for node in plan.nodes}
+        machines.write_images(plan, {name: flat(given) for name, given in files.items()})
         _tell_on_top(kit, clock)
         shared = room_for_memory(kit)
         memory = {
@@ -289,7 +289,7 @@ def _boot(kit: Kit, clock: _Clock) -> Cluster:
         record = attrs.evolve(record, nodes=started, memory=backing)
         write_record(record)
         cluster = Cluster(record, plan)
-        _host_files(cluster)
+        write_host_files(cluster)
     with clock.stage("boot"):
         machines.wait_booted(cluster, clock.progress)
         check_guests(cluster, plan.guest)
@@ -317,7 +317,7 @@ def _restored(kit: Kit, clock: _Clock, *, checks: bool) -> Cluster | None:
 def _restore(kit: Kit, value: saved.Saved, clock: _Clock, *, checks: bool) -> Cluster:
     cluster = restore(kit, value, _begin(kit), clock)
     _tell_on_top(kit, clock)
-    _host_files(cluster)
+    write_host_files(cluster)
     if checks:
         with clock.stage("checks"):
             check(cluster, clock.progress, restored=True)
@@ -335,32 +335,13 @@ def _saved(cluster: Cluster, kit: Kit, clock: _Clock) -> Cluster:
         label = saved.auto_label(saved.key_of(kit))
         cluster, pause = save(cluster, kit, label, clock)
         saved.prune(cluster.name)
-        _host_files(cluster)  # in case a port had to change
+        write_host_files(cluster)  # in case a port had to change
         clock.note(f"saved for the next start; the cluster stood still for {pause:.2f} s")
     except Xk8sError as error:
         clock.note(f"no snapshot for the next start: {error}")
         record = read_record(cluster.name)
         cluster = Cluster(record, kit.plan) if record else cluster
     return cluster
-
-
-def _host_files(cluster: Cluster) -> None:
-    keys = Keys(cluster.state_dir / "pki")
-    for name in cluster.plan.ctx.overlays:
-        for file in cluster.plan.registry.many(
-            name, "xk8s_host_files", File, access=cluster, keys=keys
-        ):
-            write_private(cluster.state_dir / file.path, file.data)
-
-
-def _secrets(plan: Plan, node: Node, keys: Keys) -> tuple[File, ...]:
-    return tuple(
-        file
-        for name in plan.ctx.overlays
-        for file in plan.registry.many(
-            name, "xk8s_secrets", File, ctx=plan.ctx, node=node, keys=keys
-        )
-    )
 
 
 def _finish(plan: Plan, clock: _Clock, phase: Phase) -> Record:

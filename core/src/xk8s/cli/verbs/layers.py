@@ -126,7 +126,7 @@ def _planned(planned: PlannedLayer) -> dict[str, Any]:
     cached = {key: store.cached(one, key) for key, one in artifacts.items()}
     digest = path = size = None
     if all(cached.values()):
-        digest = layer_key(layer, {key: one.digest for key, one in cached.items() if one})
+        digest = layer_key(layer, {key: one for key, one in cached.items() if one})
         image = layers_dir(cache_dir()) / f"{digest}.erofs"
         if image.exists():
             path, size = str(image), image.stat().st_size
