@@ -189,8 +189,8 @@ def units_of(cluster: Cluster, planned: PlannedNode, overlays: Iterable[str]) ->
     return tuple(
         dict.fromkeys(
             unit
-            for one in cluster.plan.layers_of(planned)
-            if one.overlay in wanted
+            for one in cluster.plan.layers
+            if one.overlay in wanted and one.layer.name in planned.layers
             for unit in one.layer.units
         )
     )

@@ -140,11 +140,10 @@ def summarize(report: dict[str, Any]) -> None:
 
 def merged_in(cluster: str) -> str:
     """The file of kubectl itself when it has an entry of this cluster, else ""."""
-    from xk8s_kubernetes.command import default_file, load
+    from xk8s_kubernetes.command import context_name, files_with
 
-    path = default_file()
     try:
-        contexts = load(path).get("contexts") or ()
+        found = files_with(context_name(cluster))
     except UsageError:
         return ""  # whatever that file is: nothing was ever merged into it
-    return str(path) if any(one.get("name") == f"xk8s-{cluster}" for one in contexts) else ""
+    return str(found[0]) if found else ""

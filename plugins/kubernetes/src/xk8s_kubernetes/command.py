@@ -78,7 +78,7 @@ def default_file() -> Path:
     return next((path for path in files if path.exists()), files[-1])
 
 
-def _having(context: str) -> list[Path]:
+def files_with(context: str) -> list[Path]:
     """Of the files that kubectl reads, those with that context."""
     from xk8s_kubernetes.kubeconfig_edit import contexts
     from xk8s_kubernetes.kubeconfig_file import read, refused
@@ -106,7 +106,7 @@ def _merge(session: Session, file: Path | None, *, use: bool) -> None:
     new = yaml.safe_load(own_file(session).read_text())
     context = context_name(session.name)
     # Where it is already: a second one elsewhere would be hidden by it, or hide it.
-    target = file or next(iter(_having(context)), None) or default_file()
+    target = file or next(iter(files_with(context)), None) or default_file()
     outcome = edit(target, lambda old: merged(old, new, use=use), own=_users_part)
     _say(session, target, outcome, f"has context {context} already")
     if file is None and use and not session.quiet:
@@ -124,7 +124,7 @@ def _remove(session: Session, file: Path | None) -> None:
     from xk8s_kubernetes.kubeconfig_file import edit
 
     context = context_name(session.name)
-    for target in [file] if file else _having(context) or [default_file()]:
+    for target in [file] if file else files_with(context) or [default_file()]:
         outcome = edit(target, lambda old: without(old, context), own=_users_part)
         _say(session, target, outcome, f"has no context {context}")
 
