@@ -143,6 +143,21 @@ def test_units_are_those_of_the_overlays_with_keys_on_this_node(plan: Plan, tmp_
     assert found == {"vm-001": node | control, "vm-002": node, "vm-201": set()}
 
 
+def test_every_overlay_with_keys_says_which_units_use_them(tmp_path: Path) -> None:
+    plan = make_plan(
+        Request(overlays=("kubernetes", "containerd", "coredns", "externalip"), environment={})
+    )
+    keys = Keys(tmp_path / "pki")
+    cluster = SimpleNamespace(plan=plan)
+    with_keys = set()
+    for planned in plan.nodes:
+        for overlay in secrets(plan, planned.node, keys):
+            with_keys.add(overlay)
+            # A key that nothing reads again is an old one for ever.
+            assert units_of(cluster, planned, [overlay]), (overlay, planned.node.name)  # type: ignore[arg-type]
+    assert {"etcd", "kubernetes", "externalip"} <= with_keys
+
+
 def test_units_are_there_in_a_layer_of_their_overlay(plan: Plan) -> None:
     for planned in plan.layers:
         own = {

@@ -60,6 +60,7 @@ def layer(ctx: Context) -> Layer:
     return Layer(
         name="externalip",
         roles=_ROLES,
+        units=(UNIT,),
         entries=(
             Take(artifact=program(), member="kube-loadbalancer", path=_PROGRAM, mode=0o755),
             *render_tree(_PACKAGE, "control", ctx, command=command),
