@@ -55,10 +55,12 @@ def several(home: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> list[Pa
 
 def test_without_a_variable_it_is_the_one_in_the_home(home: Path) -> None:
     target = home / ".kube" / "config"
-    assert run("--merge").stderr == f"{target}: changed\n"
+    assert run("--merge").stderr == f"{target}: has context xk8s-a now\n"
     assert current(target.read_text()) == "xk8s-a"
     assert run("--merge").stderr == f"{target}: has context xk8s-a already\n"
-    assert run("--remove").stderr == f"{target}: changed; as it was: {target}.xk8s-backup\n"
+    assert run("--remove").stderr == (
+        f"{target}: has no context xk8s-a any more; as it was: {target}.xk8s-backup\n"
+    )
     assert contexts(target.read_text()) == ()
     assert run("--remove").stderr == f"{target}: has no context xk8s-a\n"
 
@@ -85,7 +87,7 @@ def test_it_is_changed_where_it_is(home: Path, monkeypatch: pytest.MonkeyPatch) 
     # kubectl takes the first current context that it finds.
     assert f"{one}: its current-context work comes first; use kubectl --context xk8s-a" in said
     assert one.read_text() == WORK
-    assert f"{two}: changed" in run("--remove").stderr
+    assert f"{two}: has no context xk8s-a any more" in run("--remove").stderr
     assert contexts(two.read_text()) == ()
 
 
