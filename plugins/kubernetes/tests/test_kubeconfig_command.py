@@ -39,8 +39,16 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def invoke(words: list[str], name: str = "a") -> Result:
+    """As `xk8s` invokes it: click keeps an option of the first help that it was asked for."""
+    session = Session(name=name)
+    return CliRunner().invoke(
+        module.command, words, obj=session, help_option_names=["-h", "--help"]
+    )
+
+
 def run(*words: str) -> Result:
-    result = CliRunner().invoke(module.command, list(words), obj=Session(name="a"))
+    result = invoke(list(words))
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == 0, result.output
@@ -124,7 +132,7 @@ def test_quiet_says_nothing(home: Path) -> None:
 
 
 def test_printing_takes_no_file(home: Path) -> None:
-    result = CliRunner().invoke(module.command, ["FILE"], obj=Session(name="a"))
+    result = invoke(["FILE"])
     assert result.exit_code == 2
     assert "FILE needs --merge or --remove" in result.output
     assert run().stdout == (home / "state" / "kubeconfig").read_text()
@@ -134,10 +142,10 @@ def test_printing_takes_no_file(home: Path) -> None:
 def test_without_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XK8S_STATE", str(tmp_path))
     target = tmp_path / "config"
-    result = CliRunner().invoke(module.command, ["--merge", str(target)])
+    result = invoke(["--merge", str(target)], "xk8s")
     assert isinstance(result.exception, StateError)
     assert not target.exists()
     # What `down` left in the file goes without the cluster.
     target.write_text(WORK.replace("work", "xk8s-xk8s"))
-    assert CliRunner().invoke(module.command, ["--remove", str(target)]).exit_code == 0
+    assert invoke(["--remove", str(target)], "xk8s").exit_code == 0
     assert contexts(target.read_text()) == ()
