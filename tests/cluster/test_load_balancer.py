@@ -255,6 +255,24 @@ def test_it_outlives_the_api_server_and_starts_before_it(server: Server) -> None
         server.kubectl("delete", "services", "--all", "--wait")
 
 
+def test_new_keys_are_taken_up_with_the_next_connection(server: Server) -> None:
+    one = Program(server, "--pool=10.0.0.0/29")
+    pki = server.root / "pki"
+    try:
+        one.ready()
+        for kind in ("crt", "key"):
+            (pki / f"loadbalancer.{kind}").unlink()
+        server.kill()
+        wait_for(lambda: "will be tried again" in one.said())
+        server.keys.cert(CA, "loadbalancer", common_name=USER)
+        server.start()
+        server.kubectl("create", "-f", "-", stdin=service("later"))
+        assert wait_for(lambda: ips(server, "later")) == ["10.0.0.1"]
+    finally:
+        assert one.end() == 0
+        server.kubectl("delete", "services", "--all", "--wait")
+
+
 def test_what_happened_while_it_was_away_is_made_up_for(server: Server) -> None:
     one = Program(server, "--pool=10.0.0.0/29")
     one.ready()

@@ -230,12 +230,12 @@ def test_wrong_words_are_said(path: Path, words: tuple[str, ...], text: str, sai
 
 @pytest.mark.parametrize("tool", [["gofmt", "-l", "."], ["go", "vet", "./..."]], ids=" ".join)
 def test_the_source_is_formatted_and_vetted(tool: list[str]) -> None:
-    source = files("xk8s_externalip").joinpath("loadbalancer")
+    source = files("xk8s_externalip").joinpath("program")
     done = subprocess.run(tool, cwd=str(source), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_every_file_of_the_source_is_built() -> None:
-    source = files("xk8s_externalip").joinpath("loadbalancer")
+    source = files("xk8s_externalip").joinpath("program")
     (module,) = program().sources
     assert {one.name for one in source.iterdir()} == {*module.extra_files, "go.mod"}

@@ -182,10 +182,21 @@ def test_what_is_no_kubeconfig_is_left_alone(file: Path, data: bytes) -> None:
 def test_neither_directories_nor_pipes_are_read(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    for name in ("directory", "pipe"):
-        with pytest.raises(UsageError, match="no regular file"):
+    for name, why in (("directory", "a directory"), ("pipe", "no regular file")):
+        with pytest.raises(UsageError, match=why):
             merge(tmp_path / name)
+    for path in (Path(), Path("/"), Path("..")):
+        with pytest.raises(UsageError, match="a directory"):
+            merge(path)
     assert names(tmp_path) == ["directory", "pipe"]
+
+
+def test_a_place_where_no_file_can_be_is_named(file: Path) -> None:
+    for path in (file / "below", file.with_name("x" * 300), Path("/proc/none/config")):
+        with pytest.raises(HostError, match="cannot be changed"):
+            merge(path)
+    assert file.read_text() == TEXT
+    assert names(file.parent) == ["config"]
 
 
 def test_a_byte_order_mark_stays(file: Path) -> None:

@@ -1,6 +1,6 @@
 """Addresses for Services of type LoadBalancer: a small program on the control plane.
 
-Its source is in the directory ``loadbalancer``: Go's standard library alone. A shell around
+Its source is in the directory ``program``: Go's standard library alone. A shell around
 ``kubectl`` would cost a guest without KVM 2 s of CPU for each call and 40 MB for a watch.
 """
 
@@ -37,7 +37,7 @@ _ROLES: frozenset[Role] = frozenset({"control-plane"})
 
 def program() -> Artifact:
     """Built from our own source, which has no other origin."""
-    source = files(_PACKAGE).joinpath("loadbalancer")
+    source = files(_PACKAGE).joinpath("program")
     module = GoModule(
         go_mod=source.joinpath("go.mod").read_text(),
         go_sum="",

@@ -108,7 +108,7 @@ def _merge(session: Session, file: Path | None, *, use: bool) -> None:
     # Where it is already: a second one elsewhere would be hidden by it, or hide it.
     target = file or next(iter(files_with(context)), None) or default_file()
     outcome = edit(target, lambda old: merged(old, new, use=use), own=_users_part)
-    _say(session, target, outcome, f"has context {context} already")
+    _say(session, target, outcome, f"has context {context} now", f"has context {context} already")
     if file is None and use and not session.quiet:
         for other in user_files()[: user_files().index(target)]:
             if name := current(read(other)):
@@ -126,14 +126,16 @@ def _remove(session: Session, file: Path | None) -> None:
     context = context_name(session.name)
     for target in [file] if file else files_with(context) or [default_file()]:
         outcome = edit(target, lambda old: without(old, context), own=_users_part)
-        _say(session, target, outcome, f"has no context {context}")
+        none = f"has no context {context}"
+        _say(session, target, outcome, f"{none} any more", none)
 
 
-def _say(session: Session, target: Path, outcome: Outcome, unchanged: str) -> None:
+def _say(session: Session, target: Path, outcome: Outcome, changed: str, unchanged: str) -> None:
     if session.quiet:
         return
     was = f"; as it was: {outcome.backup}" if outcome.backup else ""
-    click.echo(f"{target}: changed{was}" if outcome.changed else f"{target}: {unchanged}", err=True)
+    text = f"{changed}{was}" if outcome.changed else unchanged
+    click.echo(f"{target}: {text}", err=True)
 
 
 def _users_part(text: str) -> str:

@@ -56,18 +56,18 @@ def merged(text: str, new: Config, *, use: bool = True) -> str:
     body = dict(context["context"])
     known: Config = {}
     if old is not None:
-        kept = yaml.safe_load(yaml.serialize(old, Dumper=yaml.SafeDumper)).get("context") or {}
-        body = {**kept, **body}
+        body = {**_value(_get(old, "context")), **body}
         known = _known(_get(old, "context"))
     elif root is not None and (added := [key for key in KEYS if _get(root, key) is None]):
         known["added"] = ",".join(added)
-    current = _current(root)
-    use = use or not current
-    keep = "previous-context" in known and current in ours(text)
-    if use and current not in ("", name) and not keep:
-        known["previous-context"] = current
-    others = [one for one in body.pop("extensions", None) or [] if one.get("name") != _EXTENSION]
-    body["extensions"] = [*others, {"name": _EXTENSION, "extension": known}]
+    before = _current(root)
+    use = use or not before
+    keep = "previous-context" in known and before in ours(text)
+    if use and before not in ("", name) and not keep:
+        known["previous-context"] = before
+    mine = {"name": _EXTENSION, "extension": known}
+    others = body.get("extensions") or []
+    body["extensions"] = [*(one for one in others if one.get("name") != _EXTENSION), mine]
     put = {key: tuple(new[key]) for key in LISTS if key != "contexts"}
     change = _Change(
         put={**put, "contexts": ({**context, "context": body},)}, current=name if use else None
@@ -80,21 +80,21 @@ def without(text: str, name: str) -> str:
     them. Was it the current one, then the one before it is again, if that is still there.
     """
     root = parse(text)
-    contexts = {_name(one): _get(one, "context") for one in _entries(root, "contexts")}
-    gone = contexts.pop(name, None)
+    left = {_name(one): _get(one, "context") for one in _entries(root, "contexts")}
+    gone = left.pop(name, None)
     if gone is None:
         return text
     known = _known(gone)
     drop = {"contexts": frozenset({name})}
     for key, part in _FIELDS.items():
-        used = {_text(_get(one, part)) for one in contexts.values()}
+        used = {_text(_get(one, part)) for one in left.values()}
         drop[key] = frozenset({_text(_get(gone, part))} - used - {""})
-    current = None
+    now = None
     if _current(root) == name:
         before = known.get("previous-context", "")
-        current = before if before in contexts else ""
+        now = before if before in left else ""
     forget = frozenset(known.get("added", "").split(","))
-    return _apply(text, root, _Change(drop=drop, current=current, forget=forget))
+    return _apply(text, root, _Change(drop=drop, current=now, forget=forget))
 
 
 def contexts(text: str) -> tuple[str, ...]:
@@ -166,6 +166,20 @@ def _node(value: Any) -> Node:
     node = yaml.compose(_dump(value), Loader=yaml.SafeLoader)
     assert node is not None
     return node
+
+
+def _value(context: Node | None) -> Config:
+    """What an older context of ours has, others' additions among it."""
+    if context is None:
+        return {}
+    try:
+        value = yaml.safe_load(yaml.serialize(context, Dumper=yaml.SafeDumper)) or {}
+    except yaml.YAMLError as error:
+        raise NotKubeconfig(f"a context cannot be understood: {error}") from error
+    extensions = value.get("extensions") or [] if isinstance(value, dict) else None
+    if not isinstance(extensions, list) or not all(isinstance(one, dict) for one in extensions):
+        raise NotKubeconfig("a context is no mapping, or its extensions are no list of them")
+    return dict(value)
 
 
 def _entries(root: MappingNode | None, key: str) -> list[MappingNode]:

@@ -75,6 +75,8 @@ def edit(
         target = Path(os.path.realpath(path, strict=False))
         if target.is_symlink():
             raise refused(path, "its symbolic link leads to itself")
+        if target.is_dir():
+            raise refused(path, "it is a directory")
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with ExitStack() as locks:
             # kubectl locks the name that it was given; who comes by another name, the target.

@@ -29,9 +29,11 @@ def parse(text: str) -> MappingNode | None:
         return None
     if not isinstance(root, MappingNode):
         raise NotKubeconfig("it is no mapping")
-    _no_twice("key", [key.value for key, _ in root.value if isinstance(key, ScalarNode)])
+    if not all(isinstance(key, ScalarNode) for key, _ in root.value):
+        raise NotKubeconfig("a key is no text")
+    _no_twice("key", [key.value for key, _ in root.value])
     for key, value in root.value:
-        if isinstance(key, ScalarNode) and key.value in LISTS:
+        if key.value in LISTS:
             _check_list(key.value, value)
     return root
 

@@ -43,13 +43,13 @@ func main() {
 		}
 		return
 	}
-	api, err := NewAPI(*server, *ca, *certificate, *key)
-	if err != nil {
+	connect := func() (*API, error) { return NewAPI(*server, *ca, *certificate, *key) }
+	if _, err := connect(); err != nil {
 		log.Fatal(err)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	newController(api, &pool).Run(ctx)
+	newController(connect, &pool).Run(ctx)
 }
 
 // preview prints, for each list, one JSON object: key of the Service -> addresses and problem.

@@ -22,8 +22,10 @@ const (
 )
 
 type controller struct {
-	api  *API
-	pool *Pool
+	// connect reads the keys anew: they may have been changed.
+	connect func() (*API, error)
+	api     *API
+	pool    *Pool
 	// services is the cluster as it was last seen, by UID.
 	services map[string]Service
 	// told is the problem that was last said of a Service, by UID.
@@ -31,8 +33,8 @@ type controller struct {
 	status string
 }
 
-func newController(api *API, pool *Pool) *controller {
-	return &controller{api: api, pool: pool, told: map[string]string{}}
+func newController(connect func() (*API, error), pool *Pool) *controller {
+	return &controller{connect: connect, pool: pool, told: map[string]string{}}
 }
 
 // Run works until the context is done; whatever goes wrong, it begins anew with a list.
@@ -67,7 +69,13 @@ func (c *controller) Run(ctx context.Context) {
 func (c *controller) follow(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	list, err := c.api.List(ctx)
+	api, err := c.connect()
+	if err != nil {
+		return err
+	}
+	defer api.Close()
+	c.api = api
+	list, err := api.List(ctx)
 	if err != nil {
 		return fmt.Errorf("listing Services: %w", err)
 	}
@@ -80,7 +88,7 @@ func (c *controller) follow(ctx context.Context) error {
 	}
 	notify("READY=1")
 	changes, ended := make(chan Change), make(chan error, 1)
-	go func() { ended <- c.api.Watch(ctx, list.Metadata.ResourceVersion, changes) }()
+	go func() { ended <- api.Watch(ctx, list.Metadata.ResourceVersion, changes) }()
 	var due <-chan time.Time
 	for {
 		select {

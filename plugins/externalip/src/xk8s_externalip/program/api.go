@@ -57,6 +57,9 @@ func NewAPI(server, ca, certificate, key string) (*API, error) {
 	return &API{Server: server, http: &http.Client{Transport: transport}}, nil
 }
 
+// Close lets go of connections that are not in use.
+func (a *API) Close() { a.http.CloseIdleConnections() }
+
 // List is all Services of the cluster.
 func (a *API) List(ctx context.Context) (list ServiceList, err error) {
 	err = a.do(ctx, http.MethodGet, "/api/v1/services", nil, &list)
