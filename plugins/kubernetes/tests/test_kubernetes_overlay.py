@@ -11,11 +11,12 @@ from cryptography import x509
 from xk8s import topology
 from xk8s.artifacts.model import DebPackage, GoModule, GoRelease, OwnDirectory, Release
 from xk8s.artifacts.recipe import load
-from xk8s.config import ClusterSettings
+from xk8s.config import ClusterSettings, Request
 from xk8s.context import Context
 from xk8s.errors import PlanError, UsageError
 from xk8s.overlay import File, Fragment, Layer, Node, Symlink, Take
 from xk8s.pki import Keys
+from xk8s.plan import make_plan
 from xk8s_kubernetes import Manifest, addresses, components, configs, overlay
 from xk8s_kubernetes.artifacts import MEMBERS, cni_artifact, kubernetes_artifact
 from xk8s_kubernetes.kernel import kernel_needs
@@ -363,6 +364,22 @@ def test_own_programs_are_judged_and_how_is_a_setting():
     assert judge(allow_skew=True) == "xk8s_kubernetes.programs:check_without_skew"
     for name in (judge(), judge(allow_skew=True)):
         assert load(name).__module__ == "xk8s_kubernetes.programs"
+
+
+def test_an_own_program_changes_the_layers_of_programs_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
+    found = []
+    for text in ("one", "two"):
+        (tmp_path / "kubelet").write_text(text)
+        request = Request(
+            overlays=("kubernetes", "containerd", "coredns"),
+            sets=(f"kubernetes.dir={tmp_path}",),
+            environment={},
+        )
+        found.append({one.layer.name: one.digest for one in make_plan(request).layers})
+    changed = {name for name in found[0] if found[0][name] != found[1][name]}
+    # A plan knows artifacts as a whole; which of the two is a new image is seen when it is built.
+    assert changed == {"kubernetes-node", "kubernetes-control"}
 
 
 def test_cni_plugins_come_from_debian_last():
