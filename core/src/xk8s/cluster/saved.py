@@ -18,6 +18,7 @@ import cattrs
 from attrs import field, frozen
 
 from xk8s.artifacts.keys import artifact_key
+from xk8s.artifacts.tree import walk
 from xk8s.cluster.machines import Kit
 from xk8s.digest import digest
 from xk8s.errors import StateError
@@ -70,7 +71,8 @@ class Saved:
     @property
     def size(self) -> int:
         """Bytes on disk (holes do not count)."""
-        return sum(path.stat().st_blocks * 512 for path in self.directory.rglob("*"))
+        # Not rglob: it stumbles over links of a local directory that lead nowhere here.
+        return sum(path.lstat().st_blocks * 512 for path in walk(self.directory))
 
 
 def directory(cluster: str, label: str) -> Path:
