@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from xk8s.core_faults import CORE_FAULTS
@@ -147,3 +148,30 @@ def test_every_example_is_recognised_as_its_own_fault_among_all() -> None:
             if found != [one.name]:
                 wrong[example] = (one.name, found)
     assert wrong == {}
+
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDED = sorted(
+    [*ROOT.glob("core/tests/logs/faults/*.txt"), *ROOT.glob("plugins/*/tests/logs/faults/*.txt")]
+)
+"""Lines that were seen on real VMs when the fault was provoked there; a file per fault."""
+
+
+@pytest.mark.parametrize("path", RECORDED, ids=lambda path: path.stem)
+def test_recorded_lines_are_recognised_among_all_faults(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    assert lines
+    for line in lines:
+        # As if it were seen just now: transient ones count then, too.
+        at = datetime.fromisoformat(line.split()[0]).timestamp() if line[:2] == "20" else None
+        found = [hint.fault for hint in recognise(ours(), [log(line)], now=at)]
+        assert found == [path.stem], line
+
+
+def test_what_a_good_start_says_is_no_fault() -> None:
+    """Errors and warnings in the journal of a cluster that passed all its checks."""
+    text = (ROOT / "plugins/kubernetes/tests/logs/healthy.txt").read_text()
+    assert len(text.splitlines()) > 50
+    assert "createTransport failed to connect" in text
+    now = datetime.fromisoformat("2026-11-24T06:31:00+00:00").timestamp()
+    assert recognise(ours(), [log(*text.splitlines())], now=now) == ()

@@ -164,6 +164,18 @@ def test_a_silent_agent_is_not_asked_for_everything(guests: Guests) -> None:
     assert len(guests.calls) == 4, "two on each of two nodes"
 
 
+def test_a_node_that_hangs_is_not_waited_for_again_and_again(guests: Guests) -> None:
+    many = [Observation(name=f"o{index}", argv=("slow",)) for index in range(50)]
+    guests.answers["slow"] = TimeoutError("vm: slow: not done after 60 s")
+    from xk8s.cluster.observe import observe
+    from xk8s.cluster.record import read_record
+
+    record = read_record("t")
+    assert record is not None
+    assert len(observe(Cluster(record), many)) == 100
+    assert len(guests.calls) == 6, "three on each of two nodes"
+
+
 def test_a_dead_vm_costs_its_own_part_only(guests: Guests) -> None:
     guests.dead.add("vm-001")
     console = state_dir("t") / "console" / "vm-001.log"
@@ -217,7 +229,7 @@ def test_no_secret_from_any_source_gets_in(guests: Guests) -> None:
     pems = [path.read_text() for path in sorted((state_dir("t") / "pki").glob("*.key"))]
     assert len(pems) == 2
     jwt = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJl"
-    words = ["hunter2hunter2", "abcdef.0123456789abcdef", jwt]
+    words = ["hunter2hunter2", "k3j9x2.0123456789uvwxyz", jwt]
     poison = "\n".join([*pems, f"token: {jwt}", f"password={words[0]}", words[1], ""])
     for program in ("journalctl", "ip"):
         guests.answers[program] = poison.encode()

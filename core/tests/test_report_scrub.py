@@ -88,6 +88,7 @@ def test_a_line_of_a_known_key_alone(pki: Path) -> None:
         (r"{\"passwd\":\"hunter2\"}", "hunter2"),
         ("kubeadm join --token abcdef.0123456789abcdef", "0123456789abcdef"),
         ("--token=verysecret", "verysecret"),
+        ("a bootstrap token: k3j9x2.0123456789uvwxyz", "0123456789uvwxyz"),
         ("https://user:hunter2@registry.example/v2/", "hunter2"),
         ('{"auths": {"r": {"auth": "dXNlcjpwYXNz"}}}', "dXNlcjpwYXNz"),
         ("aws_secret_access_key = wJalrXUtnFEMI", "wJalrXUtnFEMI"),

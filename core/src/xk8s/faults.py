@@ -63,7 +63,8 @@ class _Found:
 
 def table(registry: Registry, overlays: Sequence[str]) -> tuple[Fault, ...]:
     """The faults to look for in a cluster of these (resolved) overlays, the most specific first:
-    those of overlays that build on others before those of the others, the core's last.
+    those of overlays that build on others before those of the others, the core's last; behind
+    them all the transient ones, which are often what another fault looks like from above.
     """
     found = []
     for name in reversed(overlays):
@@ -71,7 +72,7 @@ def table(registry: Registry, overlays: Sequence[str]) -> tuple[Fault, ...]:
             if problem := problem_of(fault):
                 raise PluginError(f"fault {fault.name!r}: {problem}", where=f"overlay {name}")
             found.append(fault)
-    return (*found, *CORE_FAULTS)
+    return tuple(sorted((*found, *CORE_FAULTS), key=lambda fault: fault.transient))
 
 
 def problem_of(fault: Fault) -> str | None:

@@ -24,7 +24,11 @@ _PEM_PART = re.compile(rf"{_BEGIN}|{_END}")
 _PEM_LINE = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}\s*$")
 _PEM_LINES = 100
 
-_TOKEN = re.compile(r"\beyJ[A-Za-z0-9_-]{16,}(?:\.[A-Za-z0-9_=-]*)*|\b[a-z0-9]{6}\.[a-z0-9]{16}\b")
+_TOKEN = re.compile(
+    r"\beyJ[A-Za-z0-9_-]{16,}(?:\.[A-Za-z0-9_=-]*)*"
+    # Not what an event of a pod with a name of six letters is called: name.16f0c2b7a1d3e495
+    r"|\b(?![a-z0-9]{6}\.[0-9a-f]{16}\b)[a-z0-9]{6}\.[a-z0-9]{16}\b"
+)
 """JSON web tokens, and bootstrap tokens of Kubernetes."""
 
 _BASE64 = re.compile(rf"[A-Za-z0-9+/_-]{{{_PIECE},}}={{0,2}}")
@@ -32,6 +36,7 @@ _URL = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^/\s:@\"']*:)[^@/\s\"']+@")
 _VALUES = (
     re.compile(r"(\bBearer\s+)([A-Za-z0-9._~+/=-]{8,})", re.I),
     re.compile(r"(\bAuthorization\\*[\"']?\s*[:=]\s*\\*[\"']?\w+\s+)([^\s\"'\\]+)", re.I),
+    re.compile(r"(--token )([^\s\"']+)"),
     re.compile(r"(\"auth\"\s*:\s*\")([^\"]+)"),
     re.compile(
         r"((?<![A-Za-z0-9/])(?:client-key-data|client[-_]secret|id-token|refresh-token|"

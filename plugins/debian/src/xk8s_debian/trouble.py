@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from xk8s.overlay import Fault, Observation
 
-JOURNAL_LINES = 5000
+JOURNAL_LINES = 10000
 
 _COMMANDS = {
     "network/addresses": "ip -s -d address",

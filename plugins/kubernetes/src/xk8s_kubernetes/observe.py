@@ -19,10 +19,13 @@ _STATUS = (
     '{range .items[*]}{.metadata.namespace}/{.metadata.name} on {.spec.nodeName}{"\\n"}'
     '{.status}{"\\n\\n"}{end}'
 )
-# The time first, so that what is over can be told from what goes on.
+# The time first, so that what is over can be told from what goes on. Events have it here or there.
 _EVENTS = (
-    "{range .items[*]}{.lastTimestamp} {.involvedObject.kind}/{.involvedObject.namespace}/"
-    '{.involvedObject.name}: {.reason}: {.message} ({.count} times){"\\n"}{end}'
+    "{{range .items}}"
+    "{{if .lastTimestamp}}{{.lastTimestamp}}{{else}}{{.eventTime}}{{end}} "
+    "{{with .involvedObject}}{{.kind}}/{{with .namespace}}{{.}}/{{end}}{{.name}}{{end}}: "
+    "{{.reason}}: {{.message}}{{with .count}} ({{.}} times){{end}}"
+    '{{"\\n"}}{{end}}'
 )
 
 _KUBECTL = {
@@ -33,7 +36,7 @@ _KUBECTL = {
     ),
     "kubectl/network.yaml": ("nodes,services,endpointslices", "yaml"),
     "kubectl/pods": ("pods", f"jsonpath={_STATUS}"),
-    "kubectl/events": ("events", f"jsonpath={_EVENTS}"),
+    "kubectl/events": ("events", f"go-template={_EVENTS}"),
 }
 
 _PROGRAMS = ("bash", "curl", "mount", "nsenter", "tee", "umount")
@@ -58,30 +61,27 @@ def guest_needs(ctx: Context) -> GuestNeeds:
 
 
 def observations(ctx: Context) -> Iterator[Observation]:
-    """Few calls of kubectl: each costs seconds without KVM."""
+    """Logs first, kubectl last: it has to wait where the API server does not answer."""
+    for component in CONTROL:
+        yield _log(component, _CONTROL)
+    for component in ("kubelet", "kube-proxy"):
+        yield _log(component, NODE_ROLES)
+    containers = f"find /var/log/pods -name *.log -exec tail -v -n {_POD_LINES} {{}} +"
+    # Searched: clients of the API in pods tell what they lack.
+    yield Observation(
+        name="containers", argv=tuple(containers.split()), roles=NODE_ROLES, searched=True
+    )
+    cni = ("find", "/etc/cni", "/opt/cni", "/run/cni", "-ls")
+    yield Observation(name="cni", argv=cni, roles=NODE_ROLES)
+    if ctx.settings(KubernetesSettings).proxy_mode == "ipvs":
+        yield Observation(name="network/ipvs", argv=("ipvsadm", "-Ln"), roles=NODE_ROLES)
     for name, (kinds, output) in _KUBECTL.items():
         yield Observation(
             name=name,
             argv=("kubectl", "get", kinds, "-A", "-o", output, "--request-timeout=20s"),
             roles=_CONTROL,
-            timeout=120,
             searched=name == "kubectl/events",
         )
-    for component in CONTROL:
-        yield _log(component, _CONTROL)
-    for component in ("kubelet", "kube-proxy"):
-        yield _log(component, NODE_ROLES)
-    yield Observation(
-        name="containers",
-        argv=("find", "/var/log/pods", "-name", "*.log", "-exec", "tail", "-v", "-n", _POD_LINES,
-              "{}", "+"),
-        roles=NODE_ROLES,
-        searched=True,
-    )  # fmt: skip
-    yield Observation(name="cni", argv=("find", "/etc/cni", "/opt/cni", "/run/cni", "-ls"),
-                      roles=NODE_ROLES)  # fmt: skip
-    if ctx.settings(KubernetesSettings).proxy_mode == "ipvs":
-        yield Observation(name="network/ipvs", argv=("ipvsadm", "-Ln"), roles=NODE_ROLES)
 
 
 def log_files() -> Iterator[LogFiles]:
