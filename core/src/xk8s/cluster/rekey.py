@@ -167,14 +167,18 @@ def _restart(
     given: Mapping[str, Mapping[str, Sequence[File]]],
     progress: Progress,
 ) -> None:
-    """Restart what uses the keys, in one go: systemd knows what comes after what."""
+    """Restart what uses the keys, in one go: systemd knows what comes after what, and keeps to it
+    among all that is asked for. Highest layers first: as systemctl asks for one unit after the
+    other, a store that is named first is gone before what depends on it has ended.
+    """
     node = planned.node.name
     units = units_of(cluster, planned, given[node])
     if not units:
         return
     progress.item(node, f"restarting {', '.join(unit.removesuffix('.service') for unit in units)}")
     try:
-        result = cluster.run(node, ["systemctl", "restart", *units], timeout=RESTART_SECONDS)
+        argv = ["systemctl", "restart", *reversed(units)]
+        result = cluster.run(node, argv, timeout=RESTART_SECONDS)
     except TimeoutError as error:
         raise _not_restarted(cluster, node, units, str(error)) from error
     if result.exit_code != 0:
