@@ -107,7 +107,7 @@ def rows() -> list[tuple[str, str, str]]:
     return found
 
 
-def tests_there() -> set[str]:
+def known_tests() -> set[str]:
     """``file.py::test_name`` of every test of the workspace."""
     files = [
         path
@@ -124,7 +124,7 @@ def tests_there() -> set[str]:
 
 
 def test_each_row_names_the_test_that_proves_it_or_why_none_can() -> None:
-    known = tests_there()
+    known = known_tests()
     assert len(rows()) > 30
     for theirs, _, proof in rows():
         named = re.findall(r"`(\w+\.py::\w+)`", proof)

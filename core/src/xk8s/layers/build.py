@@ -143,11 +143,15 @@ class LayerStore:
             raise BuildError(str(error), where=f"layer {layer.name}") from error
         image = self._root / f"{key}.erofs"
         with disk_guard(self.cache_dir):
-            if not image.exists():
-                self._make(layer, resolved, key, image, progress, overlay)
-            with contextlib.suppress(OSError):
-                os.utime(image.with_suffix(".json"))
-            return BuiltLayer(name=layer.name, key=key, path=image, size=image.stat().st_size)
+            while True:
+                if not image.exists():
+                    self._make(layer, resolved, key, image, progress, overlay)
+                with contextlib.suppress(OSError):
+                    os.utime(image.with_suffix(".json"))
+                # A `layers prune` beside us may remove it until it is held: it is made again.
+                with contextlib.suppress(FileNotFoundError):
+                    size = image.stat().st_size
+                    return BuiltLayer(name=layer.name, key=key, path=image, size=size)
 
     def hold(self, built: BuiltLayer) -> IO[bytes] | None:
         """Keep the image from being removed until what is returned is closed (or this process
