@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -337,6 +338,27 @@ def test_what_an_up_at_work_has_taken_stays(cache: Path, capfd: pytest.CaptureFi
     second.close()
     assert len(as_json(capfd, "prune")["removed"]) == 1
     assert store.hold(built) is None
+
+
+def test_a_build_does_not_wait_for_those_who_use_the_image(cache: Path) -> None:
+    """Two `up` want the same new layer: the one that made it holds it for minutes."""
+    store, built = LayerStore(cache), bake(cache, "one")
+    away = built.path.with_name("away")
+    hold = store.hold(built)
+    assert hold is not None
+    with hold, ThreadPoolExecutor() as pool:
+        built.path.rename(away)
+        second = pool.submit(bake, cache, "one")
+        time.sleep(0.3)
+        assert not second.done()
+        away.rename(built.path)
+        assert second.result(20) == built
+
+
+def test_an_image_of_a_local_directory_is_for_this_user_alone(cache: Path) -> None:
+    layer = Layer(name="one", entries=(File(path="/x", data=b"x"),))
+    built = LayerStore(cache).build(layer, {}, private=True)
+    assert built.path.stat().st_mode & 0o777 == 0o600
 
 
 def build_and_look(cache: Path, until: float) -> None:

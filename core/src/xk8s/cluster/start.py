@@ -158,9 +158,18 @@ def build(
         resolved = store.get_many(plan.artifacts, progress)
     layers = LayerStore(cache_dir(), jobs=jobs)
 
+    local = {one.layer for one in plan.directories}
+
     def one(planned: PlannedLayer) -> BuiltLayer:
         while True:
-            image = layers.build(planned.layer, resolved, progress, overlay=planned.overlay)
+            image = layers.build(
+                planned.layer,
+                resolved,
+                progress,
+                overlay=planned.overlay,
+                # What users put there may be nobody else's business.
+                private=planned.layer.name in local,
+            )
             if hold := layers.hold(image):
                 held.callback(hold.close)
                 return image

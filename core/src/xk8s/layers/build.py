@@ -122,9 +122,10 @@ class LayerStore:
         progress: Progress | None = None,
         *,
         overlay: str = "",
+        private: bool = False,
     ) -> BuiltLayer:
         """The layer's image, from the cache or made now. ``resolved`` has its artifacts by key;
-        ``overlay`` is whose layer it is.
+        ``overlay`` is whose layer it is. ``private``: an image that is made is for this user alone.
 
         Raises `BuildError` (a path twice in the layer, a path through a link, a member that the
         artifact has not, mkfs.erofs failed) or `HostError` (no mkfs.erofs, disk full).
@@ -145,7 +146,7 @@ class LayerStore:
         with disk_guard(self.cache_dir):
             while True:
                 if not image.exists():
-                    self._make(layer, resolved, key, image, progress, overlay)
+                    self._make(layer, resolved, key, image, progress, overlay, private)
                 with contextlib.suppress(OSError):
                     os.utime(image.with_suffix(".json"))
                 # A `layers prune` beside us may remove it until it is held: it is made again.
@@ -157,8 +158,8 @@ class LayerStore:
         """Keep the image from being removed until what is returned is closed (or this process
         ends); None when it has just been removed.
         """
-        lock_path = image_lock(self.cache_dir, built.key)
-        file = lock_path.open("ab")
+        with disk_guard(self.cache_dir):
+            file = image_lock(self.cache_dir, built.key).open("ab")
         try:
             while True:
                 try:
@@ -187,12 +188,21 @@ class LayerStore:
         image: Path,
         progress: Progress,
         overlay: str,
+        private: bool,
     ) -> None:
         label = f"layer {layer.name}"
         lock_path = image_lock(self.cache_dir, key)
         self._root.mkdir(exist_ok=True)
         lock = FileLock(lock_path)
-        self.jobs.acquire(lock, lambda: progress.item(label, "waiting for another xk8s"))
+        # Once it is there others may hold it for as long as they like.
+        self.jobs.acquire(
+            lock,
+            lambda: progress.item(label, "waiting for another xk8s"),
+            needless=image.exists,
+        )
+        if not lock.is_locked:
+            progress.finish(label)
+            return
         stage = self._root / f"{LEFTOVER}{key}"
         try:
             if image.exists():
@@ -215,6 +225,8 @@ class LayerStore:
                 "size": new.stat().st_size,
                 "artifacts": sorted({take.artifact.name for take in _takes(layer)}),
             }
+            if private:
+                new.chmod(0o600)
             record = stage / "json"
             record.write_text(json.dumps(document, indent=1) + "\n")
             record.replace(self._root / f"{key}.json")
