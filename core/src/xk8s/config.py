@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tomllib
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ import cattrs
 from attrs import Attribute, frozen
 
 from xk8s.context import IpFamily
-from xk8s.errors import UsageError
+from xk8s.errors import UsageError, Xk8sError
 from xk8s.overlay import setting
 from xk8s.suggest import nearest
 
@@ -83,6 +83,7 @@ class Settings:
         """Reads the config file; values are checked when their overlay is known."""
         environment = os.environ if request.environment is None else request.environment
         self._environment = dict(environment)
+        self._stored = request.stored is not None
         self._sets = dict(_split(text) for text in request.sets)
         self._file: Path | str | None = "the cluster's record"
         self._tables: Mapping[str, Mapping[str, Any]]
@@ -105,6 +106,9 @@ class Settings:
             default = value
             if origin != "default":
                 value = _convert(f"{overlay}.{attribute.name}", raw, attribute.type, origin)
+                pin = attribute.metadata.get("pin")
+                if pin is not None and not self._stored:
+                    value = _pin(pin, value, f"{overlay}.{attribute.name}, {origin}")
                 arguments[attribute.name] = value
             values.append(
                 Value(
@@ -246,6 +250,15 @@ def _convert(key: str, raw: Any, type_: Any, origin: str) -> Any:
         raise UsageError(
             f"{raw!r} is no value for {key}", where=origin, hint=f"it takes {type_name(type_)}"
         ) from error
+
+
+def _pin(pin: Callable[[Any], Any], value: Any, where: str) -> Any:
+    """The pinned value; an error says which setting it is about."""
+    try:
+        return pin(value)
+    except Xk8sError as error:
+        error.where = f"{where}: {error.where}" if error.where else where
+        raise
 
 
 def _structure(raw: Any, type_: Any) -> Any:
