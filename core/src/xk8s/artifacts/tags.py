@@ -8,7 +8,6 @@ tomorrow. Only who asks for it gets what the registry has now; its digest is kep
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,12 +48,12 @@ def update(artifacts: Iterable[Artifact], store: Store, progress: Progress) -> b
         if digest and pinned(tag) != source.ref:
             continue  # who wrote a digest wants that one
         there = store.cached(artifact)
-        if there is None:
+        had = digest or (there.provenance[0].detail.rpartition(" ")[2] if there else "")
+        if not had:
             continue  # will be pulled, and is new then
-        had = re.search(r"@?(sha256:[0-9a-f]{64})$", there.provenance[0].detail)
         progress.item(tag, "asking its registry")
         try:
-            now = current(source.ref.partition("@")[0])
+            now = current(tag)
         except SourceFailed as error:
             raise ArtifactError(
                 f"what {tag} is now could not be found out: {error}",
@@ -63,9 +62,9 @@ def update(artifacts: Iterable[Artifact], store: Store, progress: Progress) -> b
             ) from error
         finally:
             progress.finish(tag)
-        if had is None or had[1] != now:
+        if had != now:
             found[tag] = now
-            progress.note(f"{tag} is {now} now; it was {had[1] if had else 'unknown'}")
+            progress.note(f"{tag} is {now} now; it was {had}")
     if found:
         _write(found)
     return bool(found)

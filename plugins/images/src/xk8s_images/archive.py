@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,6 +25,9 @@ from xk8s_images.reference import full_ref, split
 
 _SMALL = 4 << 20
 """Manifests, indexes and configurations are far smaller; layers are not looked at."""
+
+DAMAGED = (tarfile.TarError, UnsafeArchive, EOFError, zlib.error, lzma.LZMAError)
+"""What reading an archive may raise, besides OSError."""
 
 Read = Callable[[str], bytes]
 """The content of a small file by its name; KeyError when it is not there."""
@@ -49,10 +54,10 @@ def look(transport: str, path: Path) -> list[Found]:
     """
     where = f"{transport}:{path}"
     try:
-        if path.is_dir() is not (transport == "oci"):
-            what = "directory" if transport == "oci" else "file"
+        what = "directory" if transport == "oci" else "file"
+        if not path.exists() or path.is_dir() is not (transport == "oci"):
             raise UsageError(
-                f"there is no such {what}" if not path.exists() else f"it is no {what}",
+                f"it is no {what}" if path.exists() else f"there is no such {what}",
                 where=where,
                 hint="relative paths begin where the command runs",
             )
@@ -61,7 +66,7 @@ def look(transport: str, path: Path) -> list[Found]:
         else:
             text = fingerprints().about([path], lambda one: _look(transport, one), transport)
             found = [_structure(one) for one in json.loads(text[path])]
-    except (OSError, tarfile.TarError, UnsafeArchive, EOFError) as error:
+    except (OSError, *DAMAGED) as error:
         raise UsageError(f"it cannot be read: {error}", where=where) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(

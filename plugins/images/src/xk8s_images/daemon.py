@@ -79,6 +79,8 @@ def save(identity: str, target: Path, told: Callable[[int], None]) -> None:
                 sink.write(piece)
                 done += len(piece)
                 told(done)
+        if answer.length:  # the connection broke off; http.client does not mind
+            raise HTTPException(f"{answer.length} bytes of the image are missing")
 
 
 class _connected:  # noqa: N801 - used as a function

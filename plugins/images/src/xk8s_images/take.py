@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xk8s.artifacts.tree import file_digest
-from xk8s.artifacts.unpack import ZSTD, UnsafeArchive, unpack
-from xk8s.errors import ArtifactError, HostError
+from xk8s.artifacts.unpack import ZSTD, unpack
+from xk8s.errors import ArtifactError, BuildError, HostError
 
 from xk8s_images import daemon, directory
-from xk8s_images.archive import Found, blob_name, directory_reader, find, parse
+from xk8s_images.archive import DAMAGED, Found, blob_name, directory_reader, find, parse
 from xk8s_images.layout import (
     LAYER_TYPE,
     config_of,
@@ -25,6 +25,7 @@ from xk8s_images.layout import (
     write_layout,
     write_manifest,
 )
+from xk8s_images.stores import NAMESPACE_HINT, namespace_argv
 
 if TYPE_CHECKING:
     from xk8s.artifacts.recipe import Kitchen
@@ -37,11 +38,10 @@ def take(kitchen: Kitchen) -> None:
     """Write the layout. `ArtifactError` when the image is gone, damaged, or another one now."""
     transport = kitchen.params["transport"]
     place = kitchen.places["place"].removeprefix(f"{transport}:")
+    kitchen.progress.item(kitchen.name, f"taking {kitchen.places['place']}")
     try:
         _TAKERS[transport](kitchen, place)
-    except UnsafeArchive as error:
-        raise ArtifactError(str(error), where=kitchen.places["place"]) from error
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, *DAMAGED) as error:
         raise ArtifactError(
             f"the image is damaged: {error}",
             where=kitchen.places["place"],
@@ -95,12 +95,22 @@ def _from_storage(kitchen: Kitchen, place: str) -> None:
     store = place[: place.index("]") + 1] if place.startswith("[") else ""
     identity = kitchen.params["digest"].removeprefix("sha256:")
     out = kitchen.out / MEMBER
+    # For root in a mount namespace, since skopeo leaves the store mounted on itself; others get
+    # into one of their own by skopeo itself.
+    argv = namespace_argv() if os.geteuid() == 0 else []
     # Uncompressed: it is unpacked again soon, and the same image gives the same bytes.
-    kitchen.run(
-        [skopeo, "--insecure-policy", "copy", "--quiet", "--dest-oci-accept-uncompressed-layers",
-         f"containers-storage:{store}@{identity}", f"oci:{out}"],
-        env={"TMPDIR": str(kitchen.work)},
-    )  # fmt: skip
+    argv += [skopeo, "--insecure-policy", "copy", "--quiet"]
+    argv += ["--dest-oci-accept-uncompressed-layers"]
+    argv += [f"containers-storage:{store}@{identity}", f"oci:{out}"]
+    try:
+        kitchen.run(argv, env={"TMPDIR": str(kitchen.work)})
+    except BuildError as error:
+        raise ArtifactError(
+            "the image could not be copied out of the local store",
+            where=kitchen.places["place"],
+            hint=NAMESPACE_HINT if "unshare:" in error.log else "podman images lists what is there",
+            log=error.log,
+        ) from error
     config = config_of(out)
     if (config.get("os"), config.get("architecture")) != ("linux", "amd64"):
         raise ArtifactError(
