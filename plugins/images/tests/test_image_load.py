@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 from attrs import define, field
 from xk8s.artifacts.store import Store
+from xk8s.cli import app
 from xk8s.config import ClusterSettings
 from xk8s.context import Context, ExecResult
 from xk8s.errors import MachineError, StateError, UsageError
@@ -203,3 +204,15 @@ def test_programs_that_fail_in_a_node_say_so(layout: Make) -> None:
     assert delivery.run("ctr", ok=(0, 3)) == "out"
     with pytest.raises(MachineError, match="not done after 5 s"):
         delivery.run("slow")
+
+
+def test_the_verb_without_a_cluster(
+    layout: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for variable in ("XK8S_STATE", "XK8S_RUNTIME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    assert app.run(["load", "image"]) == UsageError.exit_code
+    assert app.run(["load", "image", f"oci:{tmp_path}/absent"]) == UsageError.exit_code
+    assert "there is no such directory" in capfd.readouterr().err
+    assert app.run(["load", "image", f"oci:{layout()}"]) == StateError.exit_code
+    assert "there is no cluster 'xk8s'" in capfd.readouterr().err

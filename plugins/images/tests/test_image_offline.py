@@ -9,6 +9,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from attrs import define, field
@@ -16,6 +17,7 @@ from xk8s.artifacts import tags
 from xk8s.artifacts.keys import artifact_key
 from xk8s.artifacts.model import Artifact
 from xk8s.artifacts.store import Store
+from xk8s.cli import app
 from xk8s.config import Request, Settings
 from xk8s.errors import ArtifactError, UsageError
 from xk8s.progress import Silent
@@ -146,6 +148,37 @@ def test_a_tag_that_moved_is_pulled_when_asked_for(
     with pytest.raises(ArtifactError, match="could not be found out"):
         update(artifact(ref), own_cache)
     assert image_id(own_cache, artifact(ref)) == first
+
+
+def test_the_verb_asks_for_tags_only_when_told(
+    registry: Registry,
+    layout: Make,
+    own_cache: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    registry.put(layout("one"), "latest")
+    ref = f"{registry.host}/app"
+    # The plan of just this image: that of a cluster takes artifacts that are large.
+    monkeypatch.setattr(
+        "xk8s.plan.make_plan", lambda request: SimpleNamespace(artifacts=(artifact(ref),))
+    )
+
+    def digest(*options: str) -> str:
+        assert app.run(["artifacts", "images", "--json", *options]) == 0
+        (found,) = json.loads(capfd.readouterr().out)["artifacts"]
+        return str(found["digest"])
+
+    first = digest("--fetch")
+    registry.put(layout("two"), "latest")
+    assert digest("--fetch") == digest() == first
+    second = digest("--update-tags")
+    assert second != first
+    assert digest() == second
+    registry.stop()
+    assert digest("--fetch") == second
+    assert app.run(["artifacts", "images", "--update-tags"]) == ArtifactError.exit_code
+    assert app.run(["artifacts", "--update-tags"]) == UsageError.exit_code
 
 
 def test_a_digest_that_the_user_gave_is_not_updated(
