@@ -18,9 +18,9 @@ from attrs import define, evolve, field
 from xk8s.context import ExecResult
 from xk8s.errors import MachineError
 from xk8s_containerd.load import hosts_toml, load
-from xk8s_images import Delivery, Parcel
+from xk8s_images import Delivery, Door, Parcel
 from xk8s_images.layout import Member, config_digest, layer_tar, manifest_of, write_layout
-from xk8s_images.serve import Door, Offer, serving
+from xk8s_images.serve import Offer, serving
 from xk8s_images.stores import namespace_argv
 
 CONFIG = """\

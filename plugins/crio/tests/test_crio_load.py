@@ -19,9 +19,9 @@ from xk8s.context import ExecResult
 from xk8s.errors import MachineError
 from xk8s_crio import load as module
 from xk8s_crio.load import load, registries_conf
-from xk8s_images import Delivery, Parcel
+from xk8s_images import Delivery, Door, Parcel
 from xk8s_images.layout import Member, config_digest, layer_tar, manifest_of, write_layout
-from xk8s_images.serve import Door, Offer, serving
+from xk8s_images.serve import Offer, serving
 
 
 @define(eq=False)

@@ -185,6 +185,26 @@ def test_docker_archives_with_compressed_and_repeated_layers(
     assert config_of(out)["config"] == {"Healthcheck": {"Test": ["NONE"]}}, "byte for byte"
 
 
+def test_archives_of_new_dockers_are_both_kinds_at_once(
+    tmp_path: Path, layout: Make, own_cache: Path
+) -> None:
+    """From 25 on docker writes an OCI layout, and its old manifest.json that leads into it."""
+    source = layout(ref="docker.io/x/app:1")
+    layout_tar(source, tmp_path / "d.tar")
+    manifest = json.loads(
+        (source / "blobs" / manifest_of(source)["digest"].replace(":", "/")).read_bytes()
+    )
+    names = [f"blobs/{one['digest'].replace(':', '/')}" for one in manifest["layers"]]
+    config = f"blobs/{manifest['config']['digest'].replace(':', '/')}"
+    entry = {"Config": config, "RepoTags": ["x/app:1"], "Layers": names}
+    with tarfile.open(tmp_path / "d.tar", "a") as tar:
+        add(tar, "manifest.json", json.dumps([entry]).encode())
+    for transport in ("docker-archive", "oci-archive"):
+        out = get(f"{transport}:{tmp_path}/d.tar", own_cache).path / "oci"
+        check_layout(out, "docker.io/x/app:1")
+        assert config_digest(out) == config_digest(source)
+
+
 @pytest.mark.parametrize(
     ("layers", "ids", "match"),
     [

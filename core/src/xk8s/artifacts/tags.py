@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock
-
 from xk8s.artifacts.kit import SourceFailed
 from xk8s.artifacts.model import Artifact, OciImage, Recipe
 from xk8s.errors import ArtifactError
@@ -91,7 +89,10 @@ def _read() -> dict[str, str]:
 
 
 def _write(found: dict[str, str]) -> None:
+    from filelock import FileLock  # takes long to import, and every plan reads tags
+
     path = _path()
+    (path.parent / "locks").mkdir(parents=True, exist_ok=True)
     with FileLock(path.parent / "locks" / "tags.lock"):
         text = json.dumps({**_read(), **found}, indent=1, sort_keys=True)
         temporary = path.with_name(f".{FILE}.new")

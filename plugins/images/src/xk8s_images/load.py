@@ -18,8 +18,8 @@ from xk8s.topology import HOST_PART, address
 from xk8s_images.build import image_artifact
 from xk8s_images.image import Image
 from xk8s_images.layout import config_digest, manifest_of
-from xk8s_images.loader import POINT, Delivery, Loader, Parcel
-from xk8s_images.serve import Door, Offer, serving
+from xk8s_images.loader import POINT, Delivery, Door, Loader, Parcel
+from xk8s_images.serve import Offer, serving
 
 GATEWAY = address(0, HOST_PART)
 """Where a node finds this machine's 127.0.0.1: QEMU's user network on its interface eth0."""

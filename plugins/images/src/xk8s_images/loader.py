@@ -10,7 +10,6 @@ from xk8s.context import ClusterAccess
 from xk8s.errors import MachineError
 
 from xk8s_images.reference import split
-from xk8s_images.serve import Door
 
 POINT = "images.loader"
 
@@ -33,6 +32,27 @@ class Parcel:
     def repository(self) -> str:
         """``registry/repository`` without tag and digest."""
         return split(self.ref)[0]
+
+
+@frozen(kw_only=True)
+class Door:
+    """One client's way in. ``path`` (a single path component) begins the name of every
+    repository: docker.io/library/a is there as <path>/docker.io/library/a. ``sent`` tells how
+    many bytes of blobs this client got so far.
+    """
+
+    port: int
+    path: str
+    _sent: list[int] = field(factory=lambda: [0], repr=False)
+
+    @property
+    def sent(self) -> int:
+        """Bytes of blobs that were sent."""
+        return self._sent[0]
+
+    def count(self, size: int) -> None:
+        """Add to what was sent."""
+        self._sent[0] += size
 
 
 @frozen(kw_only=True)

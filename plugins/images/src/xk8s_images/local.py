@@ -20,7 +20,7 @@ from attrs import frozen
 from xk8s.artifacts.model import Recipe
 from xk8s.errors import UsageError
 
-from xk8s_images import containers, daemon
+from xk8s_images import containers
 from xk8s_images.archive import Found, look
 from xk8s_images.reference import DIGEST, cluster_name, full_ref, split
 
@@ -104,8 +104,10 @@ def pin(text: str) -> tuple[LocalImage, ...]:
             for name, digest in choose(found, ref, f"{transport}:{path}")
         )
     if transport == "docker-daemon":
+        from xk8s_images.daemon import image_id  # HTTP takes a while to import
+
         name = _full(rest)
-        identity = pinned[2] if pinned else daemon.image_id(name)
+        identity = pinned[2] if pinned else image_id(name)
         return (LocalImage(transport=transport, place=name, ref=name, digest=identity),)
     store, name = containers.split(rest)
     if pinned:

@@ -15,9 +15,10 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from attrs import field, frozen
+from attrs import frozen
 
 from xk8s_images.layout import blob_path, manifest_of
+from xk8s_images.loader import Door
 from xk8s_images.reference import split
 
 _IDLE = 60.0
@@ -32,27 +33,6 @@ class Offer:
 
     ref: str
     layout: Path
-
-
-@frozen(kw_only=True)
-class Door:
-    """One client's way in. ``path`` (a single path component) begins the name of every
-    repository: docker.io/library/a is there as <path>/docker.io/library/a. ``sent`` tells how
-    many bytes of blobs this client got so far.
-    """
-
-    port: int
-    path: str
-    _sent: list[int] = field(factory=lambda: [0], repr=False)
-
-    @property
-    def sent(self) -> int:
-        """Bytes of blobs that were sent."""
-        return self._sent[0]
-
-    def count(self, size: int) -> None:
-        """Add to what was sent."""
-        self._sent[0] += size
 
 
 @frozen
