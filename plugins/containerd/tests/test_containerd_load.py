@@ -184,7 +184,7 @@ def test_a_damaged_image_is_refused_with_ctrs_words(node: Here, parcel: Make) ->
     wanted = parcel("six", "xk8s.local/damaged:1")
     layer = max((wanted.layout / "blobs/sha256").iterdir(), key=lambda one: one.stat().st_size)
     layer.write_bytes(layer.read_bytes().replace(b"six", b"SIX"))
-    with pytest.raises(MachineError, match="ctr failed with exit code 1") as caught:
+    with pytest.raises(MachineError, match="ctr images pull failed with exit code 1") as caught:
         deliver(node, wanted)
     assert "digest" in caught.value.log
     assert wanted.ref not in node.names()
@@ -193,10 +193,11 @@ def test_a_damaged_image_is_refused_with_ctrs_words(node: Here, parcel: Make) ->
 
 def test_no_other_registry_is_asked(parcel: Make) -> None:
     delivery = Delivery(
-        access=Here(socket=Path(), path=""), node="n", parcel=parcel("x"),
+        access=Here(socket=Path(), path=""), node="n",
+        parcel=parcel("x", "docker.io/library/x:1"),
         door=Door(port=1234, path="ab"), gateway="192.168.0.250",
     )  # fmt: skip
-    hosts = tomllib.loads(hosts_toml(delivery, "docker.io"))
+    hosts = tomllib.loads(hosts_toml(delivery))
     url = "http://192.168.0.250:1234/v2/ab/docker.io"
     assert hosts["server"] == url
     assert hosts["host"] == {url: {"capabilities": ["pull", "resolve"], "override_path": True}}

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xk8s.artifacts.kit import SourceFailed
 from xk8s.artifacts.model import Artifact, OciImage, Recipe
 from xk8s.errors import ArtifactError
 from xk8s.paths import cache_dir
@@ -38,6 +37,7 @@ def update(artifacts: Iterable[Artifact], store: Store, progress: Progress) -> b
 
     `ArtifactError` when a registry does not answer; nothing has changed then.
     """
+    from xk8s.artifacts.kit import SourceFailed
     from xk8s.artifacts.oci import current
 
     found: dict[str, str] = {}

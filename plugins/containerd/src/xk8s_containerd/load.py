@@ -18,8 +18,14 @@ from xk8s_images.loader import Delivery, Parcel
 
 _CTR = ("ctr", "--namespace", "k8s.io", "images")
 _PLATFORM = ("--platform", "linux/amd64")
-_MANAGED = "io.cri-containerd.image=managed"
-"""The CRI plugin's mark on an image that it knows; see `xk8s_containerd.inside`."""
+
+_PULL = """\
+place=$1
+mkdir -p "$place/$2" && cat >"$place/$2/hosts.toml" && shift 2 && "$@"
+code=$?
+rm -rf "$place"
+exit $code
+"""
 
 _SEEN_SECONDS = 15.0
 _CHUNK = 1 << 20
@@ -28,24 +34,22 @@ _CHUNK = 1 << 20
 
 def load(delivery: Delivery) -> None:
     """Pull the image, or import it through the guest agent; return when CRI knows it."""
+    delivery.say(f"looking for {delivery.parcel.ref}")
     before = _listing(delivery)
     place = f"/run/xk8s-load-{secrets.token_hex(8)}"
-    try:
-        if delivery.door is None:
-            _import(delivery, place)
-        else:
-            _pull(delivery, place)
-    finally:
-        delivery.run("rm", "-rf", place)
+    if delivery.door is None:
+        _import(delivery, place)
+    else:
+        _pull(delivery, place)
     _verify(delivery)
     _remove_replaced(delivery, before)
 
 
-def hosts_toml(delivery: Delivery, registry: str) -> str:
-    """For ``registry``: ask the one that this machine opened, and no other."""
+def hosts_toml(delivery: Delivery) -> str:
+    """For the image's registry: ask the one that this machine opened, and no other."""
     door = delivery.door
     assert door is not None
-    url = f"http://{delivery.registry}/v2/{door.path}/{registry}"
+    url = f"http://{delivery.registry}/v2/{door.path}/{delivery.parcel.registry}"
     return (
         f'server = "{url}"\n'
         f'[host."{url}"]\n'
@@ -56,17 +60,26 @@ def hosts_toml(delivery: Delivery, registry: str) -> str:
 
 def _pull(delivery: Delivery, place: str) -> None:
     parcel = delivery.parcel
-    registry = parcel.repository.partition("/")[0]
     delivery.say(f"pulling {parcel.ref}")
-    text = hosts_toml(delivery, registry)
-    delivery.write(f"{place}/{registry}/hosts.toml", text.encode())
-    delivery.run(*_CTR, "pull", *_PLATFORM, "--hosts-dir", place, parcel.ref)
+    # One command, so that what it needs goes with it even when nobody is there to see its end.
+    script = ("sh", "-c", _PULL, "sh", place, parcel.registry)
+    pull = (*_CTR, "pull", *_PLATFORM, "--hosts-dir", place, parcel.ref)
+    delivery.run(*script, *pull, stdin=hosts_toml(delivery).encode(), what="ctr images pull")
 
 
 def _import(delivery: Delivery, place: str) -> None:
     """The slow way: a megabyte a second, and hashed three times."""
     archive = f"{place}/image.tar"
-    delivery.write(archive, b"")
+    try:
+        delivery.write(archive, b"")
+        _send(delivery, archive)
+        delivery.say(f"importing {delivery.parcel.ref}")
+        delivery.run(*_CTR, "import", "--local", *_PLATFORM, archive)
+    finally:
+        delivery.run("rm", "-rf", place)
+
+
+def _send(delivery: Delivery, archive: str) -> None:
     with tempfile.TemporaryDirectory(prefix="xk8s-load-") as scratch:
         packed = Path(scratch) / "image.tar"
         layout_tar(delivery.parcel.layout, packed)
@@ -80,49 +93,52 @@ def _import(delivery: Delivery, place: str) -> None:
                     stdin=chunk,
                 )  # fmt: skip
                 done += len(chunk)
-    delivery.say(f"importing {delivery.parcel.ref}")
-    delivery.run(*_CTR, "import", "--local", *_PLATFORM, archive)
 
 
 def _verify(delivery: Delivery) -> None:
+    """Wait until CRI knows the image: it makes it known by its ID too, and complete."""
     parcel = delivery.parcel
     delivery.say("verifying")
     until = time.monotonic() + _SEEN_SECONDS
-    while not _found(delivery, parcel):
+    while True:
+        # Programs start slowly without KVM: both names are asked for at once.
+        said = delivery.run(*_CTR, "check", f"name=={parcel.ref}", f"name=={parcel.id}")
+        if _complete(said, parcel):
+            return
         if time.monotonic() > until:
             raise MachineError(
                 f"containerd's CRI plugin does not see {parcel.ref} as {parcel.digest}",
                 where=delivery.node,
                 hint=f"xk8s logs {delivery.node} containerd",
-                log=delivery.run(*_CTR, "check", f"name=={parcel.ref}"),
+                log=said,
             )
         time.sleep(0.2)
 
 
-def _found(delivery: Delivery, parcel: Parcel) -> bool:
-    """Whether the image is there by its digest, known to CRI, complete and unpacked."""
-    listing = _listing(delivery)
-    if any(listing.get(name) != parcel.digest for name in (parcel.ref, parcel.id)):
-        return False
+def _complete(listing: str, parcel: Parcel) -> bool:
+    """Whether both names are listed with the image's digest, complete and unpacked."""
     # REF TYPE DIGEST STATUS SIZE UNPACKED; the status is "complete (2/2)".
-    lines = delivery.run(*_CTR, "check", f"name=={parcel.ref}").splitlines()
-    words = lines[-1].split()
-    return parcel.digest in words and "complete" in words and words[-1] == "true"
+    good = set()
+    for line in listing.splitlines():
+        words = line.split()
+        if parcel.digest in words and "complete" in words and words[-1] == "true":
+            good.add(words[0])
+    return good >= {parcel.ref, parcel.id}
 
 
 def _listing(delivery: Delivery) -> dict[str, str]:
-    """Name -> digest of the images that the CRI plugin knows."""
+    """Name -> digest of the images that are there."""
     lines = delivery.run(*_CTR, "list").splitlines()[1:]
-    return {line.split()[0]: line.split()[2] for line in lines if _MANAGED in line}
+    return {line.split()[0]: line.split()[2] for line in lines}
 
 
 def _remove_replaced(delivery: Delivery, before: dict[str, str]) -> None:
     """Forget the image that had this name until now, when nothing else calls it by another one:
     the node keeps images in memory, and whoever works on one loads it again and again.
     """
-    old = before.get(delivery.parcel.ref)
-    now = _listing(delivery)
-    names = [name for name, digest in now.items() if digest == old]
-    if old != delivery.parcel.digest and all(name.startswith("sha256:") for name in names):
+    parcel = delivery.parcel
+    old = before.get(parcel.ref)
+    names = [name for name, digest in before.items() if digest == old and name != parcel.ref]
+    if old not in (None, parcel.digest) and all(name.startswith("sha256:") for name in names):
         for name in names:
             delivery.run(*_CTR, "remove", name)

@@ -29,6 +29,11 @@ class Parcel:
     id: str
 
     @property
+    def registry(self) -> str:
+        """The host of the reference, with its port if it has one."""
+        return self.ref.partition("/")[0]
+
+    @property
     def repository(self) -> str:
         """``registry/repository`` without tag and digest."""
         return split(self.ref)[0]
@@ -78,11 +83,15 @@ class Delivery:
         return f"{self.gateway}:{self.door.port}"
 
     def run(
-        self, *argv: str, stdin: bytes = b"", ok: Sequence[int] = (0,),
+        self,
+        *argv: str,
+        stdin: bytes = b"",
+        ok: Sequence[int] = (0,),
         timeout: float = _COMMAND_SECONDS,
-    ) -> str:  # fmt: skip
-        """Run a program in the node; its stdout. `MachineError` with its stderr when it fails,
-        or is not done in time.
+        what: str = "",
+    ) -> str:
+        """Run a program in the node; its stdout. `MachineError` with its stderr, which calls it
+        ``what`` (by default by its name), when it fails or is not done in time.
         """
         try:
             result = self.access.run(self.node, argv, stdin=stdin, timeout=timeout)
@@ -91,7 +100,9 @@ class Delivery:
         if result.exit_code not in ok:
             said = (result.stderr or result.stdout).decode(errors="replace").strip()
             raise MachineError(
-                f"{argv[0]} failed with exit code {result.exit_code}", where=self.node, log=said
+                f"{what or argv[0]} failed with exit code {result.exit_code}",
+                where=self.node,
+                log=said,
             )
         return result.stdout.decode(errors="replace")
 
