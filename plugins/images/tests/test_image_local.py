@@ -14,10 +14,14 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
+from xk8s.artifacts.store import Store
 from xk8s.errors import UsageError
+from xk8s.progress import Silent
+from xk8s_images import ImagesSettings, image_artifact
 from xk8s_images.archive import Found
 from xk8s_images.layout import REF_NAME, config_digest, layout_tar, manifest_of
 from xk8s_images.local import choose, parse, pin
+from xk8s_images.settings import images_of
 
 Make = Callable[..., Path]
 Copy = Callable[..., None]
@@ -99,6 +103,10 @@ def test_relative_paths_and_home_become_absolute(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     expected = f"oci:{tmp_path}/here:xk8s.local/a:1@{manifest_of(tmp_path / 'here')['digest']}"
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    assert one("oci:../here").replace("/below/..", "") == expected
+    monkeypatch.chdir(tmp_path)
     assert one("oci:here") == one("oci:./here") == one("oci:~/here") == expected
 
 
@@ -153,9 +161,15 @@ def add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
     tar.addfile(info, io.BytesIO(data))
 
 
-def test_archives_of_old_dockers(tmp_path: Path, layout: Make) -> None:
+def test_archives_of_old_dockers(tmp_path: Path, layout: Make, own_cache: Path) -> None:
     old_docker_archive(tmp_path / "d.tar", layout())
-    assert ":docker.io/library/old:1@" in one(f"docker-archive:{tmp_path}/d.tar")
+    text = one(f"docker-archive:{tmp_path}/d.tar")
+    assert ":docker.io/library/old:1@" in text
+    (image,) = images_of(ImagesSettings(refs=(text,)))
+    out = Store(own_cache).get(image_artifact(image), Silent()).path / "oci"
+    layers = json.loads(blob(out, manifest_of(out)["digest"]))["layers"]
+    assert len(layers) == 2
+    assert layers[0] == layers[1]
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,13 @@ def test_a_layer_that_is_not_what_the_manifest_says(layout: Make, own_cache: Pat
     refuse(wanted, own_cache, "damaged")
 
 
+def test_a_layout_whose_blobs_are_links(layout: Make, tmp_path: Path, own_cache: Path) -> None:
+    path = layout()
+    (path / "blobs").rename(tmp_path / "elsewhere")
+    (path / "blobs").symlink_to(tmp_path / "elsewhere")
+    check_layout(get(f"oci:{path}", own_cache).path / "oci", "xk8s.local/a:1")
+
+
 def write_docker(path: Path, layers: list[bytes], names: list[str], **more: object) -> None:
     """An archive with these layers (as they are in the file) and their names."""
     plain = [gzip.decompress(one) if one[:2] == b"\x1f\x8b" else one for one in layers]

@@ -93,7 +93,7 @@ def parse(transport: str, read: Read) -> list[Found]:
 
 
 def directory_reader(root: Path) -> Read:
-    """Reads the files of a directory; links lead nowhere outside of it."""
+    """Reads the files of a directory."""
 
     def read(name: str) -> bytes:
         return find(root, name).read_bytes()
@@ -102,11 +102,15 @@ def directory_reader(root: Path) -> Read:
 
 
 def find(root: Path, name: str) -> Path:
-    """The file of that name below ``root``; KeyError when it is not there or outside."""
-    path = (root / PurePosixPath(name)).resolve()
-    if not path.is_relative_to(root.resolve()) or not path.is_file():
+    """The file of that name below ``root``; KeyError when it is not there, or the name leads
+    out. A link in the directory may: blobs of a layout can be kept elsewhere, and an archive with
+    such a link is not unpacked.
+    """
+    relative = PurePosixPath(name)
+    path = root / relative
+    if relative.is_absolute() or ".." in relative.parts or not path.is_file():
         raise KeyError(name)
-    return path
+    return path.resolve()
 
 
 def _look(transport: str, path: Path) -> str:

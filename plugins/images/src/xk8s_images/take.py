@@ -177,7 +177,7 @@ def _chosen(kitchen: Kitchen, root: Path) -> Found:
 
 
 def _take_oci(kitchen: Kitchen, root: Path, *, keep: bool) -> None:
-    """Copy (``keep``) or move what the manifest needs, each blob compared with its digest."""
+    """Copy (``keep``) or link what the manifest needs, each blob compared with its digest."""
     if not root.is_dir():
         raise _gone(kitchen)
     descriptor = _chosen(kitchen, root).descriptor
@@ -190,7 +190,7 @@ def _take_oci(kitchen: Kitchen, root: Path, *, keep: bool) -> None:
     for digest in dict.fromkeys(wanted):
         kitchen.check()
         source, target = find(root, blob_name(digest)), out / blob_name(digest)
-        (shutil.copyfile if keep else os.rename)(source, target)
+        (shutil.copyfile if keep else os.link)(source, target)
         target.chmod(0o644)
         if f"sha256:{file_digest(target)}" != digest:
             raise ValueError(f"blob {digest} is not what its name says")
@@ -214,7 +214,8 @@ def _take_docker(kitchen: Kitchen, root: Path, found: Found) -> None:
         digest = content.removeprefix("sha256:") if kind == LAYER_TYPE else file_digest(path)
         target = blobs / digest
         if not target.exists():  # the empty layer is often there more than once
-            shutil.copyfile(path, target)
+            target.hardlink_to(path)
+            target.chmod(0o644)
         layers.append(
             {"digest": f"sha256:{digest}", "mediaType": kind, "size": target.stat().st_size}
         )
