@@ -264,3 +264,31 @@ def test_no_text_makes_anything_but_a_usage_error(text: str) -> None:
     for key in ("p.replicas", "p.memory", "p.strict", "p.mode"):
         with contextlib.suppress(UsageError):
             load(f"{key}={text}")
+
+
+def upper(value: tuple[str, ...]) -> tuple[str, ...]:
+    if "no" in value:
+        raise UsageError("not this one", where="there", hint="another")
+    return tuple(item.upper() for item in value)
+
+
+@frozen(kw_only=True)
+class Pinned:
+    words: tuple[str, ...] = setting(("default",), "words", pin=upper)
+
+
+def test_what_a_user_gave_is_pinned_and_what_is_stored_stays() -> None:
+    settings = Settings(Request(overlays=(), sets=("p.words=a,b",), environment={}))
+    assert settings.load("p", Pinned).words == ("A", "B")
+    assert [value.value for value in settings.values()] == [("A", "B")]
+    assert Settings(Request(overlays=(), environment={})).load("p", Pinned).words == ("default",)
+    stored = Request(overlays=(), stored={"p": {"words": ["a"]}}, environment={})
+    assert Settings(stored).load("p", Pinned).words == ("a",)
+
+
+def test_what_cannot_be_pinned_says_which_setting_it_was() -> None:
+    settings = Settings(Request(overlays=(), sets=("p.words=no",), environment={}))
+    with pytest.raises(UsageError, match="not this one") as caught:
+        settings.load("p", Pinned)
+    assert caught.value.where == "p.words, command line: there"
+    assert caught.value.hint == "another"

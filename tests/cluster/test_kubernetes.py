@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import subprocess
 import tarfile
 import time
@@ -306,6 +307,30 @@ def test_kubectl_and_helm_with_the_users_own_file(cluster: Xk8s, tmp_path: Path)
     guest(cluster, "vm-001", "kubectl", "delete", "pod", "answers-test", "--ignore-not-found")
     cluster("kubeconfig", "--remove", str(users))
     assert users.read_text() == before
+
+
+def test_an_image_gets_into_the_running_nodes(cluster: Xk8s, tmp_path: Path) -> None:
+    cached = cluster.json("artifacts", "--json")["artifacts"]
+    busybox = next(one["path"] for one in cached if one["name"] == "busybox-static")
+    (tmp_path / "bin").mkdir()
+    shutil.copy(Path(busybox) / "busybox", tmp_path / "bin" / "busybox")
+    (tmp_path / "greeting").write_text("hello from a directory\n")
+    config = {"entrypoint": ["/bin/busybox", "cat"], "cmd": ["/greeting"]}
+    (tmp_path / "image.json").write_text(json.dumps(config))
+    loaded = cluster.json("load", "image", "--build", f"t.local/hello:1={tmp_path}", "--json",
+                          timeout=300)  # fmt: skip
+    assert [(one["node"], one["ok"]) for one in loaded] == [("vm-001", True), ("vm-002", True)]
+    for node in ("vm-001", "vm-002"):
+        name = f"hello-{node}"
+        spec = {"nodeName": node, "restartPolicy": "Never"}
+        guest(cluster, "vm-001", "kubectl", "run", name, "--image=t.local/hello:1",
+              "--image-pull-policy=Never", f"--overrides={json.dumps({'spec': spec})}")  # fmt: skip
+    for node in ("vm-001", "vm-002"):
+        pod = f"pod/hello-{node}"
+        guest(cluster, "vm-001", "kubectl", "wait", pod, "--timeout=180s",
+              "--for=jsonpath={.status.phase}=Succeeded")  # fmt: skip
+        assert guest(cluster, "vm-001", "kubectl", "logs", pod) == "hello from a directory\n"
+        guest(cluster, "vm-001", "kubectl", "delete", pod, "--now", "--wait=false")
 
 
 def test_the_next_up_restores_the_saved_cluster(cluster: Xk8s) -> None:

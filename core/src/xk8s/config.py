@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ import attrs
 from attrs import Attribute, frozen
 
 from xk8s.context import IpFamily
-from xk8s.errors import UsageError
+from xk8s.errors import UsageError, Xk8sError
 from xk8s.overlay import setting
 from xk8s.suggest import nearest
 from xk8s.values import convert, is_table, type_name
@@ -113,6 +113,9 @@ class Settings:
             default = value
             if origin != "default":
                 value = convert(f"{overlay}.{attribute.name}", raws, attribute.type, origin)
+                pin = attribute.metadata.get("pin")
+                if pin is not None and not self._stored:
+                    value = _pin(pin, value, f"{overlay}.{attribute.name}, {origin}")
                 arguments[attribute.name] = value
             values.append(
                 Value(
@@ -274,3 +277,12 @@ def _read(path: Path | None) -> tuple[Path | None, Mapping[str, Mapping[str, Any
                 f"{name!r} stands outside of a table", where=str(path), hint="write [overlay]"
             )
     return path, tables
+
+
+def _pin(pin: Callable[[Any], Any], value: Any, where: str) -> Any:
+    """The pinned value; an error says which setting it is about."""
+    try:
+        return pin(value)
+    except Xk8sError as error:
+        error.where = f"{where}: {error.where}" if error.where else where
+        raise

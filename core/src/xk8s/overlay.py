@@ -23,11 +23,22 @@ NODE_ROLES: frozenset[Role] = frozenset({"control-plane", "worker"})
 ALL_ROLES: frozenset[Role] = frozenset({"control-plane", "worker", "router", "tester"})
 
 
-def setting(default: Any, help: str, *, env: str | None = None) -> Any:  # noqa: A002
+def setting(
+    default: Any,
+    help: str,  # noqa: A002
+    *,
+    env: str | None = None,
+    pin: Callable[[Any], Any] | None = None,
+) -> Any:
     """One field of a settings class: its default, what it means, and the environment
     variable that sets it besides the general ``XK8S_<OVERLAY>_<FIELD>``.
+
+    ``pin`` is called once with a value that the user gave, and its result is the value: there
+    relative paths become absolute and names that move get their digest. A running cluster's
+    settings are kept as pinned, so that its plan can be made again from anywhere, and later.
+    It may read files but run no program; `UsageError` says what is wrong.
     """
-    metadata = {"help": help, "env": env}
+    metadata = {"help": help, "env": env, "pin": pin}
     if isinstance(default, (dict, list, set)):
         return field(factory=lambda: type(default)(default), metadata=metadata, kw_only=True)
     return field(default=default, metadata=metadata, kw_only=True)

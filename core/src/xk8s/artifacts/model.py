@@ -95,12 +95,17 @@ class Recipe:
     ``function`` is "package.module:name"; it is called with a `xk8s.artifacts.recipe.Kitchen`
     and must write the members into ``kitchen.out``. ``params`` (JSON values), ``inputs`` and
     ``revision`` (raise it when the function's result changes) make the cache key.
+
+    ``places`` tells the function where on this machine it finds what ``params`` identify by a
+    digest (a path, a name that a local daemon knows). It is no part of the key: equal content is
+    the same artifact wherever it lies, and one that is in the cache is not looked for again.
     """
 
     function: str
     params: Mapping[str, Any] = field(factory=dict)
     inputs: tuple[Artifact, ...] = ()
     revision: int = 1
+    places: Mapping[str, str] = field(factory=dict)
 
 
 Source = OwnDirectory | Release | GoModule | GoRelease | DebPackage | OciImage | Recipe

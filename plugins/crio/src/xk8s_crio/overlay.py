@@ -19,7 +19,7 @@ from xk8s.overlay import (
     Take,
 )
 from xk8s.render import render_tree
-from xk8s_images import CONTAINER_NEEDS, PAUSE_REF, pause_image
+from xk8s_images import CONTAINER_NEEDS, PAUSE_REF, Loader, pause_image
 
 from xk8s_crio.artifacts import (
     STORE_IN_NODE,
@@ -29,6 +29,7 @@ from xk8s_crio.artifacts import (
     store_artifact,
     unavailable,
 )
+from xk8s_crio.load import load
 from xk8s_crio.settings import CrioSettings
 
 UNITS = "/usr/lib/systemd/system"
@@ -53,8 +54,9 @@ def xk8s_unavailable(settings: CrioSettings, online: bool) -> str | None:
 
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:  # noqa: ARG001
-    """The image of pod sandboxes."""
+    """The image of pod sandboxes, and how `xk8s load image` puts others into a node."""
     yield Fragment(point="images.image", value=pause_image())
+    yield Fragment(point="images.loader", value=Loader(load=load))
 
 
 @hookimpl
