@@ -4,6 +4,7 @@ its programs is given: XK8S_CRIO_DIR=… ./run pytest tests/cluster/test_crio.py
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.hello_image import load_and_run
 from tests.conftest import Xk8s
 
 DIRECTORY = os.environ.get("XK8S_CRIO_DIR", "")
@@ -73,6 +75,14 @@ def test_mconnect_from_outside(cluster: Xk8s) -> None:
     )  # fmt: skip
     assert tally["failed"] == 0
     assert len(tally["answers"]) == 4
+
+
+@pytest.mark.skipif(
+    bool(DIRECTORY) and not (Path(DIRECTORY) / "crictl").is_file(),
+    reason="the directory has no crictl, by which images are loaded",
+)
+def test_an_image_gets_into_the_running_nodes(cluster: Xk8s, tmp_path: Path) -> None:
+    load_and_run(functools.partial(cluster, "--name", "crio"), tmp_path)
 
 
 def test_containerd_beside_it_is_refused(cluster: Xk8s) -> None:

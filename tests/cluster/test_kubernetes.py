@@ -6,7 +6,6 @@ import base64
 import json
 import os
 import re
-import shutil
 import subprocess
 import tarfile
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.api_server import kubernetes
+from tests.cluster.hello_image import load_and_run
 from tests.cluster.helm_tool import CHART, Helm
 from tests.conftest import Xk8s
 
@@ -310,27 +310,7 @@ def test_kubectl_and_helm_with_the_users_own_file(cluster: Xk8s, tmp_path: Path)
 
 
 def test_an_image_gets_into_the_running_nodes(cluster: Xk8s, tmp_path: Path) -> None:
-    cached = cluster.json("artifacts", "--json")["artifacts"]
-    busybox = next(one["path"] for one in cached if one["name"] == "busybox-static")
-    (tmp_path / "bin").mkdir()
-    shutil.copy(Path(busybox) / "busybox", tmp_path / "bin" / "busybox")
-    (tmp_path / "greeting").write_text("hello from a directory\n")
-    config = {"entrypoint": ["/bin/busybox", "cat"], "cmd": ["/greeting"]}
-    (tmp_path / "image.json").write_text(json.dumps(config))
-    loaded = cluster.json("load", "image", "--build", f"t.local/hello:1={tmp_path}", "--json",
-                          timeout=300)  # fmt: skip
-    assert [(one["node"], one["ok"]) for one in loaded] == [("vm-001", True), ("vm-002", True)]
-    for node in ("vm-001", "vm-002"):
-        name = f"hello-{node}"
-        spec = {"nodeName": node, "restartPolicy": "Never"}
-        guest(cluster, "vm-001", "kubectl", "run", name, "--image=t.local/hello:1",
-              "--image-pull-policy=Never", f"--overrides={json.dumps({'spec': spec})}")  # fmt: skip
-    for node in ("vm-001", "vm-002"):
-        pod = f"pod/hello-{node}"
-        guest(cluster, "vm-001", "kubectl", "wait", pod, "--timeout=180s",
-              "--for=jsonpath={.status.phase}=Succeeded")  # fmt: skip
-        assert guest(cluster, "vm-001", "kubectl", "logs", pod) == "hello from a directory\n"
-        guest(cluster, "vm-001", "kubectl", "delete", pod, "--now", "--wait=false")
+    load_and_run(cluster, tmp_path)
 
 
 def test_the_next_up_restores_the_saved_cluster(cluster: Xk8s) -> None:
