@@ -181,6 +181,10 @@ def test_wrong_words(layout: Make, tmp_path: Path) -> None:
             images((), [wrong])
     with pytest.raises(UsageError, match=r"two of the images are called xk8s\.local/a:1"):
         images([f"oci:{layout()}"], [f"xk8s.local/a:1={tmp_path}/d"])
+    with pytest.raises(UsageError, match="two of the images are called a:1"):
+        images([], [f"a:1={tmp_path}/d", f"a:1={tmp_path}/d"])
+    with pytest.raises(UsageError, match="two directories are to be"):
+        images([], [f"a:1={tmp_path}/d", f"docker.io/library/a:1={tmp_path}/d"])
     with pytest.raises(StateError, match="has no node 'vm-201' that runs containers") as caught:
         nodes_of(StandInCluster(), ["vm-201"])
     assert "vm-001, vm-002, vm-003" in caught.value.hint

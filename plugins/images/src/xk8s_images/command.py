@@ -79,7 +79,8 @@ def image(
             parcels = load.fetch(wanted, store, progress)
         # No snapshot meanwhile: it breaks the nodes' connections to this machine.
         with progress.stage("load"), locked(session.name):
-            outcomes = load.deliver(cluster, parcels, chosen, progress)
+            # Opened again: a save meanwhile would have given the nodes other sockets.
+            outcomes = load.deliver(session.cluster(), parcels, chosen, progress)
     show(outcomes, as_json=as_json)
     load.check(outcomes)
 
@@ -97,6 +98,8 @@ def images(refs: Sequence[str], builds: Sequence[str]) -> list[Image]:
         ref, equals, directory = text.partition("=")
         if not (ref and equals and directory):
             raise UsageError(f"--build {text!r} is not REF=DIR")
+        if ref in pairs:
+            raise UsageError(f"two of the images are called {ref}")
         pairs[ref] = directory
     settings = ImagesSettings(refs=pin_refs(refs), build=pin_build(pairs))
     found = list(images_of(settings))

@@ -8,6 +8,7 @@ from pathlib import Path
 from attrs import frozen
 from xk8s.artifacts.model import OciImage
 from xk8s.artifacts.tags import pinned
+from xk8s.errors import UsageError
 from xk8s.overlay import setting
 
 from xk8s_images import directory, local
@@ -35,10 +36,12 @@ def pin_registry(ref: str) -> str:
 
 def pin_build(build: Mapping[str, str]) -> dict[str, str]:
     """Full reference -> absolute directory ``@sha256:`` what is in it."""
-    found = {}
+    found: dict[str, str] = {}
     for ref, text in build.items():
         name = full_ref(ref)
         split(name)
+        if name in found:
+            raise UsageError(f"two directories are to be the image {name}")
         path = Path(text).expanduser().absolute()
         found[name] = f"{path}@{directory.identity(path)}"
     return found
