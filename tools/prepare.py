@@ -38,6 +38,7 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "kmod": ("modprobe", "kernel modules of the guest"),
     "mmdebstrap": ("mmdebstrap", "the guest's base system"),
     "qemu-system-x86": ("qemu-system-x86_64", "the VMs"),
+    "skopeo": ("skopeo", "image stores: that of CRI-O, and those of podman on this machine"),
     "uidmap": ("newuidmap", "building the base system without root"),
     "util-linux": ("unshare", "network namespaces"),
     "xz-utils": ("xz", "packages and kernel modules"),

@@ -62,6 +62,11 @@ def write(kitchen: Kitchen) -> None:
     (kitchen.out / "beside" / "more").write_text("not a member but wanted")
 
 
+def copy(kitchen: Kitchen) -> None:
+    calls.append(kitchen.places["file"])
+    (kitchen.out / "out").write_text(Path(kitchen.places["file"]).read_text())
+
+
 def nothing(kitchen: Kitchen) -> None:
     pass
 
@@ -207,6 +212,30 @@ def test_a_failed_source_says_why_and_the_last_failure_lists_all(
 def test_a_source_that_lacks_a_member_is_named(cache: Path) -> None:
     with pytest.raises(ArtifactError, match=r"no source has out(.|\n)*kitchen_of_tests:nothing"):
         Store(cache).get(recipe("thing", "nothing"), Silent())
+
+
+def test_a_recipe_is_told_where_to_look_and_the_cache_needs_no_place(
+    cache: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("text")
+
+    def at(place: str) -> Artifact:
+        source = Recipe(
+            function="kitchen_of_tests:copy",
+            params={"digest": "of text"},
+            places={"file": str(tmp_path / place)},
+        )
+        return Artifact(name="a", version="1", members=("out",), sources=(source,))
+
+    calls.clear()
+    lock = LockFile(path=tmp_path / "xk8s.lock", update=True)
+    found = Store(cache, lock=lock).get(at("file"), Silent())
+    (tmp_path / "file").unlink()
+    assert Store(cache, lock=lock).get(at("moved"), Silent()) == found
+    assert calls == [str(tmp_path / "file")]
+    (given,) = found.provenance
+    assert (given.kind, given.detail) == ("this machine", str(tmp_path / "file"))
+    assert lock.read() == (), "the user's own, as it changes with every build, is not locked"
 
 
 def test_the_error_of_an_only_recipe_is_the_error(cache: Path) -> None:

@@ -403,7 +403,7 @@ def test_artifacts_tells_provenance_and_locks_it(
         name="tools", version="1", members=("tool",), sources=(OwnDirectory(path=str(own)),)
     )
     fake = type("Plan", (), {"artifacts": (artifact,)})()
-    monkeypatch.setattr(xk8s.plan, "make_plan", lambda request: fake)
+    monkeypatch.setattr(xk8s.plan, "make_plan", lambda request, **_: fake)
     monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     assert app.run(["artifacts", "--fetch"]) == 2

@@ -38,7 +38,8 @@ class SmallAgent:
         self._server = socket.socket(socket.AF_UNIX)
         self._server.bind(str(path))
         self._server.listen(8)
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
 
     def _serve(self) -> None:
         while True:
@@ -130,6 +131,11 @@ class SmallAgent:
         return {}
 
     def close(self) -> None:
+        # To close it alone would leave the thread in accept(), which a signal makes the kernel
+        # take up again by the number of the descriptor: that of another test's socket by then.
+        self._server.shutdown(socket.SHUT_RDWR)
+        self._thread.join(5)
+        assert not self._thread.is_alive()
         self._server.close()
         for child in self._children.values():
             child.kill()

@@ -62,11 +62,19 @@ def xk8s_overlay() -> Overlay:  # type: ignore[empty-body]
 
 
 @hookspec
-def xk8s_unavailable(settings: object) -> str | None:
+def xk8s_unavailable(settings: object, online: bool) -> str | None:
     """Why this overlay cannot be a *default* choice for a capability here, or None.
 
     Asked only when the overlay is a candidate in another overlay's ``defaults``; ``settings``
-    is an instance of this overlay's own settings class.
+    is an instance of this overlay's own settings class. ``online``: the network may be asked for
+    some seconds (`up` and `artifacts --fetch` do); otherwise, as always when planning, only what
+    is on this machine counts (`xk8s.artifacts.published` remembers answers).
+
+    Example::
+
+        @hookimpl
+        def xk8s_unavailable(settings: CrioSettings, online: bool) -> str | None:
+            return why_not(release(settings), online=online)
     """
 
 

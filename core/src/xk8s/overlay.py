@@ -23,11 +23,22 @@ NODE_ROLES: frozenset[Role] = frozenset({"control-plane", "worker"})
 ALL_ROLES: frozenset[Role] = frozenset({"control-plane", "worker", "router", "tester"})
 
 
-def setting(default: Any, help: str, *, env: str | None = None) -> Any:  # noqa: A002
+def setting(
+    default: Any,
+    help: str,  # noqa: A002
+    *,
+    env: str | None = None,
+    pin: Callable[[Any], Any] | None = None,
+) -> Any:
     """One field of a settings class: its default, what it means, and the environment
     variable that sets it besides the general ``XK8S_<OVERLAY>_<FIELD>``.
+
+    ``pin`` is called once with a value that the user gave, and its result is the value: there
+    relative paths become absolute and names that move get their digest. A running cluster's
+    settings are kept as pinned, so that its plan can be made again from anywhere, and later.
+    It may read files but run no program; `UsageError` says what is wrong.
     """
-    metadata = {"help": help, "env": env}
+    metadata = {"help": help, "env": env, "pin": pin}
     if isinstance(default, (dict, list, set)):
         return field(factory=lambda: type(default)(default), metadata=metadata, kw_only=True)
     return field(default=default, metadata=metadata, kw_only=True)
@@ -102,7 +113,9 @@ class Layer:
     ``image`` names a ready EROFS image inside an artifact instead of entries (the base system,
     whose owners need a user namespace to make). ``replaces`` lists path prefixes of lower layers
     that this layer means to hide; any other path owned by two layers is an error.
-    ``roles`` says which VMs get the layer.
+    ``roles`` says which VMs get the layer. ``units`` are the systemd units to restart when the
+    files of this layer, or the secrets of its overlay, change in a running VM; they are no part of
+    the layer's digest.
     """
 
     name: str
@@ -110,6 +123,7 @@ class Layer:
     image: Take | None = None
     replaces: tuple[str, ...] = ()
     roles: frozenset[Role] = ALL_ROLES
+    units: tuple[str, ...] = ()
 
 
 # --- kernel and boot --------------------------------------------------------------------

@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import shutil
 import tomllib
+from pathlib import Path
 
 import pytest
+from xk8s.cluster.record import read_request, write_inputs
+from xk8s.config import Request
 from xk8s.context import Context
+from xk8s.errors import UsageError
 from xk8s.overlay import File, Fragment, Symlink, Take
+from xk8s.plan import Plan, make_plan
 from xk8s_containerd import overlay
 from xk8s_containerd.artifacts import containerd_artifact, runtime_artifact, store_artifact
 from xk8s_containerd.settings import ContainerdSettings
 from xk8s_images import PAUSE_REF, Image, pause_image
+from xk8s_images.layout import Member, layer_tar, write_layout
 
 
 def context(**settings: object) -> Context:
@@ -83,6 +90,36 @@ def test_the_store_depends_on_every_image():
     (recipe,) = store_artifact(context()).sources
     assert sorted(recipe.params["images"].values()) == ["x/a:1", PAUSE_REF]
     assert {artifact.name for artifact in recipe.inputs} == {"containerd", *recipe.params["images"]}
+
+
+def test_an_image_of_the_users_changes_one_layer_and_the_record_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("XK8S_STATE", "XK8S_CACHE"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    monkeypatch.chdir(tmp_path)
+
+    def plan(text: str) -> Plan:
+        shutil.rmtree(tmp_path / "image", ignore_errors=True)
+        layer = layer_tar([Member(path="text", data=text.encode())])
+        write_layout(tmp_path / "image", ref="x/a:1", layer=layer)
+        sets = ("images.refs=oci:image",)
+        return make_plan(Request(overlays=("containerd",), sets=sets, environment={}))
+
+    def layers(plan: Plan) -> dict[str, str]:
+        return {planned.layer.name: planned.digest for planned in plan.layers}
+
+    first, same, other = plan("one"), plan("one"), plan("two")
+    assert layers(first) == layers(same)
+    changed = {name for name, digest in layers(other).items() if digest != layers(first)[name]}
+    assert changed == {"containerd-store"}
+
+    write_inputs(other)
+    shutil.rmtree(tmp_path / "image")
+    monkeypatch.chdir("/")
+    assert make_plan(read_request(other.name)).digest == other.digest
+    with pytest.raises(UsageError, match="no such directory"):
+        make_plan(Request(overlays=("containerd",), sets=("images.refs=oci:image",)))
 
 
 def test_a_runtime_of_your_own_comes_before_debians():

@@ -10,8 +10,9 @@ from xk8s.context import Context
 from xk8s.errors import PlanError
 from xk8s.overlay import Directory, File, Fragment, Symlink, Take
 from xk8s_images import Image, ImagesSettings, image_artifact, image_artifacts, image_ref
-from xk8s_images.build import build, full_ref
+from xk8s_images.build import build
 from xk8s_images.layout import config_digest
+from xk8s_images.reference import full_ref
 
 
 def context(*images: Image, refs: tuple[str, ...] = ()) -> Context:

@@ -14,6 +14,9 @@ from xk8s.progress import Progress
 OWN_DIRECTORY = "own directory"
 """`Provenance.kind` of the user's own builds."""
 
+LOCAL = "this machine"
+"""The same of what a recipe found at its `places`."""
+
 
 class SourceFailed(Exception):
     """Why a source could not give what was asked; the next source is tried."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from attrs import asdict, define, field, frozen
 from filelock import FileLock
 
-from xk8s.artifacts.kit import OWN_DIRECTORY, Resolved
+from xk8s.artifacts.kit import LOCAL, OWN_DIRECTORY, Resolved
 from xk8s.errors import ArtifactError
 
 VERSION = 1
@@ -83,7 +83,7 @@ class LockFile:
         The user's own builds are not locked: they change with every build. Raises
         `ArtifactError` when the content differs.
         """
-        if any(one.kind == OWN_DIRECTORY for one in resolved.provenance):
+        if any(one.kind in (OWN_DIRECTORY, LOCAL) for one in resolved.provenance):
             return
         new = Pin.of(resolved)
         with self._lock:

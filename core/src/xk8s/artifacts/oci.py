@@ -102,6 +102,20 @@ def provide(source: OciImage, wanted: frozenset[str], kit: Kit) -> list[Provenan
     ]
 
 
+def current(ref: str) -> str:
+    """The digest, ``sha256:…``, of the manifest for linux/amd64 that a reference means now.
+    `SourceFailed` when its registry does not tell.
+    """
+    with client() as http:
+        try:
+            body, _ = _manifest(parse(ref), http)
+        except httpx2.HTTPError as error:
+            raise SourceFailed(f"{ref}: {said(error)}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise SourceFailed(f"{ref}: the registry's answer makes no sense: {error}") from error
+    return f"sha256:{_digest(body)}"
+
+
 def _manifest(ref: Reference, http: httpx2.Client) -> tuple[bytes, str]:
     """The image's manifest and its media type, an index followed to our platform."""
     body, kind = _get(ref, ref.tag, http)

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from attrs import define, field
@@ -19,7 +19,9 @@ from xk8s.paths import cache_dir
 
 @define(eq=False)
 class Fingerprints:
-    """Digests of files, remembered by path, size, time of change and inode in a JSON file."""
+    """What was found out about files, remembered by path, size, time of change and inode in a
+    JSON file.
+    """
 
     path: Path
     _known: dict[str, tuple[str, str]] | None = field(default=None, init=False)
@@ -27,18 +29,33 @@ class Fingerprints:
 
     def file(self, path: Path) -> str:
         """Hex sha256 of the file's content."""
-        status = path.stat()
-        stamp = f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"
-        name = str(path.absolute())
-        with self._lock:
-            known = self._load()
-            if name in known and known[name][0] == stamp:
-                return known[name][1]
-        digest = file_digest(path)
-        with self._lock:
-            self._load()[name] = (stamp, digest)
-            self._save()
-        return digest
+        return self.about([path])[path]
+
+    def about(
+        self,
+        paths: Iterable[Path],
+        compute: Callable[[Path], str] = file_digest,
+        kind: str = "",
+    ) -> dict[Path, str]:
+        """What ``compute`` says of each file, by default its hex sha256. ``kind`` keeps apart
+        what several functions say of one file.
+        """
+        found: dict[Path, str] = {}
+        learned: dict[str, tuple[str, str]] = {}
+        for path in paths:
+            status = path.stat()
+            stamp = f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"
+            name = f"{path.absolute()}{kind and '#'}{kind}"
+            with self._lock:
+                known = self._load().get(name)
+            if known is None or known[0] != stamp:
+                known = learned[name] = (stamp, compute(path))
+            found[path] = known[1]
+        if learned:
+            with self._lock:
+                self._load().update(learned)
+                self._save()
+        return found
 
     def _load(self) -> dict[str, tuple[str, str]]:
         if self._known is None:
@@ -64,12 +81,17 @@ class Fingerprints:
 _shared: dict[Path, Fingerprints] = {}
 
 
+def fingerprints() -> Fingerprints:
+    """Those of the cache that is in use."""
+    place = cache_dir() / "fingerprints.json"
+    return _shared.setdefault(place, Fingerprints(place))
+
+
 def fingerprint(source: OwnDirectory, members: Iterable[str]) -> Mapping[str, str]:
     """Digest of each member that the directory has: content and executability of a file, the
     whole tree of a directory. An absent directory gives nothing.
     """
-    place = cache_dir() / "fingerprints.json"
-    remembered = _shared.setdefault(place, Fingerprints(place))
+    remembered = fingerprints()
     root = Path(source.path).expanduser()
     found = {}
     for member in members:

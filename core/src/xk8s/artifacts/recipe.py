@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import field, frozen
 
-from xk8s.artifacts.kit import Kit, Provenance
+from xk8s.artifacts.kit import LOCAL, Kit, Provenance
 from xk8s.artifacts.model import Recipe
 from xk8s.artifacts.process import Jobs
 from xk8s.artifacts.tree import content_digest
@@ -22,15 +22,16 @@ class Kitchen:
     """What a recipe's function gets.
 
     It writes the artifact's members into ``out``; ``work`` is scratch that is removed
-    afterwards. ``params`` are the recipe's; ``inputs`` maps the name of each input artifact to
-    its tree (read only: it is the cache). ``progress.item(kitchen.name, …)`` tells how far
-    it is.
+    afterwards. ``params`` and ``places`` are the recipe's; ``inputs`` maps the name of each
+    input artifact to its tree (read only: it is the cache). ``progress.item(kitchen.name, …)``
+    tells how far it is.
     """
 
     name: str
     out: Path
     work: Path
     params: Mapping[str, Any]
+    places: Mapping[str, str]
     inputs: Mapping[str, Path]
     progress: Progress
     offline: bool
@@ -70,20 +71,20 @@ class Kitchen:
         self._jobs.check()
 
 
-def load(function: str) -> Callable[[Kitchen], object]:
+def load(function: str, *, what: str = "recipe function") -> Callable[[Any], object]:
     """The function named "package.module:name"; `PluginError` when there is none."""
     module, _, name = function.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise PluginError(
-            f"recipe function {function} cannot be loaded: {error}",
+            f"{what} {function} cannot be loaded: {error}",
             where=function,
-            hint="Recipe.function is 'package.module:name' of an installed package",
+            hint="it must be 'package.module:name' of an installed package",
         ) from error
     if not callable(found):
-        raise PluginError(f"recipe function {function} is no function", where=function)
-    loaded: Callable[[Kitchen], object] = found
+        raise PluginError(f"{what} {function} is no function", where=function)
+    loaded: Callable[[Any], object] = found
     return loaded
 
 
@@ -96,6 +97,7 @@ def provide(source: Recipe, wanted: frozenset[str], kit: Kit) -> list[Provenance
             out=kit.out,
             work=kit.work,
             params=source.params,
+            places=source.places,
             inputs={name: resolved.path for name, resolved in kit.inputs.items()},
             progress=kit.progress,
             offline=kit.offline,
@@ -103,11 +105,11 @@ def provide(source: Recipe, wanted: frozenset[str], kit: Kit) -> list[Provenance
             mark=kit.mark,
         )
     )
-    detail = f"{source.function} revision {source.revision}"
+    kind, detail = "recipe", f"{source.function} revision {source.revision}"
+    if source.places:
+        kind, detail = LOCAL, ", ".join(source.places.values())
     return [
-        Provenance(
-            member=member, kind="recipe", detail=detail, sha256=content_digest(kit.out / member)
-        )
+        Provenance(member=member, kind=kind, detail=detail, sha256=content_digest(kit.out / member))
         for member in sorted(wanted)
         if (kit.out / member).exists() or (kit.out / member).is_symlink()
     ]

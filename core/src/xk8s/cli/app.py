@@ -37,6 +37,7 @@ VERBS: Mapping[str, str] = {
     "plan": "Show what `up` would do, without doing any of it.",
     "overlays": "List the installed overlays.",
     "explain": "Tell a setting's meaning, default, value and origin.",
+    "layers": "Show what is baked into images, and remove what nobody needs.",
     "artifacts": "Show where each file from outside came from.",
     "doctor": "Tell what this machine has and lacks.",
 }

@@ -20,12 +20,12 @@ import click
 
 from xk8s import errors, hookspecs
 from xk8s.cli import app, report
-from xk8s.cli.verbs.explain import text
-from xk8s.config import ClusterSettings, type_name
+from xk8s.config import ClusterSettings
 from xk8s.core_faults import CORE_FAULTS
 from xk8s.errors import Xk8sError
 from xk8s.overlay import Fault
 from xk8s.registry import Registry
+from xk8s.values import text, type_name
 
 MADE = "<!-- Made by python -m xk8s.cli.docgen: change the code, not this page. -->"
 WIDTH = 90
@@ -76,7 +76,8 @@ def settings(distributions: frozenset[str]) -> str:
     sections = [
         "Set with `-s overlay.key=value`, by the environment variable `XK8S_OVERLAY_KEY` (or the "
         "one named below), or in the file `xk8s.toml`; the first of these that is there counts. "
-        "`xk8s explain overlay.key` tells what is in force and why."
+        "`xk8s explain overlay.key` tells what is in force and why. A dot in a key is an "
+        "underscore: `kubernetes.apiserver.args` is `kubernetes.apiserver_args`."
     ]
     for overlay, cls in classes.items():
         rows = [_setting(attribute) for attribute in attrs.fields(attrs.resolve_types(cls))]

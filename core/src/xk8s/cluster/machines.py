@@ -21,7 +21,7 @@ from xk8s.layers.node import make_node_image
 from xk8s.net.namespace import Namespace
 from xk8s.overlay import File, Nic, Take
 from xk8s.paths import runtime_dir, state_dir
-from xk8s.plan import Plan, PlannedNode
+from xk8s.plan import NODE_LAYER, Plan, PlannedNode
 from xk8s.progress import Progress
 from xk8s.qemu import process
 from xk8s.qemu.accel import Accel
@@ -36,7 +36,6 @@ from xk8s.qemu.command import (
 from xk8s.qemu.ports import Reservation
 
 BOOT_SECONDS = 600.0
-NODE_LAYER = "node"
 NODES, CONSOLES = "nodes", "console"
 """Directories below the cluster's state."""
 
@@ -126,8 +125,10 @@ def _spec(
     generation: int,
 ) -> MachineSpec:
     plan, node = kit.plan, planned.node
-    paths = [kit.layers[name].path for name in planned.layers] + [image_path(plan.name, node.name)]
-    names = ",".join(name.replace("/", "-") for name in (*planned.layers, NODE_LAYER))
+    stack = plan.stack(planned)
+    own = image_path(plan.name, node.name)
+    paths = [own if name == NODE_LAYER else kit.layers[name].path for name in stack]
+    names = ",".join(name.replace("/", "-") for name in stack)
     return MachineSpec(
         name=f"{plan.name}/{node.name}",
         cpus=kit.accel.cpus(node.cpus),

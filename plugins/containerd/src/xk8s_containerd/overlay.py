@@ -19,7 +19,7 @@ from xk8s.overlay import (
     Take,
 )
 from xk8s.render import render_tree
-from xk8s_images import CONTAINER_NEEDS, PAUSE_REF, all_images, pause_image
+from xk8s_images import CONTAINER_NEEDS, PAUSE_REF, Loader, all_images, pause_image
 
 from xk8s_containerd.artifacts import (
     MEMBERS,
@@ -29,6 +29,7 @@ from xk8s_containerd.artifacts import (
     runtime_artifact,
     store_artifact,
 )
+from xk8s_containerd.load import load
 from xk8s_containerd.settings import ContainerdSettings
 
 UNITS = "/usr/lib/systemd/system"
@@ -47,8 +48,9 @@ def xk8s_overlay() -> Overlay:
 
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterable[Fragment]:  # noqa: ARG001
-    """The image of pod sandboxes."""
+    """The image of pod sandboxes, and how `xk8s load image` puts others into a node."""
     yield Fragment(point="images.image", value=pause_image())
+    yield Fragment(point="images.loader", value=Loader(load=load))
 
 
 @hookimpl
@@ -127,7 +129,7 @@ def xk8s_checks(ctx: Context) -> Iterable[Check]:
             for node in nodes
         )
 
-    yield Check(name="containerd", run=images_there, timeout=180, explain=log)
+    yield Check(name="containerd", run=images_there, timeout=300, explain=log)
 
 
 @hookimpl

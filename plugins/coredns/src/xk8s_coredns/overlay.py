@@ -54,4 +54,4 @@ def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
 @hookimpl
 def xk8s_checks(ctx: Context) -> Iterator[Check]:  # noqa: ARG001
     """A pod resolves a Service."""
-    yield Check(name="coredns", run=resolves, timeout=420.0, interval=1.0, explain=explain)
+    yield Check(name="coredns", run=resolves, timeout=600.0, interval=1.0, explain=explain)

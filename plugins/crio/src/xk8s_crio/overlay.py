@@ -19,19 +19,17 @@ from xk8s.overlay import (
     Take,
 )
 from xk8s.render import render_tree
-from xk8s_images import CONTAINER_NEEDS, PAUSE_REF, pause_image
+from xk8s_images import CONTAINER_NEEDS, PAUSE_REF, Loader, pause_image
 
 from xk8s_crio.artifacts import (
-    MEMBERS,
     STORE_IN_NODE,
     STORE_LAYER,
     STORE_MEMBER,
-    crictl_artifact,
     crio_artifact,
-    helper_artifact,
     store_artifact,
     unavailable,
 )
+from xk8s_crio.load import load
 from xk8s_crio.settings import CrioSettings
 
 UNITS = "/usr/lib/systemd/system"
@@ -49,15 +47,16 @@ def xk8s_overlay() -> Overlay:
 
 
 @hookimpl
-def xk8s_unavailable(settings: CrioSettings) -> str | None:
-    """By default only where its programs are at hand."""
-    return unavailable(settings)
+def xk8s_unavailable(settings: CrioSettings, online: bool) -> str | None:
+    """The default where its programs are at hand or can be downloaded."""
+    return unavailable(settings, online=online)
 
 
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:  # noqa: ARG001
-    """The image of pod sandboxes."""
+    """The image of pod sandboxes, and how `xk8s load image` puts others into a node."""
     yield Fragment(point="images.image", value=pause_image())
+    yield Fragment(point="images.loader", value=Loader(load=load))
 
 
 @hookimpl
@@ -71,15 +70,11 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
     """Programs, configuration, store: they change apart from each other."""
     settings = ctx.settings(CrioSettings)
     crio = crio_artifact(settings)
-    programs = dict.fromkeys(MEMBERS, crio)
-    programs |= {name: helper_artifact(settings, name) for name in ("conmon", settings.runtime)}
-    if crictl := crictl_artifact(settings):
-        programs["crictl"] = crictl
     yield Layer(
         name="crio",
         entries=tuple(
-            Take(artifact=artifact, member=name, path=f"/usr/bin/{name}", mode=0o755)
-            for name, artifact in programs.items()
+            Take(artifact=crio, member=name, path=f"/usr/bin/{name}", mode=0o755)
+            for name in crio.members
         ),
         roles=NODE_ROLES,
     )
@@ -127,14 +122,14 @@ def xk8s_checks(ctx: Context) -> Iterator[Check]:
             for node in nodes
         )
 
-    yield Check(name="crio", run=running, timeout=180, explain=log)
+    yield Check(name="crio", run=running, timeout=300, explain=log)
 
 
 @hookimpl
 def xk8s_observe(ctx: Context) -> Iterator[Observation]:
     """What the runtime has, where crictl is at hand to ask it."""
     yield Observation(name="cri/version", argv=("crio", "--version"), roles=NODE_ROLES)
-    if crictl_artifact(ctx.settings(CrioSettings)) is None:
+    if "crictl" not in crio_artifact(ctx.settings(CrioSettings)).members:
         return
     for name, words in (
         ("images", ("images",)),

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _PKI = "/etc/etcd/pki"
 _UNIT = "/etc/systemd/system/etcd.service"
 _WANTED = "/etc/systemd/system/multi-user.target.wants/etcd.service"
+_UNITS = ("etcd.service",)
 _ROLES: frozenset[Role] = frozenset({"control-plane"})
 
 
@@ -59,6 +60,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
     yield Layer(
         name="etcd",
         roles=_ROLES,
+        units=_UNITS,
         entries=tuple(
             Take(artifact=artifact, member=name, path=f"/usr/bin/{name}", mode=0o755)
             for name in MEMBERS
@@ -67,6 +69,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
     yield Layer(
         name="etcd-config",
         roles=_ROLES,
+        units=_UNITS,
         entries=(
             *render_tree(
                 "xk8s_etcd",

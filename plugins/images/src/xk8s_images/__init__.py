@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from xk8s_images.build import ImagesSettings, all_images, image_artifact, image_artifacts, image_ref
+from xk8s_images.build import all_images, image_artifact, image_artifacts, image_ref
 from xk8s_images.image import Image
 from xk8s_images.kernel import CONTAINER_NEEDS
+from xk8s_images.loader import Delivery, Door, Loader, Parcel
 from xk8s_images.pause import PAUSE_REF, pause_image
+from xk8s_images.settings import ImagesSettings
 
 __all__ = [
     "CONTAINER_NEEDS",
     "PAUSE_REF",
+    "Delivery",
+    "Door",
     "Image",
     "ImagesSettings",
+    "Loader",
+    "Parcel",
     "all_images",
     "image_artifact",
     "image_artifacts",

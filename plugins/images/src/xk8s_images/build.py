@@ -7,14 +7,16 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import evolve
 from xk8s.artifacts.model import Artifact, OciImage, Recipe
+from xk8s.artifacts.tags import pinned
 from xk8s.context import Context
 from xk8s.errors import PlanError
-from xk8s.overlay import Directory, Entry, File, Symlink, Take, setting
+from xk8s.overlay import Directory, Entry, File, Symlink, Take
 
 from xk8s_images.image import Image
 from xk8s_images.layout import Member, layer_tar, members_of, relative, write_index, write_layout
+from xk8s_images.settings import ImagesSettings, images_of
 
 if TYPE_CHECKING:
     from xk8s.artifacts.recipe import Kitchen
@@ -24,25 +26,15 @@ MEMBER = "oci"
 """The member of every image artifact: an OCI layout directory."""
 
 
-@frozen(kw_only=True)
-class ImagesSettings:
-    """Settings of the overlay ``images``."""
-
-    refs: tuple[str, ...] = setting((), "references to pre-pull from their registries")
-
-
 def all_images(ctx: Context) -> tuple[Image, ...]:
-    """What overlays contribute and what the setting ``refs`` adds, by reference.
+    """What overlays contribute and what the settings add, by reference.
 
     `PlanError` when one reference has two contents; the same content twice is one image.
     """
     settings = ctx.all_settings.get(ImagesSettings, ImagesSettings())
-    contributed = ctx.fragments(POINT, Image)
-    wanted = tuple(
-        Image(ref=full_ref(ref), source=OciImage(ref=full_ref(ref))) for ref in settings.refs
-    )
     found: dict[str, Image] = {}
-    for image in (*contributed, *wanted):
+    contributed = (_current(image) for image in ctx.fragments(POINT, Image))
+    for image in (*contributed, *images_of(settings)):
         other = found.setdefault(image.ref, image)
         if other != image:
             raise PlanError(
@@ -63,7 +55,9 @@ def image_artifacts(ctx: Context) -> tuple[Artifact, ...]:
 
 def image_artifact(image: Image) -> Artifact:
     """The artifact of one image."""
-    if image.source is not None:
+    if isinstance(image.source, Recipe):
+        recipe = image.source
+    elif image.source is not None:
         downloaded = Artifact(
             name="registry-" + _file_name(image.ref),
             version=image.ref,
@@ -148,23 +142,18 @@ def rename(kitchen: Kitchen) -> None:
     write_index(out, manifest, kitchen.params["ref"])
 
 
-def full_ref(ref: str) -> str:
-    """A reference as people write it, with registry, path and tag spelt out.
-
-    >>> full_ref("busybox"), full_ref("quay.io/a/b:1")
-    ('docker.io/library/busybox:latest', 'quay.io/a/b:1')
-    """
-    first, slash, _ = ref.partition("/")
-    is_host = slash and ("." in first or ":" in first or first == "localhost")
-    if not is_host:
-        ref = f"docker.io/{ref}" if slash else f"docker.io/library/{ref}"
-    last = ref.rpartition("/")[2]
-    return ref if ":" in last or "@" in last else f"{ref}:latest"
+def _current(image: Image) -> Image:
+    """With the digest of a tag that was looked up again; settings have theirs already."""
+    if not isinstance(image.source, OciImage):
+        return image
+    return evolve(image, source=evolve(image.source, ref=pinned(image.source.ref)))
 
 
 def _describe(image: Image) -> str:
-    if image.source is not None:
+    if isinstance(image.source, OciImage):
         return f"one from the registry ({image.source.ref})"
+    if image.source is not None:
+        return f"one from {', '.join(image.source.places.values()) or image.source.function}"
     what = ", ".join(entry.path for entry in image.entries) or "no files"
     return f"one built of {what} running {' '.join((*image.entrypoint, *image.cmd)) or 'nothing'}"
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from attrs import frozen
-from xk8s.artifacts.model import OciImage
+from xk8s.artifacts.model import OciImage, Recipe
 from xk8s.overlay import Entry
 
 
 @frozen(kw_only=True)
 class Image:
     """A container image: built locally from ``entries`` (files of the image's root file system),
-    or taken from a registry when ``source`` is given.
+    or, when ``source`` is given, taken from a registry or made by a recipe (whose member "oci" is
+    an OCI layout directory that names the image by ``ref``).
 
     ``ref`` is the full reference that pods use, e.g. ``xk8s.local/coredns:1.15.0``.
     """
@@ -20,4 +21,4 @@ class Image:
     entrypoint: tuple[str, ...] = ()
     cmd: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
-    source: OciImage | None = None
+    source: OciImage | Recipe | None = None

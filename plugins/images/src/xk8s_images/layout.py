@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from attrs import frozen
+from xk8s.artifacts.tree import file_digest
 
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
@@ -29,13 +31,14 @@ CONTAINERD_NAME = "io.containerd.image.name"
 @frozen(kw_only=True)
 class Member:
     """One thing in an image's root file system: ``path`` is relative, without a leading slash.
-    Exactly one of ``data`` (a file) and ``target`` (a symbolic link) is set, or none
-    (a directory).
+    Exactly one of ``data`` (a file), ``file`` (one whose content lies there) and ``target`` (a
+    symbolic link) is set, or none (a directory).
     """
 
     path: str
     mode: int = 0o755
     data: bytes | None = None
+    file: Path | None = None
     target: str | None = None
 
 
@@ -61,8 +64,18 @@ def members_of(tree: Path, path: str, mode: int | None) -> Iterable[Member]:
 
 
 def layer_tar(members: Iterable[Member]) -> bytes:
-    """The tar of one layer. Directories that are only implied are added with mode 0755.
-    ValueError when one path is given twice (directories may be).
+    """The tar of one layer, as `write_layer` writes it."""
+    buffer = io.BytesIO()
+    write_layer(members, buffer)
+    return buffer.getvalue()
+
+
+def write_layer(
+    members: Iterable[Member], out: BinaryIO, *, check: Callable[[], None] = lambda: None
+) -> None:
+    """Write the tar of one layer. Directories that are only implied are added with mode 0755.
+    ValueError when one path is given twice (directories may be). ``check`` is called between
+    members and may raise to stop.
     """
     found: dict[str, Member] = {}
     for member in members:
@@ -78,15 +91,14 @@ def layer_tar(members: Iterable[Member]) -> bytes:
                 above = found.setdefault(str(parent), Member(path=str(parent)))
                 if not _is_directory(above):
                     raise ValueError(f"/{parent} is a file and a directory in the image")
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for path in sorted(found):
+            check()
             _add(tar, found[path])
-    return buffer.getvalue()
 
 
 def _is_directory(member: Member) -> bool:
-    return member.data is None and member.target is None
+    return member.data is None and member.file is None and member.target is None
 
 
 def _add(tar: tarfile.TarFile, member: Member) -> None:
@@ -98,6 +110,10 @@ def _add(tar: tarfile.TarFile, member: Member) -> None:
     elif member.data is not None:
         info.size = len(member.data)
         tar.addfile(info, io.BytesIO(member.data))
+    elif member.file is not None:
+        with member.file.open("rb") as stream:
+            info.size = os.fstat(stream.fileno()).st_size
+            tar.addfile(info, stream)
     else:
         info.type = tarfile.DIRTYPE
         tar.addfile(info)
@@ -107,36 +123,53 @@ def write_layout(
     out: Path,
     *,
     ref: str,
-    layer: bytes,
+    layer: bytes | Path,
     entrypoint: Sequence[str] = (),
     cmd: Sequence[str] = (),
     env: Sequence[str] = (),
+    workdir: str = "",
+    user: str = "",
     architecture: str = "amd64",
 ) -> str:
-    """Write an image of one layer as an OCI layout into the directory ``out`` (made here).
+    """Write an image of one layer as an OCI layout into the directory ``out`` (made here); a
+    layer that is a file is moved there.
 
     ``ref`` is the full reference that the index names. Returns the digest of the image's
     config, ``sha256:<hex>``: the image's ID.
     """
-    blobs = out / "blobs" / "sha256"
-    blobs.mkdir(parents=True)
-    layer_blob = _blob(blobs, LAYER_TYPE, layer)
-    config: dict[str, Any] = {
+    (out / "blobs" / "sha256").mkdir(parents=True)
+    layer_blob = _blob(out, LAYER_TYPE, layer)
+    run: dict[str, Any] = {
+        "Cmd": list(cmd),
+        "Entrypoint": list(entrypoint),
+        "Env": list(env),
+        "User": user,
+        "WorkingDir": workdir,
+    }
+    config = {
         "architecture": architecture,
-        "config": _drop_empty({"Cmd": list(cmd), "Entrypoint": list(entrypoint), "Env": list(env)}),
+        "config": {key: value for key, value in run.items() if value},
         "os": "linux",
         # The layer is not compressed: its diff ID is its digest.
         "rootfs": {"diff_ids": [layer_blob["digest"]], "type": "layers"},
     }
-    config_blob = _blob(blobs, CONFIG_TYPE, _json(config))
+    return write_manifest(out, _json(config), [layer_blob], ref=ref)
+
+
+def write_manifest(
+    out: Path, config: bytes, layers: Sequence[Mapping[str, Any]], *, ref: str
+) -> str:
+    """Write what makes a layout of an image whose layers (their descriptors) are in
+    ``out``/blobs already. Returns the digest of its config.
+    """
+    config_blob = _blob(out, CONFIG_TYPE, config)
     manifest = {
         "config": config_blob,
-        "layers": [layer_blob],
+        "layers": list(layers),
         "mediaType": MANIFEST_TYPE,
         "schemaVersion": 2,
     }
-    manifest_blob = _blob(blobs, MANIFEST_TYPE, _json(manifest))
-    write_index(out, manifest_blob, ref)
+    write_index(out, _blob(out, MANIFEST_TYPE, _json(manifest)), ref)
     return str(config_blob["digest"])
 
 
@@ -166,31 +199,54 @@ def config_digest(layout: Path) -> str:
     """The image ID of a layout whose index names one manifest for this architecture.
     ValueError when it names none.
     """
-    blobs = layout / "blobs"
+    return str(_document(layout, manifest_of(layout))["config"]["digest"])
+
+
+def config_of(layout: Path) -> dict[str, Any]:
+    """The image's configuration; ValueError as above."""
+    return _document(layout, _document(layout, manifest_of(layout))["config"])
+
+
+def manifest_of(layout: Path) -> dict[str, Any]:
+    """The descriptor of a layout's manifest for this architecture, the first one when there are
+    several. ValueError when there is none.
+    """
     document = json.loads((layout / "index.json").read_bytes())
-    while "manifests" in document:
-        found = [entry for entry in document["manifests"] if _is_ours(entry.get("platform"))]
+    while True:
+        found = [entry for entry in document["manifests"] if is_ours(entry.get("platform"))]
         if not found:
             raise ValueError(f"{layout} has no image for linux/amd64")
-        document = json.loads((blobs / found[0]["digest"].replace(":", "/")).read_bytes())
-    return str(document["config"]["digest"])
+        document = _document(layout, found[0])
+        if "manifests" not in document:
+            return dict(found[0])
 
 
-def _is_ours(platform: Mapping[str, str] | None) -> bool:
-    if not platform:
-        return True
-    return platform.get("os") == "linux" and platform.get("architecture") == "amd64"
+def blob_path(layout: Path, digest: str) -> Path:
+    """Where a layout has the blob with that digest."""
+    return layout / "blobs" / digest.replace(":", "/")
 
 
-def _blob(blobs: Path, media_type: str, data: bytes) -> dict[str, Any]:
-    digest = hashlib.sha256(data).hexdigest()
-    (blobs / digest).write_bytes(data)
-    return {"digest": f"sha256:{digest}", "mediaType": media_type, "size": len(data)}
+def _document(layout: Path, descriptor: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(blob_path(layout, descriptor["digest"]).read_bytes()))
+
+
+def is_ours(platform: Mapping[str, str] | None) -> bool:
+    """Whether a platform, or an image's configuration, is linux/amd64 or says nothing of it."""
+    found = platform or {}
+    return found.get("os", "linux") == "linux" and found.get("architecture", "amd64") == "amd64"
+
+
+def _blob(out: Path, media_type: str, data: bytes | Path) -> dict[str, Any]:
+    """Put a blob in its place, a file by moving it; its descriptor."""
+    if isinstance(data, Path):
+        digest, size = file_digest(data), data.stat().st_size
+        data.rename(out / "blobs" / "sha256" / digest)
+        (out / "blobs" / "sha256" / digest).chmod(0o644)
+    else:
+        digest, size = hashlib.sha256(data).hexdigest(), len(data)
+        (out / "blobs" / "sha256" / digest).write_bytes(data)
+    return {"digest": f"sha256:{digest}", "mediaType": media_type, "size": size}
 
 
 def _json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
-
-
-def _drop_empty(values: dict[str, list[str]]) -> dict[str, list[str]]:
-    return {key: value for key, value in values.items() if value}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from xk8s import hookimpl
 from xk8s.overlay import Overlay
 
-from xk8s_images.build import ImagesSettings
+from xk8s_images.settings import ImagesSettings
 
 
 @hookimpl

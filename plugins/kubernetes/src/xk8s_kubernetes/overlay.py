@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 _CONTROL_ROLES: frozenset[Role] = frozenset({"control-plane"})
 _WANTS = "/etc/systemd/system/multi-user.target.wants"
 _PACKAGE = "xk8s_kubernetes"
+_NODE_UNITS = ("kubelet.service", "kube-proxy.service")
+_CONTROL_UNITS = tuple(f"{name}.service" for name in CONTROL)
 
 
 @hookimpl
@@ -71,7 +73,7 @@ def xk8s_guest(ctx: Context) -> GuestNeeds:
 
 
 @hookimpl
-def xk8s_boot(ctx: Context, node: Node) -> BootOptions:  # noqa: ARG001
+def xk8s_boot(ctx: Context, node: Node) -> BootOptions:
     """The API server's port on the host, and randomness: without it the first TLS key waits.
 
     Transparent huge pages make Go's heaps larger: the one-node cluster used 498 MB without them
@@ -83,7 +85,11 @@ def xk8s_boot(ctx: Context, node: Node) -> BootOptions:  # noqa: ARG001
     forwards: tuple[Forward, ...] = ()
     if node.role == "control-plane":
         forwards = (
-            Forward(name=addresses.API_FORWARD, guest_port=addresses.API_PORT, preferred=18080),
+            Forward(
+                name=addresses.API_FORWARD,
+                guest_port=addresses.API_PORT,
+                preferred=ctx.settings(KubernetesSettings).host_port,
+            ),
         )
     return BootOptions(
         kernel_args=("transparent_hugepage=never",),
@@ -117,13 +123,14 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
             for name in CNI_PLUGINS
         ),
     )
-    for layer, names, roles in (
-        ("kubernetes-node", NODE, NODE_ROLES),
-        ("kubernetes-control", CONTROL, _CONTROL_ROLES),
+    for layer, names, roles, units in (
+        ("kubernetes-node", NODE, NODE_ROLES, _NODE_UNITS),
+        ("kubernetes-control", CONTROL, _CONTROL_ROLES, _CONTROL_UNITS),
     ):
         yield Layer(
             name=layer,
             roles=roles,
+            units=units,
             entries=tuple(
                 Take(artifact=programs, member=name, path=f"/usr/bin/{name}", mode=0o755)
                 for name in names
@@ -133,6 +140,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
     yield Layer(
         name="kubernetes-config",
         roles=NODE_ROLES,
+        units=_NODE_UNITS,
         entries=(
             *render_tree(
                 _PACKAGE, "node", ctx, commands=commands, pod_cidrs=addresses.pod_cidrs(ctx)
@@ -146,6 +154,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
     yield Layer(
         name="kubernetes-control-config",
         roles=_CONTROL_ROLES,
+        units=_CONTROL_UNITS,
         entries=(
             *render_tree(_PACKAGE, "control", ctx, commands=commands),
             *manifest_files(ctx.fragments("kubernetes.manifest", Manifest)),

@@ -24,13 +24,21 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("overlays", nargs=-1, shell_complete=complete_overlays)
 @click.option("--fetch", is_flag=True, help="Fetch or build now what OVERLAYS lack.")
+@click.option(
+    "--update-tags", is_flag=True, help="Fetch, and pull anew the images whose tags have moved."
+)
 @click.option("--update-lock", is_flag=True, help="Fetch, and write what came to ./xk8s.lock.")
 @json_option
 @plan_options
 @cluster_option
 @pass_session
 def command(
-    session: Session, overlays: tuple[str, ...], fetch: bool, update_lock: bool, as_json: bool
+    session: Session,
+    overlays: tuple[str, ...],
+    fetch: bool,
+    update_tags: bool,
+    update_lock: bool,
+    as_json: bool,
 ) -> None:
     """Show where each file from outside came from, with its digest.
 
@@ -39,24 +47,27 @@ def command(
     """
     from xk8s.artifacts.lockfile import project_lock
     from xk8s.artifacts.store import Store
+    from xk8s.artifacts.tags import update
     from xk8s.paths import cache_dir
 
     store = Store(cache_dir(), lock=project_lock(update=update_lock))
-    fetch = fetch or update_lock
+    fetch = fetch or update_tags or update_lock
     missing: list[str] = []
     if overlays:
         from xk8s.plan import make_plan
 
-        wanted = make_plan(session.request(overlays)).artifacts
+        wanted = make_plan(session.request(overlays), online=fetch).artifacts
         if fetch:
             with session.progress() as progress, progress.stage("artifacts"):
+                if update_tags and update(wanted, store, progress):
+                    wanted = make_plan(session.request(overlays)).artifacts
                 store.get_many(wanted, progress)
         cached = [(one, store.cached(one)) for one in wanted]
         found = [one for _, one in cached if one is not None]
         missing = [f"{one.name} {one.version}" for one, there in cached if there is None]
     else:
         if fetch:
-            raise click.UsageError("--fetch and --update-lock need OVERLAYS")
+            raise click.UsageError("--fetch, --update-tags and --update-lock need OVERLAYS")
         found = list(store.list_cached())
     if as_json:
         print_json({"artifacts": [as_data(one) for one in found], "missing": missing})

@@ -1,0 +1,212 @@
+"""What is in OCI layouts and in archives of images, by reading their few small files.
+
+``oci-archive`` is a tar of an OCI layout; ``docker-archive`` is what `docker save` and
+`podman save` write (https://github.com/moby/docker-image-spec). Either may be compressed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from attrs import frozen
+from xk8s.artifacts.own import fingerprints
+from xk8s.artifacts.unpack import UnsafeArchive, open_tar
+from xk8s.errors import UsageError
+
+from xk8s_images.layout import CONTAINERD_NAME, REF_NAME, is_ours
+from xk8s_images.reference import full_ref, split
+
+_SMALL = 4 << 20
+"""Manifests, indexes and configurations are far smaller; layers are not looked at."""
+
+DAMAGED = (tarfile.TarError, UnsafeArchive, EOFError, zlib.error, lzma.LZMAError)
+"""What reading an archive may raise, besides OSError."""
+
+Read = Callable[[str], bytes]
+"""The content of a small file by its name; KeyError when it is not there."""
+
+
+@frozen(kw_only=True)
+class Found:
+    """An image for linux/amd64. ``names`` are full references that are recorded for it, ``tags``
+    words that are a tag alone (what skopeo records of oci:DIR:1.0). ``layers`` and ``config``
+    are names of files, of a docker archive only; ``descriptor`` is that of an OCI manifest.
+    """
+
+    digest: str
+    names: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    config: str = ""
+    layers: tuple[str, ...] = ()
+    descriptor: Mapping[str, Any] | None = None
+
+
+def look(transport: str, path: Path) -> list[Found]:
+    """The images of a layout or archive; of a file it is remembered until the file changes.
+    `UsageError` when it is none.
+    """
+    where = f"{transport}:{path}"
+    try:
+        what = "directory" if transport == "oci" else "file"
+        if not path.exists() or path.is_dir() is not (transport == "oci"):
+            raise UsageError(
+                f"it is no {what}" if path.exists() else f"there is no such {what}",
+                where=where,
+                hint="relative paths begin where the command runs",
+            )
+        if transport == "oci":
+            found = parse(transport, directory_reader(path))
+        else:
+            text = fingerprints().about([path], lambda one: _look(transport, one), transport)
+            found = [_structure(one) for one in json.loads(text[path])]
+    except (OSError, *DAMAGED) as error:
+        raise UsageError(f"it cannot be read: {error}", where=where) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"it is no {_KINDS[transport]}: {_said(error)}",
+            where=where,
+            hint="oci: takes a directory, oci-archive: a tar of one, docker-archive: what "
+            "docker save writes",
+        ) from error
+    if not found:
+        raise UsageError("it has no image for linux/amd64", where=where)
+    return found
+
+
+_KINDS = {
+    "oci": "OCI layout",
+    "oci-archive": "archive of an OCI layout",
+    "docker-archive": "archive as docker save writes it",
+}
+
+
+def parse(transport: str, read: Read) -> list[Found]:
+    """The images; KeyError, ValueError or the like when it is not what it should be."""
+    return list(_docker(read) if transport == "docker-archive" else _oci(read))
+
+
+def directory_reader(root: Path) -> Read:
+    """Reads the files of a directory."""
+
+    def read(name: str) -> bytes:
+        return find(root, name).read_bytes()
+
+    return read
+
+
+def find(root: Path, name: str) -> Path:
+    """The file of that name below ``root``; KeyError when it is not there, or the name leads
+    out. A link in the directory may: blobs of a layout can be kept elsewhere, and an archive with
+    such a link is not unpacked.
+    """
+    relative = PurePosixPath(name)
+    path = root / relative
+    if relative.is_absolute() or ".." in relative.parts or not path.is_file():
+        raise KeyError(name)
+    return path.resolve()
+
+
+def _look(transport: str, path: Path) -> str:
+    files: dict[str, bytes] = {}
+    with open_tar(path) as tar:
+        for member in tar:
+            if member.isreg() and member.size <= _SMALL:
+                stream = tar.extractfile(member)
+                assert stream is not None
+                files[member.name.removeprefix("./")] = stream.read()
+    found = parse(transport, files.__getitem__)
+    return json.dumps([_unstructure(one) for one in found])
+
+
+def _unstructure(found: Found) -> dict[str, Any]:
+    return {"digest": found.digest, "names": found.names, "tags": found.tags}
+
+
+def _structure(data: Mapping[str, Any]) -> Found:
+    return Found(digest=data["digest"], names=tuple(data["names"]), tags=tuple(data["tags"]))
+
+
+# --- OCI --------------------------------------------------------------------------------
+
+
+def _oci(read: Read) -> Iterator[Found]:
+    for descriptor in json.loads(read("index.json"))["manifests"]:
+        notes = descriptor.get("annotations") or {}
+        words = [notes[key] for key in (CONTAINERD_NAME, REF_NAME) if notes.get(key)]
+        names = [word for word in words if _is_name(word)]
+        ours = _ours(descriptor, read)
+        if ours is not None:
+            yield Found(
+                digest=ours["digest"],
+                names=tuple(dict.fromkeys(full_ref(name) for name in names)),
+                # A tag beside a name is the tag of that name.
+                tags=() if names else tuple(words),
+                descriptor=ours,
+            )
+
+
+def _ours(descriptor: Mapping[str, Any], read: Read) -> Mapping[str, Any] | None:
+    """The manifest for linux/amd64 that a descriptor leads to."""
+    if not is_ours(descriptor.get("platform")):
+        return None
+    body = read(blob_name(descriptor["digest"]))
+    if f"sha256:{hashlib.sha256(body).hexdigest()}" != descriptor["digest"]:
+        raise ValueError(f"{descriptor['digest']} is damaged")
+    document = json.loads(body)
+    if "manifests" in document:
+        found = (_ours(one, read) for one in document["manifests"])
+        return next((one for one in found if one is not None), None)
+    config = json.loads(read(blob_name(document["config"]["digest"])))
+    return descriptor if is_ours(config) else None
+
+
+def blob_name(digest: str) -> str:
+    """Where a layout has a blob; ValueError for an unknown kind of digest."""
+    algorithm, _, value = digest.partition(":")
+    if algorithm != "sha256" or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
+        raise ValueError(f"unknown digest {digest!r}")
+    return f"blobs/sha256/{value}"
+
+
+def _is_name(word: str) -> bool:
+    """Whether a recorded word is a reference and not just a tag."""
+    if "/" not in word and ":" not in word:
+        return False
+    try:
+        split(full_ref(word))
+    except UsageError:
+        return False
+    return True
+
+
+# --- docker -----------------------------------------------------------------------------
+
+
+def _docker(read: Read) -> Iterator[Found]:
+    for entry in json.loads(read("manifest.json")):
+        config = read(entry["Config"])
+        if is_ours(json.loads(config)):
+            yield Found(
+                digest=f"sha256:{hashlib.sha256(config).hexdigest()}",
+                names=tuple(dict.fromkeys(full_ref(tag) for tag in entry.get("RepoTags") or ())),
+                config=entry["Config"],
+                layers=tuple(_words(entry["Layers"])),
+            )
+
+
+def _words(value: Sequence[str]) -> Iterator[str]:
+    for word in value:
+        if not isinstance(word, str):
+            raise TypeError(f"{word!r} is no file name")
+        yield word
+
+
+def _said(error: Exception) -> str:
+    return f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)

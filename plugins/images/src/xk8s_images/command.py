@@ -1,0 +1,147 @@
+"""``xk8s load image``: an image into the nodes of a running cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+from xk8s.cli.session import (
+    Session,
+    cluster_option,
+    complete_nodes,
+    json_option,
+    pass_session,
+    print_json,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from xk8s.artifacts.store import Store
+    from xk8s.progress import Progress
+
+    from xk8s_images.image import Image
+    from xk8s_images.load import Outcome
+
+
+@click.group(short_help="Put things into the nodes of a running cluster.")
+def command() -> None:
+    """Put things into the nodes of a running cluster, without starting it again."""
+
+
+@command.command("image")
+@click.argument("refs", nargs=-1, metavar="[REF]...")
+@click.option(
+    "--build", "builds", multiple=True, metavar="REF=DIR",
+    help="Build the image REF from the files in DIR; may be given many times.",
+)  # fmt: skip
+@click.option(
+    "--node", "nodes", multiple=True, metavar="NODE", shell_complete=complete_nodes,
+    help="Only into this node; may be given many times.",
+)  # fmt: skip
+@click.option("--pull", is_flag=True, help="Ask the registries what the tags mean now.")
+@json_option
+@cluster_option
+@pass_session
+def image(
+    session: Session,
+    refs: tuple[str, ...],
+    builds: tuple[str, ...],
+    nodes: tuple[str, ...],
+    pull: bool,
+    as_json: bool,
+) -> None:
+    """Put images into the container stores of all nodes, for pods that are started from now on.
+
+    REF is what the setting images.refs takes: a reference of a registry, oci:DIR[:REF],
+    oci-archive:FILE[:REF], docker-archive:FILE[:REF], docker-daemon:REF or
+    containers-storage:REF. A pod must not insist on pulling: imagePullPolicy IfNotPresent (which
+    is Kubernetes' default, but not for the tag latest) or Never.
+
+    The images stay until `down`, and in snapshots that are saved later. Exit code 8 when one did
+    not get into each of the nodes.
+    """
+    from xk8s.artifacts.store import Store
+    from xk8s.cluster.record import locked
+    from xk8s.paths import cache_dir
+
+    from xk8s_images import load
+
+    wanted = images(refs, builds)
+    cluster = session.cluster()
+    load.loader_of(cluster)
+    chosen = load.nodes_of(cluster, nodes)
+    with session.progress() as progress:
+        store = Store(cache_dir())
+        with progress.stage("images"):
+            if pull and update(wanted, store, progress):
+                wanted = images(refs, builds)
+            parcels = load.fetch(wanted, store, progress)
+        # No snapshot meanwhile: it breaks the nodes' connections to this machine.
+        with progress.stage("load"), locked(session.name):
+            # Opened again: a save meanwhile would have given the nodes other sockets.
+            outcomes = load.deliver(session.cluster(), parcels, chosen, progress)
+    show(outcomes, as_json=as_json)
+    load.check(outcomes)
+
+
+def images(refs: Sequence[str], builds: Sequence[str]) -> list[Image]:
+    """The images that the command line means; `UsageError` when it means none, or two of one
+    name.
+    """
+    from xk8s.errors import UsageError
+
+    from xk8s_images.settings import ImagesSettings, images_of, pin_build, pin_refs
+
+    pairs = {}
+    for text in builds:
+        ref, equals, directory = text.partition("=")
+        if not (ref and equals and directory):
+            raise UsageError(f"--build {text!r} is not REF=DIR")
+        if ref in pairs:
+            raise UsageError(f"two of the images are called {ref}")
+        pairs[ref] = directory
+    settings = ImagesSettings(refs=pin_refs(refs), build=pin_build(pairs))
+    found = list(images_of(settings))
+    if not found:
+        raise UsageError("no image is named", hint="give a REF, or --build REF=DIR")
+    names = [one.ref for one in found]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise UsageError(f"two of the images are called {', '.join(sorted(twice))}")
+    return found
+
+
+def update(wanted: Sequence[Image], store: Store, progress: Progress) -> bool:
+    """Ask what the tags among them mean now; whether one has moved."""
+    from xk8s.artifacts import tags
+
+    from xk8s_images.build import image_artifact
+
+    return tags.update([image_artifact(one) for one in wanted], store, progress)
+
+
+def show(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
+    """A line, or an object, for each image on each node."""
+    from xk8s_images.load import size
+
+    if as_json:
+        print_json(
+            [
+                {
+                    "node": one.node,
+                    "image": one.parcel.ref,
+                    "digest": one.parcel.digest,
+                    "id": one.parcel.id,
+                    "bytes": size(one.parcel),
+                    "seconds": round(one.seconds, 2),
+                    "ok": one.error is None,
+                    "error": str(one.error) if one.error else "",
+                }
+                for one in outcomes
+            ]
+        )
+        return
+    for one in outcomes:
+        mark = "FAIL" if one.error else "ok  "
+        said = f": {one.error}" if one.error else f" ({one.seconds:.1f} s)"
+        click.echo(f"{mark} {one.node} {one.parcel.ref}{said}")

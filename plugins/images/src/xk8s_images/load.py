@@ -1,0 +1,195 @@
+"""Putting images into the nodes of a running cluster, all nodes at the same time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from attrs import evolve, frozen
+from xk8s.artifacts.store import Store
+from xk8s.context import ClusterAccess
+from xk8s.errors import MachineError, StateError, Xk8sError
+from xk8s.progress import Progress
+from xk8s.topology import HOST_PART, address
+
+from xk8s_images.build import image_artifact
+from xk8s_images.image import Image
+from xk8s_images.layout import config_digest, manifest_of
+from xk8s_images.loader import POINT, Delivery, Door, Loader, Parcel
+from xk8s_images.serve import Offer, serving
+
+GATEWAY = address(0, HOST_PART)
+"""Where a node finds this machine's 127.0.0.1: QEMU's user network on its interface eth0."""
+
+_TRY = "5"
+"""Seconds for a first request; it goes no further than to QEMU."""
+
+
+@frozen(kw_only=True)
+class Outcome:
+    """What became of one image on one node. ``seconds`` is how long it took."""
+
+    node: str
+    parcel: Parcel
+    seconds: float
+    error: Xk8sError | None = None
+
+
+def loader_of(access: ClusterAccess) -> Loader:
+    """How the nodes of this cluster take images; `StateError` when they do not."""
+    found = access.ctx.fragments(POINT, Loader)
+    if not found:
+        raise StateError(
+            f"cluster {access.name!r} has no container runtime that takes images",
+            where=f"overlays {', '.join(access.ctx.overlays)}",
+            hint="containerd and crio do",
+        )
+    return found[0]
+
+
+def nodes_of(access: ClusterAccess, wanted: Sequence[str]) -> tuple[str, ...]:
+    """The nodes that images go to; `StateError` for one that runs no containers."""
+    nodes = tuple(node.name for node in access.ctx.by_role("control-plane", "worker"))
+    for name in wanted:
+        if name not in nodes:
+            raise StateError(
+                f"cluster {access.name!r} has no node {name!r} that runs containers",
+                hint=f"it has {', '.join(nodes)}",
+            )
+    return tuple(dict.fromkeys(wanted)) or nodes
+
+
+def fetch(images: Sequence[Image], store: Store, progress: Progress) -> tuple[Parcel, ...]:
+    """The images as layouts, from the cache or made now. Errors are those of the store."""
+    artifacts = [image_artifact(image) for image in images]
+    found = store.get_many(artifacts, progress)
+    layouts = {one.version: one.path / "oci" for one in found.values()}
+    return tuple(
+        Parcel(
+            ref=image.ref,
+            layout=layouts[image.ref],
+            digest=str(manifest_of(layouts[image.ref])["digest"]),
+            id=config_digest(layouts[image.ref]),
+        )
+        for image in images
+    )
+
+
+def deliver(
+    access: ClusterAccess, parcels: Sequence[Parcel], nodes: Sequence[str], progress: Progress
+) -> tuple[Outcome, ...]:
+    """Put every image into every node; one outcome each, whether it went well or not."""
+    loader = loader_of(access)
+    offers = [Offer(ref=parcel.ref, layout=parcel.layout) for parcel in parcels]
+    total = sum(size(parcel) for parcel in parcels)
+    with serving(offers, nodes) as registry, watching(registry.doors, total, progress) as said:
+
+        def serve(node: str) -> list[Outcome]:
+            said(node, "asking for a way to it")
+            try:
+                door = _reached(access, node, registry.doors[node], progress)
+                delivery = Delivery(
+                    access=access,
+                    node=node,
+                    parcel=parcels[0],
+                    door=door,
+                    gateway=GATEWAY,
+                    say=lambda text: said(node, text),
+                )
+                return [_one(loader, evolve(delivery, parcel=parcel)) for parcel in parcels]
+            except Xk8sError as error:  # no answer at all
+                return [
+                    Outcome(node=node, parcel=parcel, seconds=0.0, error=error)
+                    for parcel in parcels
+                ]
+            finally:
+                progress.finish(node)
+
+        with ThreadPoolExecutor(max_workers=len(nodes)) as pool:
+            try:
+                return tuple(outcome for found in pool.map(serve, nodes) for outcome in found)
+            except BaseException:
+                registry.close()  # the nodes' programs fail then, and their threads end
+                raise
+
+
+def check(outcomes: Sequence[Outcome]) -> None:
+    """`MachineError` that names the nodes and images that failed, and the first log."""
+    failed = [one for one in outcomes if one.error is not None]
+    if not failed:
+        return
+    good = sorted({one.node for one in outcomes} - {one.node for one in failed})
+    lines = [f"{one.node}: {one.parcel.ref}: {one.error}" for one in failed]
+    first = failed[0].error
+    assert first is not None
+    rest = f"; in order: {', '.join(good)}" if good else ""
+    raise MachineError(
+        f"the image did not get into {_listed({one.node for one in failed})}{rest}",
+        where="; ".join(lines),
+        hint=first.hint or "`xk8s logs NODE containerd` (or crio) may say more",
+        log=first.log,
+    )
+
+
+def size(parcel: Parcel) -> int:
+    """Bytes of an image as it is transferred."""
+    return sum(blob.stat().st_size for blob in (parcel.layout / "blobs" / "sha256").iterdir())
+
+
+# --- parts ------------------------------------------------------------------------------
+
+
+@contextmanager
+def watching(
+    doors: Mapping[str, Door], total: int, progress: Progress
+) -> Iterator[Callable[[str, str], None]]:
+    """Show for each node what it does, and how many of the bytes it has got."""
+    texts: dict[str, str] = {}
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.2):
+            for node, text in list(texts.items()):
+                progress.item(node, text, done=min(doors[node].sent, total), total=total)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield texts.__setitem__
+    finally:
+        over.set()
+        thread.join()
+
+
+def _one(loader: Loader, delivery: Delivery) -> Outcome:
+    begin = time.monotonic()
+    error: Xk8sError | None = None
+    try:
+        loader.load(delivery)
+    except Xk8sError as caught:
+        error = caught
+    return Outcome(
+        node=delivery.node, parcel=delivery.parcel, seconds=time.monotonic() - begin, error=error
+    )
+
+
+def _reached(access: ClusterAccess, node: str, door: Door, progress: Progress) -> Door | None:
+    """The door, if the node's management network leads to it."""
+    url = f"http://{GATEWAY}:{door.port}/v2/"
+    argv = ("curl", "--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", _TRY, url)
+    try:
+        result = access.run(node, argv, timeout=60.0)
+    except TimeoutError as error:
+        raise MachineError(str(error), where=node, hint=f"xk8s console {node}") from error
+    if result.exit_code == 0:
+        return door
+    said = result.stderr.decode(errors="replace").strip()
+    progress.note(f"{node}: its management network does not lead here ({said})")
+    return None
+
+
+def _listed(names: set[str]) -> str:
+    return " and ".join(sorted(names))

@@ -1,0 +1,124 @@
+"""What an overlay that provides ``cri`` contributes to the point ``images.loader``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from attrs import field, frozen
+from xk8s.context import ClusterAccess
+from xk8s.errors import MachineError
+
+from xk8s_images.reference import split
+
+POINT = "images.loader"
+
+_COMMAND_SECONDS = 900.0
+"""Without KVM a gigabyte takes minutes to arrive and to be unpacked."""
+
+
+@frozen(kw_only=True)
+class Parcel:
+    """An image to be put into nodes: its full reference, its OCI layout directory, the digest of
+    the manifest, and its ID (the digest of the configuration).
+    """
+
+    ref: str
+    layout: Path
+    digest: str
+    id: str
+
+    @property
+    def registry(self) -> str:
+        """The host of the reference, with its port if it has one."""
+        return self.ref.partition("/")[0]
+
+    @property
+    def repository(self) -> str:
+        """``registry/repository`` without tag and digest."""
+        return split(self.ref)[0]
+
+
+@frozen(kw_only=True)
+class Door:
+    """One client's way in. ``path`` (a single path component) begins the name of every
+    repository: docker.io/library/a is there as <path>/docker.io/library/a. ``sent`` tells how
+    many bytes of blobs this client got so far.
+    """
+
+    port: int
+    path: str
+    _sent: list[int] = field(factory=lambda: [0], repr=False)
+
+    @property
+    def sent(self) -> int:
+        """Bytes of blobs that were sent."""
+        return self._sent[0]
+
+    def count(self, size: int) -> None:
+        """Add to what was sent."""
+        self._sent[0] += size
+
+
+@frozen(kw_only=True)
+class Delivery:
+    """One image for one running node.
+
+    ``door`` is a registry that serves it while this goes on, for this node alone; None when the
+    node's management network does not lead to this machine. ``gateway`` is the address at which
+    the node reaches it. ``say`` tells a user what goes on.
+    """
+
+    access: ClusterAccess
+    node: str
+    parcel: Parcel
+    door: Door | None
+    gateway: str
+    say: Callable[[str], None] = field(default=lambda _: None, repr=False)
+
+    @property
+    def registry(self) -> str:
+        """``host:port`` of the registry as the node sees it."""
+        assert self.door is not None
+        return f"{self.gateway}:{self.door.port}"
+
+    def run(
+        self,
+        *argv: str,
+        stdin: bytes = b"",
+        ok: Sequence[int] = (0,),
+        timeout: float = _COMMAND_SECONDS,
+        what: str = "",
+    ) -> str:
+        """Run a program in the node; its stdout. `MachineError` with its stderr, which calls it
+        ``what`` (by default by its name), when it fails or is not done in time.
+        """
+        try:
+            result = self.access.run(self.node, argv, stdin=stdin, timeout=timeout)
+        except TimeoutError as error:
+            raise MachineError(str(error), where=self.node) from error
+        if result.exit_code not in ok:
+            said = (result.stderr or result.stdout).decode(errors="replace").strip()
+            raise MachineError(
+                f"{what or argv[0]} failed with exit code {result.exit_code}",
+                where=self.node,
+                log=said,
+            )
+        return result.stdout.decode(errors="replace")
+
+    def write(self, path: str, data: bytes) -> None:
+        """Make a file in the node, mode 0600, and the directories above it."""
+        self.run("install", "-D", "-m", "600", "/dev/stdin", path, stdin=data)
+
+
+@frozen(kw_only=True)
+class Loader:
+    """How a running node of a container runtime takes an image.
+
+    ``load`` is called once per node and image, for several nodes at a time. It returns when the
+    runtime has the image, complete and by the parcel's digest, under the parcel's reference, so
+    that pods can be started from it; it raises an `xk8s.errors.Xk8sError` otherwise, and leaves
+    nothing behind in either case.
+    """
+
+    load: Callable[[Delivery], None]

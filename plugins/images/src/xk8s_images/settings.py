@@ -1,0 +1,81 @@
+"""Settings of the overlay ``images``, and the images that they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from attrs import frozen
+from xk8s.artifacts.model import OciImage
+from xk8s.artifacts.tags import pinned
+from xk8s.errors import UsageError
+from xk8s.overlay import setting
+
+from xk8s_images import directory, local
+from xk8s_images.image import Image
+from xk8s_images.reference import cluster_name, full_ref, split
+
+
+def pin_refs(refs: Sequence[str]) -> tuple[str, ...]:
+    """References as `images_of` takes them: full, and with a digest where it is known."""
+    found: list[str] = []
+    for ref in refs:
+        if local.is_local(ref):
+            found += [str(image) for image in local.pin(ref)]
+        else:
+            found.append(pin_registry(ref))
+    return tuple(dict.fromkeys(found))
+
+
+def pin_registry(ref: str) -> str:
+    """A registry's reference, with the digest of a tag that was looked up again."""
+    full = full_ref(ref.removeprefix("docker://"))
+    split(full)  # or say what is wrong with it
+    return pinned(full)
+
+
+def pin_build(build: Mapping[str, str]) -> dict[str, str]:
+    """Full reference -> absolute directory ``@sha256:`` what is in it."""
+    found: dict[str, str] = {}
+    for ref, text in build.items():
+        name = full_ref(ref)
+        split(name)
+        if name in found:
+            raise UsageError(f"two directories are to be the image {name}")
+        path = Path(text).expanduser().absolute()
+        found[name] = f"{path}@{directory.identity(path)}"
+    return found
+
+
+@frozen(kw_only=True)
+class ImagesSettings:
+    """Settings of the overlay ``images``. Both are kept pinned: see `xk8s_images.local`."""
+
+    refs: tuple[str, ...] = setting(
+        (),
+        "images to have in the nodes: references of a registry, oci:DIR[:REF], "
+        "oci-archive:FILE[:REF], docker-archive:FILE[:REF], docker-daemon:REF or "
+        "containers-storage:REF",
+        pin=pin_refs,
+    )
+    build: dict[str, str] = setting(
+        {},
+        "images to build: REF=DIR, whose files are the image's root file system; DIR/image.json "
+        "may say entrypoint, cmd, env, workdir and user",
+        pin=pin_build,
+    )
+
+
+def images_of(settings: ImagesSettings) -> Iterator[Image]:
+    """The images that the settings ask for."""
+    for ref in settings.refs:
+        if local.is_local(ref):
+            image = local.parse(ref)
+            yield Image(ref=image.ref, source=image.recipe)
+        else:
+            full = full_ref(ref)
+            yield Image(ref=cluster_name(full), source=OciImage(ref=full))
+    for ref, text in settings.build.items():
+        place, _, digest = text.rpartition("@")
+        built = local.LocalImage(transport="directory", place=place, ref=ref, digest=digest)
+        yield Image(ref=ref, source=built.recipe)
