@@ -34,6 +34,7 @@ OBSERVATIONS = [
     Observation(name="journal", argv=("journalctl",), searched=True),
     Observation(name="network/routes", argv=("ip", "route")),
     Observation(name="../../evil name", argv=("evil",)),
+    Observation(name="log/x.log", argv=("tail",)),
 ]
 FAULT = Fault(
     name="t-fault",
@@ -129,6 +130,7 @@ def test_it_has_every_part_and_says_what_is_wrong_at_its_top(
 def test_names_from_overlays_stay_below_the_directory(guests: Guests) -> None:
     _, files = report()
     assert "nodes/vm-001/evil-name.txt" in files
+    assert "nodes/vm-001/log/x.log" in files
     assert not any(".." in name.split("/") or name.startswith("/") for name in files)
 
 
@@ -142,7 +144,7 @@ def test_names_from_overlays_stay_below_the_directory(guests: Guests) -> None:
     ],
 )
 def test_what_cannot_be_had_is_noted(guests: Guests, answer: object, note: str) -> None:
-    for program in ("journalctl", "ip", "evil"):
+    for program in ("journalctl", "ip", "evil", "tail"):
         guests.answers[program] = answer
     result, files = report()
     assert any(note in line for line in result.contents.missing), result.contents.missing
@@ -328,7 +330,7 @@ def test_a_failed_start_keeps_its_consoles_and_no_keys(guests: Guests) -> None:
     shutil.rmtree(state_dir("t"))
     result, files = report()
     assert "vm-001: the VM is no longer there" in files["REPORT.md"]
-    assert "It does not run" in files["REPORT.md"]
+    assert "No record says that it runs" in files["REPORT.md"]
     assert "nodes/vm-001/console.log" in files
     assert "panic!" in files["cluster/error.txt"]
     assert result.checks == ()

@@ -305,7 +305,8 @@ class Fault:
 class Observation:
     """What a command in a guest prints is worth to know when something is wrong.
 
-    ``name`` becomes a file ``<node>/<name>.txt`` in a report (with directories, if it likes);
+    ``name`` becomes a file below ``nodes/<node>/`` of a report: with directories, if it likes,
+    and with ``.txt`` unless it has a suffix;
     ``argv`` is run as root, without a shell, on every node of ``roles``, and ended after
     ``timeout`` seconds. ``searched``: look for faults in it; begin its lines with the time in
     ISO 8601 then, if possible.

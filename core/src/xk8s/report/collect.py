@@ -67,14 +67,15 @@ def collect(name: str, progress: Progress, *, checks: bool = True) -> Result:
         return _collect(name, failure_dir(name), None, progress, False)
     if state_dir(name).is_dir():  # of an `up` that did not come to its VMs yet
         return _collect(name, state_dir(name), None, progress, False)
+    nothing = (
+        "an `up` that fails before its VMs run leaves nothing: its message is all there is. "
+        "`xk8s doctor` tells about this machine"
+    )
     known = ", ".join(list_clusters())
     raise StateError(
         f"there is no cluster {name!r}, and no failed start of it",
         where=str(state_dir(name)),
-        hint=f"there are: {known}"
-        if known
-        else "an `up` that fails before its VMs run leaves "
-        "nothing: its message is all there is. `xk8s doctor` tells about this machine",
+        hint=f"there are: {known}" if known else nothing,
     )
 
 
@@ -181,7 +182,8 @@ def _nodes(
     gone: dict[tuple[str, str], list[str]] = {}
     for one in seen:
         if one.text:
-            contents.add(f"nodes/{one.node}/{one.name}.txt", one.text)
+            suffix = "" if "." in one.name.rpartition("/")[2] else ".txt"
+            contents.add(f"nodes/{one.node}/{one.name}{suffix}", one.text)
         if one.problem:
             gone.setdefault((one.node, one.problem), []).append(one.name)
     for (node, problem), names in gone.items():  # of a dead node all for the same reason

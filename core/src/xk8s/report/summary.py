@@ -49,7 +49,7 @@ def summary(known: Summary, contents: Contents) -> str:
 def _cluster(known: Summary) -> Iterator[str]:
     record = known.record
     if record is None:
-        yield from ("", "It does not run: this is what is left of a start that failed.")
+        yield from ("", "No record says that it runs: this is what is left of it.")
     else:
         yield from ("", f"Phase **{record.phase}**, overlays {', '.join(record.overlays)}, "
                         f"{record.accel}, plan {record.digest[:16]}.")  # fmt: skip
