@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -59,6 +60,8 @@ def judge(
     )
     record = tree.parent / RECORD
     temporary = record.with_name(f".{RECORD}.{os.getpid()}")
-    temporary.write_text(json.dumps({"function": function, "notes": notes}) + "\n")
-    temporary.replace(record)
+    # Remembering is a help, not a duty: what is in the cache can be used when it is full.
+    with contextlib.suppress(OSError):
+        temporary.write_text(json.dumps({"function": function, "notes": notes}) + "\n")
+        temporary.replace(record)
     return tuple(notes)

@@ -63,6 +63,8 @@ def apiserver(ctx: Context) -> tuple[str, ...]:
         f"--service-account-key-file={PKI}/sa.pub",
         f"--service-account-signing-key-file={PKI}/sa.key",
         "--service-cluster-ip-range=" + ",".join(addresses.service_cidrs(ctx)),
+        # Else it waits for everybody who watches, itself too, until systemd kills it (20 s).
+        "--shutdown-watch-termination-grace-period=5s",
         f"--tls-cert-file={PKI}/apiserver.crt",
         f"--tls-private-key-file={PKI}/apiserver.key",
     ]
