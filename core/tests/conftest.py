@@ -1,16 +1,23 @@
-"""A guest of 40 bytes for the tests with a real QEMU."""
+"""A guest of 40 bytes for the tests with a real QEMU, and plans of invented overlays."""
 
 from __future__ import annotations
 
 import struct
 import tempfile
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from xk8s import hookimpl
+from xk8s.artifacts.model import Artifact
+from xk8s.config import Request
+from xk8s.overlay import BootImage, KernelFacts, Overlay, Take
+from xk8s.plan import Plan, make_plan
 from xk8s.qemu.accel import decide
 from xk8s.qemu.command import MachineSpec, Memory, PortForward, Sockets, UserNic
 from xk8s.qemu.leftovers import end, leftovers
+from xk8s.registry import Registry
 
 CODE = bytes.fromhex(
     "be00000000"  # mov esi, text (patched below)
@@ -64,3 +71,37 @@ def spec(runtime: Path) -> MachineSpec:
         pidfile=runtime / "vm-007.pid",
         spare_ports=0,
     )
+
+
+def plugin(**hooks: Callable[..., object]) -> object:
+    """An overlay of these hooks (without their ``xk8s_``)."""
+    found = types.SimpleNamespace()
+    for name, function in hooks.items():
+        setattr(found, f"xk8s_{name}", hookimpl(function))
+    return found
+
+
+@pytest.fixture
+def plan_of() -> Callable[..., Plan]:
+    """Makes the plan of a cluster of one node (vm-001), of a base that has nothing and one overlay
+    ``t-one`` of the given hooks.
+    """
+    image = Artifact(name="t-base", version="1", members=("all",), sources=())
+    take = Take(artifact=image, member="all", path="/")
+    base = plugin(
+        overlay=lambda: Overlay(summary="a base", provides=("base",)),
+        kernel_facts=lambda ctx: KernelFacts(
+            release="0", config={}, modules=frozenset(), builtin=frozenset()
+        ),
+        boot_image=lambda ctx: BootImage(kernel=take, initramfs=take),
+    )
+
+    def make(name: str = "t", **hooks: Callable[..., object]) -> Plan:
+        one = plugin(overlay=lambda: Overlay(summary="one", requires=("base",)), **hooks)
+        request = Request(
+            overlays=("t-base", "t-one"), name=name, sets=("cluster.nodes=1", "cluster.routers=0"),
+            environment={},
+        )  # fmt: skip
+        return make_plan(request, Registry({"t-base": base, "t-one": one}))
+
+    return make

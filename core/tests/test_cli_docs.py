@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
@@ -89,3 +90,60 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_the_readme_is_one_screen_to_the_first_cluster() -> None:
     text = (ROOT / "README.md").read_text()
     assert len(text.partition("## From here")[0].splitlines()) <= 60
+
+
+# --- the table "from xcluster to xk8s" ----------------------------------------------------
+
+TABLE = DOCS / "explanation" / "from-xcluster.md"
+
+
+def rows() -> list[tuple[str, str, str]]:
+    """(xcluster's way, ours, what proves it) of every row."""
+    found = []
+    for line in TABLE.read_text().splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if len(cells) == 3 and cells[0] != "xcluster" and not set(cells[0]) <= {"-"}:
+            found.append((cells[0], cells[1], cells[2]))
+    return found
+
+
+def known_tests() -> set[str]:
+    """``file.py::test_name`` of every test of the workspace."""
+    files = [
+        path
+        for place in ("core/tests", "plugins", "tests")
+        for path in (ROOT / place).rglob("test_*.py")
+        if ".venv" not in path.parts
+    ]
+    return {
+        f"{path.name}::{node.name}"
+        for path in files
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+
+
+def test_each_row_names_the_test_that_proves_it_or_why_none_can() -> None:
+    known = known_tests()
+    assert len(rows()) > 30
+    for theirs, _, proof in rows():
+        named = re.findall(r"`(\w+\.py::\w+)`", proof)
+        assert set(named) <= known, f"{theirs}: {set(named) - known}"
+        reason = re.search(r"\*\*internet\*\*: \S.{10,}", proof)
+        assert named or reason, f"{theirs}: neither a test nor a reason"
+
+
+def test_commands_in_the_table_parse() -> None:
+    lines = {
+        line
+        for _, ours, _ in rows()
+        for line in re.findall(r"`([^`]+)`", ours)
+        if line.startswith("xk8s ")
+    }
+    assert len(lines) > 20
+    for line in sorted(lines):
+        words = [word for word in shlex.split(line.replace("\\|", "|")) if word != "…"]
+        try:
+            dry_parse(words[1:])
+        except Exception as error:
+            raise AssertionError(f"{line}: {error}") from error

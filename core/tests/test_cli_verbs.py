@@ -20,6 +20,7 @@ from xk8s.context import ExecResult
 from xk8s.errors import CheckFailed, MachineError
 from xk8s.overlay import Check
 from xk8s.qemu.agent import AgentError
+from xk8s.registry import Registry
 
 
 class FakeCluster:
@@ -41,7 +42,8 @@ class FakeCluster:
         self.root = root
         self.calls: list[tuple[str, tuple[str, ...], bytes]] = []
         self.answers: list[ExecResult | BaseException] = []
-        self.plan = type("Plan", (), {"checks": ()})()
+        ctx = type("Context", (), {"overlays": ()})()
+        self.plan = type("Plan", (), {"checks": (), "ctx": ctx, "registry": Registry({})})()
 
     def run(
         self, node: str, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0
@@ -176,7 +178,8 @@ def test_logs_of_an_unknown_unit_name_the_nearest(
 ) -> None:
     cluster.answers = [
         result("-- No entries --\n"),
-        result(err="No files found", code=1),
+        result("Id=kublet.service\nLoadState=not-found\n"),
+        result("kubelet.service loaded active running x\nrescue.service loaded inactive dead y\n"),
         result("kubelet.service loaded active running x\netcd.service loaded active running y\n"),
     ]
     assert app.run(["logs", "vm-001", "kublet"]) == 2
@@ -246,6 +249,79 @@ def test_check_stops_at_the_first_failure_with_its_log(
     assert "FAIL nodes: not met after 0 s; last seen: 0 of 2 nodes" in out
     assert "dns" not in out
     assert "  | kubelet: no CNI" in err
+
+
+def test_check_of_some_by_name_or_first_word(
+    cluster: FakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names = ("api", "service account", "externalip 10.0.0.2", "externalip 1000::2")
+    cluster.plan.checks = tuple(Check(name=name, run=lambda _: "fine") for name in names)
+
+    def ran(*words: str) -> list[str]:
+        assert app.run(["check", "--json", *words]) == 0
+        return [one["name"] for one in json.loads(capfd.readouterr().out)]
+
+    assert ran() == list(names)
+    assert ran("service account") == ["service account"]
+    assert ran("externalip", "api") == ["api", "externalip 10.0.0.2", "externalip 1000::2"]
+    assert app.run(["check", "--list"]) == 0
+    assert capfd.readouterr().out.splitlines() == list(names)
+    assert app.run(["check", "--list", "externalip"]) == 0
+    assert capfd.readouterr().out.splitlines() == list(names[2:])
+    assert app.run(["check", "extern"]) == 2
+    assert "there is no check 'extern'" in capfd.readouterr().err
+    assert app.run(["check", "--faults", "api"]) == 2
+
+
+def test_a_log_that_cannot_be_had_is_no_reason_to_say_nothing(
+    cluster: FakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def never(_: CheckContext) -> str:
+        raise NotYet("0 of 2 nodes")
+
+    def explain(context: CheckContext) -> str:
+        return context.ok("vm-001", "journalctl")
+
+    cluster.answers = [MachineError("vm-001: the guest agent does not answer")]
+    cluster.plan.checks = (Check(name="nodes", run=never, timeout=0, explain=explain),)
+    assert app.run(["check"]) == CheckFailed.exit_code
+    err = capfd.readouterr().err
+    assert "not met after 0 s; last seen: 0 of 2 nodes" in err
+    assert "its log could not be had: vm-001: journalctl: vm-001: the guest agent" in err
+
+
+def test_faults_are_hints_below_the_log(
+    cluster: FakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def never(_: CheckContext) -> str:
+        raise CheckFailed("it is broken", log="kernel: Out of memory: Killed process 7 (x)")
+
+    cluster.console_log("vm-201").write_text(
+        "\x1b[31mKernel panic - not syncing: Fatal exception\x1b[0m\n"
+    )
+    cluster.plan.checks = (Check(name="nodes", run=never),)
+    assert app.run(["check"]) == CheckFailed.exit_code
+    err = capfd.readouterr().err
+    lines = [line for line in err.splitlines() if line.startswith("  hint: ")]
+    assert len(lines) == 2
+    assert "  | kernel: Out of memory" in err
+    assert "seen: vm-201: console: Kernel panic - not syncing: Fatal exception\n" in err
+    assert "\x1b" not in err
+    assert app.run(["check", "--json"]) == CheckFailed.exit_code
+    told = json.loads(capfd.readouterr().err.splitlines()[-1])
+    assert len(told["error"]["hints"]) == 2
+
+
+def test_faults_of_a_cluster_that_runs(
+    cluster: FakeCluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert app.run(["check", "--faults"]) == 0
+    assert capfd.readouterr().out == "no known fault in the logs of vm-001, vm-201\n"
+    cluster.console_log("vm-001").write_text("xk8s-initramfs: cannot stack the layers a:b\n")
+    assert app.run(["check", "--faults", "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert [one["fault"] for one in found["faults"]] == ["initramfs"]
+    assert found["missing"] == []
 
 
 def test_down_of_nothing_is_fine_and_all_finds_half_started_ones(
@@ -327,7 +403,7 @@ def test_artifacts_tells_provenance_and_locks_it(
         name="tools", version="1", members=("tool",), sources=(OwnDirectory(path=str(own)),)
     )
     fake = type("Plan", (), {"artifacts": (artifact,)})()
-    monkeypatch.setattr(xk8s.plan, "make_plan", lambda request: fake)
+    monkeypatch.setattr(xk8s.plan, "make_plan", lambda request, **_: fake)
     monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     assert app.run(["artifacts", "--fetch"]) == 2

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from xk8s.config import Request, Settings
 from xk8s.errors import UsageError
 from xk8s.overlay import setting
+from xk8s.values import convert, text
 
 
 @frozen(kw_only=True)
@@ -45,6 +46,175 @@ def test_texts_become_types() -> None:
     assert value.args == ("--a", "--b")
     assert value.memory == {"worker": 512, "vm-001": 1024}
     assert value.strict
+
+
+@frozen(kw_only=True)
+class Api:
+    """Names with underscores in them, one of them the beginning of another."""
+
+    apiserver_args: tuple[str, ...] = setting((), "more arguments")
+    apiserver_feature_gates: dict[str, bool] = setting({}, "gates")
+    feature_gates: dict[str, bool] = setting({}, "gates")
+    log_level: int = setting(1, "how much")
+    log: dict[str, str] = setting({}, "where")
+
+
+def api(*sets: str, toml: str | None = None, tmp_path: Path | None = None) -> Api:
+    path = None
+    if toml is not None:
+        assert tmp_path is not None
+        path = tmp_path / "x.toml"
+        path.write_text(toml)
+    request = Request(overlays=(), sets=sets, config_file=path, environment={})
+    value = Settings(request).load("p", Api)
+    assert isinstance(value, Api)
+    return value
+
+
+NAMES = ("apiserver_args", "apiserver_feature_gates", "feature_gates", "log_level")
+
+
+@given(st.sampled_from(NAMES), st.data())
+def test_a_dot_in_a_name_is_an_underscore(name: str, data: st.DataObject) -> None:
+    words = name.split("_")
+    dots = data.draw(st.lists(st.sampled_from("._"), min_size=len(words), max_size=len(words)))
+    written = "".join(word + dot for word, dot in zip(words, dots, strict=True))[:-1]
+    value = "7" if name == "log_level" else "A=true"
+    expected = {"log_level": 7, "apiserver_args": ("A=true",)}.get(name, {"A": True})
+    assert getattr(api(f"p.{written}={value}"), name) == expected
+
+
+@pytest.mark.parametrize(
+    "toml",
+    [
+        '[p]\napiserver_args = ["--v=6"]',
+        '[p.apiserver]\nargs = ["--v=6"]',
+        'p.apiserver.args = ["--v=6"]',
+        '[p]\n"apiserver.args" = ["--v=6"]',
+        '[p]\napiserver = { args = ["--v=6"] }',
+    ],
+)
+def test_tables_of_a_file_are_dots(toml: str, tmp_path: Path) -> None:
+    assert api(toml=toml, tmp_path=tmp_path).apiserver_args == ("--v=6",)
+
+
+def test_a_table_may_be_a_value(tmp_path: Path) -> None:
+    value = api(
+        toml="[p.apiserver.feature_gates]\nA = true\n[p.feature_gates]\nargs = false\n"
+        "[p.log]\nplace = 'here'",
+        tmp_path=tmp_path,
+    )
+    assert value.apiserver_feature_gates == {"A": True}
+    assert value.feature_gates == {"args": False}
+    assert value.log == {"place": "here"}
+
+
+@pytest.mark.parametrize(
+    ("toml", "message", "hint"),
+    [
+        (
+            "[p]\napiserver_args = []\n[p.apiserver]\nargs = []",
+            "p.apiserver_args and p.apiserver.args are the same setting",
+            "one way only",
+        ),
+        ("[p.log]\nlevel = 4", "[p.log] may mean p.log or p.log_level", "write log_level = …"),
+        ("[p.apiserver]\narg = []", "there is no setting p.apiserver.arg", "'apiserver_args'"),
+        ("[p.log_level]\na = 1", "{'a': 1} is no value for p.log_level", "int"),
+    ],
+)
+def test_tables_that_say_nothing_clear(toml: str, message: str, hint: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        api(toml=toml, tmp_path=tmp_path)
+    assert message in str(caught.value)
+    assert hint in caught.value.hint
+    assert caught.value.where == str(tmp_path / "x.toml")
+
+
+def test_two_spellings_on_one_command_line() -> None:
+    with pytest.raises(UsageError, match=r"p\.log\.level and p\.log_level are the same") as caught:
+        api("p.log.level=1", "p.log_level=1")
+    assert caught.value.where == "command line"
+
+
+def test_lists_and_tables_of_one_command_line_add_up(tmp_path: Path) -> None:
+    value = api(
+        "p.apiserver.args=--v=6", "p.feature_gates=A=true,B=true", "p.log_level=2",
+        "p.apiserver.args=--audit-log-path=/a,--x", "p.feature_gates=B=false", "p.log_level=3",
+        toml='[p]\napiserver_args = ["--from-the-file"]', tmp_path=tmp_path,
+    )  # fmt: skip
+    assert value.apiserver_args == ("--v=6", "--audit-log-path=/a", "--x")
+    assert value.feature_gates == {"A": True, "B": False}
+    assert value.log_level == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            '["--feature-gates=A=true,B=false", "--v=6"]',
+            ("--feature-gates=A=true,B=false", "--v=6"),
+        ),
+        ("['--gates=A=true,B=false']", ("--gates=A=true,B=false",)),
+        (' [ "a b" , ] ', ("a b",)),
+        ('["", " x "]', ("", " x ")),
+        ("[]", ()),
+        ("", ()),
+        ("a, b,,", ("a", "b")),
+    ],
+)
+def test_lists_as_json_toml_or_with_commas(text: str, expected: tuple[str, ...]) -> None:
+    assert api(f"p.apiserver.args={text}").apiserver_args == expected
+
+
+@pytest.mark.parametrize("text", ['{"A": true, "B": false}', "{A = true, B = false}", "A=on,B=0"])
+def test_tables_as_json_toml_or_with_commas(text: str) -> None:
+    assert api(f"p.feature_gates={text}").feature_gates == {"A": True, "B": False}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('p.apiserver.args=["--a', "begins as JSON or TOML and is neither"),
+        ('p.apiserver.args=["--a"] --b', "neither"),
+        ("p.apiserver.args=['a']\nmore = 1", "something follows"),
+        ("p.apiserver.args={a = 'b'}", "is no value for p.apiserver_args"),
+        ("p.feature_gates=['a']", "is no value for p.feature_gates"),
+        ("p.apiserver.args=[1]", "is no value for p.apiserver_args"),
+        ("p.apiserver.args=" + "[" * 100_000, "neither"),
+    ],
+)
+def test_lists_and_tables_that_do_not_parse(text: str, message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        api(text)
+    assert message in str(caught.value)
+    assert "it takes" in caught.value.hint
+
+
+def test_a_text_may_begin_with_a_bracket() -> None:
+    assert load("p.dir=[own]").dir == "[own]"
+
+
+ITEMS = st.text(max_size=8)
+
+
+@given(st.lists(ITEMS, max_size=4))
+def test_a_list_is_shown_as_it_can_be_written(items: list[str]) -> None:
+    shown = text(tuple(items))
+    if items:
+        assert convert("k", [shown], tuple[str, ...], "test") == tuple(items)
+    else:
+        assert shown == "(none)"
+
+
+@given(st.dictionaries(ITEMS.filter(bool), st.booleans(), min_size=1, max_size=4))
+def test_a_table_is_shown_as_it_can_be_written(table: dict[str, bool]) -> None:
+    assert convert("k", [text(table)], dict[str, bool], "test") == table
+
+
+def test_a_setting_inside_of_a_table_on_the_command_line_is_told_how() -> None:
+    with pytest.raises(UsageError, match=r"no setting p\.apiserver\.feature_gates\.A") as caught:
+        api("p.apiserver.feature_gates.A=true")
+    assert "p.apiserver_feature_gates=NAME=VALUE" in caught.value.hint
 
 
 def test_origin_is_kept() -> None:

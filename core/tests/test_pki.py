@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.verification import PolicyBuilder, Store
-from xk8s.pki import Keys
+from xk8s.pki import Keys, describe
 
 
 def test_server_certificate_verifies_for_its_names(tmp_path: Path) -> None:
@@ -41,3 +42,20 @@ def test_two_clusters_share_no_key(tmp_path: Path) -> None:
 
 def test_key_is_not_in_the_representation(tmp_path: Path) -> None:
     assert "PRIVATE" not in repr(Keys(tmp_path).ca("ca"))
+
+
+def test_what_is_there_is_described_without_its_private_keys(tmp_path: Path) -> None:
+    keys = Keys(tmp_path)
+    keys.signing_key("sa")
+    keys.cert("ca", "api", common_name="api", sans=("localhost", "::1"), server=True)
+    before = {path: path.stat().st_atime_ns for path in tmp_path.glob("*.key")}
+    authority, leaf, signing = describe(tmp_path)
+    assert (authority.name, authority.kind, authority.subject) == ("ca", "authority", "CN=ca")
+    assert (leaf.kind, leaf.issuer, leaf.sans) == ("certificate", "CN=ca", ("localhost", "::1"))
+    assert (signing.name, signing.kind, signing.not_after) == ("sa", "signing key", None)
+    said = subprocess.run(
+        ["openssl", "x509", "-noout", "-fingerprint", "-sha256", "-in", tmp_path / "api.crt"],
+        capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    assert said.strip().rpartition("=")[2].replace(":", "").lower() == leaf.sha256
+    assert {path: path.stat().st_atime_ns for path in before} == before

@@ -206,3 +206,19 @@ def test_explain_says_where_a_value_came_from() -> None:
     with pytest.raises(UsageError, match="no setting"):
         explain(request(), "t-motd.tex", registry())
     assert explain(request(), "cluster.nodes", registry()).value == 2
+
+
+def test_the_users_own_arguments_come_last_on_every_vm() -> None:
+    plan = make_plan(
+        request(
+            "cluster.kernel_args=quiet  panic=5",
+            "cluster.qemu_args=-device 'virtio-rng-pci,max-bytes=1024' -snapshot",
+        ),
+        registry(),
+    )
+    assert plan.nodes
+    for node in plan.nodes:
+        assert node.kernel_args[-2:] == ("quiet", "panic=5")
+        assert node.qemu_args[-3:] == ("-device", "virtio-rng-pci,max-bytes=1024", "-snapshot")
+    with pytest.raises(UsageError, match="qemu_args"):
+        make_plan(request("cluster.qemu_args=-device 'virtio"), registry())

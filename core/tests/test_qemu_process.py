@@ -19,7 +19,7 @@ from attrs import evolve
 from xk8s.errors import HostError, MachineError, StateError
 from xk8s.qemu import console
 from xk8s.qemu.accel import PROGRAM
-from xk8s.qemu.command import MachineSpec, PortForward, UserNic
+from xk8s.qemu.command import MachineSpec, Memory, PortForward, UserNic
 from xk8s.qemu.leftovers import Process, cluster_environment, end, leftovers
 from xk8s.qemu.process import Started, start
 from xk8s.qemu.qmp import Qmp, parse_usernet
@@ -144,6 +144,17 @@ def test_early_exit_has_the_words_of_qemu(spec: MachineSpec, runtime: Path) -> N
     with pytest.raises(MachineError, match=r"vm-007.*no-such-device") as caught:
         start(broken, runtime_dir=runtime, stderr=runtime / "vm-007.err")
     assert "no-such-device" in caught.value.log
+    assert caught.value.faults == ()
+    assert leftovers(runtime) == ()
+
+
+@needs_qemu
+def test_a_known_reason_of_an_early_exit_is_a_hint(spec: MachineSpec, runtime: Path) -> None:
+    huge = evolve(spec, memory=Memory(size=90_000_000))
+    with pytest.raises(MachineError) as caught:
+        start(huge, runtime_dir=runtime, stderr=runtime / "vm-007.err")
+    (hint,) = caught.value.faults
+    assert hint.startswith("this machine has not enough memory for the VMs\n  do: ")
     assert leftovers(runtime) == ()
 
 

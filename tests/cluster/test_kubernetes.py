@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
-import shutil
 import subprocess
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cluster.api_server import kubernetes
+from tests.cluster.hello_image import load_and_run
+from tests.cluster.helm_tool import CHART, Helm
 from tests.conftest import Xk8s
 
 pytestmark = pytest.mark.cluster
@@ -33,6 +37,24 @@ def cluster(xk8s: Xk8s) -> Iterator[Xk8s]:
 
 def guest(cluster: Xk8s, node: str, *words: str) -> str:
     return cluster("exec", node, "--", *words)
+
+
+def wait_for_pods(cluster: Xk8s, address: str, pods: int) -> None:
+    """Until every connection is answered and that many pods did; every node's kube-proxy has to
+    hear of a Service first.
+    """
+    deadline = time.monotonic() + 120
+    while True:
+        words = ("mconnect", "--address", f"{address}:5001", "--nconn", str(10 * pods))
+        try:
+            tally = cluster.json(*words, "--timeout", "5", "--json", timeout=300)
+        except AssertionError:
+            assert time.monotonic() < deadline
+        else:
+            if len(tally["answers"]) == pods:
+                return
+            assert time.monotonic() < deadline, tally
+        time.sleep(1)
 
 
 def test_status_says_running(cluster: Xk8s) -> None:
@@ -131,6 +153,22 @@ def test_logs_where_the_field_looks(cluster: Xk8s) -> None:
     assert cluster("logs", "vm-002", "kubelet")
 
 
+def test_units_where_the_field_looks(cluster: Xk8s) -> None:
+    found = guest(cluster, "vm-001", "find", "/etc/systemd", "-name", "kube*.service")
+    for name in ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy",
+                 "kubelet"):  # fmt: skip
+        assert f"/etc/systemd/system/{name}.service" in found
+    assert "--secure-port=6443" in guest(cluster, "vm-001", "systemctl", "cat", "kube-apiserver")
+
+
+def test_the_manifest_is_there_to_be_applied_by_hand(cluster: Xk8s) -> None:
+    said = guest(cluster, "vm-001", "kubectl", "apply", "-f", "/etc/kubernetes/mconnect.yaml")
+    assert "deployment.apps/mconnect" in said
+    assert "service/mconnect" in said
+    tally = cluster.json("mconnect", "--address", "10.0.0.2:5001", "--nconn", "50", "--json")
+    assert tally["failed"] == 0
+
+
 def test_checks_pass_again(cluster: Xk8s) -> None:
     results = cluster.json("check", "--json", timeout=600)
     assert results
@@ -145,28 +183,134 @@ def test_a_broken_link_is_seen_and_mended(cluster: Xk8s) -> None:
     assert " 0 received" not in out
 
 
+def test_faults_are_recognised_and_a_report_has_no_keys(cluster: Xk8s, tmp_path: Path) -> None:
+    def faults() -> set[str]:
+        found = cluster.json("check", "--faults", "--json", timeout=300)
+        return {one["fault"] for one in found["faults"] if not one["transient"]}
+
+    def kubectl(*words: str) -> str:
+        return guest(cluster, "vm-001", "kubectl", *words)
+
+    assert faults() == set(), "a cluster that passed its checks shows none"
+    pods = {"no-image": "docker.io/library/none:1", "no-plugin": "xk8s.local/mconnect:0.2"}
+    guest(cluster, "vm-001", "mv", "/opt/cni/bin/bridge", "/root/")
+    try:
+        for name, image in pods.items():
+            node = '{"spec": {"nodeName": "vm-001"}}'  # where the plugin is missing
+            kubectl("run", name, f"--image={image}", "--image-pull-policy=Never",
+                    f"--overrides={node}")  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not {"image-never-pull", "cni-plugin-missing"} <= (seen := faults()):
+            assert time.monotonic() < deadline, seen
+            guest(cluster, "vm-001", "test", "-d", "/opt/cni/bin")
+            # The image is looked for when there is a sandbox.
+            if "cni-plugin-missing" in seen:
+                guest(cluster, "vm-001", "cp", "/root/bridge", "/opt/cni/bin/")
+    finally:
+        guest(cluster, "vm-001", "cp", "/root/bridge", "/opt/cni/bin/")
+    path = tmp_path / "report.tar.gz"
+    told = cluster.json("report", "-o", str(path), "--json", timeout=600)
+    assert {"image-never-pull", "cni-plugin-missing"} <= {one["fault"] for one in told["faults"]}
+    assert told["missing"] == []
+    assert all(check["ok"] for check in told["checks"])
+    texts = {}
+    with tarfile.open(path) as archive:
+        for member in archive.getmembers():
+            file = archive.extractfile(member)
+            assert file is not None
+            texts[member.name.partition("/")[2]] = file.read().decode()
+    assert "docker.io/library/none:1" in texts["REPORT.md"]
+    assert "no-image" in texts["nodes/vm-001/kubectl/pods.txt"]
+    assert "mconnect" in texts["nodes/vm-001/kubectl/objects.txt"]
+    for name in ("log/kube-apiserver.log", "log/etcd.log", "etcd/health", "cri/images",
+                 "containers", "network/nftables"):  # fmt: skip
+        assert texts[f"nodes/vm-001/{name}.txt"], name
+    keys = [one for one in cluster.root.rglob("*.key") if "snapshots" not in one.parts]
+    assert len(keys) > 10
+    for key in keys:
+        body = "".join(key.read_text().splitlines()[1:-1])
+        pieces = [body[at : at + 32] for at in range(0, len(body) - 32, 32)]
+        wrapped = base64.b64encode(key.read_bytes()).decode()
+        pieces += [wrapped[at : at + 32] for at in range(40, len(wrapped) - 72, 32)]
+        for name, text in texts.items():
+            assert not any(piece in text for piece in pieces), f"{name} has a piece of {key.name}"
+    assert "PRIVATE KEY" not in "".join(texts.values())
+    assert "client-key-data: L" not in "".join(texts.values())
+    assert "hello" not in cluster("logs", "pod/coredns", "-n", "1")
+    kubectl("delete", "pod", "--now", *pods)
+
+
+def test_a_load_balancer_gets_an_address_that_is_reached_from_outside(cluster: Xk8s) -> None:
+    def kubectl(*words: str, stdin: str | None = None) -> str:
+        return cluster("exec", "vm-001", "--", "kubectl", *words, stdin=stdin)
+
+    def address(name: str) -> str:
+        """What the column EXTERNAL-IP shows, once that is an address."""
+        deadline = time.monotonic() + 60
+        path = "jsonpath={.status.loadBalancer.ingress[*].ip}"
+        while not (found := kubectl("get", "service", name, "-o", path)):
+            assert time.monotonic() < deadline, kubectl("describe", "service", name)
+            time.sleep(1)
+        return found
+
+    ports, selector = [{"port": 5001}], {"app": "mconnect"}
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "outside"},
+        "spec": {"type": "LoadBalancer", "selector": selector, "ports": ports},
+    }
+    kubectl("apply", "-f", "-", stdin=json.dumps(service))
+    # The lowest one; 10.0.0.2 is mconnect's, by externalIPs.
+    assert address("outside") == "10.0.0.1"
+    wait_for_pods(cluster, "10.0.0.1", 4)
+    found = cluster.json("mconnect", "--address", "10.0.0.1:5001", "--nconn", "100", "--json",
+                         timeout=300)  # fmt: skip
+    assert found["failed"] == 0
+    assert len(found["answers"]) == 4
+    kubectl("delete", "service", "outside")
+    service["metadata"] = {"name": "next"}
+    kubectl("apply", "-f", "-", stdin=json.dumps(service))
+    assert address("next") == "10.0.0.1", "the address is free again"
+    kubectl("delete", "service", "next")
+    log = cluster("logs", "vm-001", "kube-loadbalancer")
+    assert "default/outside: addresses: 10.0.0.1" in log
+
+
+def test_kubectl_and_helm_with_the_users_own_file(cluster: Xk8s, tmp_path: Path) -> None:
+    users = tmp_path / "config"
+    users.write_text("# mine\ncontexts:\n- name: work\n  context: {}\ncurrent-context: work\n")
+    before = users.read_text()
+    cluster("kubeconfig", "--merge", "--no-use", str(users))
+    program = kubernetes() / "kubectl"
+    for words in (("config", "get-contexts"), ("--context", "xk8s-xk8s", "get", "nodes")):
+        done = subprocess.run(
+            [program, f"--kubeconfig={users}", *words],
+            capture_output=True, check=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert ("xk8s-xk8s" in done.stdout) or (" Ready " in done.stdout)
+    helm = Helm(home=tmp_path / "helm", kubeconfig=users, context="xk8s-xk8s")
+    # --wait is over when the pods are ready and the Service has its address.
+    helm("install", "answers", str(CHART), "--wait", "--timeout", "5m")
+    (release,) = helm.json("list")
+    assert (release["name"], release["status"]) == ("answers", "deployed")
+    services = json.loads(
+        guest(cluster, "vm-001", "kubectl", "get", "service", "answers", "-ojson")
+    )
+    (ingress,) = services["status"]["loadBalancer"]["ingress"]
+    helm("test", "answers", "--timeout", "5m")
+    assert "it is answers-" in guest(cluster, "vm-001", "kubectl", "logs", "answers-test")
+    helm("upgrade", "answers", str(CHART), "--set", "replicas=3", "--wait", "--timeout", "5m")
+    wait_for_pods(cluster, ingress["ip"], 3)
+    helm("uninstall", "answers", "--wait", "--timeout", "5m")
+    assert helm.json("list") == []
+    guest(cluster, "vm-001", "kubectl", "delete", "pod", "answers-test", "--ignore-not-found")
+    cluster("kubeconfig", "--remove", str(users))
+    assert users.read_text() == before
+
+
 def test_an_image_gets_into_the_running_nodes(cluster: Xk8s, tmp_path: Path) -> None:
-    cached = cluster.json("artifacts", "--json")["artifacts"]
-    busybox = next(one["path"] for one in cached if one["name"] == "busybox-static")
-    (tmp_path / "bin").mkdir()
-    shutil.copy(Path(busybox) / "busybox", tmp_path / "bin" / "busybox")
-    (tmp_path / "greeting").write_text("hello from a directory\n")
-    config = {"entrypoint": ["/bin/busybox", "cat"], "cmd": ["/greeting"]}
-    (tmp_path / "image.json").write_text(json.dumps(config))
-    loaded = cluster.json("load", "image", "--build", f"t.local/hello:1={tmp_path}", "--json",
-                          timeout=300)  # fmt: skip
-    assert [(one["node"], one["ok"]) for one in loaded] == [("vm-001", True), ("vm-002", True)]
-    for node in ("vm-001", "vm-002"):
-        name = f"hello-{node}"
-        spec = {"nodeName": node, "restartPolicy": "Never"}
-        guest(cluster, "vm-001", "kubectl", "run", name, "--image=t.local/hello:1",
-              "--image-pull-policy=Never", f"--overrides={json.dumps({'spec': spec})}")  # fmt: skip
-    for node in ("vm-001", "vm-002"):
-        pod = f"pod/hello-{node}"
-        guest(cluster, "vm-001", "kubectl", "wait", pod, "--timeout=180s",
-              "--for=jsonpath={.status.phase}=Succeeded")  # fmt: skip
-        assert guest(cluster, "vm-001", "kubectl", "logs", pod) == "hello from a directory\n"
-        guest(cluster, "vm-001", "kubectl", "delete", pod, "--now", "--wait=false")
+    load_and_run(cluster, tmp_path)
 
 
 def test_the_next_up_restores_the_saved_cluster(cluster: Xk8s) -> None:

@@ -38,12 +38,15 @@ class CheckContext:
 
 @frozen(kw_only=True)
 class CheckResult:
-    """One finished check: name, whether it passed, what it said, seconds it took."""
+    """One finished check: name, whether it passed, what it said, seconds it took, and the log
+    that a failure brought along.
+    """
 
     name: str
     ok: bool
     detail: str
     seconds: float
+    log: str = ""
 
 
 def run_check(
@@ -66,7 +69,11 @@ def run_check(
             last = str(seen)
         except CheckFailed as error:
             return CheckResult(
-                name=check.name, ok=False, detail=str(error), seconds=time.monotonic() - start
+                name=check.name,
+                ok=False,
+                detail=str(error),
+                seconds=time.monotonic() - start,
+                log=error.log,
             )
         else:
             return CheckResult(

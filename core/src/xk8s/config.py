@@ -3,25 +3,26 @@
 A setting is ``<overlay>.<field>``; the core's own overlay name is ``cluster``. Sources in order
 of strength: ``-s overlay.field=value``, environment ``XK8S_<OVERLAY>_<FIELD>`` (and the
 variable that a setting names itself, such as KUBERNETESD), ``xk8s.toml`` tables, the default.
+In a field's name a dot means an underscore: ``kubernetes.apiserver.args`` is
+``kubernetes.apiserver_args``, and in TOML the key ``args`` of the table ``[kubernetes.apiserver]``.
 """
 
 from __future__ import annotations
 
 import os
 import tomllib
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import attrs
-import cattrs
 from attrs import Attribute, frozen
 
 from xk8s.context import IpFamily
 from xk8s.errors import UsageError, Xk8sError
 from xk8s.overlay import setting
 from xk8s.suggest import nearest
+from xk8s.values import convert, is_table, type_name
 
 CONFIG_FILE = "xk8s.toml"
 
@@ -41,13 +42,16 @@ class ClusterSettings:
     accel: Literal["auto", "kvm", "tcg"] = setting("auto", "how QEMU runs guests")
     snapshot: bool = setting(True, "keep a snapshot of the Ready cluster, and restore it")
     mtu: int = setting(1500, "MTU of the cluster's networks, 1280 to 9216")
+    kernel_args: str = setting("", "more kernel arguments for all VMs, as on a command line")
+    qemu_args: str = setting("", "more QEMU arguments for all VMs, quoted as in a shell")
 
 
 @frozen(kw_only=True)
 class Request:
-    """What a command was asked for. ``sets`` are "overlay.field=value" texts, the last one of
-    a key counts; ``config_file`` None means ./xk8s.toml where there is one; ``environment``
-    None means that of this process.
+    """What a command was asked for. ``sets`` are "overlay.field=value" texts; of one key they
+    add up where it is a list or a table, else the last one counts. ``config_file`` None means
+    ./xk8s.toml where there is one; ``environment`` None means that of this process. ``kept``
+    has copies of the local directories among the overlays, by number: these count then.
     """
 
     overlays: tuple[str, ...]
@@ -56,6 +60,7 @@ class Request:
     config_file: Path | None = None
     environment: Mapping[str, str] | None = None
     stored: Mapping[str, Mapping[str, Any]] | None = None
+    kept: Path | None = None
 
 
 @frozen(kw_only=True)
@@ -83,8 +88,8 @@ class Settings:
         """Reads the config file; values are checked when their overlay is known."""
         environment = os.environ if request.environment is None else request.environment
         self._environment = dict(environment)
+        self._sets = _collect(request.sets)
         self._stored = request.stored is not None
-        self._sets = dict(_split(text) for text in request.sets)
         self._file: Path | str | None = "the cluster's record"
         self._tables: Mapping[str, Mapping[str, Any]]
         if request.stored is None:
@@ -95,17 +100,19 @@ class Settings:
 
     def load(self, overlay: str, cls: type[Any]) -> Any:
         """An instance of ``cls``; `UsageError` names the setting, its source and its type."""
-        table = self._tables.get(overlay, {})
-        self._check_keys(overlay, cls, table)
+        fields = attrs.fields(attrs.resolve_types(cls))
+        types = {attribute.name: attribute.type for attribute in fields}
+        table = self._table(overlay, types)
+        self._check_keys(overlay, types, table)
         arguments, values = {}, []
-        for attribute in attrs.fields(attrs.resolve_types(cls)):
-            raw, origin = self._find(overlay, attribute, table)
+        for attribute in fields:
+            raws, origin = self._find(overlay, attribute, table)
             value = attribute.default
             if isinstance(value, attrs.Factory):  # type: ignore[arg-type]
                 value = value.factory()
             default = value
             if origin != "default":
-                value = _convert(f"{overlay}.{attribute.name}", raw, attribute.type, origin)
+                value = convert(f"{overlay}.{attribute.name}", raws, attribute.type, origin)
                 pin = attribute.metadata.get("pin")
                 if pin is not None and not self._stored:
                     value = _pin(pin, value, f"{overlay}.{attribute.name}, {origin}")
@@ -137,7 +144,7 @@ class Settings:
         config file may be for installed overlays that are not selected this time.
         """
         for key in self._sets:
-            overlay = key.split(".", 1)[0]
+            overlay = key.partition(".")[0]
             if overlay not in selected:
                 known = [name for name in (*selected,) if name]
                 more = "it is installed but not selected" if overlay in installed else ""
@@ -155,59 +162,102 @@ class Settings:
                 )
 
     def _find(
-        self, overlay: str, attribute: Attribute[Any], table: Mapping[str, Any]
-    ) -> tuple[Any, str]:
+        self, overlay: str, attribute: Attribute[Any], table: Mapping[str, tuple[str, Any]]
+    ) -> tuple[list[Any], str]:
         key = f"{overlay}.{attribute.name}"
         if key in self._sets:
-            return self._sets[key], "command line"
+            return [value for _, value in self._sets[key]], "command line"
         general = f"XK8S_{overlay}_{attribute.name}".upper().replace("-", "_")
         for variable in (general, attribute.metadata.get("env")):
             if variable and self._environment.get(variable):
-                return self._environment[variable], f"environment {variable}"
+                return [self._environment[variable]], f"environment {variable}"
         if attribute.name in table:
-            return table[attribute.name], str(self._file)
-        return None, "default"
+            return [table[attribute.name][1]], str(self._file)
+        return [], "default"
 
-    def _check_keys(self, overlay: str, cls: type[Any], table: Mapping[str, Any]) -> None:
-        known = [attribute.name for attribute in attrs.fields(cls)]
+    def _table(self, overlay: str, types: Mapping[str, Any]) -> Mapping[str, tuple[str, Any]]:
+        """What the file says, by field name: the key as it is written there, and the value."""
+        table = self._tables.get(overlay, {})
+        if self._stored:
+            return {name: (name, value) for name, value in table.items()}
+        found: dict[str, tuple[str, Any]] = {}
+        for key, value in _flat(table, types, overlay, str(self._file)):
+            name = canonical(key)
+            if name in found:
+                raise _twice(f"{overlay}.{found[name][0]}", f"{overlay}.{key}", str(self._file))
+            found[name] = key, value
+        return found
+
+    def _check_keys(
+        self, overlay: str, types: Mapping[str, Any], table: Mapping[str, tuple[str, Any]]
+    ) -> None:
         given = [
-            (key.split(".", 1)[1], "command line")
-            for key in self._sets
-            if key.split(".", 1)[0] == overlay
+            (name, written[0][0], "command line")
+            for key, written in self._sets.items()
+            for its, _, name in [key.partition(".")]
+            if its == overlay
         ]
-        given += [(key, str(self._file)) for key in table]
-        for key, origin in given:
-            if key not in known:
-                raise UsageError(
-                    f"there is no setting {overlay}.{key}",
-                    where=origin,
-                    hint=f"{nearest(key, known)}{overlay} has: {', '.join(known) or 'none'}",
-                )
+        given += [(name, f"{overlay}.{key}", str(self._file)) for name, (key, _) in table.items()]
+        for name, written_key, origin in given:
+            if name not in types:
+                hint = f"{nearest(name, types)}{overlay} has: {', '.join(types) or 'none'}"
+                for field, type_ in types.items():
+                    if is_table(type_) and name.startswith(f"{field}_"):
+                        hint = f"write {overlay}.{field}=NAME=VALUE"
+                raise UsageError(f"there is no setting {written_key}", where=origin, hint=hint)
 
 
-def type_name(type_: Any) -> str:
-    """A type as users write about it: "ipv4 | ipv6 | dual", "int", "list of str"."""
-    origin, arguments = typing.get_origin(type_), typing.get_args(type_)
-    if origin is Literal:
-        return " | ".join(str(argument) for argument in arguments)
-    if origin in (tuple, list, frozenset):
-        return f"list of {type_name(arguments[0])}"
-    if origin is dict:
-        return f"{type_name(arguments[0])}={type_name(arguments[1])}, …"
-    if origin is not None:
-        return " or ".join(type_name(argument) for argument in arguments)
-    if type_ is type(None):
-        return "nothing"
-    return getattr(type_, "__name__", str(type_))
+def canonical(name: str) -> str:
+    """The name of the field that a user may write with dots."""
+    return name.replace(".", "_")
 
 
-def _split(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or "." not in key:
-        raise UsageError(
-            f"{text!r} is no setting", where="command line", hint="write -s overlay.field=value"
-        )
-    return key.strip(), value
+def _twice(one: str, other: str, where: str) -> UsageError:
+    return UsageError(
+        f"{one} and {other} are the same setting", where=where, hint="write it in one way only"
+    )
+
+
+def _flat(
+    table: Mapping[str, Any], types: Mapping[str, Any], overlay: str, where: str, above: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """The settings of a TOML table and of the tables in it, each with its dotted key."""
+    for key, value in table.items():
+        path = f"{above}{key}"
+        name = canonical(path)
+        inner = {field for field in types if field.startswith(f"{name}_")}
+        if not isinstance(value, Mapping) or (name in types and not inner):
+            yield path, value
+        elif not is_table(types.get(name)):
+            yield from _flat(value, types, overlay, where, f"{path}.")
+        elif both := sorted(inner & {f"{name}_{canonical(word)}" for word in value}):
+            raise UsageError(
+                f"[{overlay}.{path}] may mean {overlay}.{name} or {overlay}.{both[0]}",
+                where=where,
+                hint=f"write {both[0]} = … in [{overlay}], or {name} = {{ … }}",
+            )
+        else:
+            yield path, value
+
+
+def _collect(sets: tuple[str, ...]) -> dict[str, list[tuple[str, str]]]:
+    """By key: each key as it was written, with its value, in the order given."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for text in sets:
+        written, equals, value = text.partition("=")
+        written = written.strip()
+        overlay, dot, name = written.partition(".")
+        if not equals or not dot:
+            raise UsageError(
+                f"{text!r} is no setting",
+                where="command line",
+                hint="write -s overlay.field=value",
+            )
+        others = found.setdefault(f"{overlay}.{canonical(name)}", [])
+        if others and others[0][0] != written:
+            raise _twice(others[0][0], written, "command line")
+        others.append((written, value))
+    return found
 
 
 def _read(path: Path | None) -> tuple[Path | None, Mapping[str, Mapping[str, Any]]]:
@@ -229,29 +279,6 @@ def _read(path: Path | None) -> tuple[Path | None, Mapping[str, Mapping[str, Any
     return path, tables
 
 
-_converter = cattrs.Converter(forbid_extra_keys=True)
-_WORDS = {
-    "true": True,
-    "yes": True,
-    "on": True,
-    "1": True,
-    "false": False,
-    "no": False,
-    "off": False,
-    "0": False,
-}
-
-
-def _convert(key: str, raw: Any, type_: Any, origin: str) -> Any:
-    """Texts (command line, environment) and TOML values to the setting's type."""
-    try:
-        return _structure(raw, type_)
-    except (ValueError, TypeError, KeyError, cattrs.BaseValidationError) as error:
-        raise UsageError(
-            f"{raw!r} is no value for {key}", where=origin, hint=f"it takes {type_name(type_)}"
-        ) from error
-
-
 def _pin(pin: Callable[[Any], Any], value: Any, where: str) -> Any:
     """The pinned value; an error says which setting it is about."""
     try:
@@ -259,43 +286,3 @@ def _pin(pin: Callable[[Any], Any], value: Any, where: str) -> Any:
     except Xk8sError as error:
         error.where = f"{where}: {error.where}" if error.where else where
         raise
-
-
-def _structure(raw: Any, type_: Any) -> Any:
-    origin, arguments = typing.get_origin(type_), typing.get_args(type_)
-    if type(None) in arguments and origin is not Literal:
-        inner = next(argument for argument in arguments if argument is not type(None))
-        return None if raw in ("", None) else _structure(raw, inner)
-    if origin is Literal:
-        if raw not in arguments:
-            raise ValueError(raw)
-        return raw
-    if origin in (tuple, list, frozenset):
-        items = raw.split(",") if isinstance(raw, str) else raw
-        return origin(
-            _structure(item.strip() if isinstance(item, str) else item, arguments[0])
-            for item in items
-            if item != ""
-        )
-    if origin is dict:
-        pairs = raw.items() if isinstance(raw, Mapping) else _pairs(raw)
-        return {
-            _structure(name, arguments[0]): _structure(value, arguments[1]) for name, value in pairs
-        }
-    if type_ is bool:
-        return raw if isinstance(raw, bool) else _WORDS[str(raw).lower()]
-    if type_ in (int, float) and isinstance(raw, bool):
-        raise TypeError(raw)
-    if type_ is str and not isinstance(raw, str):
-        raise TypeError(raw)
-    return _converter.structure(raw, type_)
-
-
-def _pairs(text: str) -> list[tuple[str, str]]:
-    found = []
-    for item in filter(None, text.split(",")):
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise ValueError(item)
-        found.append((name.strip(), value.strip()))
-    return found

@@ -15,14 +15,24 @@ class Xk8sError(Exception):
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, where: str = "", hint: str = "", log: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        where: str = "",
+        hint: str = "",
+        log: str = "",
+        faults: tuple[str, ...] = (),
+    ) -> None:
         """Args: message says what failed; where names the place (overlay, node, file, URL);
-        hint says what to do; log is the tail of the log that matters (may be many lines).
+        hint says what to do; log is the tail of the log that matters (may be many lines);
+        faults are known faults that were recognised in logs, a sentence or two each.
         """
         super().__init__(message)
         self.where = where
         self.hint = hint
         self.log = log
+        self.faults = faults
 
 
 class UsageError(Xk8sError):

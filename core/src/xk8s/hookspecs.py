@@ -27,12 +27,16 @@ from xk8s.overlay import (
     BootImage,
     BootOptions,
     Check,
+    Fault,
     File,
     Fragment,
+    GuestNeeds,
     KernelFacts,
     KernelNeeds,
     Layer,
+    LogFiles,
     Node,
+    Observation,
     Overlay,
 )
 
@@ -58,11 +62,19 @@ def xk8s_overlay() -> Overlay:  # type: ignore[empty-body]
 
 
 @hookspec
-def xk8s_unavailable(settings: object) -> str | None:
+def xk8s_unavailable(settings: object, online: bool) -> str | None:
     """Why this overlay cannot be a *default* choice for a capability here, or None.
 
     Asked only when the overlay is a candidate in another overlay's ``defaults``; ``settings``
-    is an instance of this overlay's own settings class.
+    is an instance of this overlay's own settings class. ``online``: the network may be asked for
+    some seconds (`up` and `artifacts --fetch` do); otherwise, as always when planning, only what
+    is on this machine counts (`xk8s.artifacts.published` remembers answers).
+
+    Example::
+
+        @hookimpl
+        def xk8s_unavailable(settings: CrioSettings, online: bool) -> str | None:
+            return why_not(release(settings), online=online)
     """
 
 
@@ -93,6 +105,19 @@ def xk8s_layers(ctx: Context) -> Iterable[Layer]:  # type: ignore[empty-body]
 @hookspec
 def xk8s_kernel(ctx: Context) -> KernelNeeds:  # type: ignore[empty-body]
     """What this overlay needs of the guest kernel; checked when the plan is built."""
+
+
+@hookspec
+def xk8s_guest(ctx: Context) -> GuestNeeds:  # type: ignore[empty-body]
+    """Programs and files of the guest that this overlay needs and does not bring along. They are
+    looked for right after the boot: what is missing ends `up` at once.
+
+    Example::
+
+        @hookimpl
+        def xk8s_guest(ctx: Context) -> GuestNeeds:
+            return GuestNeeds(programs=("nsenter",), files=("/etc/resolv.conf",))
+    """
 
 
 @hookspec
@@ -132,3 +157,48 @@ def xk8s_host_files(access: ClusterAccess, keys: Keys) -> Iterable[File]:  # typ
 @hookspec
 def xk8s_checks(ctx: Context) -> Iterable[Check]:  # type: ignore[empty-body]
     """Tests of the running cluster, in the order to run."""
+
+
+@hookspec
+def xk8s_faults() -> Iterable[Fault]:  # type: ignore[empty-body]
+    """Faults that this overlay knows, the most specific first: a line of a log counts for the
+    first one that matches. The same for every cluster: the reference page is made of them.
+
+    Example::
+
+        @hookimpl
+        def xk8s_faults() -> Iterable[Fault]:
+            yield Fault(
+                name="etcd-full",
+                pattern="etcdserver: mvcc: database space exceeded",
+                cause="etcd's store is full",
+                remedy="give it more with -s etcd.size=512m",
+                examples=("etcdserver: mvcc: database space exceeded",),
+            )
+    """
+
+
+@hookspec
+def xk8s_observe(ctx: Context) -> Iterable[Observation]:  # type: ignore[empty-body]
+    """Commands whose output `xk8s report` collects, and in which faults are looked for.
+
+    Example::
+
+        @hookimpl
+        def xk8s_observe(ctx: Context) -> Iterable[Observation]:
+            yield Observation(name="network/routes", argv=("ip", "route", "show", "table", "all"))
+    """
+
+
+@hookspec
+def xk8s_log_files(ctx: Context) -> Iterable[LogFiles]:  # type: ignore[empty-body]
+    """Logs that are neither of a systemd unit nor the console, for `xk8s logs KIND/NAME`.
+
+    Example::
+
+        @hookimpl
+        def xk8s_log_files(ctx: Context) -> Iterable[LogFiles]:
+            yield LogFiles(
+                kind="zone", directory="/var/log/named", paths=("/var/log/named/{name}.log",)
+            )
+    """

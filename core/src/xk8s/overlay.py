@@ -113,7 +113,9 @@ class Layer:
     ``image`` names a ready EROFS image inside an artifact instead of entries (the base system,
     whose owners need a user namespace to make). ``replaces`` lists path prefixes of lower layers
     that this layer means to hide; any other path owned by two layers is an error.
-    ``roles`` says which VMs get the layer.
+    ``roles`` says which VMs get the layer. ``units`` are the systemd units to restart when the
+    files of this layer, or the secrets of its overlay, change in a running VM; they are no part of
+    the layer's digest.
     """
 
     name: str
@@ -121,6 +123,7 @@ class Layer:
     image: Take | None = None
     replaces: tuple[str, ...] = ()
     roles: frozenset[Role] = ALL_ROLES
+    units: tuple[str, ...] = ()
 
 
 # --- kernel and boot --------------------------------------------------------------------
@@ -262,3 +265,71 @@ class Check:
     interval: float = 0.5
     explain: Callable[[CheckContext], str] | None = None
     after_restore: bool = False
+
+
+# --- what can go wrong ------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class GuestNeeds:
+    """``programs``: names that must be found in the guest's PATH; ``files``: absolute paths that
+    must be there. Looked for on ``roles`` right after the boot, before anything waits for them.
+    """
+
+    programs: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    roles: frozenset[Role] = ALL_ROLES
+
+
+@frozen(kw_only=True)
+class Fault:
+    """A fault that is known by what it leaves in a log.
+
+    ``pattern`` is a regular expression, searched in each line of consoles, journals and the
+    outputs of searched `Observation`s (backslashes before quotes are taken away first). ``cause``
+    says in a sentence what is wrong, ``remedy`` what to do about it in xk8s terms; both may name
+    groups of the pattern: ``{image}``. ``examples`` are lines as they were seen.
+    ``transient``: it is seen for a moment in a cluster that starts well, too, so it is told last,
+    and only while it goes on.
+    """
+
+    name: str
+    pattern: str
+    cause: str
+    remedy: str
+    examples: tuple[str, ...]
+    transient: bool = False
+
+
+@frozen(kw_only=True)
+class Observation:
+    """What a command in a guest prints is worth to know when something is wrong.
+
+    ``name`` becomes a file ``<node>/<name>.txt`` in a report (with directories, if it likes);
+    ``argv`` is run as root, without a shell, on every node of ``roles``, and ended after
+    ``timeout`` seconds. ``searched``: look for faults in it; begin its lines with the time in
+    ISO 8601 then, if possible.
+    It must not change anything, nor print keys (known forms of them are taken out).
+    """
+
+    name: str
+    argv: tuple[str, ...]
+    roles: frozenset[Role] = ALL_ROLES
+    timeout: float = 60.0
+    searched: bool = False
+
+
+@frozen(kw_only=True)
+class LogFiles:
+    """Logs that are files of the guest: `xk8s logs KIND/NAME` (or KIND/SCOPE/NAME) shows those
+    whose path matches.
+
+    ``directory`` is looked through for ``paths``, patterns of ``find -path``; in them ``{name}``
+    is NAME, ``{scope}`` is SCOPE or ``*``, and ``{part}`` what the user says with ``-c``, or
+    ``*``.
+    """
+
+    kind: str
+    directory: str
+    paths: tuple[str, ...]
+    roles: frozenset[Role] = ALL_ROLES

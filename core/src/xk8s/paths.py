@@ -34,11 +34,16 @@ def clusters_dir() -> Path:
     return Path(os.environ.get("XK8S_STATE") or platformdirs.user_state_dir("xk8s")) / "clusters"
 
 
+def snapshots_root() -> Path:
+    """Directory with the snapshots of all clusters ($XK8S_STATE/snapshots)."""
+    return clusters_dir().parent / "snapshots"
+
+
 def snapshots_dir(cluster: str) -> Path:
     """Snapshots of the clusters of that name ($XK8S_STATE/snapshots/NAME); they hold keys, so
     they are no cache that others may share.
     """
-    return clusters_dir().parent / "snapshots" / check_name(cluster)
+    return snapshots_root() / check_name(cluster)
 
 
 def state_dir(cluster: str) -> Path:

@@ -7,9 +7,11 @@ Files live in the cluster's state directory with mode 0600, one pair ``<name>.cr
 from __future__ import annotations
 
 import datetime
+import hashlib
 import ipaddress
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 from attrs import field, frozen
 from cryptography import x509
@@ -30,6 +32,30 @@ class Pair:
 
     cert: bytes
     key: bytes = field(repr=False)
+
+
+@frozen(kw_only=True)
+class Described:
+    """A key of a cluster as it may be shown. ``subject`` and ``issuer`` are RFC 4514 names, ""
+    for a key pair without a certificate; ``sha256`` is of the certificate (or of the public
+    key) in DER, as OpenSSL and browsers show it; times are UTC.
+    """
+
+    name: str
+    kind: Literal["authority", "certificate", "signing key"]
+    subject: str = ""
+    issuer: str = ""
+    sans: tuple[str, ...] = ()
+    not_before: datetime.datetime | None = None
+    not_after: datetime.datetime | None = None
+    sha256: str
+
+
+def describe(directory: Path) -> tuple[Described, ...]:
+    """What `Keys` made in a directory, authorities first; private keys are not read."""
+    found = [_describe(path) for path in directory.glob("*.crt")]
+    kinds = ("authority", "certificate", "signing key")
+    return tuple(sorted(found, key=lambda one: (kinds.index(one.kind), one.name)))
 
 
 class Keys:
@@ -118,6 +144,34 @@ class Keys:
         write_private(key, pair.key)
         write_private(cert, pair.cert)
         return pair
+
+
+def _describe(path: Path) -> Described:
+    data = path.read_bytes()
+    if b"BEGIN CERTIFICATE" not in data:
+        public = serialization.load_pem_public_key(data).public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return Described(
+            name=path.stem, kind="signing key", sha256=hashlib.sha256(public).hexdigest()
+        )
+    cert = x509.load_pem_x509_certificate(data)
+    authority = cert.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    try:
+        names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        sans = tuple(str(name.value) for name in names)
+    except x509.ExtensionNotFound:
+        sans = ()
+    return Described(
+        name=path.stem,
+        kind="authority" if authority else "certificate",
+        subject=cert.subject.rfc4514_string(),
+        issuer=cert.issuer.rfc4514_string(),
+        sans=sans,
+        not_before=cert.not_valid_before_utc,
+        not_after=cert.not_valid_after_utc,
+        sha256=cert.fingerprint(hashes.SHA256()).hex(),
+    )
 
 
 def _name(common_name: str, organizations: Sequence[str]) -> x509.Name:

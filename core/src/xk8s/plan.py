@@ -7,7 +7,8 @@ request on the same installed overlays gives the same plan, digit for digit.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -16,11 +17,13 @@ from attrs import field, frozen
 from xk8s import topology
 from xk8s.artifacts.keys import artifact_key
 from xk8s.artifacts.model import Artifact
-from xk8s.config import ClusterSettings, Request, Settings, Value
+from xk8s.config import ClusterSettings, Request, Settings, Value, canonical
 from xk8s.context import Context
-from xk8s.digest import digest, plain
+from xk8s.digest import digest
+from xk8s.directory import LocalDirectory, is_directory, read_directories
 from xk8s.errors import PlanError, UsageError
 from xk8s.kernel import check_kernel, module_files
+from xk8s.layers.ontop import OnTop, over_plan
 from xk8s.layers.owners import check_owners
 from xk8s.overlay import (
     BootImage,
@@ -29,6 +32,7 @@ from xk8s.overlay import (
     File,
     Forward,
     Fragment,
+    GuestNeeds,
     KernelFacts,
     KernelNeeds,
     Layer,
@@ -37,9 +41,13 @@ from xk8s.overlay import (
     Take,
 )
 from xk8s.paths import check_name
+from xk8s.plan_json import boot_json, plan_json, take_json
 from xk8s.registry import Offer, Registry
 from xk8s.resolve import Choice, check_names, provider, resolve
 from xk8s.suggest import nearest
+
+NODE_LAYER = "node"
+"""In names of layers: a node's own files."""
 
 ROUTE_POINT = "cluster.route"
 """Fragments of this point are prefixes that lie behind the first router."""
@@ -78,7 +86,10 @@ class PlannedNode:
 @frozen(kw_only=True)
 class Plan:
     """All of a cluster. ``routes`` are prefixes behind the first router, as seen from outside.
-    ``registry`` gives later stages the plugins' hooks that act (secrets, host files).
+    ``directories`` are the local ones, lowest first, with what they replace as far as the plan
+    knows; their layers are the last of ``layers``. ``guest`` is, per overlay, what it needs to
+    find in guests. ``registry`` gives later stages the plugins' hooks that act (secrets, host
+    files).
     """
 
     ctx: Context
@@ -87,10 +98,12 @@ class Plan:
     choices: tuple[Choice, ...]
     settings: tuple[Value, ...]
     layers: tuple[PlannedLayer, ...]
+    directories: tuple[OnTop, ...]
     nodes: tuple[PlannedNode, ...]
     boot: BootImage
     routes: tuple[str, ...]
     checks: tuple[Check, ...]
+    guest: Mapping[str, GuestNeeds]
     registry: Registry = field(repr=False, eq=False)
 
     @property
@@ -114,68 +127,41 @@ class Plan:
         return digest(
             {
                 "layers": [planned.digest for planned in self.layers],
-                "boot": _boot_json(self.boot),
+                "boot": boot_json(self.boot),
                 "nodes": self.nodes,
                 "networks": self.ctx.networks,
                 "routes": self.routes,
             }
         )
 
-    def layers_of(self, node: PlannedNode) -> tuple[PlannedLayer, ...]:
-        """The node's layers, lowest first."""
-        by_name = {planned.layer.name: planned for planned in self.layers}
-        return tuple(by_name[name] for name in node.layers)
+    def stack(self, node: PlannedNode) -> tuple[str, ...]:
+        """Names of what the guest stacks, lowest first: `NODE_LAYER` is the node's own files, on
+        top of which only local directories lie.
+        """
+        local = {one.layer for one in self.directories}
+        below = tuple(name for name in node.layers if name not in local)
+        return (*below, NODE_LAYER, *node.layers[len(below) :])
 
     def to_json(self) -> dict[str, object]:
         """The plan as JSON data; file contents and checks appear as digests and names."""
-        return {
-            "version": 1,
-            "name": self.name,
-            "digest": self.digest,
-            "overlays": [
-                {
-                    "name": planned.offer.name,
-                    "distribution": planned.offer.distribution,
-                    "version": planned.offer.version,
-                    "summary": planned.summary,
-                    "asked_by": list(planned.asked_by),
-                }
-                for planned in self.overlays
-            ],
-            "choices": [attrs.asdict(choice) for choice in self.choices],
-            "settings": {
-                value.key: {"value": plain(value.value), "origin": value.origin}
-                for value in self.settings
-            },
-            "artifacts": [
-                {"name": one.name, "version": one.version, "key": artifact_key(one)}
-                for one in self.artifacts
-            ],
-            "layers": [
-                {
-                    "name": planned.layer.name,
-                    "overlay": planned.overlay,
-                    "digest": planned.digest,
-                    "roles": sorted(planned.layer.roles),
-                    "paths": sorted(entry.path for entry in planned.layer.entries),
-                }
-                for planned in self.layers
-            ],
-            "networks": [attrs.asdict(network) for network in self.ctx.networks],
-            "routes": list(self.routes),
-            "boot": _boot_json(self.boot),
-            "nodes": [_node_json(node) for node in self.nodes],
-            "checks": [check.name for check in self.checks],
-        }
+        return plan_json(self)
 
 
-def make_plan(request: Request, registry: Registry | None = None) -> Plan:
-    """The plan of a request. Touches nothing but installed packages and own directories.
+def make_plan(request: Request, registry: Registry | None = None, *, online: bool = False) -> Plan:
+    """The plan of a request. Touches nothing but installed packages and own directories, and
+    those it reads.
+
+    ``online`` lets overlays that are default choices ask whether they can be downloaded; the
+    rest of the plan does not depend on it.
 
     Raises `UsageError`, `PluginError` or `PlanError`.
     """
     check_name(request.name)
     check_names(request.overlays)
+    names = [name for name in request.overlays if not is_directory(name)]
+    local = read_directories(
+        [name for name in request.overlays if is_directory(name)], request.kept
+    )
     registry = registry or Registry()
     settings = Settings(request)
     cluster: ClusterSettings = settings.load("cluster", ClusterSettings)
@@ -183,9 +169,9 @@ def make_plan(request: Request, registry: Registry | None = None) -> Plan:
     def unavailable(name: str) -> str | None:
         overlay = registry.overlay(name)
         own = settings.load(name, overlay.settings) if overlay.settings else None
-        return registry.one(name, "xk8s_unavailable", str, settings=own)
+        return registry.one(name, "xk8s_unavailable", str, settings=own, online=online)
 
-    resolution = resolve(request.overlays, registry, unavailable)
+    resolution = resolve(names, registry, unavailable)
     overlays = {name: registry.overlay(name) for name in resolution.overlays}
     installed = frozenset(offer.name for offer in registry.offers)
     settings.check_overlays({"cluster": None, **overlays}, installed)
@@ -197,7 +183,7 @@ def make_plan(request: Request, registry: Registry | None = None) -> Plan:
     ctx = Context(
         cluster=request.name,
         ip_family=cluster.ip_family,
-        overlays=resolution.overlays,
+        overlays=(*resolution.overlays, *(one.name for one in local)),
         networks=topology.networks(cluster),
         nodes=topology.nodes(cluster),
         all_settings=values,
@@ -220,24 +206,38 @@ def make_plan(request: Request, registry: Registry | None = None) -> Plan:
         if (need := registry.one(name, "xk8s_kernel", KernelNeeds, ctx=ctx)) is not None
     }
     check_kernel(needs, facts)
-    layers = _layers(ctx, registry)
+    layers, own = _layers(ctx, registry, local)
+    nodes, owners = [], {}
+    for node in ctx.nodes:
+        planned, owners[node.name] = _node(
+            node, ctx, registry, layers, boot, needs, _own_options(cluster)
+        )
+        nodes.append(planned)
     plan = Plan(
         ctx=ctx,
         cluster=cluster,
-        overlays=tuple(
-            PlannedOverlay(
-                offer=registry.offer(name),
-                summary=overlays[name].summary,
-                asked_by=resolution.asked_by[name],
-            )
-            for name in ctx.overlays
+        overlays=(
+            *(
+                PlannedOverlay(
+                    offer=registry.offer(name),
+                    summary=overlays[name].summary,
+                    asked_by=resolution.asked_by[name],
+                )
+                for name in resolution.overlays
+            ),
+            *(_planned(one) for one in local),
         ),
         choices=resolution.choices,
         settings=tuple(
             value for value in settings.values() if value.overlay in {"cluster", *overlays}
         ),
         layers=layers,
-        nodes=tuple(_node(node, ctx, registry, layers, boot, needs) for node in ctx.nodes),
+        directories=over_plan(
+            [(one.overlay, one.layer) for one in layers[own:]],
+            [(one.overlay, one.layer) for one in layers[:own]],
+            owners,
+        ),
+        nodes=tuple(nodes),
         boot=boot,
         routes=ctx.fragments(ROUTE_POINT, str),
         checks=tuple(
@@ -245,6 +245,11 @@ def make_plan(request: Request, registry: Registry | None = None) -> Plan:
             for name in ctx.overlays
             for check in registry.many(name, "xk8s_checks", Check, ctx=ctx)
         ),
+        guest={
+            name: wanted
+            for name in ctx.overlays
+            if (wanted := registry.one(name, "xk8s_guest", GuestNeeds, ctx=ctx)) is not None
+        },
         registry=registry,
     )
     _check_routes(plan)
@@ -257,6 +262,7 @@ def explain(request: Request, key: str, registry: Registry | None = None) -> Val
     """
     registry = registry or Registry()
     overlay, _, field_name = key.partition(".")
+    field_name = canonical(field_name)
     settings = Settings(request)
     cls: type[Any] | None = (
         ClusterSettings if overlay == "cluster" else registry.overlay(overlay).settings
@@ -281,8 +287,15 @@ def _fragments(ctx: Context, registry: Registry) -> Mapping[str, tuple[Fragment,
     return {point: tuple(fragments) for point, fragments in sorted(found.items())}
 
 
-def _layers(ctx: Context, registry: Registry) -> tuple[PlannedLayer, ...]:
+def _layers(
+    ctx: Context, registry: Registry, local: Sequence[LocalDirectory]
+) -> tuple[tuple[PlannedLayer, ...], int]:
+    """All layers, lowest first, and how many of them are not those of local directories."""
     found: dict[str, PlannedLayer] = {}
+
+    def add(name: str, layer: Layer) -> None:
+        found[layer.name] = PlannedLayer(overlay=name, layer=layer, digest=layer_digest(layer))
+
     for name in ctx.overlays:
         for layer in registry.many(name, "xk8s_layers", Layer, ctx=ctx):
             if layer.name in found:
@@ -291,18 +304,28 @@ def _layers(ctx: Context, registry: Registry) -> tuple[PlannedLayer, ...]:
                     f"{layer.name!r}",
                     hint="layer names begin with their overlay's name",
                 )
-            found[layer.name] = PlannedLayer(overlay=name, layer=layer, digest=layer_digest(layer))
-    layers = tuple(found.values())
-    check_owners([(planned.overlay, planned.layer) for planned in layers])
-    return layers
+            add(name, layer)
+    check_owners([(planned.overlay, planned.layer) for planned in found.values()])
+    count = len(found)
+    for one in local:
+        add(one.name, one.layer({*found, NODE_LAYER}))
+    return tuple(found.values()), count
+
+
+def _planned(local: LocalDirectory) -> PlannedOverlay:
+    return PlannedOverlay(
+        offer=Offer(name=local.name, distribution="(local)", version="", value=""),
+        summary=f"local directory {local.root}",
+        asked_by=("command line",),
+    )
 
 
 def layer_digest(layer: Layer) -> str:
     """Digest of all that goes into a layer; artifacts count by their key."""
     entries: list[Any] = [
-        _take_json(entry) if isinstance(entry, Take) else entry for entry in layer.entries
+        take_json(entry) if isinstance(entry, Take) else entry for entry in layer.entries
     ]
-    image = _take_json(layer.image) if layer.image else None
+    image = take_json(layer.image) if layer.image else None
     return digest({"name": layer.name, "entries": entries, "image": image})
 
 
@@ -313,7 +336,9 @@ def _node(
     layers: Iterable[PlannedLayer],
     boot: BootImage,
     needs: Mapping[str, KernelNeeds],
-) -> PlannedNode:
+    own: BootOptions,
+) -> tuple[PlannedNode, Mapping[str, str]]:
+    """The node, and whose each of its own files is."""
     files: dict[str, tuple[str, File]] = {}
     options: list[BootOptions] = []
 
@@ -334,8 +359,9 @@ def _node(
         option = registry.one(name, "xk8s_boot", BootOptions, ctx=ctx, node=node)
         if option:
             options.append(option)
+    options.append(own)  # last: of a repeated kernel argument the last one counts
     kernel_args = [*boot.kernel_args, *(arg for option in options for arg in option.kernel_args)]
-    return PlannedNode(
+    planned = PlannedNode(
         node=node,
         layers=tuple(p.layer.name for p in layers if node.role in p.layer.roles),
         files=tuple(file for _, (_, file) in sorted(files.items())),
@@ -343,6 +369,20 @@ def _node(
         qemu_args=tuple(arg for option in options for arg in option.qemu_args),
         forwards=tuple(forward for option in options for forward in option.forwards),
     )
+    return planned, {path: overlay for path, (overlay, _) in files.items()}
+
+
+def _own_options(cluster: ClusterSettings) -> BootOptions:
+    """What the user adds to the start of every VM."""
+    try:
+        qemu_args = tuple(shlex.split(cluster.qemu_args))
+    except ValueError as error:
+        raise UsageError(
+            f"cluster.qemu_args: {error}",
+            hint=f"it is read as a shell reads words: {cluster.qemu_args!r}",
+        ) from error
+    # The kernel has quotes of its own, which must reach it.
+    return BootOptions(kernel_args=tuple(cluster.kernel_args.split()), qemu_args=qemu_args)
 
 
 def _check_routes(plan: Plan) -> None:
@@ -353,40 +393,8 @@ def _check_routes(plan: Plan) -> None:
         )
 
 
-def _take_json(take: Take) -> dict[str, object]:
-    return {
-        "artifact": artifact_key(take.artifact),
-        "member": take.member,
-        "path": take.path,
-        "mode": take.mode,
-    }
-
-
-def _boot_json(boot: BootImage) -> dict[str, object]:
-    return {
-        "kernel": _take_json(boot.kernel),
-        "initramfs": _take_json(boot.initramfs),
-        "kernel_args": list(boot.kernel_args),
-    }
-
-
-def _node_json(planned: PlannedNode) -> dict[str, object]:
-    node = planned.node
-    return {
-        "name": node.name,
-        "role": node.role,
-        "cpus": node.cpus,
-        "memory_mib": node.memory,
-        "nics": [attrs.asdict(nic) for nic in node.nics],
-        "layers": list(planned.layers),
-        "files": {file.path: digest(file) for file in planned.files},
-        "kernel_args": list(planned.kernel_args),
-        "qemu_args": list(planned.qemu_args),
-        "forwards": [attrs.asdict(forward) for forward in planned.forwards],
-    }
-
-
 __all__ = [
+    "NODE_LAYER",
     "Network",
     "Plan",
     "PlannedLayer",

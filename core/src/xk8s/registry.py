@@ -7,6 +7,7 @@ error names the distribution that must be mended.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
@@ -64,9 +65,7 @@ class Registry:
     """The plugins loaded so far. Calls return values with the overlay that gave them."""
 
     def __init__(self, extra: dict[str, object] | None = None) -> None:
-        """``extra`` maps overlay names to plugin objects, beside the installed ones (tests,
-        and a directory used as an overlay).
-        """
+        """``extra`` maps overlay names to plugin objects, beside the installed ones."""
         self._manager = pluggy.PluginManager("xk8s")
         self._manager.add_hookspecs(hookspecs)
         self._extra = dict(extra or {})
@@ -85,10 +84,10 @@ class Registry:
         try:
             return self._offers[name]
         except KeyError:
-            raise UsageError(
-                f"there is no overlay {name!r}",
-                hint=f"{nearest(name, self._offers)}`xk8s overlays` lists what is installed",
-            ) from None
+            hint = f"{nearest(name, self._offers)}`xk8s overlays` lists what is installed"
+            if os.path.isdir(name):  # noqa: PTH112 - whatever the name is, no error
+                hint = f"the directory of that name here is ./{name}"
+            raise UsageError(f"there is no overlay {name!r}", hint=hint) from None
 
     def overlay(self, name: str) -> Overlay:
         """What the overlay says of itself; loads its plugin on the first call."""

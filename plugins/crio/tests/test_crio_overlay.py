@@ -9,7 +9,8 @@ from xk8s.artifacts.keys import artifact_key
 from xk8s.context import Context
 from xk8s.overlay import File, Fragment, Symlink, Take
 from xk8s_crio import overlay
-from xk8s_crio.artifacts import STORE_IN_NODE, crio_artifact, unavailable
+from xk8s_crio.artifacts import STORE_IN_NODE, crio_artifact
+from xk8s_crio.artifacts import unavailable as unavailable_at
 from xk8s_crio.settings import CrioSettings
 from xk8s_images import PAUSE_REF, pause_image
 
@@ -34,6 +35,10 @@ def context(**settings: object) -> Context:
 
 def entries(ctx: Context, kind: type) -> list:
     return [e for layer in overlay.xk8s_layers(ctx) for e in layer.entries if isinstance(e, kind)]
+
+
+def unavailable(settings: CrioSettings) -> str | None:
+    return unavailable_at(settings, online=False)
 
 
 def own(tmp_path: Path, *names: str) -> str:
@@ -81,11 +86,15 @@ def test_the_configuration_says_what_the_settings_say(runtime, driver):
     assert all(link.target in files for link in entries(ctx, Symlink))
 
 
-def test_crictl_comes_along_when_the_directory_has_it(tmp_path):
+def test_crictl_comes_along_when_the_directory_or_the_release_has_it(tmp_path):
     def programs(**settings: object) -> set[str]:
         return {take.path for take in entries(context(**settings), Take)}
 
     needed = {"/usr/bin/crio", "/usr/bin/pinns", "/usr/bin/conmon", "/usr/bin/crun"}
-    assert programs() == needed
-    directory = own(tmp_path, "crio", "pinns", "crictl")
+    directory = own(tmp_path, "crio", "pinns")
+    assert programs(dir=directory) == needed
+    (Path(directory) / "crictl").touch()
     assert programs(dir=directory) == {*needed, "/usr/bin/crictl"}
+    # The release has it in any case.
+    assert programs() == {*needed, "/usr/bin/crictl"}
+    assert "/usr/bin/runc" in programs(runtime="runc")

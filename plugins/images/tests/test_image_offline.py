@@ -161,7 +161,7 @@ def test_the_verb_asks_for_tags_only_when_told(
     ref = f"{registry.host}/app"
     # The plan of just this image: that of a cluster takes artifacts that are large.
     monkeypatch.setattr(
-        "xk8s.plan.make_plan", lambda request: SimpleNamespace(artifacts=(artifact(ref),))
+        "xk8s.plan.make_plan", lambda request, **_: SimpleNamespace(artifacts=(artifact(ref),))
     )
 
     def digest(*options: str) -> str:

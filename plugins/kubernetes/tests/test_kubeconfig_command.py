@@ -1,113 +1,151 @@
+"""The verb: which file it means, and what it says. No cluster runs: its kubeconfig is a file."""
+
 from __future__ import annotations
 
-import stat
+import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
+from xk8s.cli.session import Session
 from xk8s.errors import StateError, UsageError
 from xk8s_kubernetes import command as module
-from xk8s_kubernetes.command import command, edit, load, merged, without
+from xk8s_kubernetes.kubeconfig_edit import contexts, current
+
+WORK = "contexts:\n- name: work\n  context: {}\ncurrent-context: work\n"
 
 
-def config(name: str, **more: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": name, "cluster": {"server": f"https://{name}"}}],
-        "users": [{"name": f"{name}-admin", "user": {"token": name}}],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": f"{name}-admin"}}],
-        "current-context": name,
-        **more,
-    }
-
-
-USERS = config("work", preferences={"colors": True}, extensions=[{"name": "x"}])
-
-
-def test_merge_keeps_what_is_there_and_remove_takes_only_its_own() -> None:
-    both = merged(USERS, config("xk8s-a"))
-    assert [one["name"] for one in both["clusters"]] == ["work", "xk8s-a"]
-    assert both["current-context"] == "xk8s-a"
-    assert both["preferences"] == {"colors": True}
-    back = without(both, "xk8s-a")
-    assert back == {**USERS, "current-context": ""}
-    assert merged(USERS, config("xk8s-a"), use=False)["current-context"] == "work"
-
-
-def test_merge_twice_is_once() -> None:
-    once = merged(USERS, config("xk8s-a"))
-    assert merged(once, config("xk8s-a")) == once
-
-
-def test_remove_leaves_what_others_use() -> None:
-    shared = merged(USERS, config("xk8s-a"))
-    shared["contexts"].append(
-        {"name": "mine", "context": {"cluster": "xk8s-a", "user": "work-admin"}}
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home directory, and the kubeconfig of the cluster "a"."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    own = tmp_path / "state" / "kubeconfig"
+    own.parent.mkdir()
+    own.write_text(
+        yaml.safe_dump(
+            {
+                "clusters": [{"name": "xk8s-a", "cluster": {}}],
+                "users": [{"name": "xk8s-a-admin", "user": {}}],
+                "contexts": [
+                    {"name": "xk8s-a", "context": {"cluster": "xk8s-a", "user": "xk8s-a-admin"}}
+                ],
+                "current-context": "xk8s-a",
+            }
+        )
     )
-    rest = without(shared, "xk8s-a")
-    assert [one["name"] for one in rest["clusters"]] == ["work", "xk8s-a"]
-    assert [one["name"] for one in rest["users"]] == ["work-admin"]
+    monkeypatch.setattr(module, "own_file", lambda _session: own)
+    return tmp_path
 
 
-def test_edit_is_private_backed_up_and_goes_through_links(tmp_path: Path) -> None:
-    real = tmp_path / "real"
-    real.write_text("# mine\n" + yaml.safe_dump(USERS))
-    real.chmod(0o640)
-    before = real.read_text()
-    link = tmp_path / "config"
-    link.symlink_to(real)
-    assert edit(link, lambda old: merged(old, config("xk8s-a")))
-    assert link.is_symlink()
-    assert stat.S_IMODE(real.stat().st_mode) == 0o640
-    assert (tmp_path / "real.xk8s-backup").read_text() == before
-    assert load(link) == merged(USERS, config("xk8s-a"))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "config", "real", "real.xk8s-backup",
-    ]  # fmt: skip
-    assert not edit(link, lambda old: merged(old, config("xk8s-a")))
+def invoke(words: list[str], name: str = "a") -> Result:
+    """As `xk8s` invokes it: click keeps an option of the first help that it was asked for."""
+    session = Session(name=name)
+    return CliRunner().invoke(
+        module.command, words, obj=session, help_option_names=["-h", "--help"]
+    )
 
 
-def test_a_new_file_is_private(tmp_path: Path) -> None:
-    path = tmp_path / "kube" / "config"
-    assert edit(path, lambda old: merged(old, config("xk8s-a")))
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+def run(*words: str) -> Result:
+    result = invoke(list(words))
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result
 
 
-@pytest.mark.parametrize("text", ["- a\n", "a: [", "clusters: 3\n", "contexts: [1]\n", "\x00"])
-def test_what_is_no_kubeconfig_is_left_alone(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "config"
-    path.write_text(text)
-    with pytest.raises(UsageError, match="left as it is"):
-        edit(path, lambda old: merged(old, config("xk8s-a")))
-    assert path.read_text() == text
-    assert [one.name for one in tmp_path.iterdir()] == ["config"]
+def several(home: Path, monkeypatch: pytest.MonkeyPatch, *names: str) -> list[Path]:
+    files = [home / name for name in names]
+    monkeypatch.setenv("KUBECONFIG", os.pathsep.join(["", *map(str, files), str(files[0])]))
+    return files
 
 
-def test_a_failing_change_leaves_the_file_and_no_lock(tmp_path: Path) -> None:
-    path = tmp_path / "config"
-    path.write_text(yaml.safe_dump(USERS))
-    with pytest.raises(yaml.YAMLError):
-        edit(path, lambda old: {**old, "x": object()})
-    assert load(path) == USERS
-    assert not (tmp_path / "config.lock").exists()
+def test_without_a_variable_it_is_the_one_in_the_home(home: Path) -> None:
+    target = home / ".kube" / "config"
+    assert run("--merge").stderr == f"{target}: has context xk8s-a now\n"
+    assert current(target.read_text()) == "xk8s-a"
+    assert run("--merge").stderr == f"{target}: has context xk8s-a already\n"
+    assert run("--remove").stderr == (
+        f"{target}: has no context xk8s-a any more; as it was: {target}.xk8s-backup\n"
+    )
+    assert contexts(target.read_text()) == ()
+    assert run("--remove").stderr == f"{target}: has no context xk8s-a\n"
 
 
-def test_kubectls_lock_is_respected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOCK_SECONDS", 0.1)
-    path = tmp_path / "config"
-    (tmp_path / "config.lock").touch()
-    with pytest.raises(StateError, match="locked"):
-        edit(path, lambda old: merged(old, config("xk8s-a")))
-    assert not path.exists()
-    assert (tmp_path / "config.lock").exists()
+def test_of_several_files_it_is_the_one_that_kubectl_would_write_to(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two, three = several(home, monkeypatch, "one", "two", "three")
+    assert module.user_files() == [one, two, three]
+    assert module.default_file() == three
+    two.write_text(WORK)
+    assert module.default_file() == two
+    run("--merge")
+    assert contexts(two.read_text()) == ("work", "xk8s-a")
+    assert not one.exists()
 
 
-def test_command_without_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_changed_where_it_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = several(home, monkeypatch, "one", "two")
+    one.write_text(WORK)
+    run("--merge", str(two))
+    said = run("--merge").stderr
+    assert f"{two}: has context xk8s-a already" in said
+    # kubectl takes the first current context that it finds.
+    assert f"{one}: its current-context work comes first; use kubectl --context xk8s-a" in said
+    assert one.read_text() == WORK
+    assert f"{two}: has no context xk8s-a any more" in run("--remove").stderr
+    assert contexts(two.read_text()) == ()
+
+
+def test_it_is_removed_wherever_it_is(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = several(home, monkeypatch, "one", "two")
+    for file in files:
+        run("--merge", str(file))
+    run("--remove")
+    assert [contexts(file.read_text()) for file in files] == [(), ()]
+
+
+def test_a_file_that_is_none_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = several(home, monkeypatch, "one", "two")
+    one.write_text("- 1\n")
+    two.write_text(WORK)
+    for action in ("--merge", "--remove"):
+        with pytest.raises(UsageError) as caught:
+            run(action)
+        assert caught.value.where == str(one)
+    assert (one.read_text(), two.read_text()) == ("- 1\n", WORK)
+
+
+def test_not_to_be_used(home: Path) -> None:
+    target = home / "config"
+    target.write_text(WORK)
+    run("--merge", "--no-use", str(target))
+    assert current(target.read_text()) == "work"
+    run("--remove", str(target))
+    assert target.read_text() == WORK
+
+
+def test_quiet_says_nothing(home: Path) -> None:
+    assert run("--merge", "-q").output == ""
+
+
+def test_printing_takes_no_file(home: Path) -> None:
+    result = invoke(["FILE"])
+    assert result.exit_code == 2
+    assert "FILE needs --merge or --remove" in result.output
+    assert run().stdout == (home / "state" / "kubeconfig").read_text()
+    assert run("--path").stdout == f"{home / 'state' / 'kubeconfig'}\n"
+
+
+def test_without_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XK8S_STATE", str(tmp_path))
     target = tmp_path / "config"
-    result = CliRunner().invoke(command, ["--merge", str(target)])
+    result = invoke(["--merge", str(target)], "xk8s")
     assert isinstance(result.exception, StateError)
     assert not target.exists()
+    # What `down` left in the file goes without the cluster.
+    target.write_text(WORK.replace("work", "xk8s-xk8s"))
+    assert invoke(["--remove", str(target)], "xk8s").exit_code == 0
+    assert contexts(target.read_text()) == ()

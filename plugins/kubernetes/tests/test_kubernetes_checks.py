@@ -42,6 +42,7 @@ class Cluster:
         self.seen: list[str] = []
         self.port = 0
         self.agent = True
+        self.modes = {"vm-001": "nftables", "vm-002": "nftables"}
 
     def forward(self, name: str) -> tuple[str, int]:
         assert name == "api"
@@ -52,6 +53,10 @@ class Cluster:
     ) -> ExecResult:
         if not self.agent:
             raise MachineError("no answer")
+        if argv[0] == "curl":
+            mode = self.modes.get(node)
+            code, said, err = (0, mode or "", "") if mode else (7, "", "connection refused")
+            return ExecResult(exit_code=code, stdout=said.encode(), stderr=err.encode())
         return ExecResult(exit_code=0, stdout=f"log of {argv[-1]}\n".encode(), stderr=b"")
 
     def dial(self, address: str, port: int, *, timeout: float = 5.0) -> Any:
@@ -189,3 +194,21 @@ def test_explain_has_the_logs_of_the_node_that_is_not_ready(cluster, check):
     assert "vm-001: etcd" in checks.explain_nodes(check)
     cluster.agent = False
     assert "does not answer" in checks.explain_nodes(check)
+
+
+def test_kube_proxy_must_be_in_the_mode_of_the_settings_on_every_node(cluster):
+    context = CheckContext(access=cluster)
+    assert checks.proxy_mode(context) == "nftables on vm-001, vm-002"
+    del cluster.modes["vm-002"]
+    with pytest.raises(NotYet, match=r"vm-002: curl .* connection refused"):
+        checks.proxy_mode(context)
+    cluster.modes["vm-002"] = "iptables"  # as it falls back to when the kernel lacks something
+    with pytest.raises(CheckFailed, match="vm-002 runs in mode 'iptables', not 'nftables'"):
+        checks.proxy_mode(context)
+
+
+def test_what_is_not_ready_is_named_however_long_the_list(cluster):
+    ready = "".join(f"[+]poststarthook/part-{number} ok\n" for number in range(60))
+    cluster.answers["GET /readyz"] = (500, "[-]poststarthook/rbac/bootstrap-roles failed\n" + ready)
+    with pytest.raises(NotYet, match=r"^waits for poststarthook/rbac/bootstrap-roles$"):
+        checks.api_ready(CheckContext(access=cluster))

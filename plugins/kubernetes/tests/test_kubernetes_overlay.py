@@ -9,12 +9,14 @@ import pytest
 import yaml
 from cryptography import x509
 from xk8s import topology
-from xk8s.artifacts.model import DebPackage, GoModule, OwnDirectory, Release
-from xk8s.config import ClusterSettings
+from xk8s.artifacts.model import DebPackage, GoModule, GoRelease, OwnDirectory, Release
+from xk8s.artifacts.recipe import load
+from xk8s.config import ClusterSettings, Request, Settings
 from xk8s.context import Context
-from xk8s.errors import PlanError
+from xk8s.errors import PlanError, UsageError
 from xk8s.overlay import File, Fragment, Layer, Node, Symlink, Take
 from xk8s.pki import Keys
+from xk8s.plan import make_plan
 from xk8s_kubernetes import Manifest, addresses, components, configs, overlay
 from xk8s_kubernetes.artifacts import MEMBERS, cni_artifact, kubernetes_artifact
 from xk8s_kubernetes.kernel import kernel_needs
@@ -134,6 +136,32 @@ def test_settings_and_fragments_reach_the_command_line_last():
     assert words[-2:] == ("--v=6", "--v=9")
     assert "--feature-gates=A=true,B=false" in words
     assert "--runtime-config=api/alpha=true" in words
+
+
+def test_each_component_has_feature_gates_of_its_own_over_those_of_all():
+    own = {
+        f"{component}_feature_gates": {"Own": True, "B": True}
+        for component in ("apiserver", "controller_manager", "scheduler", "kubelet", "proxy")
+    }
+    for chosen in own:
+        ctx = context(feature_gates={"A": True, "B": False}, **{chosen: own[chosen]})
+        found = {
+            "apiserver": components.apiserver(ctx),
+            "controller_manager": components.controller_manager(ctx),
+            "scheduler": components.scheduler(ctx),
+        }
+        gates = {
+            name: next(word for word in words if word.startswith("--feature-gates="))
+            for name, words in found.items()
+        }
+        for name, make in (("kubelet", configs.kubelet_config), ("proxy", configs.proxy_config)):
+            config = yaml.safe_load(make(ctx))["featureGates"]
+            pairs = ",".join(f"{key}={str(on).lower()}" for key, on in sorted(config.items()))
+            gates[name] = f"--feature-gates={pairs}"
+        for name, text in gates.items():
+            mine = f"{name}_feature_gates" == chosen
+            expected = "A=true,B=true,Own=true" if mine else "A=true,B=false"
+            assert text == f"--feature-gates={expected}", (name, chosen)
 
 
 def test_configuration_fragments_are_merged():
@@ -287,6 +315,18 @@ def test_nodes_get_randomness_and_the_control_plane_its_port():
     assert not router.qemu_args
 
 
+def test_the_port_on_the_host_can_be_chosen():
+    ctx = context(host_port=18081)
+    (forward,) = overlay.xk8s_boot(ctx, node(ctx, "vm-001")).forwards
+    assert forward.preferred == 18081
+    settings = Settings(
+        Request(
+            overlays=(), config_file=None, environment={"XCLUSTER_K8S_PORT": "18082"}, stored={}
+        )
+    )
+    assert settings.load("kubernetes", KubernetesSettings).host_port == 18082
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_kernel_needs(mode):
     need = kernel_needs(mode)
@@ -309,10 +349,49 @@ def test_kubernetes_is_your_directory_then_a_release_per_program_then_built():
     assert "k8s.io/kubernetes v1.36.3 h1:" in module.go_sum
 
 
-def test_only_the_default_version_can_be_built():
-    sources = kubernetes_artifact(KubernetesSettings(version="1.35.0")).sources
-    assert {type(source) for source in sources} == {Release}
-    assert all("/v1.35.0/" in source.url for source in sources if isinstance(source, Release))
+def test_another_version_is_a_release_then_built_of_what_gos_database_knows():
+    sources = kubernetes_artifact(KubernetesSettings(version="1.35.4")).sources
+    assert all("/v1.35.4/" in source.url for source in sources if isinstance(source, Release))
+    built = sources[-1]
+    assert isinstance(built, GoRelease)
+    assert (built.module, built.version, built.staging) == (
+        "k8s.io/kubernetes", "v1.35.4", "v0.35.4",
+    )  # fmt: skip
+    assert "gitVersion=v1.35.4 " in built.ldflags
+    assert set(built.packages) == set(MEMBERS)
+
+
+@pytest.mark.parametrize("version", ["1.36", "v1.20.0"])
+def test_a_version_that_cannot_be_had_is_refused_in_the_plan(version):
+    with pytest.raises(UsageError) as caught:
+        list(overlay.xk8s_layers(context(version=version)))
+    assert caught.value.hint
+
+
+def test_own_programs_are_judged_and_how_is_a_setting():
+    def judge(**settings: bool) -> str:
+        return kubernetes_artifact(KubernetesSettings(**settings)).verify
+
+    assert judge() == "xk8s_kubernetes.programs:check"
+    assert judge(allow_skew=True) == "xk8s_kubernetes.programs:check_without_skew"
+    for name in (judge(), judge(allow_skew=True)):
+        assert load(name).__module__ == "xk8s_kubernetes.programs"
+
+
+def test_an_own_program_changes_the_layers_of_programs_alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
+    found = []
+    for text in ("one", "two"):
+        (tmp_path / "kubelet").write_text(text)
+        request = Request(
+            overlays=("kubernetes", "containerd", "coredns"),
+            sets=(f"kubernetes.dir={tmp_path}",),
+            environment={},
+        )
+        found.append({one.layer.name: one.digest for one in make_plan(request).layers})
+    changed = {name for name in found[0] if found[0][name] != found[1][name]}
+    # A plan knows artifacts as a whole; which of the two is a new image is seen when it is built.
+    assert changed == {"kubernetes-node", "kubernetes-control"}
 
 
 def test_cni_plugins_come_from_debian_last():

@@ -42,6 +42,24 @@ def test_the_service_has_an_address_per_family(family, vips, policy):
     assert found["Service"]["spec"]["ports"][0]["port"] == 5001
 
 
+@pytest.mark.parametrize(
+    ("family", "annotation", "field"),
+    [
+        ("ipv4", "10.0.0.2", "10.0.0.2"),
+        ("ipv6", "1000::2", "1000::2"),
+        ("dual", "10.0.0.2,1000::2", None),
+    ],
+)
+def test_the_successor_of_external_ips_asks_for_the_same_addresses(family, annotation, field):
+    (manifest,) = fragments(context(family, service="LoadBalancer"), Manifest)
+    found = {document["kind"]: document for document in yaml.safe_load_all(manifest.yaml)}
+    service = found["Service"]
+    assert service["spec"]["type"] == "LoadBalancer"
+    assert "externalIPs" not in service["spec"]
+    assert service["metadata"]["annotations"] == {"xk8s.local/load-balancer-ips": annotation}
+    assert service["spec"].get("loadBalancerIP") == field
+
+
 def test_the_pods_run_the_image_that_is_baked():
     ctx = context(replicas=7)
     (manifest,) = fragments(ctx, Manifest)

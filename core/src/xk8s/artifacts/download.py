@@ -41,7 +41,7 @@ def provide(source: Release, wanted: frozenset[str], kit: Kit) -> list[Provenanc
     if kit.offline:
         raise SourceFailed("not asked (offline)")
     with client() as http:
-        checksum = source.sha256.lower() or _published(source, http)
+        checksum = source.sha256.lower() or published(source, http)
         if len(checksum) not in _ALGORITHMS or not re.fullmatch(r"[0-9a-f]+", checksum):
             raise SourceFailed(f"{checksum[:80]!r} is neither a sha256 nor a sha512")
         file = kit.work / "download"
@@ -136,7 +136,8 @@ def _connect(address: tuple[str, int]) -> str:
     return said[0]
 
 
-def _published(source: Release, http: httpx2.Client) -> str:
+def published(source: Release, http: httpx2.Client) -> str:
+    """The checksum that is published beside the release; `SourceFailed` when there is none."""
     if not source.checksum_url:
         raise SourceFailed(f"{source.url} has no published checksum: refused")
     try:

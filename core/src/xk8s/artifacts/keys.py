@@ -11,6 +11,7 @@ from xk8s.artifacts.model import (
     Artifact,
     DebPackage,
     GoModule,
+    GoRelease,
     OciImage,
     OwnDirectory,
     Recipe,
@@ -102,6 +103,15 @@ def _source(
                 "extra_files": {
                     name: sha256_text(text) for name, text in source.extra_files.items()
                 },
+            }
+        case GoRelease():
+            return {
+                "module": source.module,
+                "version": source.version,
+                "staging": source.staging,
+                "packages": dict(source.packages),
+                "ldflags": source.ldflags,
+                "tags": source.tags,
             }
         case DebPackage():
             return {"suite": source.suite, "members": dict(source.members)}

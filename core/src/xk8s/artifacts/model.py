@@ -54,6 +54,23 @@ class GoModule:
 
 
 @frozen(kw_only=True)
+class GoRelease:
+    """Built with Go from a version of a module whose sums nobody pinned: the module's own go.mod
+    chooses the versions, and Go's checksum database must know every download.
+
+    What the module requires at v0.0.0 lies in its own repository (Kubernetes) and is taken at
+    version ``staging``. ``packages``, ``ldflags`` and ``tags`` as for `GoModule`.
+    """
+
+    module: str
+    version: str
+    packages: Mapping[str, str]
+    staging: str = ""
+    ldflags: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
 class DebPackage:
     """Files out of Debian packages of ``suite`` (mirror and keys: the host's apt settings).
     ``members`` maps member -> (package, path inside it).
@@ -91,16 +108,22 @@ class Recipe:
     places: Mapping[str, str] = field(factory=dict)
 
 
-Source = OwnDirectory | Release | GoModule | DebPackage | OciImage | Recipe
+Source = OwnDirectory | Release | GoModule | GoRelease | DebPackage | OciImage | Recipe
 
 
 @frozen(kw_only=True)
 class Artifact:
     """A named, versioned tree with ordered sources. ``members`` are the files or directories
     that must be there when it is complete, as relative paths.
+
+    ``verify`` is "package.module:name" of a function that is called with an
+    `xk8s.artifacts.verify.Inspection` before the artifact is used the first time; it raises
+    `ArtifactError` when the members cannot work, or not with each other. It is no part of the
+    cache key: it changes nothing.
     """
 
     name: str
     version: str
     members: tuple[str, ...]
     sources: tuple[Source, ...]
+    verify: str = ""

@@ -58,15 +58,21 @@ class Jobs:
             running = list(self._running)
         _end(running)
 
-    def acquire(self, lock: FileLock, waiting: Callable[[], None]) -> None:
+    def acquire(
+        self,
+        lock: FileLock,
+        waiting: Callable[[], None],
+        *,
+        needless: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Take ``lock``, calling ``waiting`` once if another holds it; `Interrupted` when
-        cancelled meanwhile.
+        cancelled meanwhile. Returns without it when it became ``needless`` while waiting.
         """
         try:
             lock.acquire(timeout=0)
         except Timeout:
             waiting()
-        while not lock.is_locked:
+        while not lock.is_locked and not needless():
             self.check()
             try:
                 lock.acquire(timeout=0.5)

@@ -71,20 +71,20 @@ class Kitchen:
         self._jobs.check()
 
 
-def load(function: str) -> Callable[[Kitchen], object]:
+def load(function: str, *, what: str = "recipe function") -> Callable[[Any], object]:
     """The function named "package.module:name"; `PluginError` when there is none."""
     module, _, name = function.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise PluginError(
-            f"recipe function {function} cannot be loaded: {error}",
+            f"{what} {function} cannot be loaded: {error}",
             where=function,
-            hint="Recipe.function is 'package.module:name' of an installed package",
+            hint="it must be 'package.module:name' of an installed package",
         ) from error
     if not callable(found):
-        raise PluginError(f"recipe function {function} is no function", where=function)
-    loaded: Callable[[Kitchen], object] = found
+        raise PluginError(f"{what} {function} is no function", where=function)
+    loaded: Callable[[Any], object] = found
     return loaded
 
 

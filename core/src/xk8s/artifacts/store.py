@@ -2,6 +2,7 @@
 
     <cache>/artifacts/<key>/tree             the members
     <cache>/artifacts/<key>/provenance.json  where they came from, and the tree's digest
+    <cache>/artifacts/<key>/verified.json    that `Artifact.verify` found nothing wrong with it
     <cache>/locks/<key>.lock                 held by the one that makes it
 
 An entry appears by renaming a complete directory: a killed run leaves a ``.tmp-`` one, which
@@ -10,85 +11,27 @@ the next holder of the lock removes.
 
 from __future__ import annotations
 
-import importlib
 import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from attrs import asdict, define, evolve, field, frozen
+from attrs import asdict, define, evolve, field
 from filelock import FileLock
 
+from xk8s.artifacts import verify
+from xk8s.artifacts.gather import Failure, describe, gather, provider
 from xk8s.artifacts.keys import artifact_key
-from xk8s.artifacts.kit import Kit, Provenance, Resolved, SourceFailed
+from xk8s.artifacts.kit import Kit, Provenance, Resolved
 from xk8s.artifacts.lockfile import LockFile
-from xk8s.artifacts.model import (
-    Artifact,
-    DebPackage,
-    GoModule,
-    OciImage,
-    OwnDirectory,
-    Recipe,
-    Release,
-    Source,
-)
+from xk8s.artifacts.model import Artifact, OwnDirectory
 from xk8s.artifacts.process import Jobs, kill_marked
-from xk8s.artifacts.space import DiskFull, disk_guard, is_full
+from xk8s.artifacts.space import disk_guard
 from xk8s.artifacts.tree import absolute, remove_tree, tree_digest
-from xk8s.artifacts.unpack import UnsafeArchive
-from xk8s.errors import ArtifactError, Interrupted, PluginError, Xk8sError
+from xk8s.errors import ArtifactError
 from xk8s.progress import Progress
 
 __all__ = ["Failure", "Resolved", "Store", "describe", "provider"]
-
-Provider = Callable[[Any, frozenset[str], Kit], list[Provenance]]
-
-
-_MODULES: Mapping[type[Source], str] = {
-    OwnDirectory: "own",
-    Release: "download",
-    GoModule: "gomodule",
-    DebPackage: "deb",
-    OciImage: "oci",
-    Recipe: "recipe",
-}
-
-
-def provider(source: Source) -> Provider:
-    """The function that serves this kind of source. Imported on first use: with a full cache
-    none is needed, and an HTTP client takes long to import.
-    """
-    found: Provider = importlib.import_module(f"xk8s.artifacts.{_MODULES[type(source)]}").provide
-    return found
-
-
-@frozen(kw_only=True)
-class Failure:
-    """A source that could not give what it was asked for, and why."""
-
-    source: Source
-    reason: str
-    log: str = ""
-    error: Xk8sError | None = None
-
-    def __str__(self) -> str:
-        return f"{describe(self.source)}: {self.reason}"
-
-
-def describe(source: Source) -> str:
-    """A source in a few words, for people."""
-    kind = type(source).__name__
-    match source:
-        case OwnDirectory():
-            return f"own directory {source.path}"
-        case Recipe():
-            return f"recipe {source.function}"
-    for name in ("url", "ref", "suite"):
-        if found := getattr(source, name, None):
-            return f"{kind} {found}"
-    return kind
 
 
 @define(eq=False)
@@ -145,17 +88,22 @@ class Store:
         progress: Progress,
         *,
         offline: bool = False,
+        before: Sequence[Failure] = (),
     ) -> Resolved:
-        """One artifact whose inputs (by key) are there. Used by `get_many`."""
+        """One artifact whose inputs (by key) are there. Used by `get_many`. ``before`` are
+        sources that were asked already.
+        """
         with disk_guard(self.cache_dir):
             resolved = self._read(key)
             if resolved is None:
                 with self._locked(key, artifact, progress) as mark:
                     resolved = self._read(key) or self._build(
-                        artifact, key, inputs, progress, mark, offline
+                        artifact, key, inputs, progress, mark, offline, before
                     )
             if self.lock is not None:
                 self.lock.check(resolved)
+            if artifact.verify:
+                self._verified(artifact, resolved, progress)
             return resolved
 
     @property
@@ -207,8 +155,13 @@ class Store:
         progress: Progress,
         mark: str,
         offline: bool,
+        before: Sequence[Failure],
     ) -> Resolved:
         entry = self._root / f".tmp-{key}-0"
+
+        def rest(missing: set[str], failures: Sequence[Failure]) -> Resolved:
+            return self._rest(artifact, missing, inputs, progress, offline, failures)
+
         try:
             tree = entry / "tree"
             tree.mkdir(parents=True)
@@ -222,7 +175,13 @@ class Store:
                 progress=progress,
                 offline=offline,
             )
-            provenance = _gather(artifact, tree, inputs, kit, entry)
+            provenance = gather(artifact, tree, inputs, kit, entry, rest, before)
+            if artifact.verify:
+                # Here too, so that what cannot work never enters the cache.
+                verify.judge(
+                    artifact.verify, name=artifact.name, version=artifact.version, tree=tree,
+                    provenance=provenance,
+                )  # fmt: skip
             resolved = Resolved(
                 name=artifact.name,
                 version=artifact.version,
@@ -244,111 +203,37 @@ class Store:
             progress.finish(artifact.name)
             remove_tree(entry)
 
-
-def _gather(
-    artifact: Artifact, tree: Path, inputs: Mapping[str, Resolved], kit: Kit, entry: Path
-) -> tuple[Provenance, ...]:
-    """Ask the sources in order until no member is missing."""
-    missing = set(artifact.members)
-    found: list[Provenance] = []
-    failures: list[Failure] = []
-    for number, source in enumerate(artifact.sources):
-        wanted = frozenset(missing & _offers(source, artifact))
-        if not wanted:
-            continue
-        kit.jobs.check()
-        kit.progress.item(artifact.name, describe(source))
-        work = entry / f"work{number}"
-        one = evolve(kit, out=work / "out", work=work / "work", inputs=_inputs(source, inputs))
-        one.out.mkdir(parents=True)
-        one.work.mkdir()
-        result = _ask(source, wanted, one)
-        if isinstance(result, Failure):
-            failures.append(result)
-            kit.progress.note(f"{artifact.name}: {result}")
-        else:
-            names = {given.member for given in result}
-            _adopt(one.out, tree, names, everything=isinstance(source, Recipe))
-            found += result
-            missing -= names
-        remove_tree(work)
-    if missing:
-        raise _incomplete(artifact, sorted(missing), failures)
-    return tuple(sorted(found, key=lambda given: given.member))
-
-
-def _offers(source: Source, artifact: Artifact) -> set[str]:
-    """The members that a source may have."""
-    match source:
-        case OwnDirectory() | Recipe():
-            return set(artifact.members)
-    for name in ("members", "packages"):
-        if (mapping := getattr(source, name, None)) is not None:
-            return set(mapping)
-    return {source.member}  # type: ignore[union-attr] # an OciImage: one member
-
-
-def _inputs(source: Source, inputs: Mapping[str, Resolved]) -> Mapping[str, Resolved]:
-    if not isinstance(source, Recipe):
-        return {}
-    named = {one.name: inputs[artifact_key(one)] for one in source.inputs}
-    if len(named) != len(source.inputs):
-        raise PluginError(
-            f"recipe {source.function} has two inputs of one name: {', '.join(sorted(named))}",
-            where=source.function,
+    def _rest(
+        self,
+        artifact: Artifact,
+        missing: set[str],
+        inputs: Mapping[str, Resolved],
+        progress: Progress,
+        offline: bool,
+        failures: Sequence[Failure],
+    ) -> Resolved:
+        """What the user's own directory lacks, as a cache entry of its own: when the next own
+        build comes, the rest is neither fetched nor built again. The whole artifact does as
+        well, when it is there.
+        """
+        sources = tuple(one for one in artifact.sources if not isinstance(one, OwnDirectory))
+        whole = evolve(artifact, sources=sources, verify="")
+        if (cached := self.cached(whole)) is not None:
+            if self.lock is not None:
+                self.lock.check(cached)
+            return cached
+        part = evolve(whole, members=tuple(one for one in artifact.members if one in missing))
+        return self.make(
+            part, artifact_key(part), inputs, progress, offline=offline, before=failures
         )
-    return named
 
-
-def _ask(source: Source, wanted: frozenset[str], kit: Kit) -> list[Provenance] | Failure:
-    try:
-        return provider(source)(source, wanted, kit)
-    except SourceFailed as error:
-        return Failure(source=source, reason=str(error), log=error.log)
-    except UnsafeArchive as error:
-        return Failure(source=source, reason=str(error))
-    except (Interrupted, DiskFull):
-        raise
-    except OSError as error:
-        if is_full(error):
-            raise  # `disk_guard` says where; the next source would not fit either
-        return Failure(source=source, reason=str(error))
-    except Xk8sError as error:
-        return Failure(source=source, reason=str(error), log=error.log, error=error)
-
-
-def _adopt(out: Path, tree: Path, names: set[str], *, everything: bool) -> None:
-    if everything:
-        shutil.copytree(out, tree, symlinks=True, dirs_exist_ok=True, copy_function=_move)
-        return
-    for name in names:
-        target = tree / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        (out / name).rename(target)
-
-
-def _move(source: str, target: str, **_: object) -> None:
-    Path(source).rename(target)
-
-
-def _incomplete(artifact: Artifact, missing: list[str], failures: list[Failure]) -> Xk8sError:
-    logs = [f"--- {failure}\n{failure.log}" for failure in failures if failure.log]
-    only = failures[0].error if len(artifact.sources) == 1 and failures else None
-    if only is not None:
-        only.where = only.where or f"artifact {artifact.name}"
-        return only
-    reasons = "".join(f"\n  {failure}" for failure in failures)
-    silent = [
-        describe(source)
-        for source in artifact.sources
-        if all(failure.source is not source for failure in failures)
-    ]
-    if silent:
-        reasons += f"\n  without the missing ones: {', '.join(silent)}"
-    return ArtifactError(
-        f"artifact {artifact.name} {artifact.version}: no source has {', '.join(missing)}{reasons}",
-        where=f"artifact {artifact.name}",
-        hint="build it yourself and name its directory in the overlay's settings "
-        "(`xk8s overlays`, `xk8s explain`), or make one of the sources reachable",
-        log="\n".join(logs),
-    )
+    def _verified(self, artifact: Artifact, resolved: Resolved, progress: Progress) -> None:
+        """Judge what an earlier version or another setting left unjudged; tell the notes."""
+        notes = verify.notes_of(artifact.verify, resolved.path.parent)
+        if notes is None:
+            notes = verify.judge(
+                artifact.verify, name=resolved.name, version=resolved.version,
+                tree=resolved.path, provenance=resolved.provenance,
+            )  # fmt: skip
+        for note in notes:
+            progress.note(f"{artifact.name}: {note}")

@@ -20,10 +20,12 @@ import click
 
 from xk8s import errors, hookspecs
 from xk8s.cli import app, report
-from xk8s.cli.verbs.explain import text
-from xk8s.config import ClusterSettings, type_name
+from xk8s.config import ClusterSettings
+from xk8s.core_faults import CORE_FAULTS
 from xk8s.errors import Xk8sError
+from xk8s.overlay import Fault
 from xk8s.registry import Registry
+from xk8s.values import text, type_name
 
 MADE = "<!-- Made by python -m xk8s.cli.docgen: change the code, not this page. -->"
 WIDTH = 90
@@ -45,7 +47,7 @@ def exit_codes() -> str:
         "`xk8s exec` and `xk8s net exec` exit with the code of the command they ran; all else:",
         "| code | kind | meaning |\n| --- | --- | --- |\n" + "\n".join(lines),
         "The kind is what `--json` errors (one JSON object on stderr, below `error`) call `kind`; "
-        "beside it are `message`, `where`, `do`, `log` and `exit_code`.",
+        "beside it are `message`, `where`, `do`, `log`, `hints` and `exit_code`.",
     )
 
 
@@ -74,7 +76,8 @@ def settings(distributions: frozenset[str]) -> str:
     sections = [
         "Set with `-s overlay.key=value`, by the environment variable `XK8S_OVERLAY_KEY` (or the "
         "one named below), or in the file `xk8s.toml`; the first of these that is there counts. "
-        "`xk8s explain overlay.key` tells what is in force and why."
+        "`xk8s explain overlay.key` tells what is in force and why. A dot in a key is an "
+        "underscore: `kubernetes.apiserver.args` is `kubernetes.apiserver_args`."
     ]
     for overlay, cls in classes.items():
         rows = [_setting(attribute) for attribute in attrs.fields(attrs.resolve_types(cls))]
@@ -94,11 +97,44 @@ def hooks() -> str:
     return _page("Hooks", *sections)
 
 
+def faults(distributions: frozenset[str]) -> str:
+    """Every fault that the core and the repository's overlays recognise."""
+    registry = Registry()
+    tables = {
+        offer.name: registry.many(offer.name, "xk8s_faults", Fault)
+        for offer in registry.offers
+        if offer.distribution in distributions and registry.overlay(offer.name)
+    }
+    sections = [
+        "What `xk8s up` and `xk8s check` say below the log when something failed, `xk8s check "
+        "--faults` of a cluster that runs, and `xk8s report` at its top. A line of a log counts "
+        "for the first fault that it fits, and overlays that build on others come first. Faults "
+        "marked *passing* are seen for a moment in good starts, too: they are told only while "
+        "they go on."
+    ]
+    for overlay, found in [*reversed(tables.items()), ("the core", CORE_FAULTS)]:
+        if not found:
+            continue
+        lines = [f"## {overlay}"]
+        for fault in found:
+            passing = " (*passing*)" if fault.transient else ""
+            seen = "\n".join(fault.examples)
+            lines += [
+                f"### {fault.name}{passing}",
+                f"```text\n{seen}\n```",
+                f"{_named(fault.cause)}.",
+                f"Do: {_named(fault.remedy, first=False)}.",
+            ]
+        sections += lines
+    return _page("Faults", *sections)
+
+
 def pages(repository: Path) -> Mapping[str, Callable[[], str]]:
     """File name below docs/reference -> what makes its text."""
     distributions = frozenset(_names(repository))
     return {
         "exit-codes.md": exit_codes,
+        "faults.md": lambda: faults(distributions),
         "hooks.md": hooks,
         "verbs.md": lambda: verbs(distributions),
         "settings.md": lambda: settings(distributions),
@@ -180,6 +216,12 @@ def _setting(attribute: attrs.Attribute[Any]) -> str:
         meaning += f" (environment `{variable}`)"
     cells = [f"`{attribute.name}`", type_name(attribute.type), f"`{text(default)}`", meaning]
     return _row(*cells)
+
+
+def _named(text: str, *, first: bool = True) -> str:
+    """What is filled in from the log as a word in capitals; ``first``: the text begins a line."""
+    words = re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), text)
+    return words[0].upper() + words[1:] if first else words
 
 
 def _row(*cells: str) -> str:

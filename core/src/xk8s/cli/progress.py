@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import threading
 import time
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 from attrs import define, field
 
 from xk8s.progress import Progress, Silent
+from xk8s.terminal import without_controls
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -21,12 +21,11 @@ REPEAT_SECONDS = 10.0
 """Without a terminal an item that goes on is told this often: logs stay short."""
 
 MAX_TEXT = 120
-_CONTROLS = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b.?|[\x00-\x1f\x7f-\x9f]")
 
 
 def clean(text: str) -> str:
     """One short line without control sequences: items may quote consoles and programs."""
-    plain = " ".join(_CONTROLS.sub(" ", text).split())
+    plain = " ".join(without_controls(text, " ").split())
     return plain if len(plain) <= MAX_TEXT else plain[: MAX_TEXT - 1] + "…"
 
 

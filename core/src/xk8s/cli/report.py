@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from xk8s.errors import HostError, Interrupted, UsageError, Xk8sError
+from xk8s.terminal import without_controls
 
 EXIT_UNEXPECTED = 70
 """A bug of xk8s (EX_SOFTWARE): the traceback is in a file that the message names."""
@@ -73,7 +74,9 @@ def unexpected(error: BaseException) -> Xk8sError:
 
 
 def as_text(error: Xk8sError, code: int, *, as_json: bool = False) -> str:
-    """What is printed: what failed, where, what to do, the log that matters."""
+    """What is printed: what failed, where, what to do, the log that matters, and what is known
+    of the faults in it.
+    """
     if as_json:
         data = {
             "kind": type(error).__name__,
@@ -81,6 +84,7 @@ def as_text(error: Xk8sError, code: int, *, as_json: bool = False) -> str:
             "where": error.where,
             "do": error.hint,
             "log": error.log,
+            "hints": list(error.faults),
             "exit_code": code,
         }
         return json.dumps({"error": data}, ensure_ascii=False)
@@ -90,7 +94,10 @@ def as_text(error: Xk8sError, code: int, *, as_json: bool = False) -> str:
     if error.hint:
         lines.append(f"  do: {error.hint}")
     if error.log:
-        lines += ["  log:", *(f"  | {line}" for line in error.log.rstrip("\n").splitlines())]
+        log = without_controls(error.log.rstrip("\n"))
+        lines += ["  log:", *(f"  | {line}" for line in log.splitlines())]
+    for fault in error.faults:
+        lines.append(f"  hint: {fault}".replace("\n", "\n  "))
     return "\n".join(lines)
 
 

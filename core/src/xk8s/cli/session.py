@@ -223,8 +223,11 @@ def complete_clusters(
 def complete_overlays(
     _ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Names of the installed overlays."""
+    """Names of the installed overlays; local directories once it looks like a path."""
     from xk8s.registry import available
+
+    if "/" in incomplete or incomplete.startswith((".", "~")):
+        return [CompletionItem(incomplete, type="dir")]
 
     return [CompletionItem(one.name) for one in available() if one.name.startswith(incomplete)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import socket
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from xk8s.checks import CheckContext
 from xk8s.cluster.record import Record, list_clusters, read_record, read_request
 from xk8s.context import Context, ExecResult
 from xk8s.errors import MachineError, StateError
+from xk8s.faults import core_hints
 from xk8s.net.namespace import Namespace
 from xk8s.paths import runtime_dir, state_dir
 from xk8s.plan import Plan, make_plan
@@ -103,11 +105,10 @@ class Cluster:
         """`MachineError` with the end of the console when a VM is gone; all nodes by default."""
         for name in nodes or [node.name for node in self.record.nodes]:
             if not self.alive(name):
-                raise MachineError(
+                raise machine_error(
                     f"{name}: the VM is no longer there",
-                    where=str(self.console_log(name)),
+                    self.console_log(name),
                     hint="xk8s down, then xk8s up",
-                    log=tail(self.console_log(name)),
                 )
 
     def status(self) -> dict[str, Any]:
@@ -154,6 +155,19 @@ def open_cluster(name: str) -> Cluster:
             hint=f"{nearest(name, known)}{more}",
         )
     return Cluster(record)
+
+
+def machine_error(message: str, console: Path, *, hint: str) -> MachineError:
+    """An error with the end of a VM's console, and what is known of all that was said there and
+    by its QEMU.
+    """
+    texts = []
+    for path in (console, console.with_suffix(".qemu.log")):
+        with contextlib.suppress(OSError):
+            texts.append(path.read_text(errors="replace"))
+    return MachineError(
+        message, where=str(console), hint=hint, log=tail(console), faults=core_hints(*texts)
+    )
 
 
 def tail(path: Path, lines: int = 30) -> str:

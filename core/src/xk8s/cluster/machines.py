@@ -13,7 +13,7 @@ from attrs import frozen
 from xk8s import topology
 from xk8s.artifacts.keys import artifact_key
 from xk8s.artifacts.store import Resolved
-from xk8s.cluster.access import Cluster, tail
+from xk8s.cluster.access import Cluster, machine_error, tail
 from xk8s.cluster.record import NodeRecord, sockets_of
 from xk8s.errors import MachineError, PlanError
 from xk8s.layers.build import BuiltLayer
@@ -21,7 +21,7 @@ from xk8s.layers.node import make_node_image
 from xk8s.net.namespace import Namespace
 from xk8s.overlay import File, Nic, Take
 from xk8s.paths import runtime_dir, state_dir
-from xk8s.plan import Plan, PlannedNode
+from xk8s.plan import NODE_LAYER, Plan, PlannedNode
 from xk8s.progress import Progress
 from xk8s.qemu import process
 from xk8s.qemu.accel import Accel
@@ -36,7 +36,6 @@ from xk8s.qemu.command import (
 from xk8s.qemu.ports import Reservation
 
 BOOT_SECONDS = 600.0
-NODE_LAYER = "node"
 NODES, CONSOLES = "nodes", "console"
 """Directories below the cluster's state."""
 
@@ -126,8 +125,10 @@ def _spec(
     generation: int,
 ) -> MachineSpec:
     plan, node = kit.plan, planned.node
-    paths = [kit.layers[name].path for name in planned.layers] + [image_path(plan.name, node.name)]
-    names = ",".join(name.replace("/", "-") for name in (*planned.layers, NODE_LAYER))
+    stack = plan.stack(planned)
+    own = image_path(plan.name, node.name)
+    paths = [own if name == NODE_LAYER else kit.layers[name].path for name in stack]
+    names = ",".join(name.replace("/", "-") for name in stack)
     return MachineSpec(
         name=f"{plan.name}/{node.name}",
         cpus=kit.accel.cpus(node.cpus),
@@ -161,11 +162,10 @@ def wait_booted(cluster: Cluster, progress: Progress) -> None:
                 cluster.agent(name).wait(0.0)
             except MachineError as error:
                 if time.monotonic() > deadline:
-                    raise MachineError(
+                    raise machine_error(
                         f"{name}: the guest does not answer {BOOT_SECONDS:.0f} s after its start",
-                        where=str(cluster.console_log(name)),
-                        hint=f"xk8s console {name} shows it",
-                        log=tail(cluster.console_log(name)),
+                        cluster.console_log(name),
+                        hint="the end of its console says how far it came",
                     ) from error
                 continue
             waiting.remove(name)

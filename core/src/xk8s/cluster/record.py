@@ -1,7 +1,8 @@
 """What is written down about a cluster: its state directory, and the lock on it.
 
 ``RUNTIME/NAME.lock``   held by the command that changes the cluster
-``clusters/NAME/``      record.json, request.json, plan.json, pki/, nodes/, console/, kubeconfig
+``clusters/NAME/``      record.json, request.json, plan.json, pki/, nodes/, local/, console/,
+                        kubeconfig
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import cattrs
 import filelock
 from attrs import field, frozen
 
+from xk8s.artifacts.tree import remove_tree
 from xk8s.config import Request
 from xk8s.digest import plain
 from xk8s.errors import StateError
+from xk8s.layers.build import stage_entries
 from xk8s.paths import (
     clusters_dir,
     make_private,
@@ -37,6 +40,9 @@ Phase = Literal["starting", "running", "failed"]
 not asked for; failed: the VMs run but a check did not pass."""
 
 RECORD, REQUEST, PLAN = "record.json", "request.json", "plan.json"
+LOCAL = "local"
+"""Directory with copies of the local directories among the overlays, by number: these may change
+or go while the cluster runs."""
 
 
 Backing = Literal["anonymous", "shared", "private"]
@@ -133,6 +139,26 @@ def write_inputs(plan: Plan) -> None:
     # when another one could be had later.
     request = {"overlays": list(plan.ctx.overlays), "settings": settings}
     write_private(directory / REQUEST, json.dumps(request, indent=1).encode())
+    write_local(plan, directory)
+
+
+def write_local(plan: Plan, directory: Path) -> None:
+    """Copy what the plan has of local directories into ``directory``."""
+    copies = directory / LOCAL
+    remove_tree(copies)
+    entries = {one.layer.name: one.layer.entries for one in plan.layers}
+    for number, one in enumerate(plan.directories):
+        copies.mkdir(exist_ok=True)
+        stage_entries(entries[one.layer], {}, copies / str(number), label=one.directory)
+
+
+def read_layers(name: str) -> dict[str, str]:
+    """Digests of the layers that the running cluster was planned with, by name."""
+    try:
+        layers = json.loads((state_dir(name) / PLAN).read_text())["layers"]
+        return {layer["name"]: layer["digest"] for layer in layers}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def read_request(name: str) -> Request:
@@ -155,6 +181,7 @@ def read_request_at(directory: Path, name: str) -> Request:
         name=name,
         stored=settings,
         environment={},
+        kept=directory / LOCAL,
     )
 
 

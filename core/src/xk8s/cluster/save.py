@@ -19,10 +19,12 @@ from xk8s.artifacts.space import is_full
 from xk8s.cluster import machines, saved
 from xk8s.cluster.access import Cluster
 from xk8s.cluster.machines import Kit
-from xk8s.cluster.record import REQUEST, NodeRecord, Record, write_record
+from xk8s.cluster.record import REQUEST, NodeRecord, Record, write_local, write_record
+from xk8s.cluster.secrets import PKI
 from xk8s.cluster.sessions import connect, each
+from xk8s.cluster.uses import remember_snapshots
 from xk8s.errors import HostError, MachineError
-from xk8s.paths import make_private, memory_dir, state_dir
+from xk8s.paths import cache_dir, make_private, memory_dir, state_dir
 from xk8s.progress import Progress
 from xk8s.qemu import migrate
 from xk8s.qemu.accel import qemu_version
@@ -30,7 +32,7 @@ from xk8s.qemu.command import Memory
 from xk8s.qemu.leftovers import end
 from xk8s.qemu.qmp import Qmp
 
-KEPT_DIRECTORIES = (machines.NODES, "pki")
+KEPT_DIRECTORIES = (machines.NODES, PKI)
 """Of the cluster's state, what its memory does not hold."""
 
 
@@ -167,6 +169,7 @@ def _keep(cluster: Cluster, kit: Kit, label: str, work: Path, target: Path) -> N
     for name in KEPT_DIRECTORIES:
         copy_directory(state_dir(cluster.name) / name, work / name)
     shutil.copy2(state_dir(cluster.name) / REQUEST, work / REQUEST)
+    write_local(kit.plan, work)
     for path in work.glob("*.state"):
         path.chmod(0o600)
     files, states = saved.describe(work)
@@ -179,8 +182,10 @@ def _keep(cluster: Cluster, kit: Kit, label: str, work: Path, target: Path) -> N
         created=time.time(),
         files=files,
         states=states,
+        layers={name: layer.key for name, layer in kit.layers.items()},
     )
     saved.write(value, work)
+    remember_snapshots(cache_dir())
     shutil.rmtree(target, ignore_errors=True)
     work.rename(target)
 

@@ -15,13 +15,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import cattrs
-from attrs import frozen
+from attrs import field, frozen
 
 from xk8s.artifacts.keys import artifact_key
+from xk8s.artifacts.tree import walk
 from xk8s.cluster.machines import Kit
 from xk8s.digest import digest
 from xk8s.errors import StateError
-from xk8s.paths import check_name, clusters_dir, snapshots_dir, write_private
+from xk8s.paths import check_name, snapshots_dir, snapshots_root, write_private
 from xk8s.qemu.accel import qemu_version
 from xk8s.suggest import nearest
 
@@ -31,14 +32,15 @@ AUTO = "auto-"
 KEPT = 3
 """How many of these are kept per cluster name."""
 
-_FORMAT = 1
+_FORMAT = 2
 _META = "meta.json"
 
 
 @frozen(kw_only=True)
 class Saved:
     """A snapshot. ``key`` covers all that must be the same for a restore; ``files`` maps a file
-    name to (bytes, time of change in ns): RAM is too large to be hashed at each restore.
+    name to (bytes, time of change in ns): RAM is too large to be hashed at each restore;
+    ``layers`` has the keys of the images that its VMs need, by name.
     """
 
     format: int = _FORMAT
@@ -50,6 +52,7 @@ class Saved:
     created: float
     files: dict[str, tuple[int, int]]
     states: dict[str, str]
+    layers: dict[str, str] = field(factory=dict)
 
     @property
     def directory(self) -> Path:
@@ -68,7 +71,8 @@ class Saved:
     @property
     def size(self) -> int:
         """Bytes on disk (holes do not count)."""
-        return sum(path.stat().st_blocks * 512 for path in self.directory.rglob("*"))
+        # Not rglob: it stumbles over links of a local directory that lead nowhere here.
+        return sum(path.lstat().st_blocks * 512 for path in walk(self.directory))
 
 
 def directory(cluster: str, label: str) -> Path:
@@ -166,9 +170,9 @@ def problem(saved: Saved, key: str | None = None) -> str | None:
     return None
 
 
-def list_saved() -> tuple[Saved, ...]:
-    """All snapshots, by cluster and label."""
-    paths = sorted((clusters_dir().parent / "snapshots").glob(f"*/*/{_META}"))
+def list_saved(root: Path | None = None) -> tuple[Saved, ...]:
+    """All snapshots, by cluster and label; those of another state directory's ``root``."""
+    paths = sorted((root or snapshots_root()).glob(f"*/*/{_META}"))
     return tuple(one for path in paths if (one := _load(path.parent)))
 
 

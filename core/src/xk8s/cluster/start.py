@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import attrs
 
@@ -19,14 +19,18 @@ from xk8s.artifacts.lockfile import project_lock
 from xk8s.artifacts.process import Jobs
 from xk8s.artifacts.store import Resolved, Store
 from xk8s.checks import run_checks
-from xk8s.cluster import machines, saved
+from xk8s.cluster import failure, machines, saved
 from xk8s.cluster.access import Cluster, open_cluster
+from xk8s.cluster.diagnosis import failed_check
+from xk8s.cluster.guest import check_guests
 from xk8s.cluster.machines import Kit
+from xk8s.cluster.ontop import over_images
 from xk8s.cluster.record import (
     Backing,
     Phase,
     Record,
     locked,
+    read_layers,
     read_record,
     read_request_at,
     write_inputs,
@@ -34,13 +38,13 @@ from xk8s.cluster.record import (
 )
 from xk8s.cluster.restore import restore
 from xk8s.cluster.save import ram_path, room_for_memory, save, unsavable
+from xk8s.cluster.secrets import PKI, flat, secrets, write_host_files
 from xk8s.cluster.stop import sweep
 from xk8s.errors import CheckFailed, StateError, Xk8sError
 from xk8s.layers.build import BuiltLayer, LayerStore
-from xk8s.overlay import File, Node
-from xk8s.paths import cache_dir, make_private, runtime_dir, runtime_root, state_dir, write_private
+from xk8s.paths import cache_dir, make_private, runtime_dir, runtime_root, state_dir
 from xk8s.pki import Keys
-from xk8s.plan import Plan, make_plan
+from xk8s.plan import Plan, PlannedLayer, make_plan
 from xk8s.progress import Progress
 from xk8s.qemu.accel import decide
 from xk8s.qemu.command import Memory
@@ -54,12 +58,13 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = Fals
     Raises `StateError` when one of that name runs; `CheckFailed` when a check fails (the
     cluster stays, phase "failed"); any other error after everything was swept away.
     """
-    with locked(plan.name):
+    with locked(plan.name), ExitStack() as held:
         _check_free(plan)
         sweep(plan.name)
+        failure.forget(plan.name)
         clock = _Clock(progress)
         try:
-            kit = _kit(plan, clock)
+            kit = _kit(plan, clock, held)
             restorable = plan.cluster.snapshot and not cold
             cluster = _restored(kit, clock, checks=checks) if restorable else None
             if cluster is None:
@@ -71,7 +76,10 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = Fals
         except CheckFailed:
             _finish(plan, clock, "failed")
             raise
-        except BaseException:
+        except BaseException as error:
+            if failure.keep(plan.name, error) and isinstance(error, Xk8sError):
+                more = "`xk8s report` makes an archive of what its VMs said"
+                error.hint = "; ".join(filter(None, (error.hint, more)))
             sweep(plan.name)
             raise
         return Cluster(_finish(plan, clock, "running"), plan)
@@ -79,11 +87,13 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = Fals
 
 def snapshot(name: str, label: str, progress: Progress) -> float:
     """Save a running cluster under a label; for how many seconds it stood still."""
-    with locked(name):
+    with locked(name), ExitStack() as held:
         cluster = open_cluster(name)
         cluster.check_alive()
-        cluster, pause = save(cluster, _kit(cluster.plan, _Clock(progress)), label, progress)
-        _host_files(cluster)
+        _check_same(cluster)
+        kit = _kit(cluster.plan, _Clock(progress), held)
+        cluster, pause = save(cluster, kit, label, progress)
+        write_host_files(cluster)
         return pause
 
 
@@ -92,11 +102,11 @@ def back_to(name: str, label: str, progress: Progress) -> Cluster:
 
     Raises `StateError` when there is none or it does not fit; what runs goes on then.
     """
-    with locked(name):
+    with locked(name), ExitStack() as held:
         value = saved.find(name, label)
         plan = make_plan(read_request_at(value.directory, name))
         clock = _Clock(progress)
-        kit = _kit(plan, clock)
+        kit = _kit(plan, clock, held)
         if why := saved.problem(value, saved.key_of(kit)):
             raise StateError(
                 f"snapshot {label!r} cannot be restored: {why}", where=str(value.directory)
@@ -126,31 +136,47 @@ def check(cluster: Cluster, progress: Progress, *, restored: bool = False) -> No
         if result.ok:
             progress.note(f"check {result.name}: {result.detail} ({result.seconds:.1f} s)")
             continue
-        explain = by_name[result.name].explain
-        raise CheckFailed(
-            f"check {result.name}: {result.detail}",
-            where=f"cluster {cluster.name!r}",
-            hint="the VMs still run: `xk8s logs`, `xk8s exec`, `xk8s check`; end with `xk8s down`",
-            log=explain(cluster.checks) if explain else "",
+        raise failed_check(
+            cluster,
+            by_name[result.name],
+            result,
+            progress,
+            hint="the VMs still run: `xk8s logs`, `xk8s exec`, `xk8s report`; end with `xk8s down`",
         )
 
 
 def build(
-    plan: Plan, progress: Progress
+    plan: Plan, progress: Progress, held: ExitStack
 ) -> tuple[Mapping[str, Resolved], Mapping[str, BuiltLayer]]:
     """Artifacts by key and layer images by name, from the cache where they are there. What is
-    fetched must be what ./xk8s.lock says, where there is one.
+    fetched must be what ./xk8s.lock says, where there is one. Until ``held`` is closed no image
+    is removed by anybody.
     """
     jobs = Jobs()
     store = Store(cache_dir(), lock=project_lock(), jobs=jobs)
     with progress.stage("artifacts"):
         resolved = store.get_many(plan.artifacts, progress)
     layers = LayerStore(cache_dir(), jobs=jobs)
+
+    local = {one.layer for one in plan.directories}
+
+    def one(planned: PlannedLayer) -> BuiltLayer:
+        while True:
+            image = layers.build(
+                planned.layer,
+                resolved,
+                progress,
+                overlay=planned.overlay,
+                # What users put there may be nobody else's business.
+                private=planned.layer.name in local,
+            )
+            if hold := layers.hold(image):
+                held.callback(hold.close)
+                return image
+
     with progress.stage("layers"), ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         try:
-            futures = [
-                pool.submit(layers.build, one.layer, resolved, progress) for one in plan.layers
-            ]
+            futures = [pool.submit(one, planned) for planned in plan.layers]
             built = [future.result() for future in futures]
         except BaseException:
             # The pool's exit waits for its threads: they must not wait for a program's end.
@@ -196,11 +222,40 @@ def _check_free(plan: Plan) -> None:
         )
 
 
-def _kit(plan: Plan, clock: _Clock) -> Kit:
+def _check_same(cluster: Cluster) -> None:
+    """`StateError` when the kept request gives another plan by now: the VMs' disks would be other
+    ones than those in their memory.
+    """
+    if cluster.plan.digest == cluster.record.digest:
+        return
+    before = read_layers(cluster.name)
+    changed = [
+        one.layer.name for one in cluster.plan.layers if before.get(one.layer.name) != one.digest
+    ]
+    what = f"layer {', '.join(changed)} is" if changed else "what it is made of is"
+    raise StateError(
+        f"cluster {cluster.name!r} cannot be saved: {what} no longer as it was at `up`",
+        where=str(state_dir(cluster.name)),
+        hint="your own builds (settings like kubernetes.dir) or xk8s itself have changed since; "
+        "after xk8s down and xk8s up it can be saved",
+    )
+
+
+def _tell_on_top(kit: Kit, progress: Progress) -> None:
+    """Notes about what local directories replace; `PlanError` when they would hide too much."""
+    plan = kit.plan
+    own = {one.node.name: machines.image_path(plan.name, one.node.name) for one in plan.nodes}
+    layers = {name: layer.path for name, layer in kit.layers.items()}
+    for one in over_images(plan, layers, own):
+        for line in one.lines():
+            progress.note(f"{one.directory} {line}")
+
+
+def _kit(plan: Plan, clock: _Clock, held: ExitStack) -> Kit:
     accel = decide(plan.cluster.accel)
     for note in accel.notes:
         clock.note(note)
-    resolved, layers = build(plan, clock)
+    resolved, layers = build(plan, clock, held)
     return Kit(plan=plan, accel=accel, resolved=resolved, layers=layers)
 
 
@@ -225,9 +280,10 @@ def _boot(kit: Kit, clock: _Clock) -> Cluster:
     plan = kit.plan
     with clock.stage("machines"):
         record = _begin(kit)
-        keys = Keys(state_dir(plan.name) / "pki")
-        secrets = {node.node.name: _secrets(plan, node.node, keys) for node in plan.nodes}
-        machines.write_images(plan, secrets)
+        keys = Keys(state_dir(plan.name) / PKI)
+        files = {node.node.name: secrets(plan, node.node, keys) for node in plan.nodes}
+        machines.write_images(plan, {name: flat(given) for name, given in files.items()})
+        _tell_on_top(kit, clock)
         shared = room_for_memory(kit)
         memory = {
             one.node.name: Memory(
@@ -242,9 +298,10 @@ def _boot(kit: Kit, clock: _Clock) -> Cluster:
         record = attrs.evolve(record, nodes=started, memory=backing)
         write_record(record)
         cluster = Cluster(record, plan)
-        _host_files(cluster)
+        write_host_files(cluster)
     with clock.stage("boot"):
         machines.wait_booted(cluster, clock.progress)
+        check_guests(cluster, plan.guest)
     return cluster
 
 
@@ -268,7 +325,8 @@ def _restored(kit: Kit, clock: _Clock, *, checks: bool) -> Cluster | None:
 
 def _restore(kit: Kit, value: saved.Saved, clock: _Clock, *, checks: bool) -> Cluster:
     cluster = restore(kit, value, _begin(kit), clock)
-    _host_files(cluster)
+    _tell_on_top(kit, clock)
+    write_host_files(cluster)
     if checks:
         with clock.stage("checks"):
             check(cluster, clock.progress, restored=True)
@@ -286,32 +344,13 @@ def _saved(cluster: Cluster, kit: Kit, clock: _Clock) -> Cluster:
         label = saved.auto_label(saved.key_of(kit))
         cluster, pause = save(cluster, kit, label, clock)
         saved.prune(cluster.name)
-        _host_files(cluster)  # in case a port had to change
+        write_host_files(cluster)  # in case a port had to change
         clock.note(f"saved for the next start; the cluster stood still for {pause:.2f} s")
     except Xk8sError as error:
         clock.note(f"no snapshot for the next start: {error}")
         record = read_record(cluster.name)
         cluster = Cluster(record, kit.plan) if record else cluster
     return cluster
-
-
-def _host_files(cluster: Cluster) -> None:
-    keys = Keys(cluster.state_dir / "pki")
-    for name in cluster.plan.ctx.overlays:
-        for file in cluster.plan.registry.many(
-            name, "xk8s_host_files", File, access=cluster, keys=keys
-        ):
-            write_private(cluster.state_dir / file.path, file.data)
-
-
-def _secrets(plan: Plan, node: Node, keys: Keys) -> tuple[File, ...]:
-    return tuple(
-        file
-        for name in plan.ctx.overlays
-        for file in plan.registry.many(
-            name, "xk8s_secrets", File, ctx=plan.ctx, node=node, keys=keys
-        )
-    )
 
 
 def _finish(plan: Plan, clock: _Clock, phase: Phase) -> Record:

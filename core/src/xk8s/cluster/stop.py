@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 from xk8s.artifacts.process import end_leftovers
+from xk8s.cluster import failure
 from xk8s.cluster.record import locked
 from xk8s.errors import MachineError
 from xk8s.paths import cache_dir, memory_dir, runtime_dir, state_dir
@@ -15,6 +16,7 @@ from xk8s.qemu.leftovers import end, leftovers
 def down(name: str, progress: Progress) -> bool:
     """End the cluster's processes and remove its directories. False when there was nothing."""
     with locked(name), progress.stage("down"):
+        failure.forget(name)
         return sweep(name)
 
 

@@ -1,15 +1,21 @@
 """Building layers: entries are staged in a tree, the tree becomes an EROFS image in the cache.
 
 <cache>/layers/<key>.erofs   the image, shared by every VM of every cluster
-<cache>/layers/<key>.json    what is in it, for people and for `Store`-like listings
+<cache>/layers/<key>.json    whose it is, for listings; its time of change is that of the last use
+<cache>/locks/layer-<key>.lock   held by the one that makes or removes it, shared by who needs it
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
 import stat
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import IO
 
 from attrs import define, field, frozen
 from filelock import FileLock
@@ -18,7 +24,7 @@ from xk8s.artifacts.keys import artifact_key, canonical, sha256_text
 from xk8s.artifacts.kit import Resolved
 from xk8s.artifacts.process import Jobs, kill_marked
 from xk8s.artifacts.space import disk_guard
-from xk8s.artifacts.tree import absolute, copy_file, copy_tree, remove_tree, walk
+from xk8s.artifacts.tree import absolute, copy_file, copy_tree, remove_tree
 from xk8s.errors import BuildError
 from xk8s.layers.erofs import make_image
 from xk8s.layers.guest import guest_path
@@ -27,6 +33,22 @@ from xk8s.progress import Progress, Silent
 
 FORMAT = 1
 """Raise it when the same layer would become another image."""
+
+
+LEFTOVER = ".tmp-"
+"""Before the key, in the name of a directory in which an image is made."""
+
+
+def layers_dir(cache_dir: Path) -> Path:
+    """Where the images are."""
+    return cache_dir / "layers"
+
+
+def image_lock(cache_dir: Path, key: str) -> Path:
+    """The lock file of an image; its directory is there."""
+    path = cache_dir / "locks" / f"layer-{key}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 @frozen(kw_only=True)
@@ -39,26 +61,27 @@ class BuiltLayer:
     size: int
 
 
-def layer_key(layer: Layer, digests: Mapping[str, str] | None = None) -> str:
+def layer_key(layer: Layer, resolved: Mapping[str, Resolved] | None = None) -> str:
     """64 hex digits of what is in the layer, not of its name, order or roles.
 
-    ``digests`` maps artifact keys to content digests; without it (when planning) artifacts
-    count by their keys.
+    ``resolved`` has its artifacts by key: what is taken counts by its content then, so that a new
+    build of one program changes the layer of that program alone. Without it (when planning)
+    artifacts count by their keys.
     """
     return sha256_text(
         canonical(
             {
                 "format": FORMAT,
                 "entries": sorted(
-                    (_entry_json(entry, digests) for entry in layer.entries), key=canonical
+                    (_entry_json(entry, resolved) for entry in layer.entries), key=canonical
                 ),
-                "image": _entry_json(layer.image, digests) if layer.image else None,
+                "image": _entry_json(layer.image, resolved) if layer.image else None,
             }
         )
     )
 
 
-def _entry_json(entry: Entry, digests: Mapping[str, str] | None) -> dict[str, object]:
+def _entry_json(entry: Entry, resolved: Mapping[str, Resolved] | None) -> dict[str, object]:
     where = {"path": str(guest_path(entry.path))}
     match entry:
         case File():
@@ -71,10 +94,18 @@ def _entry_json(entry: Entry, digests: Mapping[str, str] | None) -> dict[str, ob
             key = artifact_key(entry.artifact)
             return {
                 **where,
-                "take": key if digests is None else digests[key],
+                "take": key if resolved is None else _content(entry, resolved[key]),
                 "member": entry.member,
                 "mode": entry.mode,
             }
+
+
+def _content(take: Take, artifact: Resolved) -> str:
+    """Digest of a member, where its permission bits are the entry's; else of all."""
+    for one in artifact.provenance:
+        if one.member == take.member and take.mode is not None:
+            return one.sha256
+    return artifact.digest
 
 
 @define(eq=False)
@@ -89,8 +120,12 @@ class LayerStore:
         layer: Layer,
         resolved: Mapping[str, Resolved],
         progress: Progress | None = None,
+        *,
+        overlay: str = "",
+        private: bool = False,
     ) -> BuiltLayer:
-        """The layer's image, from the cache or made now. ``resolved`` has its artifacts by key.
+        """The layer's image, from the cache or made now. ``resolved`` has its artifacts by key;
+        ``overlay`` is whose layer it is. ``private``: an image that is made is for this user alone.
 
         Raises `BuildError` (a path twice in the layer, a path through a link, a member that the
         artifact has not, mkfs.erofs failed) or `HostError` (no mkfs.erofs, disk full).
@@ -104,23 +139,46 @@ class LayerStore:
                 hint="run the command again when your own build has finished",
             )
         try:
-            key = layer_key(layer, {key: one.digest for key, one in resolved.items()})
+            key = layer_key(layer, resolved)
         except ValueError as error:
             raise BuildError(str(error), where=f"layer {layer.name}") from error
         image = self._root / f"{key}.erofs"
         with disk_guard(self.cache_dir):
-            if not image.exists():
-                self._make(layer, resolved, key, image, progress)
-            return BuiltLayer(name=layer.name, key=key, path=image, size=image.stat().st_size)
+            while True:
+                if not image.exists():
+                    self._make(layer, resolved, key, image, progress, overlay, private)
+                with contextlib.suppress(OSError):
+                    os.utime(image.with_suffix(".json"))
+                # A `layers prune` beside us may remove it until it is held: it is made again.
+                with contextlib.suppress(FileNotFoundError):
+                    size = image.stat().st_size
+                    return BuiltLayer(name=layer.name, key=key, path=image, size=size)
 
-    def entries(self, key: str) -> tuple[str, ...]:
-        """The paths in a built layer, as far as known (none for a ready image)."""
-        document = json.loads((self._root / f"{key}.json").read_text())
-        return tuple(document["paths"])
+    def hold(self, built: BuiltLayer) -> IO[bytes] | None:
+        """Keep the image from being removed until what is returned is closed (or this process
+        ends); None when it has just been removed.
+        """
+        with disk_guard(self.cache_dir):
+            file = image_lock(self.cache_dir, built.key).open("ab")
+        try:
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:  # made or removed just now
+                    self.jobs.check()
+                    time.sleep(0.05)
+            if built.path.exists():
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+        return None
 
     @property
     def _root(self) -> Path:
-        return self.cache_dir / "layers"
+        return layers_dir(self.cache_dir)
 
     def _make(
         self,
@@ -129,14 +187,23 @@ class LayerStore:
         key: str,
         image: Path,
         progress: Progress,
+        overlay: str,
+        private: bool,
     ) -> None:
         label = f"layer {layer.name}"
-        lock_path = self.cache_dir / "locks" / f"layer-{key}.lock"
-        lock_path.parent.mkdir(parents=True, exist_ok=True)
+        lock_path = image_lock(self.cache_dir, key)
         self._root.mkdir(exist_ok=True)
         lock = FileLock(lock_path)
-        self.jobs.acquire(lock, lambda: progress.item(label, "waiting for another xk8s"))
-        stage = self._root / f".tmp-{key}"
+        # Once it is there others may hold it for as long as they like.
+        self.jobs.acquire(
+            lock,
+            lambda: progress.item(label, "waiting for another xk8s"),
+            needless=image.exists,
+        )
+        if not lock.is_locked:
+            progress.finish(label)
+            return
+        stage = self._root / f"{LEFTOVER}{key}"
         try:
             if image.exists():
                 return
@@ -145,20 +212,21 @@ class LayerStore:
             stage.mkdir()
             new = stage / "image"
             progress.item(label, "building")
-            paths: list[str] = []
             if layer.image is not None:
                 copy_file(_member(layer.image, resolved, label), new, link=True)
             else:
                 tree = stage / "tree"
                 stage_entries(layer.entries, resolved, tree, label=label)
-                paths = ["/" + path.relative_to(tree).as_posix() for path in walk(tree)]
                 make_image(tree, new, digest=key, jobs=self.jobs, mark=str(lock_path))
             document = {
                 "name": layer.name,
+                "overlay": overlay,
+                "roles": sorted(layer.roles),
                 "size": new.stat().st_size,
                 "artifacts": sorted({take.artifact.name for take in _takes(layer)}),
-                "paths": paths,
             }
+            if private:
+                new.chmod(0o600)
             record = stage / "json"
             record.write_text(json.dumps(document, indent=1) + "\n")
             record.replace(self._root / f"{key}.json")

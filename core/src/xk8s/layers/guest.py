@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import PurePosixPath
 
-_MERGED = frozenset({"bin", "sbin", "lib", "lib64"})
+MERGED = frozenset({"bin", "sbin", "lib", "lib64"})
 """Symbolic links into /usr in every current distribution: a directory that a layer puts over
 one would hide the whole system.
 """
@@ -18,6 +18,6 @@ def guest_path(path: str) -> PurePosixPath:
     if ".." in parts or "." in parts:
         raise ValueError(f"{path!r} has a '.' or '..' in it")
     relative = PurePosixPath(*(part for part in parts if part))
-    if len(relative.parts) > 1 and relative.parts[0] in _MERGED:
+    if len(relative.parts) > 1 and relative.parts[0] in MERGED:
         raise ValueError(f"{path!r}: /{relative.parts[0]} is a link in the guest, use /usr{path}")
     return relative

@@ -13,17 +13,21 @@ from attrs import frozen
 
 from xk8s.errors import PlanError
 from xk8s.layers.guest import guest_path
-from xk8s.overlay import Directory, File, Layer, Symlink, Take
+from xk8s.overlay import Directory, Entry, File, Layer, Symlink, Take
 
 
 @frozen(kw_only=True)
-class _Claim:
+class Claim:
+    """What an entry owns: a path, with the overlay and layer that put it there."""
+
     overlay: str
     layer: Layer
+    entry: Entry
     parts: tuple[str, ...]
 
     @property
     def path(self) -> str:
+        """Absolute."""
         return "/" + "/".join(self.parts)
 
     def __str__(self) -> str:
@@ -38,10 +42,10 @@ def check_owners(stack: Sequence[tuple[str, Layer]]) -> None:
     something over a lower one's where it says ``replaces``. `PlanError` names both overlays, or
     the overlay with a bad path.
     """
-    owners: dict[tuple[str, ...], list[_Claim]] = {}
-    below: dict[tuple[str, ...], list[_Claim]] = {}
+    owners: dict[tuple[str, ...], list[Claim]] = {}
+    below: dict[tuple[str, ...], list[Claim]] = {}
     for overlay, layer in stack:
-        for claim in _claims(overlay, layer):
+        for claim in claims(overlay, layer):
             above = [claim.parts[:count] for count in range(len(claim.parts))]
             for prefix in (*above, claim.parts):
                 for other in owners.get(prefix, ()):
@@ -53,7 +57,8 @@ def check_owners(stack: Sequence[tuple[str, Layer]]) -> None:
                 below.setdefault(prefix, []).append(claim)
 
 
-def _claims(overlay: str, layer: Layer) -> Iterator[_Claim]:
+def claims(overlay: str, layer: Layer) -> Iterator[Claim]:
+    """What a layer owns, by its entries; `PlanError` names the overlay with a bad path."""
     for entry in layer.entries:
         try:
             guest_path(entry.path)
@@ -67,7 +72,7 @@ def _claims(overlay: str, layer: Layer) -> Iterator[_Claim]:
                 whole = guest_path(f"{entry.path}/{name}")
                 if not whole.parts and isinstance(entry, (File, Symlink)):
                     raise ValueError("'/' is a directory")
-                yield _Claim(overlay=overlay, layer=layer, parts=whole.parts)
+                yield Claim(overlay=overlay, layer=layer, entry=entry, parts=whole.parts)
         except ValueError as error:
             raise PlanError(
                 f"overlay {overlay!r}, layer {layer.name!r}: {error}",
@@ -76,7 +81,7 @@ def _claims(overlay: str, layer: Layer) -> Iterator[_Claim]:
             ) from error
 
 
-def _check_pair(lower: _Claim, upper: _Claim) -> None:
+def _check_pair(lower: Claim, upper: Claim) -> None:
     if lower.layer is not upper.layer:
         if not lower.layer.roles & upper.layer.roles:
             return

@@ -11,6 +11,7 @@ from pathlib import Path
 from attrs import define, field, frozen
 
 from xk8s.errors import HostError, MachineError
+from xk8s.faults import core_hints
 from xk8s.qemu.command import MachineSpec, command
 from xk8s.qemu.leftovers import Process, cluster_environment
 from xk8s.qemu.qmp import Qmp
@@ -72,6 +73,7 @@ class Spawned:
             where=str(self.stderr),
             hint="`xk8s doctor` checks this machine",
             log=text,
+            faults=core_hints(text),
         )
 
 

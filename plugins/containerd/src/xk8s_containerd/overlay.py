@@ -13,6 +13,7 @@ from xk8s.overlay import (
     Fragment,
     KernelNeeds,
     Layer,
+    Observation,
     Overlay,
     Symlink,
     Take,
@@ -122,11 +123,27 @@ def xk8s_checks(ctx: Context) -> Iterable[Check]:
 
     def log(check: CheckContext) -> str:
         return "\n".join(
-            check.ok(node, "journalctl", "-u", "containerd", "-n", "30", "--no-pager", "-o", "cat")
+            check.ok(
+                node, "journalctl", "-u", "containerd", "-n", "30", "--no-pager", "-o", "short-iso"
+            )
             for node in nodes
         )
 
-    yield Check(name="containerd", run=images_there, timeout=180, explain=log)
+    yield Check(name="containerd", run=images_there, timeout=300, explain=log)
+
+
+@hookimpl
+def xk8s_observe(ctx: Context) -> Iterable[Observation]:  # noqa: ARG001 - the same on all nodes
+    """What the runtime has."""
+    ctr = ("ctr", "-n", "k8s.io")
+    for name, words in (
+        ("images", (*ctr, "images", "ls")),
+        ("containers", (*ctr, "containers", "ls")),
+        ("tasks", (*ctr, "tasks", "ls")),
+        ("version", ("ctr", "version")),
+        ("plugins", ("ctr", "plugins", "ls")),
+    ):
+        yield Observation(name=f"cri/{name}", argv=words, roles=NODE_ROLES)
 
 
 def _enable(where: str, unit: str) -> Symlink:

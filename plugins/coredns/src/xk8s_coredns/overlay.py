@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from xk8s import hookimpl
 from xk8s.context import Context
-from xk8s.overlay import Check, Fragment, Overlay
+from xk8s.overlay import NODE_ROLES, Check, Fragment, GuestNeeds, Overlay
 from xk8s.render import render_text
 from xk8s_kubernetes import Manifest, addresses
 from xk8s_kubernetes.settings import KubernetesSettings
@@ -24,6 +24,12 @@ def xk8s_overlay() -> Overlay:
         requires=("kubernetes", "images"),
         settings=CorednsSettings,
     )
+
+
+@hookimpl
+def xk8s_guest(ctx: Context) -> GuestNeeds:  # noqa: ARG001
+    """What the pod of the check runs is the node's."""
+    return GuestNeeds(files=("/usr/bin/busybox",), roles=NODE_ROLES)
 
 
 @hookimpl
@@ -48,4 +54,4 @@ def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
 @hookimpl
 def xk8s_checks(ctx: Context) -> Iterator[Check]:  # noqa: ARG001
     """A pod resolves a Service."""
-    yield Check(name="coredns", run=resolves, timeout=420.0, interval=1.0, explain=explain)
+    yield Check(name="coredns", run=resolves, timeout=600.0, interval=1.0, explain=explain)

@@ -5,14 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from xk8s.artifacts.keys import artifact_key
-from xk8s.artifacts.model import (
-    Artifact,
-    DebPackage,
-    OwnDirectory,
-    Recipe,
-    Release,
-    Source,
-)
+from xk8s.artifacts.model import Artifact, DebPackage, OwnDirectory, Recipe, Release, Source
+from xk8s.artifacts.published import why_not
 from xk8s.context import Context
 from xk8s.paths import cache_dir
 from xk8s_images import image_artifacts, image_ref
@@ -20,50 +14,57 @@ from xk8s_images import image_artifacts, image_ref
 from xk8s_crio.settings import CrioSettings
 
 MEMBERS = ("crio", "pinns")
+"""What only CRI-O's own build or release has."""
+
 STORE_LAYER = "crio-store"
 STORE_MEMBER = "store.erofs"
 STORE_IN_LAYER = "usr/lib/xk8s/crio"
 STORE_IN_NODE = f"/run/xk8s/layers/{STORE_LAYER}/{STORE_IN_LAYER}"
 """The layer's own mount, not the merged root: overlayfs counts how deep it is stacked."""
 
+_IN_DEBIAN = {"conmon": "/usr/bin/conmon", "crun": "/usr/bin/crun", "runc": "/usr/sbin/runc"}
+
 
 def crio_artifact(settings: CrioSettings) -> Artifact:
-    """Crio and pinns: your own, or the project's static release bundle.
+    """CRI-O with its helpers: your own directory for what is in it, then the project's static
+    release bundle, which has all of them, then Debian for conmon and the OCI runtime.
 
     No package registry has CRI-O, and it is no Go module that the module proxy serves.
     """
-    version = settings.version.removeprefix("v")
-    # The project's GitHub releases have notes only and point here for the bundles.
-    url = f"https://storage.googleapis.com/cri-o/artifacts/cri-o.amd64.v{version}.tar.gz"
-    release = Release(
-        url=url,
-        checksum_url=f"{url}.sha256sum",
-        members={member: f"cri-o/bin/{member}" for member in MEMBERS},
-    )
+    helpers = {name: (name, _IN_DEBIAN[name]) for name in ("conmon", settings.runtime)}
     return Artifact(
         name="crio",
-        version=f"v{version}",
-        members=MEMBERS,
-        sources=(*_own(settings), release),
+        version=_version(settings),
+        members=_members(settings),
+        sources=(*_own(settings), _release(settings), DebPackage(members=helpers)),
     )
 
 
-def helper_artifact(settings: CrioSettings, name: str) -> Artifact:
-    """conmon, crun or runc: your own, or Debian's."""
-    path = {"conmon": "/usr/bin/conmon", "crun": "/usr/bin/crun", "runc": "/usr/sbin/runc"}[name]
-    return Artifact(
-        name=name,
-        version="trixie",
-        members=(name,),
-        sources=(*_own(settings), DebPackage(members={name: (name, path)})),
+def _release(settings: CrioSettings) -> Release:
+    # The project's GitHub releases have notes only and point here for the bundles.
+    place = "https://storage.googleapis.com/cri-o/artifacts"
+    url = f"{place}/cri-o.amd64.{_version(settings)}.tar.gz"
+    return Release(
+        url=url,
+        checksum_url=f"{url}.sha256sum",
+        members={member: f"cri-o/bin/{member}" for member in _members(settings)},
     )
 
 
-def crictl_artifact(settings: CrioSettings) -> Artifact | None:
-    """crictl, when your directory has it: a help for people, nothing needs it."""
-    if not settings.dir or not (Path(settings.dir).expanduser() / "crictl").is_file():
-        return None
-    return Artifact(name="crictl", version="own", members=("crictl",), sources=_own(settings))
+def _version(settings: CrioSettings) -> str:
+    return "v" + settings.version.removeprefix("v")
+
+
+def _members(settings: CrioSettings) -> tuple[str, ...]:
+    return (*MEMBERS, "conmon", settings.runtime, *_crictl(settings))
+
+
+def _crictl(settings: CrioSettings) -> tuple[str, ...]:
+    """The tool crictl, for people and for `xk8s load image`; a node works without it. The release
+    has it, your own build of CRI-O alone has not.
+    """
+    own = Path(settings.dir).expanduser() / "crictl"
+    return ("crictl",) if not settings.dir or own.is_file() else ()
 
 
 def store_artifact(ctx: Context) -> Artifact:
@@ -83,19 +84,18 @@ def store_artifact(ctx: Context) -> Artifact:
     )
 
 
-def unavailable(settings: CrioSettings) -> str | None:
-    """Why CRI-O cannot be had without the internet, or None when it is at hand."""
+def unavailable(settings: CrioSettings, *, online: bool) -> str | None:
+    """Why CRI-O cannot be had here, or None when it is at hand or its release is published."""
     if settings.dir:
         directory = Path(settings.dir).expanduser()
         missing = [name for name in MEMBERS if not (directory / name).is_file()]
         return f"{directory} has no {' and no '.join(missing)}" if missing else None
-    key = artifact_key(crio_artifact(settings))
-    if (cache_dir() / "artifacts" / key / "provenance.json").exists():
+    artifact = crio_artifact(settings)
+    if (cache_dir() / "artifacts" / artifact_key(artifact) / "provenance.json").exists():
         return None
-    return (
-        "no package registry has it: give a directory with its programs (XK8S_CRIO_DIR), or name "
-        "crio among the overlays once to download its release"
-    )
+    if why := why_not(_release(settings), online=online):
+        return f"{why}; your own build: XK8S_CRIO_DIR"
+    return None
 
 
 def _own(settings: CrioSettings) -> tuple[Source, ...]:

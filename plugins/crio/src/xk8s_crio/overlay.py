@@ -13,6 +13,7 @@ from xk8s.overlay import (
     Fragment,
     KernelNeeds,
     Layer,
+    Observation,
     Overlay,
     Symlink,
     Take,
@@ -21,13 +22,10 @@ from xk8s.render import render_tree
 from xk8s_images import CONTAINER_NEEDS, PAUSE_REF, Loader, pause_image
 
 from xk8s_crio.artifacts import (
-    MEMBERS,
     STORE_IN_NODE,
     STORE_LAYER,
     STORE_MEMBER,
-    crictl_artifact,
     crio_artifact,
-    helper_artifact,
     store_artifact,
     unavailable,
 )
@@ -49,9 +47,9 @@ def xk8s_overlay() -> Overlay:
 
 
 @hookimpl
-def xk8s_unavailable(settings: CrioSettings) -> str | None:
-    """By default only where its programs are at hand."""
-    return unavailable(settings)
+def xk8s_unavailable(settings: CrioSettings, online: bool) -> str | None:
+    """The default where its programs are at hand or can be downloaded."""
+    return unavailable(settings, online=online)
 
 
 @hookimpl
@@ -72,15 +70,11 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
     """Programs, configuration, store: they change apart from each other."""
     settings = ctx.settings(CrioSettings)
     crio = crio_artifact(settings)
-    programs = dict.fromkeys(MEMBERS, crio)
-    programs |= {name: helper_artifact(settings, name) for name in ("conmon", settings.runtime)}
-    if crictl := crictl_artifact(settings):
-        programs["crictl"] = crictl
     yield Layer(
         name="crio",
         entries=tuple(
-            Take(artifact=artifact, member=name, path=f"/usr/bin/{name}", mode=0o755)
-            for name, artifact in programs.items()
+            Take(artifact=crio, member=name, path=f"/usr/bin/{name}", mode=0o755)
+            for name in crio.members
         ),
         roles=NODE_ROLES,
     )
@@ -124,11 +118,26 @@ def xk8s_checks(ctx: Context) -> Iterator[Check]:
 
     def log(check: CheckContext) -> str:
         return "\n".join(
-            check.ok(node, "journalctl", "-u", "crio", "-n", "30", "--no-pager", "-o", "cat")
+            check.ok(node, "journalctl", "-u", "crio", "-n", "30", "--no-pager", "-o", "short-iso")
             for node in nodes
         )
 
-    yield Check(name="crio", run=running, timeout=180, explain=log)
+    yield Check(name="crio", run=running, timeout=300, explain=log)
+
+
+@hookimpl
+def xk8s_observe(ctx: Context) -> Iterator[Observation]:
+    """What the runtime has, where crictl is at hand to ask it."""
+    yield Observation(name="cri/version", argv=("crio", "--version"), roles=NODE_ROLES)
+    if "crictl" not in crio_artifact(ctx.settings(CrioSettings)).members:
+        return
+    for name, words in (
+        ("images", ("images",)),
+        ("pods", ("pods",)),
+        ("containers", ("ps", "-a")),
+        ("info", ("info",)),
+    ):
+        yield Observation(name=f"cri/{name}", argv=("crictl", *words), roles=NODE_ROLES)
 
 
 def _enable(where: str, unit: str) -> Symlink:

@@ -7,7 +7,7 @@ from typing import Literal
 from attrs import frozen
 from xk8s.overlay import setting
 
-DEFAULT_VERSION = "1.36.0"
+DEFAULT_VERSION = "1.36.3"
 
 
 @frozen(kw_only=True)

@@ -7,9 +7,19 @@ from collections.abc import Iterable
 from xk8s import hookimpl
 from xk8s.artifacts.model import Artifact, Recipe
 from xk8s.context import Context
-from xk8s.overlay import BootImage, File, KernelFacts, Layer, Node, Overlay, Take
+from xk8s.overlay import (
+    BootImage,
+    Fault,
+    File,
+    KernelFacts,
+    Layer,
+    Node,
+    Observation,
+    Overlay,
+    Take,
+)
 
-from xk8s_debian import base, identity
+from xk8s_debian import base, identity, trouble
 from xk8s_debian.config import config_layer
 from xk8s_debian.initramfs import init_script
 from xk8s_debian.kernel import BOOT_MODULES, recorded_facts
@@ -124,3 +134,15 @@ def xk8s_boot_image(ctx: Context) -> BootImage:
 def xk8s_node_files(ctx: Context, node: Node) -> Iterable[File]:
     """Name, addresses, routes."""
     return identity.node_files(ctx, node)
+
+
+@hookimpl
+def xk8s_observe(ctx: Context) -> Iterable[Observation]:  # noqa: ARG001 - the same on all nodes
+    """The system, its network and its journal."""
+    return list(trouble.observations())
+
+
+@hookimpl
+def xk8s_faults() -> Iterable[Fault]:
+    """Programs, files and modules that are not there."""
+    return trouble.FAULTS

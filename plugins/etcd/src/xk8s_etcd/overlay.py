@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING
 
 from xk8s import hookimpl
 from xk8s.context import Context
-from xk8s.overlay import File, Layer, Node, Overlay, Role, Symlink, Take
+from xk8s.overlay import (
+    Fault,
+    File,
+    GuestNeeds,
+    Layer,
+    Node,
+    Observation,
+    Overlay,
+    Role,
+    Symlink,
+    Take,
+)
 from xk8s.render import render_tree
 
 from xk8s_etcd import CA
@@ -21,6 +32,7 @@ if TYPE_CHECKING:
 _PKI = "/etc/etcd/pki"
 _UNIT = "/etc/systemd/system/etcd.service"
 _WANTED = "/etc/systemd/system/multi-user.target.wants/etcd.service"
+_UNITS = ("etcd.service",)
 _ROLES: frozenset[Role] = frozenset({"control-plane"})
 
 
@@ -35,6 +47,12 @@ def xk8s_overlay() -> Overlay:
 
 
 @hookimpl
+def xk8s_guest(ctx: Context) -> GuestNeeds:  # noqa: ARG001
+    """What its unit starts it with (see `xk8s_etcd.unit`)."""
+    return GuestNeeds(programs=("bash", "tee"), roles=_ROLES)
+
+
+@hookimpl
 def xk8s_layers(ctx: Context) -> Iterator[Layer]:
     """Programs and configuration apart: they change at different times."""
     settings = ctx.settings(EtcdSettings)
@@ -42,6 +60,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
     yield Layer(
         name="etcd",
         roles=_ROLES,
+        units=_UNITS,
         entries=tuple(
             Take(artifact=artifact, member=name, path=f"/usr/bin/{name}", mode=0o755)
             for name in MEMBERS
@@ -50,6 +69,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
     yield Layer(
         name="etcd-config",
         roles=_ROLES,
+        units=_UNITS,
         entries=(
             *render_tree(
                 "xk8s_etcd",
@@ -113,3 +133,39 @@ def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterator[File]:  # noq
         )
         yield File(path=f"{_PKI}/{name}.crt", data=pair.cert, mode=0o644)
         yield File(path=f"{_PKI}/{name}.key", data=pair.key, mode=0o600)
+
+
+@hookimpl
+def xk8s_observe(ctx: Context) -> Iterator[Observation]:  # noqa: ARG001 - one member, always
+    """Its log, and what it says of itself."""
+    yield Observation(
+        name="log/etcd.log", argv=("tail", "-n", "2000", "/var/log/etcd.log"), roles=_ROLES
+    )
+    client = (
+        "etcdctl",
+        "--endpoints=https://127.0.0.1:2379",
+        f"--cacert={_PKI}/ca.crt",
+        f"--cert={_PKI}/server.crt",
+        f"--key={_PKI}/server.key",
+    )
+    for what in ("status", "health"):
+        yield Observation(
+            name=f"etcd/{what}", argv=(*client, "endpoint", what, "-w", "table"), roles=_ROLES
+        )
+
+
+@hookimpl
+def xk8s_faults() -> Iterator[Fault]:
+    """A store that is full."""
+    yield Fault(
+        name="etcd-full",
+        pattern=r"mvcc: database space exceeded|etcdserver: no space|"
+        r"/var/lib/etcd/\S*: no space left on device",
+        cause="etcd's store is full",
+        remedy="give it more: -s etcd.size=512M (`xk8s explain etcd.size`), and the control plane "
+        "as much more memory",
+        examples=(
+            "etcdserver: mvcc: database space exceeded",
+            "write /var/lib/etcd/data/member/wal/0.tmp: no space left on device",
+        ),
+    )

@@ -5,16 +5,24 @@ from __future__ import annotations
 import functools
 import ipaddress
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from attrs import frozen
 from xk8s import hookimpl
 from xk8s.checks import CheckContext, NotYet
 from xk8s.context import Context
-from xk8s.errors import CheckFailed
-from xk8s.overlay import NODE_ROLES, Check, File, Fragment, KernelNeeds, Node, Overlay, setting
+from xk8s.errors import CheckFailed, UsageError
+from xk8s.overlay import NODE_ROLES, Check, File, Fragment, KernelNeeds, Layer, Node, Overlay
+from xk8s_kubernetes import addresses
+from xk8s_kubernetes.checks import journal
 from xk8s_mconnect.client import connect
 from xk8s_mconnect.overlay import vips
 from xk8s_mconnect.settings import PORT, MconnectSettings
+
+from xk8s_externalip import loadbalancer
+from xk8s_externalip.settings import ExternalipSettings, IpNetwork, prefixes
+
+if TYPE_CHECKING:
+    from xk8s.pki import Keys
 
 CONNECTS = 400
 """As many as the seed makes: enough for ±50 % of a share of 100 to be no accident."""
@@ -26,19 +34,11 @@ net.ipv6.fib_multipath_hash_policy = 1
 """
 
 
-@frozen(kw_only=True)
-class ExternalipSettings:
-    """Which prefixes the routers lead to the nodes."""
-
-    ipv4: str = setting("10.0.0.0/24", "prefix of virtual IPv4 addresses")
-    ipv6: str = setting("1000::/64", "prefix of virtual IPv6 addresses")
-
-
 @hookimpl
 def xk8s_overlay() -> Overlay:
-    """ECMP routes on the routers, and the check that proves them."""
+    """ECMP routes on the routers, addresses for Services, and the checks that prove them."""
     return Overlay(
-        summary="routers lead virtual addresses to all nodes by ECMP",
+        summary="addresses for Services, led to all nodes by the routers with ECMP",
         requires=("kubernetes", "mconnect"),
         settings=ExternalipSettings,
     )
@@ -53,8 +53,18 @@ def xk8s_kernel(ctx: Context) -> KernelNeeds:  # noqa: ARG001
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
     """The cluster's namespace, where clients are, sends the prefixes to the first router."""
-    for prefix in _prefixes(ctx):
-        yield Fragment(point="cluster.route", value=prefix)
+    _check_settings(ctx)
+    for prefix in prefixes(ctx):
+        yield Fragment(point="cluster.route", value=str(prefix))
+    if _load_balancer(ctx):
+        yield Fragment(point="kubernetes.manifest", value=loadbalancer.manifest(ctx))
+
+
+@hookimpl
+def xk8s_layers(ctx: Context) -> Iterator[Layer]:
+    """The program that gives addresses."""
+    if _load_balancer(ctx):
+        yield loadbalancer.layer(ctx)
 
 
 @hookimpl
@@ -62,14 +72,27 @@ def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
     """The routes of a router, as a drop-in to its interface on network 1."""
     if node.role != "router":
         return
-    text = "\n".join(route(prefix, _gateways(ctx, prefix)) for prefix in _prefixes(ctx))
+    text = "\n".join(route(str(prefix), _gateways(ctx, prefix)) for prefix in prefixes(ctx))
     yield File(path="/etc/systemd/network/20-eth1.network.d/externalip.conf", data=text.encode())
     yield File(path="/etc/sysctl.d/60-externalip.conf", data=_HASH.encode())
 
 
 @hookimpl
+def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterator[File]:
+    """The identity of that program."""
+    return loadbalancer.secrets(node, keys) if _load_balancer(ctx) else iter(())
+
+
+@hookimpl
 def xk8s_checks(ctx: Context) -> Iterator[Check]:
-    """Connections from outside reach every pod by each address."""
+    """Who gives addresses has seen all Services; connections from outside reach every pod by
+    each address.
+    """
+    if _load_balancer(ctx):
+        yield Check(
+            name="load balancer", run=check_load_balancer, timeout=180.0, interval=2.0,
+            explain=explain_load_balancer,
+        )  # fmt: skip
     for vip in vips(ctx):
         yield Check(
             name=f"externalip {vip}",
@@ -105,13 +128,45 @@ def check_vip(context: CheckContext, vip: str) -> str:
     return f"{CONNECTS} connects, 0 failed, {pods} pods: {shares}"
 
 
-def _prefixes(ctx: Context) -> tuple[str, ...]:
-    settings = ctx.settings(ExternalipSettings)
-    v4 = (settings.ipv4,) if ctx.ipv4 else ()
-    return v4 + ((settings.ipv6,) if ctx.ipv6 else ())
+def check_load_balancer(context: CheckContext) -> str:
+    """Its unit says that it is ready when the API server gave it the list of Services."""
+    node = addresses.control_plane(context.access.ctx).name
+    argv = ("systemctl", "show", "--property=ActiveState,StatusText", loadbalancer.UNIT)
+    seen = dict(line.split("=", 1) for line in context.ok(node, *argv).splitlines())
+    if seen.get("ActiveState") != "active":
+        raise NotYet(f"{loadbalancer.UNIT} is {seen.get('ActiveState')}")
+    return f"{loadbalancer.UNIT} is ready: {seen.get('StatusText')}"
 
 
-def _gateways(ctx: Context, prefix: str) -> list[str]:
-    ipv6 = ipaddress.ip_network(prefix).version == 6
+def explain_load_balancer(context: CheckContext) -> str:
+    """Its log."""
+    node = addresses.control_plane(context.access.ctx).name
+    return journal(context, node, ("kube-manifests", loadbalancer.UNIT))
+
+
+def _load_balancer(ctx: Context) -> bool:
+    return ctx.settings(ExternalipSettings).load_balancer
+
+
+def _check_settings(ctx: Context) -> None:
+    """What would otherwise be a check that waits for minutes in vain."""
+    pools = prefixes(ctx)
+    for vip in vips(ctx):
+        if not any(ipaddress.ip_address(vip) in pool for pool in pools):
+            raise UsageError(
+                f"mconnect's address {vip} is not one that the routers lead to the nodes",
+                hint=f"choose one of {', '.join(map(str, pools))} (mconnect.vip4, mconnect.vip6)",
+            )
+    if ctx.settings(MconnectSettings).service == "LoadBalancer" and not _load_balancer(ctx):
+        raise UsageError(
+            "mconnect.service=LoadBalancer, but nobody gives it an address",
+            hint="leave externalip.load_balancer=true, or mconnect.service=externalIPs",
+        )
+
+
+def _gateways(ctx: Context, prefix: IpNetwork) -> list[str]:
     nics = [node.nic(1) for node in ctx.by_role(*NODE_ROLES)]
-    return [str(ipaddress.ip_interface(n.ipv6 if ipv6 else n.ipv4).ip) for n in nics]
+    return [
+        str(ipaddress.ip_interface(nic.ipv6 if prefix.version == 6 else nic.ipv4).ip)
+        for nic in nics
+    ]

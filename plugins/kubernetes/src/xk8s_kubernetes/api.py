@@ -39,15 +39,26 @@ class Api:
         """POST; an object that is there already is fine."""
         self._ask("POST", path, what, fine=409)
 
-    def delete(self, path: str) -> None:
-        """DELETE at once; an object that is gone already is fine."""
-        self._ask("DELETE", f"{path}?gracePeriodSeconds=0", fine=404)
+    def delete(self, path: str, *, at_once: bool = True) -> None:
+        """DELETE at once, or in the object's own time; one that is gone already is fine."""
+        self._ask("DELETE", f"{path}?gracePeriodSeconds=0" if at_once else path, fine=404)
+
+    def patch(self, path: str, change: dict[str, Any]) -> None:
+        """PATCH by merging (RFC 7396): None removes a field."""
+        self._ask("PATCH", path, change, kind="application/merge-patch+json")
 
     def _ask(
-        self, method: str, path: str, what: dict[str, Any] | None = None, *, fine: int = 0
+        self,
+        method: str,
+        path: str,
+        what: dict[str, Any] | None = None,
+        *,
+        kind: str = "application/json",
+        fine: int = 0,
     ) -> httpx2.Response:
+        headers = {"Content-Type": kind} if what is not None else {}
         try:
-            answer = self._client.request(method, path, json=what)
+            answer = self._client.request(method, path, json=what, headers=headers)
         except httpx2.HTTPError as error:
             raise NotYet(
                 f"no answer from the API server: {error or type(error).__name__}"
@@ -58,13 +69,18 @@ class Api:
         return answer
 
 
-@functools.lru_cache(maxsize=8)
 def connect(kubeconfig: Path) -> Api:
     """The server, authority and identity of that file. `NotYet` when it is not written yet."""
     try:
-        config = yaml.safe_load(kubeconfig.read_text())
+        return _connect(kubeconfig.read_text())
     except OSError as error:
         raise NotYet(f"{kubeconfig}: {error.strerror}") from error
+
+
+@functools.lru_cache(maxsize=8)
+def _connect(text: str) -> Api:
+    # By content: a rotation of the keys writes the file anew.
+    config = yaml.safe_load(text)
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     context = ssl.create_default_context(cadata=_text(cluster["certificate-authority-data"]))
     with _chain(user) as (cert, key):
@@ -96,4 +112,4 @@ def _message(answer: httpx2.Response) -> str:
     try:
         return str(answer.json()["message"])
     except (ValueError, KeyError, TypeError):
-        return answer.text.strip()[-500:]
+        return answer.text.strip()[:4000]  # /readyz lists some forty parts

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from xk8s.artifacts.model import Artifact, DebPackage, GoModule, OwnDirectory, Release, Source
+from xk8s.artifacts.model import (
+    Artifact,
+    DebPackage,
+    GoModule,
+    GoRelease,
+    OwnDirectory,
+    Release,
+    Source,
+)
 
 from xk8s_kubernetes.settings import DEFAULT_VERSION, KubernetesSettings
+from xk8s_kubernetes.versions import release
 
 CONTROL = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
 NODE = ("kubelet", "kube-proxy", "kubectl")
@@ -34,20 +43,22 @@ CNI_PLUGINS = {
 
 def kubernetes_artifact(settings: KubernetesSettings) -> Artifact:
     """Your own directory for what is in it; for the rest the release, then a build of the Go
-    module. Only the default version has a pinned go.sum, others are not built here.
+    module: of the default version with the pinned go.sum, of another one with the sums of Go's
+    checksum database. `UsageError` for a version that cannot be had or driven.
     """
-    version = "v" + settings.version.removeprefix("v")
+    version = release(settings.version)
     base = f"https://dl.k8s.io/release/{version}/bin/linux/amd64"
     releases = [
         Release(url=f"{base}/{name}", checksum_url=f"{base}/{name}.sha256", members={name: ""})
         for name in MEMBERS
     ]
-    built = [_kubernetes_module(version)] if version == DEFAULT_VERSION else []
     return Artifact(
         name="kubernetes",
         version=version,
         members=MEMBERS,
-        sources=(*_own(settings.dir), *releases, *built),
+        sources=(*_own(settings.dir), *releases, _kubernetes_module(version)),
+        verify="xk8s_kubernetes.programs:"
+        + ("check_without_skew" if settings.allow_skew else "check"),
     )
 
 
@@ -85,7 +96,7 @@ def cni_artifact(settings: KubernetesSettings) -> Artifact:
     )
 
 
-def _kubernetes_module(version: str) -> GoModule:
+def _kubernetes_module(version: str) -> Source:
     major, minor = version.removeprefix("v").split(".")[:2]
     variables = {
         "gitVersion": version,
@@ -93,13 +104,24 @@ def _kubernetes_module(version: str) -> GoModule:
         "gitMinor": minor,
         "gitTreeState": "clean",
     }
-    return GoModule(
-        go_mod=_pin("kubernetes", "go.mod"),
-        go_sum=_pin("kubernetes", "go.sum"),
-        packages={name: f"k8s.io/kubernetes/cmd/{name}" for name in MEMBERS},
-        ldflags=" ".join(
-            f"-X k8s.io/component-base/version.{name}={value}" for name, value in variables.items()
-        ),
+    packages = {name: f"k8s.io/kubernetes/cmd/{name}" for name in MEMBERS}
+    ldflags = " ".join(
+        f"-X k8s.io/component-base/version.{name}={value}" for name, value in variables.items()
+    )
+    if version == DEFAULT_VERSION:
+        return GoModule(
+            go_mod=_pin("kubernetes", "go.mod"),
+            go_sum=_pin("kubernetes", "go.sum"),
+            packages=packages,
+            ldflags=ldflags,
+        )
+    return GoRelease(
+        module="k8s.io/kubernetes",
+        version=version,
+        # Its parts that are published as modules of their own: v1.36.3 has them as v0.36.3.
+        staging=f"v0.{version.partition('.')[2]}",
+        packages=packages,
+        ldflags=ldflags,
     )
 
 

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 from xk8s.cli.session import Session, cluster_option, pass_session
-from xk8s.errors import StateError, UsageError
+from xk8s.errors import StateError
 
-LISTS = ("clusters", "users", "contexts")
+if TYPE_CHECKING:
+    from xk8s_kubernetes.kubeconfig_file import Outcome
+
 FILE = "kubeconfig"
-LOCK_SECONDS = 10.0
-BACKUP_SUFFIX = ".xk8s-backup"
-
-Config = dict[str, Any]
 
 
 @click.command(short_help="Print, merge or remove the cluster's kubeconfig.")
@@ -34,23 +29,24 @@ Config = dict[str, Any]
 def command(session: Session, action: str | None, use: bool, file: Path | None) -> None:
     """Print the kubeconfig of the cluster, for kubectl on this machine.
 
-    With --merge or --remove, FILE (default: the first of $KUBECONFIG, or ~/.kube/config) is
-    changed in one step under kubectl's own lock; how it was before stays in FILE.xk8s-backup.
+    With --merge or --remove, FILE (default: the file of $KUBECONFIG that kubectl would write to,
+    or ~/.kube/config) is changed in one step under kubectl's own lock. What is not the cluster's
+    stays as it is; how it was before is in FILE.xk8s-backup. --remove works after `down` too.
     """
     if action in (None, "path"):
         if file is not None:
             raise click.UsageError("FILE needs --merge or --remove")
         path = own_file(session)
         click.echo(path if action else path.read_text(), nl=action is not None)
-        return
-    target = file or default_file()
-    if action == "merge":
-        changed = edit(target, lambda old: merged(old, load(own_file(session)), use=use))
+    elif action == "merge":
+        _merge(session, file, use=use)
     else:
-        changed = edit(target, lambda old: without(old, f"xk8s-{session.name}"))
-    if not session.quiet:
-        text = f"changed; as it was: {target}{BACKUP_SUFFIX}" if changed else "already so"
-        click.echo(f"{target}: {text}", err=True)
+        _remove(session, file)
+
+
+def context_name(cluster: str) -> str:
+    """What the cluster is called in kubeconfigs."""
+    return f"xk8s-{cluster}"
 
 
 def own_file(session: Session) -> Path:
@@ -65,135 +61,87 @@ def own_file(session: Session) -> Path:
     return path
 
 
-def default_file() -> Path:
-    """The file that kubectl itself would write to."""
-    first = os.environ.get("KUBECONFIG", "").split(os.pathsep)[0]
-    return Path(first) if first else Path.home() / ".kube" / "config"
+# --- which file -------------------------------------------------------------------------
 
 
-# --- pure changes -----------------------------------------------------------------------
-
-
-def merged(old: Config, new: Config, *, use: bool = True) -> Config:
-    """``old`` with the entries of ``new`` in place of those of the same names."""
-    result: Config = {"apiVersion": "v1", "kind": "Config", **old}
-    for key in LISTS:
-        given = {entry["name"]: entry for entry in new[key]}
-        kept = [given.pop(entry.get("name"), entry) for entry in _entries(old, key)]
-        result[key] = kept + list(given.values())
-    if use or not old.get("current-context"):
-        result["current-context"] = new["current-context"]
-    return result
-
-
-def without(old: Config, context: str) -> Config:
-    """``old`` without that context, its cluster, and its user unless others use them."""
-    result = dict(old)
-    gone = [
-        one.get("context") or {} for one in _entries(old, "contexts") if one.get("name") == context
+def user_files() -> list[Path]:
+    """The files that kubectl reads, in its order."""
+    named = os.environ.get("KUBECONFIG", "").split(os.pathsep)
+    return list(dict.fromkeys(Path(name) for name in named if name)) or [
+        Path.home() / ".kube" / "config"
     ]
-    rest = [one for one in _entries(old, "contexts") if one.get("name") != context]
-    if not gone:
-        return result
-    result["contexts"] = rest
-    for key, field in (("clusters", "cluster"), ("users", "user")):
-        used = {(one.get("context") or {}).get(field) for one in rest}
-        names = {one.get(field) for one in gone} - used
-        result[key] = [one for one in _entries(old, key) if one.get("name") not in names]
-    if old.get("current-context") == context:
-        result["current-context"] = ""
-    return result
 
 
-def _entries(config: Config, key: str) -> list[Config]:
-    return list(config.get(key) or [])
+def default_file() -> Path:
+    """The file that kubectl itself would write something new to."""
+    files = user_files()
+    return next((path for path in files if path.exists()), files[-1])
 
 
-# --- the file ---------------------------------------------------------------------------
+def files_with(context: str) -> list[Path]:
+    """Of the files that kubectl reads, those with that context."""
+    from xk8s_kubernetes.kubeconfig_edit import contexts
+    from xk8s_kubernetes.kubeconfig_file import read, refused
+    from xk8s_kubernetes.kubeconfig_nodes import NotKubeconfig
+
+    found = []
+    for path in user_files():
+        try:
+            if context in contexts(read(path)):
+                found.append(path)
+        except NotKubeconfig as error:
+            raise refused(path, str(error)) from error
+    return found
 
 
-def load(path: Path) -> Config:
-    """A kubeconfig; {} for a file that is not there or empty. `UsageError` for anything else
-    than a kubeconfig: such a file is never written to.
-    """
+# --- the changes ------------------------------------------------------------------------
+
+
+def _merge(session: Session, file: Path | None, *, use: bool) -> None:
     import yaml
 
-    try:
-        data = yaml.safe_load(path.read_text())
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise _not_a_kubeconfig(path, str(error)) from error
-    if data is None:
-        return {}
-    if not isinstance(data, dict):
-        raise _not_a_kubeconfig(path, "it is no mapping")
-    for key in LISTS:
-        entries = data.get(key) or []
-        if not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
-            raise _not_a_kubeconfig(path, f"{key} is no list of mappings")
-    return data
+    from xk8s_kubernetes.kubeconfig_edit import current, merged
+    from xk8s_kubernetes.kubeconfig_file import edit, read
+
+    new = yaml.safe_load(own_file(session).read_text())
+    context = context_name(session.name)
+    # Where it is already: a second one elsewhere would be hidden by it, or hide it.
+    target = file or next(iter(files_with(context)), None) or default_file()
+    outcome = edit(target, lambda old: merged(old, new, use=use), own=_users_part)
+    _say(session, target, outcome, f"has context {context} now", f"has context {context} already")
+    if file is None and use and not session.quiet:
+        for other in user_files()[: user_files().index(target)]:
+            if name := current(read(other)):
+                click.echo(
+                    f"{other}: its current-context {name} comes first; use kubectl"
+                    f" --context {context}",
+                    err=True,
+                )
 
 
-def edit(path: Path, change: Any) -> bool:
-    """Replace the file by ``change`` (a function of its content) of it, locked and in one step.
-    A symbolic link stays one: its target is replaced. False when nothing had to change.
-    """
-    import yaml
+def _remove(session: Session, file: Path | None) -> None:
+    from xk8s_kubernetes.kubeconfig_edit import without
+    from xk8s_kubernetes.kubeconfig_file import edit
 
-    target = path.resolve()
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with locked(target):
-        old = load(target)
-        new = change(old)
-        if new == old:
-            return False
-        mode = 0o600
-        if target.exists():
-            mode = target.stat().st_mode & 0o777
-            shutil.copy2(target, f"{target}{BACKUP_SUFFIX}")
-        text = yaml.safe_dump(new, sort_keys=False, allow_unicode=True, width=1 << 16)
-        temporary = target.with_name(f".{target.name}.xk8s-{os.getpid()}")
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-            with os.fdopen(descriptor, "w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-    return True
+    context = context_name(session.name)
+    for target in [file] if file else files_with(context) or [default_file()]:
+        outcome = edit(target, lambda old: without(old, context), own=_users_part)
+        none = f"has no context {context}"
+        _say(session, target, outcome, f"{none} any more", none)
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold FILE.lock, made exclusively, which is how kubectl locks the same file."""
-    import time
-
-    lock = path.with_name(path.name + ".lock")
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            os.close(os.open(lock, os.O_CREAT | os.O_EXCL, 0o600))
-            break
-        except FileExistsError:
-            if time.monotonic() > deadline:
-                raise StateError(
-                    f"{path} is locked by another program",
-                    where=str(lock),
-                    hint=f"if no kubectl or xk8s is at work on it: rm {lock}",
-                ) from None
-            time.sleep(0.05)
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
+def _say(session: Session, target: Path, outcome: Outcome, changed: str, unchanged: str) -> None:
+    if session.quiet:
+        return
+    was = f"; as it was: {outcome.backup}" if outcome.backup else ""
+    text = f"{changed}{was}" if outcome.changed else unchanged
+    click.echo(f"{target}: {text}", err=True)
 
 
-def _not_a_kubeconfig(path: Path, why: str) -> UsageError:
-    return UsageError(
-        f"not a kubeconfig, left as it is: {why}",
-        where=str(path),
-        hint="mend it, or name another FILE",
-    )
+def _users_part(text: str) -> str:
+    """The text without what was merged into it, of whatever cluster."""
+    from xk8s_kubernetes.kubeconfig_edit import ours, without
+
+    for name in reversed(ours(text)):  # each knows what was before it
+        text = without(text, name)
+    return text

@@ -130,8 +130,8 @@ def _complete(
     """Ours sorted, then what overlays and the user add: of a repeated flag the last one counts."""
     settings = ctx.settings(KubernetesSettings)
     words.append(f"--v={settings.log_level}")
-    if gates and settings.feature_gates:
-        values = {name: str(on).lower() for name, on in settings.feature_gates.items()}
+    if gates and (chosen := settings.gates_of(component)):
+        values = {name: str(on).lower() for name, on in chosen.items()}
         words.append("--feature-gates=" + _pairs(values))
     added = (*ctx.fragments(f"kubernetes.{component}.args", str), *more)
     return (*sorted(words), *(quote(word) for word in added))

@@ -54,7 +54,7 @@ def kubelet_config(ctx: Context) -> str:
         # Looking for the size of every volume, once a minute.
         "volumeStatsAggPeriod": "-1s",
     }
-    return _dump(ctx, "kubernetes.kubelet.config", config)
+    return _dump(ctx, "kubelet", config)
 
 
 def proxy_config(ctx: Context) -> str:
@@ -77,7 +77,7 @@ def proxy_config(ctx: Context) -> str:
     }
     if settings.proxy_mode == "ipvs":
         config["ipvs"] = {"scheduler": "rr", "strictARP": settings.strict_arp}
-    return _dump(ctx, "kubernetes.proxy.config", config)
+    return _dump(ctx, "proxy", config)
 
 
 def cni_config(ctx: Context, node: Node) -> str:
@@ -141,10 +141,11 @@ def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _dump(ctx: Context, point: str, config: dict[str, Any]) -> str:
-    gates = ctx.settings(KubernetesSettings).feature_gates
+def _dump(ctx: Context, component: str, config: dict[str, Any]) -> str:
+    gates = ctx.settings(KubernetesSettings).gates_of(component)
     if gates:
-        config["featureGates"] = dict(gates)
+        config["featureGates"] = gates
+    point = f"kubernetes.{component}.config"
     for fragment in ctx.fragments(point, Mapping):  # type: ignore[type-abstract]
         config = merged(config, fragment)
     return yaml.safe_dump(config, sort_keys=True, allow_unicode=True)

@@ -19,6 +19,8 @@ _CONFIG = (
     "CGROUP_PIDS",
     "CGROUP_SCHED",
     "CPUSETS",
+    # Random numbers for the first keys, from the device that xk8s_boot adds.
+    "HW_RANDOM_VIRTIO",
     "INOTIFY_USER",
     "IPC_NS",
     # kernel.keys.root_maxbytes
@@ -30,6 +32,8 @@ _CONFIG = (
     "PID_NS",
     "POSIX_MQUEUE",
     "SECCOMP_FILTER",
+    # kubelet reads /proc/swaps.
+    "SWAP",
     "UTS_NS",
 )
 

@@ -12,12 +12,16 @@ from xk8s.overlay import (
     BootOptions,
     Check,
     Entry,
+    Fault,
     File,
     Forward,
     Fragment,
+    GuestNeeds,
     KernelNeeds,
     Layer,
+    LogFiles,
     Node,
+    Observation,
     Overlay,
     Role,
     Symlink,
@@ -26,9 +30,10 @@ from xk8s.overlay import (
 from xk8s.render import render_tree
 from xk8s_etcd.unit import logged
 
-from xk8s_kubernetes import addresses, components, configs
+from xk8s_kubernetes import addresses, components, configs, observe
 from xk8s_kubernetes.artifacts import CNI_PLUGINS, CONTROL, NODE, cni_artifact, kubernetes_artifact
 from xk8s_kubernetes.checks import checks
+from xk8s_kubernetes.faults import FAULTS
 from xk8s_kubernetes.kernel import kernel_needs
 from xk8s_kubernetes.manifest import Manifest, manifest_files
 from xk8s_kubernetes.probe import PROBE_IMAGE
@@ -40,6 +45,8 @@ if TYPE_CHECKING:
 _CONTROL_ROLES: frozenset[Role] = frozenset({"control-plane"})
 _WANTS = "/etc/systemd/system/multi-user.target.wants"
 _PACKAGE = "xk8s_kubernetes"
+_NODE_UNITS = ("kubelet.service", "kube-proxy.service")
+_CONTROL_UNITS = tuple(f"{name}.service" for name in CONTROL)
 
 
 @hookimpl
@@ -60,7 +67,13 @@ def xk8s_kernel(ctx: Context) -> KernelNeeds:
 
 
 @hookimpl
-def xk8s_boot(ctx: Context, node: Node) -> BootOptions:  # noqa: ARG001
+def xk8s_guest(ctx: Context) -> GuestNeeds:
+    """Programs that kubelet and kube-proxy call."""
+    return observe.guest_needs(ctx)
+
+
+@hookimpl
+def xk8s_boot(ctx: Context, node: Node) -> BootOptions:
     """The API server's port on the host, and randomness: without it the first TLS key waits.
 
     Transparent huge pages make Go's heaps larger: the one-node cluster used 498 MB without them
@@ -72,7 +85,11 @@ def xk8s_boot(ctx: Context, node: Node) -> BootOptions:  # noqa: ARG001
     forwards: tuple[Forward, ...] = ()
     if node.role == "control-plane":
         forwards = (
-            Forward(name=addresses.API_FORWARD, guest_port=addresses.API_PORT, preferred=18080),
+            Forward(
+                name=addresses.API_FORWARD,
+                guest_port=addresses.API_PORT,
+                preferred=ctx.settings(KubernetesSettings).host_port,
+            ),
         )
     return BootOptions(
         kernel_args=("transparent_hugepage=never",),
@@ -106,13 +123,14 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
             for name in CNI_PLUGINS
         ),
     )
-    for layer, names, roles in (
-        ("kubernetes-node", NODE, NODE_ROLES),
-        ("kubernetes-control", CONTROL, _CONTROL_ROLES),
+    for layer, names, roles, units in (
+        ("kubernetes-node", NODE, NODE_ROLES, _NODE_UNITS),
+        ("kubernetes-control", CONTROL, _CONTROL_ROLES, _CONTROL_UNITS),
     ):
         yield Layer(
             name=layer,
             roles=roles,
+            units=units,
             entries=tuple(
                 Take(artifact=programs, member=name, path=f"/usr/bin/{name}", mode=0o755)
                 for name in names
@@ -122,6 +140,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
     yield Layer(
         name="kubernetes-config",
         roles=NODE_ROLES,
+        units=_NODE_UNITS,
         entries=(
             *render_tree(
                 _PACKAGE, "node", ctx, commands=commands, pod_cidrs=addresses.pod_cidrs(ctx)
@@ -135,6 +154,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
     yield Layer(
         name="kubernetes-control-config",
         roles=_CONTROL_ROLES,
+        units=_CONTROL_UNITS,
         entries=(
             *render_tree(_PACKAGE, "control", ctx, commands=commands),
             *manifest_files(ctx.fragments("kubernetes.manifest", Manifest)),
@@ -177,6 +197,24 @@ def xk8s_host_files(access: ClusterAccess, keys: Keys) -> Iterator[File]:
 def xk8s_checks(ctx: Context) -> tuple[Check, ...]:
     """API server, nodes, service accounts."""
     return checks(ctx)
+
+
+@hookimpl
+def xk8s_faults() -> tuple[Fault, ...]:
+    """Of starting components, keys, pods."""
+    return FAULTS
+
+
+@hookimpl
+def xk8s_observe(ctx: Context) -> Iterator[Observation]:
+    """Objects, logs, tables."""
+    return observe.observations(ctx)
+
+
+@hookimpl
+def xk8s_log_files(ctx: Context) -> Iterator[LogFiles]:  # noqa: ARG001 - the same in all clusters
+    """What containers printed."""
+    return observe.log_files()
 
 
 def _commands(ctx: Context) -> dict[str, str]:

@@ -39,13 +39,21 @@ CONTROLLERS = (
 class KubernetesSettings:
     """What users can change. Addresses are planned by `xk8s_kubernetes.addresses`."""
 
-    version: str = setting(DEFAULT_VERSION, "release of Kubernetes")
+    version: str = setting(DEFAULT_VERSION, "release of Kubernetes, 1.33 or later")
     dir: str = setting(
         "",
         "directory with your own programs, any of them; a release gives the rest",
         env="KUBERNETESD",
     )
+    allow_skew: bool = setting(
+        False, "run programs whose versions Kubernetes does not support together"
+    )
     cni_dir: str = setting("", "directory with your own CNI plugins", env="CNI_PLUGINS_DIR")
+    host_port: int = setting(
+        18080,
+        "port on 127.0.0.1 of the host that leads to the API server; another one when it is taken",
+        env="XCLUSTER_K8S_PORT",
+    )
     proxy_mode: ProxyMode = setting("nftables", "how kube-proxy makes Services")
     strict_arp: bool = setting(False, "ipvs: answer ARP only for an interface's own addresses")
     cluster_domain: str = setting("cluster.local", "DNS zone of the cluster")
@@ -54,6 +62,21 @@ class KubernetesSettings:
     pod_cidr_ipv4: str = setting("11.0.0.0/16", "addresses of pods, a /24 per node")
     pod_cidr_ipv6: str = setting("1100::/112", "IPv6 addresses of pods, a /120 per node")
     feature_gates: dict[str, bool] = setting({}, "feature gates of all components: Name=true,…")
+    apiserver_feature_gates: dict[str, bool] = setting(
+        {}, "feature gates of kube-apiserver, over those of all"
+    )
+    controller_manager_feature_gates: dict[str, bool] = setting(
+        {}, "feature gates of kube-controller-manager, over those of all"
+    )
+    scheduler_feature_gates: dict[str, bool] = setting(
+        {}, "feature gates of kube-scheduler, over those of all"
+    )
+    kubelet_feature_gates: dict[str, bool] = setting(
+        {}, "feature gates of kubelet, over those of all"
+    )
+    proxy_feature_gates: dict[str, bool] = setting(
+        {}, "feature gates of kube-proxy, over those of all"
+    )
     log_level: int = setting(1, "--v of all components")
     controllers: tuple[str, ...] = setting(CONTROLLERS, "--controllers of the controller manager")
     runtime_config: dict[str, str] = setting({}, "--runtime-config: API groups on or off")
@@ -64,3 +87,10 @@ class KubernetesSettings:
     scheduler_args: tuple[str, ...] = setting((), "more arguments for kube-scheduler")
     kubelet_args: tuple[str, ...] = setting((), "more arguments for kubelet")
     proxy_args: tuple[str, ...] = setting((), "more arguments for kube-proxy")
+
+    def gates_of(self, component: str) -> dict[str, bool]:
+        """The feature gates of one component ("apiserver", "kubelet", …): its own over those of
+        all.
+        """
+        own: dict[str, bool] = getattr(self, f"{component.replace('-', '_')}_feature_gates")
+        return {**self.feature_gates, **own}

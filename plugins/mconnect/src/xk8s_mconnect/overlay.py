@@ -80,11 +80,13 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
 
 
 def _yaml(ctx: Context) -> str:
+    settings = ctx.settings(MconnectSettings)
     return render_text(
         "xk8s_mconnect",
         "mconnect.yaml.j2",
         ctx,
-        settings=ctx.settings(MconnectSettings),
+        settings=settings,
+        balanced=settings.service == "LoadBalancer",
         image=IMAGE,
         port=PORT,
         vips=vips(ctx),

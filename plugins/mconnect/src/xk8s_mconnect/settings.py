@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from attrs import frozen
 from xk8s.overlay import setting
+
+ServiceKind = Literal["externalIPs", "LoadBalancer"]
 
 
 @frozen(kw_only=True)
@@ -13,6 +17,9 @@ class MconnectSettings:
     replicas: int = setting(4, "pods of the Deployment mconnect")
     vip4: str = setting("10.0.0.2", "external IPv4 address of the Service")
     vip6: str = setting("1000::2", "external IPv6 address of the Service")
+    service: ServiceKind = setting(
+        "externalIPs", "how it has them: spec.externalIPs, or as a Service of type LoadBalancer"
+    )
     apply: bool = setting(True, "apply the manifest at start; it is in the nodes in any case")
 
 

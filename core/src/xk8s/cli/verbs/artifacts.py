@@ -56,7 +56,7 @@ def command(
     if overlays:
         from xk8s.plan import make_plan
 
-        wanted = make_plan(session.request(overlays)).artifacts
+        wanted = make_plan(session.request(overlays), online=fetch).artifacts
         if fetch:
             with session.progress() as progress, progress.stage("artifacts"):
                 if update_tags and update(wanted, store, progress):

@@ -2,45 +2,128 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import attrs
 import click
+from click.shell_completion import CompletionItem
 
 from xk8s.cli.session import Session, cluster_option, json_option, pass_session, print_json
-from xk8s.errors import CheckFailed
+from xk8s.errors import UsageError, Xk8sError
+from xk8s.suggest import nearest
+
+if TYPE_CHECKING:
+    from xk8s.cluster import Cluster
+    from xk8s.overlay import Check
+
+
+def complete_checks(
+    ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of the cluster's checks; nothing when there is no cluster."""
+    try:
+        checks = ctx.ensure_object(Session).cluster().plan.checks
+    except Xk8sError:
+        return []
+    return [CompletionItem(one.name) for one in checks if one.name.startswith(incomplete)]
 
 
 @click.command()
+@click.argument("names", nargs=-1, metavar="[CHECK]...", shell_complete=complete_checks)
+@click.option("--list", "as_list", is_flag=True, help="Name the checks, and run none.")
+@click.option("--faults", is_flag=True, help="Look for known faults in all logs instead.")
 @json_option
 @cluster_option
 @pass_session
-def command(session: Session, as_json: bool) -> None:
-    """Run the checks of the cluster's overlays, in order, up to the first that fails."""
-    from xk8s.checks import run_checks
+def command(
+    session: Session, names: tuple[str, ...], as_list: bool, faults: bool, as_json: bool
+) -> None:
+    """Run the checks of the cluster's overlays, in order, up to the first that fails.
 
+    CHECK is a name, or its first word: "externalip" is all checks of that overlay's addresses.
+    With --faults, consoles, journals and events of all nodes are searched for faults that the
+    overlays know; each comes with its cause and what to do.
+    """
     cluster = session.cluster()
+    if faults:
+        if names or as_list:
+            raise click.UsageError("--faults takes no CHECK and no --list")
+        show_faults(session, cluster, as_json=as_json)
+        return
+    checks = chosen(cluster.plan.checks, names)
+    if as_list:
+        if as_json:
+            print_json([{"name": one.name, "timeout": one.timeout} for one in checks])
+        else:
+            click.echo("".join(f"{one.name}\n" for one in checks), nl=False)
+        return
+    run(session, cluster, checks, as_json=as_json)
+
+
+def chosen(checks: Sequence[Check], names: Sequence[str]) -> tuple[Check, ...]:
+    """The checks of these names, in their own order; all when there are no names. `UsageError`
+    for a name that is none.
+    """
+
+    def means(name: str, check: Check) -> bool:
+        return check.name == name or check.name.startswith(f"{name} ")
+
+    for name in names:
+        if not any(means(name, check) for check in checks):
+            known = [check.name for check in checks]
+            raise UsageError(
+                f"there is no check {name!r}",
+                hint=f"{nearest(name, known)}there are: {', '.join(known) or 'none'}",
+            )
+    return tuple(one for one in checks if not names or any(means(name, one) for name in names))
+
+
+def run(session: Session, cluster: Cluster, checks: Sequence[Check], *, as_json: bool) -> None:
+    """Run them; `CheckFailed` for the first that fails, with log and known faults."""
+    from xk8s.checks import run_checks
+    from xk8s.cluster.diagnosis import failed_check
+
     cluster.check_alive()
     results = []
     with session.progress() as progress:
         for result in run_checks(
-            cluster.plan.checks, cluster.checks, alive=cluster.check_alive, progress=progress.item
+            checks, cluster.checks, alive=cluster.check_alive, progress=progress.item
         ):
             progress.finish(result.name)
             results.append(result)
             if not as_json:
                 mark = "ok  " if result.ok else "FAIL"
                 click.echo(f"{mark} {result.name}: {result.detail} ({result.seconds:.1f} s)")
+        if as_json:
+            print_json(
+                [
+                    {"name": one.name, "ok": one.ok, "detail": one.detail, "seconds": one.seconds}
+                    for one in results
+                ]
+            )
+        if results and not results[-1].ok:
+            last = results[-1]
+            check = next(one for one in checks if one.name == last.name)
+            hint = "xk8s logs, xk8s exec; `xk8s report` collects all there is"
+            raise failed_check(cluster, check, last, progress, hint=hint)
+
+
+def show_faults(session: Session, cluster: Cluster, *, as_json: bool) -> None:
+    """What is known of all logs. A node that does not answer has its console only, and is named."""
+    from xk8s.cluster.diagnosis import examine
+
+    with session.progress() as progress:
+        found = examine(cluster, progress)
     if as_json:
         print_json(
-            [
-                {"name": one.name, "ok": one.ok, "detail": one.detail, "seconds": one.seconds}
-                for one in results
-            ]
+            {"faults": [attrs.asdict(hint) for hint in found.hints], "missing": found.missing}
         )
-    if results and not results[-1].ok:
-        last = results[-1]
-        explain = next(one.explain for one in cluster.plan.checks if one.name == last.name)
-        raise CheckFailed(
-            f"check {last.name} failed",
-            where=f"cluster {cluster.name!r}",
-            hint="xk8s logs, xk8s exec",
-            log=explain(cluster.checks) if explain else "",
-        )
+        return
+    for line in found.missing:
+        click.echo(f"not searched: {line}", err=True)
+    for hint in found.hints:
+        click.echo(str(hint))
+    if not found.hints:
+        nodes = ", ".join(node.name for node in cluster.record.nodes)
+        click.echo(f"no known fault in the logs of {nodes or 'no nodes'}")

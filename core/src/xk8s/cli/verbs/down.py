@@ -37,10 +37,13 @@ def command(session: Session, every: bool) -> None:
 
 
 def names() -> list[str]:
-    """Clusters with a state directory or, when an `up` was killed early, only a runtime one."""
+    """Clusters with a state directory, only a runtime one (an `up` was killed early), or just what
+    a failed `up` left.
+    """
     from xk8s.cluster import list_clusters
+    from xk8s.cluster.failure import list_failures
     from xk8s.paths import runtime_root
 
     root = runtime_root()
     running = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
-    return sorted({*list_clusters(), *running})
+    return sorted({*list_clusters(), *running, *list_failures()})

@@ -31,21 +31,35 @@ def command(session: Session, key: str, as_json: bool) -> None:
     """Tell what the setting KEY (overlay.name) means: type, default, value, and its origin.
 
     With the name of an overlay alone: all of its settings. "cluster" has those of the core.
+    A dot in a name is an underscore; "kubernetes.apiserver" is all that begins so.
     """
     from xk8s.digest import plain
     from xk8s.plan import explain
 
     request = session.request(())
-    keys = [key] if "." in key else [f"{key}.{name}" for name in fields(key)]
+    keys, many = wanted(key)
     values = [explain(request, one) for one in keys]
     if as_json:
         data = [{**attrs.asdict(value), "key": value.key} for value in values]
-        print_json(plain(data if "." not in key else data[0]))
+        print_json(plain(data if many else data[0]))
         return
     for index, value in enumerate(values):
         if index:
             click.echo()
         show(value)
+
+
+def wanted(key: str) -> tuple[list[str], bool]:
+    """The keys that a user means, and whether it may be any number of them."""
+    from xk8s.config import canonical
+
+    overlay, dot, name = key.partition(".")
+    name = canonical(name)
+    known = fields(overlay)
+    if dot and name not in known:
+        known = [one for one in known if one.startswith(f"{name}_")]
+    many = not dot or (name not in known and bool(known))
+    return ([f"{overlay}.{one}" for one in known] if many else [key]), many
 
 
 def fields(overlay: str) -> list[str]:
@@ -63,21 +77,10 @@ def fields(overlay: str) -> list[str]:
 
 def show(value: Value) -> None:
     """One setting for people."""
+    from xk8s.values import text
+
     click.echo(f"{value.key}: {value.help}")
     click.echo(f"  type     {value.type}")
     click.echo(f"  default  {text(value.default)}")
     click.echo(f"  value    {text(value.value)}")
     click.echo(f"  from     {value.origin}")
-
-
-def text(value: object) -> str:
-    """A value as it is written on the command line."""
-    if value is None or value == "":
-        return "(none)"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, dict):
-        return ",".join(f"{key}={item}" for key, item in value.items()) or "(none)"
-    if isinstance(value, (tuple, list, frozenset)):
-        return ",".join(str(item) for item in value) or "(none)"
-    return str(value)

@@ -2,120 +2,244 @@
 
 from __future__ import annotations
 
+import re
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
+from attrs import field, frozen
+from click.shell_completion import CompletionItem
 
 from xk8s.cli.session import Session, cluster_option, complete_nodes, pass_session
-from xk8s.errors import Interrupted, MachineError, StateError, UsageError
-from xk8s.suggest import nearest
+from xk8s.errors import Interrupted, StateError, UsageError, Xk8sError
 
 if TYPE_CHECKING:
     from xk8s.cluster import Cluster
+    from xk8s.cluster.logs import Source
 
-CONSOLE = "console"
-_CURSOR = "-- cursor: "
+CONSOLE, QEMU = "console", "qemu"
+LINES = 200
 _POLL_SECONDS = 1.0
+_RELATIVE = re.compile(r"(\d+)\s*(s|m|min|h|d)")
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+@frozen(kw_only=True)
+class Wish:
+    """What the words of the command line mean."""
+
+    nodes: tuple[str, ...]
+    components: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    """Paths in the guest, and KIND/NAME."""
+    host: tuple[str, ...] = field(factory=tuple)
+    """console, qemu: files of the host."""
+
+
+def complete_words(
+    ctx: click.Context, parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Nodes, and the services of the first control plane."""
+    found = complete_nodes(ctx, parameter, incomplete)
+    try:
+        from xk8s.cluster.logs import units
+
+        cluster = ctx.ensure_object(Session).cluster()
+        names = [CONSOLE, QEMU, *units(cluster, default_node(cluster))]
+    except (Xk8sError, TimeoutError):
+        return found
+    return found + [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 @click.command()
-@click.argument("node", required=False, shell_complete=complete_nodes)
-@click.argument("component", required=False)
+@click.argument(
+    "words", nargs=-1, metavar="[NODE]... [COMPONENT]...", shell_complete=complete_words
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes; Ctrl-C ends.")
-@click.option("-n", "--lines", default=200, show_default=True, metavar="N", help="The last N.")
+@click.option("-n", "--lines", type=click.IntRange(0), metavar="N",
+              help=f"The last N of each  [default: {LINES}; with --since all].")  # fmt: skip
+@click.option("--since", default="", metavar="TIME", help="Not older than 30s, 5m, 2h, or a date.")
+@click.option("-g", "--grep", default="", metavar="REGEX",
+              help="Only lines that match; small letters mean any case.")  # fmt: skip
+@click.option("-A", "--all-nodes", is_flag=True, help="Of all nodes, in the order of time.")
+@click.option("-c", "--container", default="", metavar="NAME", help="Of a pod, this one only.")
 @cluster_option
 @pass_session
 def command(
-    session: Session, node: str | None, component: str | None, follow: bool, lines: int
+    session: Session,
+    words: tuple[str, ...],
+    follow: bool,
+    lines: int | None,
+    since: str,
+    grep: str,
+    all_nodes: bool,
+    container: str,
 ) -> None:
-    """Show the journal of NODE (the control plane by default), or of one COMPONENT in it.
+    """Show the journal of NODE (the control plane by default), or of COMPONENT in it.
 
-    COMPONENT is a systemd unit (kubelet, etcd, …), or "console" for what the kernel and init
-    printed on the serial console: that one is there even when the VM is not.
+    COMPONENT is a systemd unit (kubelet, etcd, …; "apiserver" will do for kube-apiserver); or
+    "console" for what the kernel and init printed, and "qemu" for what QEMU said: these are there
+    even when the VM is not; or an absolute path of a file in the guest; or, where an overlay says
+    how, KIND/NAME: "pod/coredns" shows what that pod's containers printed, and needs no API server.
     """
     cluster = session.cluster()
-    names = [one.name for one in cluster.record.nodes]
-    if node is not None and node not in names and component is None:
-        if node.startswith("vm-"):
-            cluster.record.node(node)  # raises, and names those that are there
-        node, component = None, node  # `xk8s logs kubelet`
-    if node is None:
-        first = [one.name for one in cluster.record.nodes if one.role == "control-plane"]
-        if not (first or names):
-            raise StateError(f"cluster {cluster.name!r} has no nodes yet", hint="xk8s down")
-        node = (first or names)[0]
+    wish = understood(cluster, words, all_nodes=all_nodes)
+    if lines is None and not since:
+        lines = LINES
+    sources = sources_of(cluster, wish, lines=lines, since=since, grep=grep, container=container)
+    # journalctl greps by itself, and counts the lines that match.
     try:
-        if component == CONSOLE:
-            show_console(cluster.console_log(node), lines, follow=follow)
-        else:
-            show_journal(cluster, node, component, lines, follow=follow)
+        show(sources, follow=follow, grep=grep)
     except KeyboardInterrupt:
         if not follow:
             raise
         raise click.exceptions.Exit(Interrupted.exit_code) from None  # the usual end: no message
 
 
-def show_console(path: Path, lines: int, *, follow: bool) -> None:
-    """The end of the console's log, and with ``follow`` what is added to it."""
-    try:
-        with path.open("rb") as file:
-            text = file.read()
-            last = text.decode(errors="replace").splitlines()[-lines:] if lines else []
-            click.echo("\n".join(last))
-            while follow:
-                added = file.read()
-                if added:
-                    click.echo(added.decode(errors="replace"), nl=False)
-                else:
-                    time.sleep(_POLL_SECONDS / 4)
-    except OSError as error:
-        raise StateError(f"no console log: {error.strerror}", where=str(path)) from error
+def default_node(cluster: Cluster) -> str:
+    """The first control plane, or the first node at all."""
+    first = [one.name for one in cluster.record.nodes if one.role == "control-plane"]
+    names = [one.name for one in cluster.record.nodes]
+    if not names:
+        raise StateError(f"cluster {cluster.name!r} has no nodes yet", hint="xk8s down")
+    return (first or names)[0]
 
 
-def show_journal(
-    cluster: Cluster, node: str, unit: str | None, lines: int, *, follow: bool
-) -> None:
-    """The end of the journal by the guest agent; ``follow`` asks for more from the cursor on."""
-    argv = ["journalctl", "--no-pager", "--output=short", "--show-cursor"]
-    argv += [f"--unit={unit}"] if unit else []
-    text, cursor = journal(cluster, node, [*argv, f"--lines={lines}"])
-    if unit and not text.strip() and not is_unit(cluster, node, unit):
-        known = units(cluster, node)
-        raise UsageError(
-            f"{node} has no unit {unit!r}",
-            hint=f"{nearest(unit, known)}it has: {', '.join(known)}",
-        )
-    click.echo(text, nl=False)
+def understood(cluster: Cluster, words: Sequence[str], *, all_nodes: bool) -> Wish:
+    """Nodes by their names, everything else is a component. `StateError` for an unknown node."""
+    names = [one.name for one in cluster.record.nodes]
+    nodes = [word for word in words if word in names]
+    rest = [word for word in words if word not in names]
+    for word in rest:
+        if re.fullmatch(r"vm-\d+", word):
+            cluster.record.node(word)  # raises, and names those that are there
+    files = tuple(word for word in rest if "/" in word)
+    if all_nodes and nodes:
+        raise click.UsageError("--all-nodes needs no NODE")
+    if all_nodes or (files and not nodes and not files[0].startswith("/")):
+        nodes = names  # where a pod runs is not the user's business
+    return Wish(
+        nodes=tuple(dict.fromkeys(nodes or [default_node(cluster)])),
+        components=tuple(word for word in rest if "/" not in word and word not in (CONSOLE, QEMU)),
+        files=files,
+        host=tuple(word for word in rest if word in (CONSOLE, QEMU)),
+    )
+
+
+def sources_of(
+    cluster: Cluster, wish: Wish, *, lines: int | None, since: str, grep: str, container: str
+) -> list[Source]:
+    """The logs that are meant."""
+    from xk8s.cluster.logs import GuestFiles, HostFile, Journal
+
+    if container and not wish.files:
+        raise click.UsageError("-c needs a pod")
+    if since and (wish.host or any(file.startswith("/") for file in wish.files)):
+        raise click.UsageError("--since: the lines of such a file do not say when they came")
+    several = len(wish.nodes) > 1
+    sources: list[Source] = []
+    for node in wish.nodes:
+        for name in wish.host:
+            path = cluster.console_log(node)
+            path = path.with_suffix(".qemu.log") if name == QEMU else path
+            sources.append(HostFile(title=f"{node}: {name}", path=path, lines=lines))
+        for file in wish.files:
+            find = find_argv(cluster, node, file, container)
+            if find:
+                start = started(since) if since else ""
+                sources.append(GuestFiles(cluster=cluster, node=node, find=find, lines=lines,
+                                          since=start))  # fmt: skip
+        if wish.components or not (wish.host or wish.files):
+            sources.append(
+                Journal(
+                    cluster=cluster, node=node, units=wish.components, lines=lines, since=since,
+                    grep=grep, dated=several, output="short-iso-precise" if several else "short",
+                )
+            )  # fmt: skip
+    return sources
+
+
+def find_argv(cluster: Cluster, node: str, file: str, container: str) -> list[str]:
+    """The command that prints which files of the node are meant; [] when that node has none.
+    `UsageError` for a kind that no overlay knows.
+    """
+    from xk8s.overlay import LogFiles
+
+    if file.startswith("/"):
+        return ["find", file, "-maxdepth", "0"]
+    kind, _, rest = file.partition("/")
+    scope, _, name = rest.rpartition("/")
+    plan = cluster.plan
+    known = [
+        one
+        for overlay in plan.ctx.overlays
+        for one in plan.registry.many(overlay, "xk8s_log_files", LogFiles, ctx=plan.ctx)
+    ]
+    wanted = [one for one in known if one.kind == kind]
+    if not wanted:
+        kinds = ", ".join(sorted({f"{one.kind}/NAME" for one in known})) or "none"
+        raise UsageError(f"no overlay knows logs of a {kind!r}", hint=f"kinds are: {kinds}")
+    argv: list[str] = []
+    for one in wanted:
+        if cluster.record.node(node).role not in one.roles:
+            continue
+        words = {"scope": scope or "*", "name": name, "part": container or "*"}
+        patterns = [path.format_map(words) for path in one.paths]
+        tests = [word for pattern in patterns for word in ("-o", "-path", pattern)][1:]
+        argv = ["find", one.directory, "-type", "f", "(", *tests, ")"]
+    return argv
+
+
+def started(since: str) -> str:
+    """The time that ``--since`` means, as lines of containers have it (ISO 8601, UTC)."""
+    found = _RELATIVE.fullmatch(since)
+    if found is None:
+        if re.match(r"\d{4}-\d\d-\d\d", since):
+            return since.replace(" ", "T")
+        raise UsageError(f"--since {since!r} is no time", hint="use 30s, 5m, 2h, or 2026-11-23")
+    then = time.time() - int(found[1]) * _SECONDS[found[2]]
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(then))
+
+
+def show(sources: Sequence[Source], *, follow: bool, grep: str) -> None:
+    """Print what they have, and with ``follow`` what comes. What one node does not have is no
+    error when another one has it.
+    """
+    from xk8s.cluster.logs import GuestFiles, NoUnitError
+
+    texts: list[tuple[Source, str]] = []
+    lacking: NoUnitError | None = None
+    for source in sources:
+        try:
+            texts.append((source, source.first()))
+        except NoUnitError as error:
+            lacking = error
+    if lacking is not None and not texts:
+        raise lacking
+    files = [one for one, _ in texts if isinstance(one, GuestFiles)]
+    if files and len(files) == len(texts) and not any(one.paths() for one in files):
+        raise UsageError("there is no such log", hint="`xk8s exec NODE -- find /var/log` lists all")
+    display(texts, grep)
     while follow:
         time.sleep(_POLL_SECONDS)
-        more = [*argv, f"--after-cursor={cursor}"] if cursor else [*argv, "--lines=all"]
-        text, later = journal(cluster, node, more)
-        cursor = later or cursor
-        click.echo(text, nl=False)
+        display([(source, source.more()) for source, _ in texts], grep)
 
 
-def journal(cluster: Cluster, node: str, argv: list[str]) -> tuple[str, str]:
-    """What journalctl printed, and its cursor ("" when there were no entries)."""
-    result = cluster.run(node, argv)
-    text = result.stdout.decode(errors="replace")
-    if result.exit_code != 0 and not text:
-        raise MachineError(f"{node}: journalctl failed", log=result.stderr.decode(errors="replace"))
-    body, _, cursor = text.rpartition(_CURSOR)
-    if not cursor:
-        body = text
-    return body.replace("-- No entries --\n", ""), cursor.strip()
+def display(texts: Sequence[tuple[Source, str]], grep: str) -> None:
+    """Dated logs mixed by time, others one after the other, below their titles if need be."""
+    from xk8s.cluster.logs import Journal, matcher, mixed
 
-
-def is_unit(cluster: Cluster, node: str, unit: str) -> bool:
-    """Whether systemd knows the unit."""
-    return cluster.run(node, ["systemctl", "cat", unit]).exit_code == 0
-
-
-def units(cluster: Cluster, node: str) -> list[str]:
-    """Names of the services that are loaded, without ".service"."""
-    argv = ["systemctl", "list-units", "--type=service", "--plain", "--no-legend", "--no-pager"]
-    text = cluster.run(node, argv).stdout.decode(errors="replace")
-    names = [line.split()[0].removesuffix(".service") for line in text.splitlines() if line.strip()]
-    return [name for name in names if not name.startswith(("systemd-", "getty", "serial-getty"))]
+    dated = [text for source, text in texts if source.dated]
+    click.echo(mixed(dated), nl=False)
+    rest = [(source, text) for source, text in texts if not source.dated]
+    for source, text in rest:
+        if grep and not isinstance(source, Journal):
+            matches = matcher(grep)
+            text = "".join(
+                line for line in text.splitlines(keepends=True)
+                if line.startswith("==> ") or matches(line)
+            )  # fmt: skip
+        if text and len(rest) > 1 and not text.startswith("==> "):
+            click.echo(f"==> {source.title} <==")
+        click.echo(text, nl=bool(text) and not text.endswith("\n"))

@@ -60,6 +60,13 @@ def show(plan: Plan) -> None:
             for one in plan.layers
         ]
     )
+    for one in plan.directories:
+        click.echo(f"\n{one.directory}, on top of all else:")
+        for line in one.lines():
+            click.echo(f"  {line}")
+        if one.added:
+            # The plan knows what overlays say, not what is in a ready image.
+            click.echo("  (`up` tells which of those added replace a file of the base's image)")
     click.echo("\nnodes:")
     table(
         [

@@ -34,12 +34,13 @@ def command(
     """Start a cluster made of OVERLAYS and check it.
 
     What they require is added. What is missing is fetched or built first and kept in the cache.
+    ./DIR (a name with a / in it, or a dot) is a local directory: its files lie over all others.
     A cluster that passed its checks is saved, and restored by the next `up` of the same plan.
     """
     from xk8s.cluster import up
     from xk8s.plan import make_plan
 
-    plan = make_plan(session.request(overlays))
+    plan = make_plan(session.request(overlays), online=True)
     with session.progress() as progress:
         for choice in plan.choices:
             progress.note(f"{choice.capability}: {choice.chosen} ({choice.reason})")

@@ -1,0 +1,314 @@
+"""xk8s layers."""
+
+from __future__ import annotations
+
+import datetime
+import re
+import stat
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from xk8s.cli.session import (
+    Session,
+    cluster_option,
+    complete_overlays,
+    json_option,
+    pass_session,
+    plan_options,
+    print_json,
+)
+from xk8s.cli.verbs.status import table
+
+if TYPE_CHECKING:
+    from xk8s.layers.cache import CachedLayer, Removed
+    from xk8s.plan import Plan, PlannedLayer
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+class Layers(click.Group):
+    """Lists, unless another subcommand is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """``xk8s layers kubernetes`` is ``xk8s layers list kubernetes``."""
+        known = {*self.commands, *ctx.help_option_names}
+        return super().parse_args(ctx, args if args and args[0] in known else ["list", *args])
+
+
+@click.group("layers", cls=Layers, subcommand_metavar="[list|show|cat|prune] …")
+def command() -> None:
+    """Show what is baked into images, and remove what nobody needs.
+
+    `xk8s layers [OVERLAYS…]` is short for `xk8s layers list [OVERLAYS…]`.
+    """
+
+
+def complete_layers(
+    _ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Names of the layers in the cache."""
+    from xk8s.layers.cache import list_layers
+    from xk8s.paths import cache_dir
+
+    names = {one.name for one in list_layers(cache_dir())}
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+
+
+def _age(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float:
+    if value is None:
+        return 0.0
+    found = re.fullmatch(r"(\d+)([smhdw])", value)
+    if not found:
+        raise click.BadParameter(f"{value!r} is not like 90m, 12h, 7d or 2w", ctx, parameter)
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+@command.command("list")
+@click.argument("overlays", nargs=-1, shell_complete=complete_overlays)
+@json_option
+@plan_options
+@cluster_option
+@pass_session
+def list_layers(session: Session, overlays: tuple[str, ...], as_json: bool) -> None:
+    """Show layer images: whose, size, digest, which VMs get it, whether it is in the cache.
+
+    With OVERLAYS: what these need, lowest first, be it there or not. Without: all of the cache,
+    and who needs it.
+    """
+    if overlays:
+        from xk8s.plan import make_plan
+
+        _show_plan(make_plan(session.request(overlays)), as_json=as_json)
+    else:
+        _show_cache(as_json=as_json)
+
+
+def _show_plan(plan: Plan, *, as_json: bool) -> None:
+    found = [_planned(one) for one in plan.layers]
+    if as_json:
+        print_json(found)
+        return
+    rows: list[tuple[str, ...]] = [("LAYER", "OVERLAY", "SIZE", "DIGEST", "ROLES", "CACHE")]
+    for one in found:
+        state = "there" if one["cached"] else "not there"
+        if one["missing"]:
+            state += f": needs the artifact {', '.join(one['missing'])}"
+        rows.append(
+            (
+                one["name"],
+                one["overlay"],
+                "" if one["size"] is None else _size(one["size"]),
+                (one["digest"] or "")[:12],
+                _roles(one["roles"]),
+                state,
+            )
+        )
+    table(rows)
+
+
+def _planned(planned: PlannedLayer) -> dict[str, Any]:
+    """A layer of a plan. Its digest is known when all its artifacts are there."""
+    from xk8s.artifacts.keys import artifact_key
+    from xk8s.artifacts.store import Store
+    from xk8s.layers.build import layer_key, layers_dir
+    from xk8s.overlay import Take
+    from xk8s.paths import cache_dir
+
+    layer = planned.layer
+    takes = [entry for entry in layer.entries if isinstance(entry, Take)]
+    takes += [layer.image] if layer.image else []
+    store = Store(cache_dir())
+    artifacts = {artifact_key(take.artifact): take.artifact for take in takes}
+    cached = {key: store.cached(one, key) for key, one in artifacts.items()}
+    digest = path = size = None
+    if all(cached.values()):
+        digest = layer_key(layer, {key: one for key, one in cached.items() if one})
+        image = layers_dir(cache_dir()) / f"{digest}.erofs"
+        if image.exists():
+            path, size = str(image), image.stat().st_size
+    return {
+        "name": layer.name,
+        "overlay": planned.overlay,
+        "size": size,
+        "digest": digest,
+        "roles": sorted(layer.roles),
+        "cached": path is not None,
+        "path": path,
+        "missing": sorted(artifacts[key].name for key, one in cached.items() if one is None),
+    }
+
+
+def _show_cache(*, as_json: bool) -> None:
+    from xk8s.cluster.uses import users
+    from xk8s.layers.cache import list_layers
+    from xk8s.paths import cache_dir
+
+    needed = users(cache_dir())
+    found = list_layers(cache_dir())
+    if as_json:
+        print_json([as_data(one) | {"needed_by": needed.get(one.key, ())} for one in found])
+        return
+    rows: list[tuple[str, ...]] = [
+        ("LAYER", "OVERLAY", "SIZE", "DIGEST", "ROLES", "LAST USED", "NEEDED BY")
+    ]
+    rows += [
+        (
+            one.name,
+            one.overlay,
+            _size(one.size),
+            one.key[:12],
+            _roles(one.roles),
+            f"{datetime.datetime.fromtimestamp(one.used):%Y-%m-%d %H:%M}",
+            ", ".join(needed.get(one.key, ())),
+        )
+        for one in found
+    ]
+    table(rows)
+
+
+@command.command("show")
+@click.argument("layer", shell_complete=complete_layers)
+@json_option
+@cluster_option
+@pass_session
+def show(session: Session, layer: str, as_json: bool) -> None:
+    """List the paths inside LAYER (name or digest): mode, size, path."""
+    from xk8s.layers.read import open_image
+
+    found = _choose(session, layer)
+    with open_image(found.path) as image:
+        entries = list(image.walk())
+    if as_json:
+        paths = [
+            {
+                "path": one.path,
+                "kind": one.kind,
+                "mode": f"{stat.S_IMODE(one.mode):04o}",
+                "size": one.size,
+                "target": one.target or None,
+            }
+            for one in entries
+        ]
+        print_json(as_data(found) | {"paths": paths})
+        return
+    for one in entries:
+        target = f" -> {one.target}" if one.target else ""
+        click.echo(f"{stat.filemode(one.mode)} {one.size:>10}  {one.path}{target}")
+
+
+@command.command("cat")
+@click.argument("layer", shell_complete=complete_layers)
+@click.argument("path")
+@cluster_option
+@pass_session
+def cat(session: Session, layer: str, path: str) -> None:
+    """Print the file PATH of LAYER, to begin a changed one with."""
+    from xk8s.layers.read import open_image
+
+    with open_image(_choose(session, layer).path) as image:
+        data = image.read(path)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data)
+
+
+@command.command("prune")
+@click.option(
+    "--older-than", metavar="AGE", callback=_age,
+    help="Only what was not used for so long: 90m, 12h, 7d, 2w.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
+@json_option
+@cluster_option
+@pass_session
+def prune(session: Session, older_than: float, dry_run: bool, as_json: bool) -> None:
+    """Remove the images that no running cluster and no snapshot needs.
+
+    They are made again when an `up` needs them; what they are made of stays. What killed builds
+    left goes too.
+    """
+    from xk8s.cluster.uses import users
+    from xk8s.layers.cache import prune
+    from xk8s.paths import cache_dir
+
+    cache = cache_dir()
+    pruned = prune(cache, lambda: users(cache), older_than=older_than, dry_run=dry_run)
+    freed = sum(one.freed for one in pruned.removed)
+    if as_json:
+        print_json(
+            {
+                "dry_run": dry_run,
+                "freed": freed,
+                "removed": [
+                    {"name": one.name, "digest": one.key, "freed": one.freed}
+                    for one in pruned.removed
+                ],
+                "needed": [as_data(one) | {"needed_by": by} for one, by in pruned.needed],
+                "recent": [as_data(one) for one in pruned.recent],
+            }
+        )
+        return
+    if not session.quiet and pruned.removed:
+        table([_removed(one) for one in pruned.removed])
+    what = "would be removed" if dry_run else "removed"
+    kept = f"{len(pruned.needed)} needed"
+    kept += f", {len(pruned.recent)} used lately" if pruned.recent else ""
+    click.echo(f"{len(pruned.removed)} {what}, {_size(freed)} freed; {kept}")
+
+
+def _removed(one: Removed) -> tuple[str, ...]:
+    freed = _size(one.freed) if one.freed else "frees nothing: an artifact has the same data"
+    used = f"last used {_ago(one.layer.used)}" if one.layer else ""
+    return one.name, one.key[:12], used, freed
+
+
+def _choose(session: Session, name: str) -> CachedLayer:
+    from xk8s.layers.cache import find_layers
+    from xk8s.paths import cache_dir
+
+    first, *others = find_layers(cache_dir(), name)
+    if others and not session.quiet:
+        digests = ", ".join(one.key[:12] for one in others)
+        click.echo(
+            f"this is {first.key[:12]}, used {_ago(first.used)}; there are also {digests}",
+            err=True,
+        )
+    return first
+
+
+def as_data(layer: CachedLayer) -> dict[str, Any]:
+    """An image for programs; its time of last use in seconds since 1970."""
+    return {
+        "name": layer.name,
+        "overlay": layer.overlay,
+        "size": layer.size,
+        "digest": layer.key,
+        "roles": list(layer.roles),
+        "artifacts": list(layer.artifacts),
+        "used": layer.used,
+        "path": str(layer.path),
+    }
+
+
+def _roles(roles: tuple[str, ...] | list[str]) -> str:
+    from xk8s.overlay import ALL_ROLES
+
+    return "all" if set(roles) == ALL_ROLES else ", ".join(roles)
+
+
+def _size(size: int) -> str:
+    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size} B"
+
+
+def _ago(when: float) -> str:
+    seconds = max(0.0, time.time() - when)
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{seconds / unit:.0f} {name} ago"
+    return "just now"

@@ -1,0 +1,67 @@
+"""xk8s report."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import attrs
+import click
+
+from xk8s.cli.session import Session, cluster_option, json_option, pass_session, print_json
+
+
+@click.command()
+@click.option(
+    "-o", "--output", "path", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+    help="Where to write it  [default: xk8s-report-CLUSTER-TIME.tar.gz here].",
+)  # fmt: skip
+@click.option(
+    "--check/--no-check", "checks", default=True, help="Run the checks, too, for a while."
+)
+@json_option
+@cluster_option
+@pass_session
+def command(session: Session, path: Path | None, checks: bool, as_json: bool) -> None:
+    """Make one archive of all that helps to find out what is wrong with a cluster.
+
+    It has the plan, versions, consoles, journals, the state of networks, pods and containers, and
+    at the top (REPORT.md) the faults that are known. Works for a cluster that is half dead, and
+    for what an `up` left whose VMs failed: what cannot be had is noted. Keys, tokens and passwords
+    are taken out.
+    """
+    from xk8s.report import Result, collect
+    from xk8s.report.contents import default_path, write
+
+    made = time.time()
+    path = path or default_path(session.name, made)
+    found: list[Result] = []
+
+    def make() -> bytes:
+        with session.progress() as progress:
+            found.append(collect(session.name, progress, checks=checks))
+        return found[0].contents.archive(made)
+
+    write(path, make)
+    result = found[0]
+    contents = result.contents
+    if as_json:
+        print_json(
+            {
+                "path": str(path),
+                "files": {name: len(data) for name, data in sorted(contents.files.items())},
+                "missing": contents.missing,
+                "faults": [attrs.asdict(hint) for hint in result.hints],
+                "checks": list(result.checks),
+                "removed_secrets": contents.scrub.removed,
+            }
+        )
+        return
+    for hint in result.hints:
+        click.echo(f"fault: {hint}")
+    for line in contents.missing:
+        click.echo(f"not in it: {line}")
+    size = path.stat().st_size / 1024
+    click.echo(
+        f"{path}: {len(contents.files)} files, {size:.0f} KiB, mode 0600; see REPORT.md in it"
+    )

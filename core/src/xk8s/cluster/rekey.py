@@ -1,0 +1,228 @@
+"""New keys for a running cluster: authorities, certificates, keys of tokens, all of them.
+
+``pki.new`` beside the cluster's ``pki`` has the new ones until every node has them and all that
+uses them was restarted; then it takes the place of ``pki``, which is kept as ``pki.old`` until the
+cluster passed its checks. So a rotation that failed or was killed goes on where it was when it is
+run again, with the same new keys, and at no time are there keys in the nodes that the host has not.
+
+Files go to the nodes by the guest agent, over what their own layers have: these images are disks
+of running VMs and parts of snapshots, and stay as they are.
+"""
+
+from __future__ import annotations
+
+import io
+import shutil
+import tarfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import attrs
+from attrs import frozen
+
+from xk8s.cluster import saved
+from xk8s.cluster.access import Cluster, open_cluster
+from xk8s.cluster.record import locked, write_record
+from xk8s.cluster.secrets import PKI, flat, secrets, write_host_files
+from xk8s.cluster.start import check
+from xk8s.errors import CheckFailed, MachineError, StateError
+from xk8s.overlay import File
+from xk8s.pki import Keys
+from xk8s.plan import PlannedNode
+from xk8s.progress import Progress
+
+NEW, OLD = "pki.new", "pki.old"
+
+RESTART_SECONDS = 600.0
+"""For all units of a node. Without KVM an API server alone takes a minute when others compute."""
+
+_PUSH_SECONDS = 120.0
+_LINES = "30"
+
+Renew = Callable[[Cluster, Progress], None]
+
+
+@frozen(kw_only=True)
+class Rekeyed:
+    """What became of the snapshots with the old keys: those that `up` had made were removed, as
+    the next `up` would bring the old keys back; those of the user are left to the user.
+    """
+
+    cluster: Cluster
+    removed: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+def rekey(name: str, progress: Progress, *, renew: Renew | None = None) -> Rekeyed:
+    """Rotate all keys of a running cluster, and run its checks.
+
+    ``renew`` is called when the nodes and the host have the new keys, for what is neither a file
+    nor a unit. Raises `StateError` when there is no such cluster or it has no keys,
+    `MachineError` when a node does not answer or a unit does not start, `CheckFailed`; calling
+    it again then goes on.
+    """
+    with locked(name):
+        cluster = open_cluster(name)
+        cluster.check_alive()
+        state = cluster.state_dir
+        _mend(state)
+        going_on = (state / OLD).exists()
+        keys = Keys(state / (PKI if going_on else NEW))
+        if going_on or (state / NEW).exists():
+            progress.note("an earlier rotation did not end: going on with its keys")
+        with progress.stage("keys"):
+            given = {
+                planned.node.name: secrets(cluster.plan, planned.node, keys)
+                for planned in cluster.plan.nodes
+            }
+            if not any(given.values()):
+                raise StateError(
+                    f"cluster {name!r} has no keys", hint="none of its overlays makes any"
+                )
+            for node, files in given.items():
+                if files:
+                    progress.item(node, "writing keys")
+                    push(cluster, node, flat(files))
+                    progress.finish(node)
+        with progress.stage("restart"):
+            for group in _in_order(cluster.plan.nodes):
+                with ThreadPoolExecutor(max_workers=len(group)) as pool:
+                    list(pool.map(lambda one: _restart(cluster, one, given, progress), group))
+        switch(state)
+        write_host_files(cluster)
+        if renew is not None:
+            with progress.stage("renew"):
+                renew(cluster, progress)
+        try:
+            with progress.stage("checks"):
+                check(cluster, progress)
+        except CheckFailed:
+            write_record(attrs.evolve(cluster.record, phase="failed"))
+            raise
+        removed, kept = _snapshots_with(state / OLD, name)
+        for one in removed:
+            saved.remove(one)
+        gone = {one.label for one in removed}
+        if cluster.record.snapshot in gone:
+            cluster.record = attrs.evolve(cluster.record, snapshot="")
+        # It may have failed before, for want of working keys.
+        cluster.record = attrs.evolve(cluster.record, phase="running")
+        write_record(cluster.record)
+        shutil.rmtree(state / OLD, ignore_errors=True)
+        return Rekeyed(
+            cluster=cluster,
+            removed=tuple(sorted(gone)),
+            kept=tuple(sorted(one.label for one in kept)),
+        )
+
+
+def switch(state: Path) -> None:
+    """Let the new keys be those of the cluster, and keep the old ones aside."""
+    if (state / NEW).exists():
+        if (state / PKI).exists():
+            (state / PKI).rename(state / OLD)
+        (state / NEW).rename(state / PKI)
+
+
+def _mend(state: Path) -> None:
+    """Finish a `switch` that was killed between its two steps."""
+    if not (state / PKI).exists():
+        switch(state)
+
+
+def push(cluster: Cluster, node: str, files: Sequence[File]) -> None:
+    """Make or replace files of a running node with their modes, owned by root; each one appears
+    as a whole. `MachineError` when the guest cannot.
+    """
+    packed = io.BytesIO()
+    now = int(time.time())
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for file in files:
+            entry = tarfile.TarInfo(file.path.lstrip("/"))
+            entry.size, entry.mode, entry.mtime = len(file.data), file.mode, now
+            archive.addfile(entry, io.BytesIO(file.data))
+    # tar unlinks what is there before it writes: no reader sees half of a file.
+    argv = ["tar", "--extract", "--preserve-permissions", "--file=-", "--directory=/"]
+    result = cluster.run(node, argv, stdin=packed.getvalue(), timeout=_PUSH_SECONDS)
+    if result.exit_code != 0:
+        raise MachineError(
+            f"{node}: {len(files)} files could not be written",
+            where=node,
+            log=result.stderr.decode(errors="replace").strip(),
+        )
+
+
+def _in_order(nodes: Iterable[PlannedNode]) -> list[list[PlannedNode]]:
+    """What the others depend on goes first, by itself."""
+    first = [one for one in nodes if one.node.role == "control-plane"]
+    others = [one for one in nodes if one.node.role != "control-plane"]
+    return [group for group in (first, others) if group]
+
+
+def _restart(
+    cluster: Cluster,
+    planned: PlannedNode,
+    given: Mapping[str, Mapping[str, Sequence[File]]],
+    progress: Progress,
+) -> None:
+    """Restart what uses the keys, in one go: systemd knows what comes after what, and keeps to it
+    among all that is asked for. Highest layers first: as systemctl asks for one unit after the
+    other, a store that is named first is gone before what depends on it has ended.
+    """
+    node = planned.node.name
+    units = units_of(cluster, planned, given[node])
+    if not units:
+        return
+    progress.item(node, f"restarting {', '.join(unit.removesuffix('.service') for unit in units)}")
+    try:
+        argv = ["systemctl", "restart", *reversed(units)]
+        result = cluster.run(node, argv, timeout=RESTART_SECONDS)
+    except TimeoutError as error:
+        raise _not_restarted(cluster, node, units, str(error)) from error
+    if result.exit_code != 0:
+        text = result.stderr.decode(errors="replace").strip()
+        raise _not_restarted(cluster, node, units, text)
+    progress.finish(node)
+
+
+def units_of(cluster: Cluster, planned: PlannedNode, overlays: Iterable[str]) -> tuple[str, ...]:
+    """The units of a node that use what these overlays put there."""
+    wanted = set(overlays)
+    return tuple(
+        dict.fromkeys(
+            unit
+            for one in cluster.plan.layers
+            if one.overlay in wanted and one.layer.name in planned.layers
+            for unit in one.layer.units
+        )
+    )
+
+
+def _not_restarted(cluster: Cluster, node: str, units: Sequence[str], why: str) -> MachineError:
+    argv = ["journalctl", "--no-pager", "--quiet", "-n", _LINES]
+    for unit in units:
+        argv += ["-u", unit]
+    try:
+        log = cluster.run(node, argv, timeout=60).stdout.decode(errors="replace").strip()
+    except (MachineError, TimeoutError) as error:
+        log = str(error)
+    return MachineError(
+        f"{node}: what uses the keys did not start with the new ones: {why}",
+        where=node,
+        hint="the old keys are kept; when the cause is mended, run it again: it goes on",
+        log=log,
+    )
+
+
+def _snapshots_with(keys: Path, cluster: str) -> tuple[list[saved.Saved], list[saved.Saved]]:
+    """Snapshots that have one of these private keys: those made by `up`, and the user's."""
+    old = {path.read_bytes() for path in keys.glob("*.key")}
+    auto: list[saved.Saved] = []
+    own: list[saved.Saved] = []
+    for one in saved.list_saved():
+        inside = (one.directory / PKI).glob("*.key")
+        if one.cluster == cluster and any(path.read_bytes() in old for path in inside):
+            (auto if one.label.startswith(saved.AUTO) else own).append(one)
+    return auto, own

@@ -1,0 +1,73 @@
+"""What this machine is, and which versions of everything run on it."""
+
+from __future__ import annotations
+
+import platform
+import re
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from xk8s.doctor import examine
+from xk8s.registry import available
+
+
+def versions() -> dict[str, Any]:
+    """xk8s, its overlays with their distributions, Python, QEMU, kernel, CPU. A value that cannot
+    be had says why instead.
+    """
+    return {
+        "xk8s": _try(lambda: version("xk8s")),
+        "overlays": _try(_overlays),
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "qemu": _try(_qemu),
+        "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": _try(_system),
+        "cpu": _try(_cpu),
+        "memory": _try(lambda: _first(r"^MemTotal:\s*(.+)$", "/proc/meminfo")),
+    }
+
+
+def findings() -> str:
+    """As `xk8s doctor` prints them."""
+    lines = []
+    for finding in examine():
+        lines.append(f"{finding.level:<4}  {finding.name}: {finding.text}")
+        if finding.do:
+            lines.append(f"      do: {finding.do}")
+    return "\n".join(lines) + "\n"
+
+
+def _try(what: Callable[[], Any]) -> Any:
+    try:
+        return what()
+    except Exception as error:  # a report is made where something is broken
+        return f"cannot be had: {type(error).__name__}: {error}"
+
+
+def _overlays() -> dict[str, str]:
+    return {one.name: f"{one.distribution} {one.version}".strip() for one in available()}
+
+
+def _qemu() -> str:
+    from xk8s.qemu.accel import qemu_version
+
+    return ".".join(str(part) for part in qemu_version())
+
+
+def _system() -> str:
+    return _first(r"^PRETTY_NAME=\"?([^\"\n]+)", "/etc/os-release")
+
+
+def _cpu() -> str:
+    text = Path("/proc/cpuinfo").read_text()
+    names = re.findall(r"^model name\s*:\s*(.+)$", text, re.M)
+    flags = [flag for flag in ("vmx", "svm") if re.search(rf"^flags\s*:.*\b{flag}\b", text, re.M)]
+    return f"{len(names)} x {names[0] if names else '?'}, {' '.join(flags) or 'no vmx, no svm'}"
+
+
+def _first(pattern: str, path: str) -> str:
+    found = re.search(pattern, Path(path).read_text(), re.M)
+    return found[1].strip() if found else "unknown"

@@ -1,0 +1,209 @@
+"""New keys for a running cluster, as far as no VM is needed: what is kept where, what goes into a
+node and how, which units are restarted, which snapshots go.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from xk8s.cluster import rekey, saved
+from xk8s.cluster.rekey import NEW, OLD, push, switch, units_of
+from xk8s.cluster.secrets import PKI, flat, secrets
+from xk8s.config import Request
+from xk8s.context import ExecResult
+from xk8s.errors import MachineError, StateError
+from xk8s.overlay import File
+from xk8s.pki import Keys
+from xk8s.plan import Plan, make_plan
+from xk8s.progress import Silent
+
+
+@pytest.fixture(autouse=True)
+def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("XK8S_CACHE", "XK8S_STATE", "XK8S_RUNTIME"):
+        monkeypatch.setenv(variable, str(tmp_path / "own"))
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return make_plan(Request(overlays=("kubernetes", "containerd"), environment={}))
+
+
+# --- where the keys are -----------------------------------------------------------------
+
+
+def content(state: Path) -> dict[str, str]:
+    return {path.name: (path / "ca.key").read_text() for path in state.glob("pki*")}
+
+
+def put(state: Path, **texts: str) -> None:
+    for name, text in texts.items():
+        directory = state / name.replace("_", ".")
+        directory.mkdir(parents=True)
+        (directory / "ca.key").write_text(text)
+
+
+def test_the_old_keys_are_kept_aside(tmp_path: Path) -> None:
+    put(tmp_path, pki="old", pki_new="new")
+    switch(tmp_path)
+    assert content(tmp_path) == {PKI: "new", OLD: "old"}
+    switch(tmp_path)
+    assert content(tmp_path) == {PKI: "new", OLD: "old"}
+
+
+def test_a_switch_that_was_killed_between_its_steps_is_finished(tmp_path: Path) -> None:
+    put(tmp_path, pki_old="old", pki_new="new")
+    rekey._mend(tmp_path)
+    assert content(tmp_path) == {PKI: "new", OLD: "old"}
+
+
+def test_keys_that_are_there_are_never_touched_by_mending(tmp_path: Path) -> None:
+    put(tmp_path, pki="old", pki_new="new")
+    rekey._mend(tmp_path)
+    assert content(tmp_path) == {PKI: "old", NEW: "new"}
+
+
+def test_a_cluster_that_is_not_there_is_an_error_and_leaves_no_keys(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="there is no cluster"):
+        rekey.rekey("nobody", Silent())
+    assert not list((tmp_path / "own").rglob("pki*"))
+
+
+# --- what goes into a node --------------------------------------------------------------
+
+
+class Guest:
+    """A node whose root is a directory of this machine; its tar is the real one."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def run(
+        self, node: str, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60
+    ) -> ExecResult:
+        words = [word.replace("--directory=/", f"--directory={self.root}") for word in argv]
+        done = subprocess.run(words, input=stdin, capture_output=True, check=False)
+        return ExecResult(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+def test_files_arrive_whole_with_their_modes(tmp_path: Path) -> None:
+    place = tmp_path / "etc" / "pki"
+    place.mkdir(parents=True)
+    (place / "ca.key").write_text("old")
+    (place / "ca.key").chmod(0o644)
+    reader = (place / "ca.key").open()
+    files = [
+        File(path="/etc/pki/ca.key", data=b"new", mode=0o600),
+        File(path="/etc/pki/ca.crt", data=b"cert", mode=0o644),
+    ]
+    push(Guest(tmp_path), "vm-001", files)  # type: ignore[arg-type]
+    assert {path.name: path.stat().st_mode & 0o777 for path in place.iterdir()} == {
+        "ca.key": 0o600,
+        "ca.crt": 0o644,
+    }
+    assert (place / "ca.key").read_text() == "new"
+    with reader:
+        assert reader.read() == "old", "who has it open goes on reading what he opened"
+
+
+def test_a_node_that_cannot_take_them_is_named(tmp_path: Path) -> None:
+    (tmp_path / "etc").write_text("no directory")
+    with pytest.raises(MachineError, match="vm-007: 1 files could not be written") as caught:
+        push(Guest(tmp_path), "vm-007", [File(path="/etc/x", data=b"")])  # type: ignore[arg-type]
+    assert "etc" in caught.value.log
+
+
+def test_every_node_gets_what_it_has_with_other_keys(plan: Plan, tmp_path: Path) -> None:
+    for planned in plan.nodes:
+        old, new = (
+            flat(secrets(plan, planned.node, Keys(tmp_path / name))) for name in ("old", "new")
+        )
+        assert [(one.path, one.mode) for one in old] == [(one.path, one.mode) for one in new]
+        assert not {one.data for one in old} & {one.data for one in new}
+
+
+# --- what is restarted ------------------------------------------------------------------
+
+
+def test_units_are_those_of_the_overlays_with_keys_on_this_node(plan: Plan, tmp_path: Path) -> None:
+    keys = Keys(tmp_path / "pki")
+    cluster = SimpleNamespace(plan=plan)
+    found = {
+        planned.node.name: set(units_of(cluster, planned, secrets(plan, planned.node, keys)))  # type: ignore[arg-type]
+        for planned in plan.nodes
+    }
+    node = {"kubelet.service", "kube-proxy.service"}
+    control = {"etcd.service", "kube-apiserver.service", "kube-controller-manager.service",
+               "kube-scheduler.service"}  # fmt: skip
+    assert found == {"vm-001": node | control, "vm-002": node, "vm-201": set()}
+
+
+def test_every_overlay_with_keys_says_which_units_use_them(tmp_path: Path) -> None:
+    plan = make_plan(
+        Request(overlays=("kubernetes", "containerd", "coredns", "externalip"), environment={})
+    )
+    keys = Keys(tmp_path / "pki")
+    cluster = SimpleNamespace(plan=plan)
+    with_keys = set()
+    for planned in plan.nodes:
+        for overlay in secrets(plan, planned.node, keys):
+            with_keys.add(overlay)
+            # A key that nothing reads again is an old one for ever.
+            assert units_of(cluster, planned, [overlay]), (overlay, planned.node.name)  # type: ignore[arg-type]
+    assert {"etcd", "kubernetes", "externalip"} <= with_keys
+
+
+def test_units_are_there_in_a_layer_of_their_overlay(plan: Plan) -> None:
+    for planned in plan.layers:
+        own = {
+            entry.path.rpartition("/")[2]
+            for other in plan.layers
+            if other.overlay == planned.overlay
+            for entry in other.layer.entries
+            if entry.path.startswith(("/etc/systemd/system/", "/usr/lib/systemd/system/"))
+        }
+        assert set(planned.layer.units) <= own, planned.layer.name
+
+
+def test_units_are_no_part_of_a_layers_digest(plan: Plan) -> None:
+    import attrs
+    from xk8s.layers.build import layer_key
+    from xk8s.plan import layer_digest
+
+    layer = next(one.layer for one in plan.layers if one.layer.units)
+    without = attrs.evolve(layer, units=())
+    assert layer_digest(without) == layer_digest(layer)
+    assert layer_key(without) == layer_key(layer)
+
+
+# --- what is left of the old keys -------------------------------------------------------
+
+
+def snapshot(cluster: str, label: str, keys: Path) -> None:
+    """A snapshot as `xk8s.cluster.save` leaves it, with little in it."""
+    where = saved.directory(cluster, label)
+    where.mkdir(parents=True)
+    shutil.copytree(keys, where / PKI)
+    value = saved.Saved(
+        cluster=cluster, label=label, key="k", overlays=(), nodes=(), created=1.0, files={},
+        states={},
+    )  # fmt: skip
+    saved.write(value, where)
+
+
+def test_snapshots_with_the_old_keys_are_found_and_told_apart(tmp_path: Path) -> None:
+    for name in ("old", "other"):
+        Keys(tmp_path / name).ca("ca")
+    snapshot("demo", "auto-1", tmp_path / "old")
+    snapshot("demo", "auto-2", tmp_path / "other")
+    snapshot("demo", "mine", tmp_path / "old")
+    snapshot("demo", "hers", tmp_path / "other")
+    snapshot("else", "auto-1", tmp_path / "other")
+    auto, own = rekey._snapshots_with(tmp_path / "old", "demo")
+    assert [one.label for one in auto] == ["auto-1"]
+    assert [one.label for one in own] == ["mine"]

@@ -1,0 +1,3 @@
+module xk8s.invalid/loadbalancer
+
+go 1.26.0

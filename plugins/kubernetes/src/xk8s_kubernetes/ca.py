@@ -1,0 +1,149 @@
+"""xk8s ca: the keys of a running cluster, shown and rotated."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+from xk8s.cli.session import Session, cluster_option, json_option, pass_session, print_json
+from xk8s.errors import StateError, UsageError
+
+if TYPE_CHECKING:
+    from xk8s.cluster import Cluster
+    from xk8s.progress import Progress
+
+
+@click.group("ca", short_help="Show the cluster's keys, or make all of them anew.")
+def command() -> None:
+    """The authorities, certificates and keys of a running cluster."""
+
+
+@command.command("show")
+@json_option
+@cluster_option
+@pass_session
+def show(session: Session, as_json: bool) -> None:
+    """List authorities and what they signed: subject, expiry, SHA-256 fingerprint.
+
+    No private key is read or shown.
+    """
+    from xk8s.cli.verbs.status import table
+    from xk8s.pki import describe
+
+    cluster = session.cluster()
+    directory = cluster.state_dir / "pki"
+    found = describe(directory)
+    if not found:
+        raise StateError(
+            f"cluster {cluster.name!r} has no keys",
+            where=str(directory),
+            hint="none of its overlays makes any",
+        )
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": one.name,
+                    "kind": one.kind,
+                    "subject": one.subject,
+                    "issuer": one.issuer,
+                    "sans": list(one.sans),
+                    "not_before": one.not_before.isoformat() if one.not_before else None,
+                    "not_after": one.not_after.isoformat() if one.not_after else None,
+                    "sha256": one.sha256,
+                }
+                for one in found
+            ]
+        )
+        return
+    rows = [("NAME", "KIND", "SUBJECT", "EXPIRES", "SHA256")]
+    rows += [
+        (
+            one.name,
+            one.kind,
+            one.subject,
+            f"{one.not_after:%Y-%m-%d}" if one.not_after else "",
+            f"{one.sha256[:16]}…",
+        )
+        for one in found
+    ]
+    table(rows)
+
+
+@command.command("rotate")
+@json_option
+@cluster_option
+@pass_session
+def rotate(session: Session, as_json: bool) -> None:
+    """Make new authorities, certificates and keys of tokens for the running cluster.
+
+    They go to the nodes by the guest agent; what uses them is restarted, pods with a token are
+    made anew, and all checks are run. The old ones are no longer accepted then, and the snapshots
+    that `up` had made with them are removed. When it fails, run it again: it goes on.
+    """
+    from xk8s.cluster.rekey import rekey
+
+    from xk8s_kubernetes.renew import Renewed, renew
+
+    started = time.monotonic()
+    renewed = Renewed(recreated=(), left=())
+
+    def within(cluster: Cluster, progress: Progress) -> None:
+        nonlocal renewed
+        if "kubernetes" in cluster.ctx.overlays:
+            renewed = renew(cluster, progress)
+
+    with session.progress() as progress:
+        done = rekey(session.name, progress, renew=within)
+    report = {
+        "cluster": done.cluster.name,
+        "seconds": round(time.monotonic() - started, 1),
+        "pods_recreated": list(renewed.recreated),
+        "pods_left": list(renewed.left),
+        "snapshots_removed": list(done.removed),
+        "snapshots_with_old_keys": list(done.kept),
+        "kubeconfig": str(done.cluster.state_dir / "kubeconfig"),
+        "kubeconfig_to_merge_again": merged_in(done.cluster.name),
+    }
+    if as_json:
+        print_json(report)
+    else:
+        summarize(report)
+
+
+def summarize(report: dict[str, Any]) -> None:
+    """What was done, and what is left to the user."""
+    name = report["cluster"]
+    option = "" if name == "xk8s" else f" --name {name}"
+    click.echo(f"cluster {name!r} has new keys and is Ready after {report['seconds']:.0f} s")
+    if report["pods_recreated"]:
+        click.echo(f"  pods made anew: {', '.join(report['pods_recreated'])}")
+    if report["pods_left"]:
+        click.echo(
+            "  nobody makes these pods anew; their files are renewed within two minutes, programs "
+            f"that do not read them again must be restarted: {', '.join(report['pods_left'])}"
+        )
+    if report["snapshots_removed"]:
+        click.echo("  the next up boots: the snapshot that it would restore had the old keys")
+    for label in report["snapshots_with_old_keys"]:
+        click.echo(
+            f"  snapshot {label!r} has the old keys and brings them back: "
+            f"xk8s snapshot remove {label}{option}"
+        )
+    if report["kubeconfig_to_merge_again"]:
+        click.echo(
+            f"  {report['kubeconfig_to_merge_again']} has the old keys: "
+            f"xk8s kubeconfig --merge{option}"
+        )
+
+
+def merged_in(cluster: str) -> str:
+    """The file of kubectl itself when it has an entry of this cluster, else ""."""
+    from xk8s_kubernetes.command import context_name, files_with
+
+    try:
+        found = files_with(context_name(cluster))
+    except UsageError:
+        return ""  # whatever that file is: nothing was ever merged into it
+    return str(found[0]) if found else ""

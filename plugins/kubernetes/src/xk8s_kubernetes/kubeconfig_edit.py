@@ -1,0 +1,364 @@
+"""Put one cluster into the text of a kubeconfig, or take it out: text in, text out.
+
+Everything that is not the cluster's own stays as its owner wrote it, to the byte: comments,
+order, quotes, anchors. kubectl itself loses the first two. The change is first made on the YAML
+nodes, where it is plain what is meant; then in the text, which is taken only when it reads as
+the very nodes. For a text in another style than kubectl writes (flow style, say) the nodes are
+written out: that loses comments, but no value changes its form on the way, as it would by way of
+Python's values (``0123`` and ``1.10`` are such).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import yaml
+from attrs import field, frozen
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from xk8s_kubernetes.kubeconfig_nodes import LISTS, NotKubeconfig, parse, same, write
+
+_FIELDS = {"clusters": "cluster", "users": "user"}
+_EXTENSION = "xk8s.local"
+"""Of our context: what the file was like before it came, so that it can go without a trace."""
+KEYS = (*LISTS, "current-context")
+
+Config = dict[str, Any]
+
+
+class _Unsuited(Exception):
+    """The text cannot be edited in place."""
+
+
+@frozen(kw_only=True)
+class _Change:
+    """By list: names to take out, and entries to put in (in the place of the same name's).
+    ``forget`` are keys that go when nothing is left in them.
+    """
+
+    drop: Mapping[str, frozenset[str]] = field(factory=dict)
+    put: Mapping[str, tuple[Config, ...]] = field(factory=dict)
+    current: str | None = None
+    forget: frozenset[str] = frozenset()
+
+
+def merged(text: str, new: Config, *, use: bool = True) -> str:
+    """The text with the one cluster, user and context of ``new``; of entries with their names,
+    the context keeps what others added to it (a namespace, say). ``use`` makes the context the
+    current one, as it is in any case when there was none. `NotKubeconfig` as `parse`.
+    """
+    root = parse(text)
+    (context,) = new["contexts"]
+    name = context["name"]
+    old = next((one for one in _entries(root, "contexts") if _name(one) == name), None)
+    body = dict(context["context"])
+    known: Config = {}
+    if old is not None:
+        body = {**_value(_get(old, "context")), **body}
+        known = _known(_get(old, "context"))
+    elif root is not None and (added := [key for key in KEYS if _get(root, key) is None]):
+        known["added"] = ",".join(added)
+    before = _current(root)
+    use = use or not before
+    keep = "previous-context" in known and before in ours(text)
+    if use and before not in ("", name) and not keep:
+        known["previous-context"] = before
+    mine = {"name": _EXTENSION, "extension": known}
+    others = body.get("extensions") or []
+    body["extensions"] = [*(one for one in others if one.get("name") != _EXTENSION), mine]
+    put = {key: tuple(new[key]) for key in LISTS if key != "contexts"}
+    change = _Change(
+        put={**put, "contexts": ({**context, "context": body},)}, current=name if use else None
+    )
+    return _apply(text, root, change)
+
+
+def without(text: str, name: str) -> str:
+    """The text without that context, and without its cluster and user unless other contexts use
+    them. Was it the current one, then the one before it is again, if that is still there.
+    """
+    root = parse(text)
+    left = {_name(one): _get(one, "context") for one in _entries(root, "contexts")}
+    gone = left.pop(name, None)
+    if gone is None:
+        return text
+    known = _known(gone)
+    drop = {"contexts": frozenset({name})}
+    for key, part in _FIELDS.items():
+        used = {_text(_get(one, part)) for one in left.values()}
+        drop[key] = frozenset({_text(_get(gone, part))} - used - {""})
+    now = None
+    if _current(root) == name:
+        before = known.get("previous-context", "")
+        now = before if before in left else ""
+    forget = frozenset(known.get("added", "").split(","))
+    return _apply(text, root, _Change(drop=drop, current=now, forget=forget))
+
+
+def contexts(text: str) -> tuple[str, ...]:
+    """The names of the contexts, in order."""
+    return tuple(_name(one) for one in _entries(parse(text), "contexts"))
+
+
+def ours(text: str) -> tuple[str, ...]:
+    """The names of those that were merged here."""
+    return tuple(
+        _name(one)
+        for one in _entries(parse(text), "contexts")
+        if _extension(_get(one, "context")) is not None
+    )
+
+
+def current(text: str) -> str:
+    """The current context, or ""."""
+    return _current(parse(text))
+
+
+def _apply(text: str, root: MappingNode | None, change: _Change) -> str:
+    if root is None:
+        whole: Config = {"apiVersion": "v1", "kind": "Config"}
+        whole |= {key: list(change.put.get(key, ())) for key in LISTS}
+        whole["current-context"] = change.current or ""
+        return _ended(text) + yaml.safe_dump(whole, sort_keys=False, width=1 << 20)
+    wanted = _on_nodes(root, change)
+    try:
+        edited = _on_text(text, root, change)
+        if same(parse(edited), wanted):
+            return edited
+    except (_Unsuited, NotKubeconfig):
+        pass
+    edited = write(wanted)
+    if not same(parse(edited), wanted):
+        raise NotKubeconfig("it cannot be written again as it was read")
+    return edited
+
+
+# --- on the nodes -----------------------------------------------------------------------
+
+
+def _on_nodes(root: MappingNode, change: _Change) -> MappingNode:
+    """A new root; nodes of the old one are used, never changed: aliases share them."""
+    pairs = {_text(key): (key, value) for key, value in root.value}
+    for key in LISTS:
+        drop, put = change.drop.get(key, frozenset()), change.put.get(key, ())
+        old = _entries(root, key)
+        fresh = {entry["name"]: _node(entry) for entry in put}
+        items = [fresh.pop(_name(one), one) for one in old if _name(one) not in drop]
+        items += fresh.values()
+        if items != old:
+            head = pairs[key][0] if key in pairs else _node(key)
+            style = pairs[key][1].flow_style if old else False
+            list_node = SequenceNode("tag:yaml.org,2002:seq", items, flow_style=style)
+            pairs[key] = (head, list_node)
+            if not items and key in change.forget:
+                del pairs[key]
+    if change.current == "" and "current-context" in change.forget:
+        del pairs["current-context"]
+    elif change.current is not None:
+        head = pairs["current-context"][0] if "current-context" in pairs else None
+        pairs["current-context"] = (head or _node("current-context"), _node(change.current))
+    return MappingNode(root.tag, list(pairs.values()), flow_style=root.flow_style)
+
+
+def _node(value: Any) -> Node:
+    node = yaml.compose(_dump(value), Loader=yaml.SafeLoader)
+    assert node is not None
+    return node
+
+
+def _value(context: Node | None) -> Config:
+    """What an older context of ours has, others' additions among it."""
+    if context is None:
+        return {}
+    try:
+        value = yaml.safe_load(yaml.serialize(context, Dumper=yaml.SafeDumper)) or {}
+    except yaml.YAMLError as error:
+        raise NotKubeconfig(f"a context cannot be understood: {error}") from error
+    extensions = value.get("extensions") or [] if isinstance(value, dict) else None
+    if not isinstance(extensions, list) or not all(isinstance(one, dict) for one in extensions):
+        raise NotKubeconfig("a context is no mapping, or its extensions are no list of them")
+    return dict(value)
+
+
+def _entries(root: MappingNode | None, key: str) -> list[MappingNode]:
+    found = _get(root, key)
+    return list(found.value) if isinstance(found, SequenceNode) else []
+
+
+def _get(node: Node | None, key: str) -> Node | None:
+    if isinstance(node, MappingNode):
+        for name, value in node.value:
+            if _text(name) == key:
+                return value  # type: ignore[no-any-return] # types-pyyaml has Any here
+    return None
+
+
+def _text(node: Node | None) -> str:
+    return str(node.value) if isinstance(node, ScalarNode) else ""
+
+
+def _name(entry: Node) -> str:
+    return _text(_get(entry, "name"))
+
+
+def _current(root: MappingNode | None) -> str:
+    node = _get(root, "current-context")
+    return "" if node is None or node.tag.endswith(":null") else _text(node)
+
+
+def _extension(context: Node | None) -> Node | None:
+    found = _get(context, "extensions")
+    items = found.value if isinstance(found, SequenceNode) else []
+    return next((one for one in items if _name(one) == _EXTENSION), None)
+
+
+def _known(context: Node | None) -> dict[str, str]:
+    """What our extension of the context says."""
+    extension = _get(_extension(context), "extension")
+    pairs = extension.value if isinstance(extension, MappingNode) else []
+    return {_text(key): _text(value) for key, value in pairs}
+
+
+# --- in the text ------------------------------------------------------------------------
+
+
+@frozen
+class _Span:
+    """Replace ``start`` to ``end`` of the text."""
+
+    start: int
+    end: int
+    new: str = ""
+
+
+def _on_text(text: str, root: MappingNode, change: _Change) -> str:
+    if root.flow_style or root.start_mark.column:
+        raise _Unsuited
+    pairs = {_text(key): (key, value) for key, value in root.value}
+    spans: list[_Span] = []
+    tail = ""
+    for key in LISTS:
+        put = change.put.get(key, ())
+        if key in pairs:
+            drop = change.drop.get(key, frozenset())
+            spans += _list_spans(text, *pairs[key], drop, put, forget=key in change.forget)
+        elif put:
+            tail += _dump({key: list(put)})
+    if change.current is not None:
+        if change.current == "" and "current-context" in change.forget:
+            spans.append(_line(text, pairs["current-context"][0]))
+        elif "current-context" in pairs:
+            spans.append(_value_span(text, *pairs["current-context"], _scalar(change.current)))
+        else:
+            tail += f"current-context: {_scalar(change.current)}\n"
+    newline = "\r\n" if "\r\n" in text else "\n"
+    result, end = "", len(text)
+    for span in sorted(spans, key=lambda one: (one.start, one.end), reverse=True):
+        if span.end > end:
+            raise _Unsuited
+        result = span.new.replace("\n", newline) + text[span.end : end] + result
+        end = span.start
+    result = text[:end] + result
+    return _ended(result, newline) + tail.replace("\n", newline) if tail else result
+
+
+def _list_spans(
+    text: str,
+    key: Node,
+    value: Node,
+    drop: frozenset[str],
+    put: tuple[Config, ...],
+    *,
+    forget: bool,
+) -> Iterator[_Span]:
+    items = value.value if isinstance(value, SequenceNode) else []
+    if not items:
+        if put:
+            yield _value_span(text, key, value, "\n" + _dump(list(put)).rstrip("\n"))
+        return
+    if _is_flow(value):
+        raise _Unsuited
+    lines = list(_item_lines(text, value))
+    indent = re.match(" *", text[lines[0][0] :])[0]  # type: ignore[index] # it matches anything
+    fresh = {entry["name"]: _indented(_dump([entry]), indent) for entry in put}
+    for item, (start, end) in zip(items, lines, strict=True):
+        if (new := fresh.pop(_name(item), None)) is not None:
+            yield _Span(start, end, new)
+        elif _name(item) in drop:
+            yield _Span(start, end)
+    if fresh:
+        end = lines[-1][1]
+        yield _Span(end, end, ("" if text[:end].endswith("\n") else "\n") + "".join(fresh.values()))
+    elif all(_name(item) in drop for item in items):
+        colon = _colon(text, key)
+        yield _line(text, key) if forget else _Span(colon, colon, " []")
+
+
+def _item_lines(text: str, sequence: Node) -> Iterator[tuple[int, int]]:
+    """Of each item of a block sequence: from the line with its dash to its last line's end."""
+    least = 0
+    for item in sequence.value:
+        start = text.rfind("\n", 0, item.start_mark.index) + 1
+        if not re.fullmatch(" *- +", text[start : item.start_mark.index]) or start < least:
+            raise _Unsuited
+        content = text[: _last(item)].rstrip()
+        end = text.find("\n", len(content)) + 1 or len(text)
+        yield start, end
+        least = end
+
+
+def _is_flow(node: Node) -> bool:
+    return bool(getattr(node, "flow_style", False))
+
+
+def _last(node: Node) -> int:
+    """Where the last scalar (or flow collection) below the node ends: a block's own end is at
+    whatever comes next, behind its comments.
+    """
+    while not isinstance(node, ScalarNode) and not _is_flow(node) and node.value:
+        node = node.value[-1][1] if isinstance(node, MappingNode) else node.value[-1]
+    return int(node.end_mark.index)
+
+
+def _line(text: str, key: Node) -> _Span:
+    """The whole line of a key, without what may follow."""
+    return _Span(int(key.start_mark.index), text.find("\n", _colon(text, key)) + 1 or len(text))
+
+
+def _value_span(text: str, key: Node, value: Node, new: str) -> _Span:
+    """Replace a value that is on its key's line."""
+    start = _colon(text, key)
+    end = max(start, int(value.end_mark.index))
+    if "\n" in text[start:end].rstrip() or not isinstance(value.start_mark.index, int):
+        raise _Unsuited
+    if value.start_mark.index < key.end_mark.index:
+        raise _Unsuited  # an alias: its node is where the anchor is
+    end = start + len(text[start:end].rstrip())
+    return _Span(start, end, new if new.startswith("\n") else f" {new}")
+
+
+def _colon(text: str, key: Node) -> int:
+    """Behind the colon that follows the key."""
+    end = int(key.end_mark.index)
+    if text[end : end + 1] != ":":
+        raise _Unsuited
+    return end + 1
+
+
+def _dump(value: Any) -> str:
+    # What is not ASCII is escaped: readers differ in what of it they take for a space.
+    return yaml.safe_dump(value, sort_keys=False, width=1 << 20)
+
+
+def _scalar(value: str) -> str:
+    return _dump(value).partition("\n")[0] if value else '""'
+
+
+def _indented(text: str, indent: str) -> str:
+    return "".join(indent + line for line in text.splitlines(keepends=True))
+
+
+def _ended(text: str, newline: str = "\n") -> str:
+    return text if not text or text.endswith("\n") else text + newline

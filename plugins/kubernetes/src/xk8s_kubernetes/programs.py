@@ -1,0 +1,143 @@
+"""Judging the programs of Kubernetes before a VM is started with them: can they run in the guest,
+are they what they are called, and do their versions work together. None of them is run for it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import re
+from pathlib import Path
+
+from attrs import frozen
+from xk8s.artifacts.elf import X86_64, NotElf, read_elf
+from xk8s.artifacts.kit import OWN_DIRECTORY
+from xk8s.artifacts.verify import Inspection
+from xk8s.errors import ArtifactError
+
+from xk8s_kubernetes.versions import APISERVER, POLICY, Version, parse, skew
+
+LOADER = "/lib64/ld-linux-x86-64.so.2"
+GLIBC = (2, 41)
+LIBRARIES = frozenset(
+    {"ld-linux-x86-64.so.2", "libc.so.6", "libdl.so.2", "libm.so.6", "libpthread.so.0",
+     "libresolv.so.2", "librt.so.1", "libutil.so.1"}
+)  # fmt: skip
+"""What every base system has: those of glibc. A program that wants more has to be static."""
+
+_STAMP = re.compile(rb"v\d+\.\d+\.\d+[-+0-9A-Za-z.]{0,120}\0")
+"""A string that the linker's -X put into the program ends with a zero byte; Go's own strings do
+not. So does the name of Go's package crypto/internal/entropy/v1.0.0, behind a slash. (To have the
+slash in the pattern makes the search thirty times slower.)"""
+
+_BUILD_INFO = b"\xff Go buildinf:"
+_INFO_SIZE = 1 << 16
+_PATH = re.compile(rb"path\t\S*/([\w-]+)\n")
+_MODULE = re.compile(rb"(?:mod|dep)\tk8s\.io/kubernetes\t(\S+)")
+
+
+@frozen(kw_only=True)
+class Program:
+    """A program of Kubernetes: ``name`` that it was built as ("" when it does not say),
+    ``version`` None when it carries none.
+    """
+
+    name: str
+    version: Version | None
+
+
+def check(given: Inspection) -> None:
+    """`Artifact.verify`: `ArtifactError` for programs that cannot run or do not fit together."""
+    _check(given, strict=True)
+
+
+def check_without_skew(given: Inspection) -> None:
+    """The same for those who said ``allow_skew``: versions are worth a note only."""
+    _check(given, strict=False)
+
+
+def _check(given: Inspection, *, strict: bool) -> None:
+    found: dict[str, Program] = {}
+    for member in sorted(one.member for one in given.provenance):
+        path = given.path / member
+        if why := unfit(path):
+            raise _error(given, f"{member} cannot run in the VMs: it is {why}", member)
+        program = read_program(path)
+        if program.name and program.name != member:
+            raise _error(given, f"the file {member} is {program.name}", member)
+        found[member] = program
+    versions = {name: one.version for name, one in found.items() if one.version is not None}
+    own = {one.member for one in given.provenance if one.kind == OWN_DIRECTORY}
+    unknown = sorted(own - versions.keys())
+    if unknown:
+        given.note(
+            f"{', '.join(unknown)}: built without a version, so whether it fits the others is "
+            "not checked"
+        )
+    problems, advice = skew(versions)
+    for text in advice:
+        given.note(text)
+    if problems and not strict:
+        for text in problems:
+            given.note(f"{text}: not supported by Kubernetes, allowed by kubernetes.allow_skew")
+    elif problems:
+        raise ArtifactError(
+            f"these programs do not fit together: {'; '.join(problems)}",
+            where="; ".join(f"{name} from {given.origin(name)}" for name in _named(problems, own)),
+            hint=f"build the others of the same source too, or let the rest be of its version "
+            f"(-s kubernetes.version=…), see {POLICY}; to try it all the same: "
+            "-s kubernetes.allow_skew=true",
+        )
+
+
+def unfit(path: Path) -> str:
+    """Why a program cannot run in the guest; empty when nothing speaks against it."""
+    try:
+        elf = read_elf(path)
+    except NotElf as error:
+        return str(error)
+    if elf.machine != X86_64:
+        return f"built for {elf.architecture}, and the VMs are x86-64"
+    if elf.interpreter and elf.interpreter != LOADER:
+        return f"linked with {elf.interpreter}, which the VMs have not"
+    if missing := sorted(set(elf.needed) - LIBRARIES):
+        return f"linked with {', '.join(missing)}, which the VMs have not"
+    if elf.glibc > GLIBC:
+        wanted, there = (".".join(map(str, one)) for one in (elf.glibc, GLIBC))
+        return f"linked with glibc {wanted}, and the VMs have {there}"
+    return ""
+
+
+def read_program(path: Path) -> Program:
+    """What a Go program carries about itself: the stamp of the build scripts, else what Go wrote
+    down of its module.
+    """
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        stamps = {
+            match.group()[:-1].decode()
+            for match in _STAMP.finditer(data)
+            if data[match.start() - 1 : match.start()] != b"/"
+        }
+        start = data.find(_BUILD_INFO)
+        info = data[start : start + _INFO_SIZE] if start >= 0 else b""
+    name = _PATH.search(info)
+    module = _MODULE.search(info)
+    versions = {parse(text) for text in stamps} - {None}
+    version = versions.pop() if len(versions) == 1 else None
+    if version is None and module is not None:
+        version = parse(module[1].decode(errors="replace"))
+    return Program(name=name[1].decode() if name else "", version=version)
+
+
+def _named(problems: list[str], own: set[str]) -> list[str]:
+    """The programs that the problems are about: the API server, and those of the user."""
+    text = " ".join(problems)
+    return [name for name in sorted({APISERVER, *own}) if re.search(rf"\b{name} v", text)]
+
+
+def _error(given: Inspection, message: str, member: str) -> ArtifactError:
+    return ArtifactError(
+        message,
+        where=given.origin(member),
+        hint="build it for linux/amd64 and static (GOOS=linux GOARCH=amd64 CGO_ENABLED=0), or "
+        "leave it out: another source gives it then",
+    )

@@ -1,0 +1,183 @@
+"""What a rotation of the keys leaves to be renewed within Kubernetes: copies of the authorities in
+ConfigMaps, tokens in Secrets, and pods that hold either.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from attrs import frozen
+from xk8s.checks import NotYet
+from xk8s.context import ClusterAccess
+from xk8s.errors import MachineError
+from xk8s.pki import Keys
+from xk8s.progress import Progress
+
+from xk8s_kubernetes.api import Api, connect
+from xk8s_kubernetes.secrets import CA, FRONT_PROXY_CA
+
+T = TypeVar("T")
+
+SECONDS = 300.0
+"""For each step: what has to happen is some requests, but everything starts at this time."""
+
+CONTROLLERS = frozenset({"DaemonSet", "ReplicaSet", "ReplicationController", "StatefulSet"})
+"""Kinds that make a pod anew when it is gone. A Job would count it as failed."""
+
+_AUTHENTICATION = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
+_ROOT_CA = "kube-root-ca.crt"
+_TOKEN = "kubernetes.io/service-account-token"  # noqa: S105 - the type of a Secret
+
+
+@frozen(kw_only=True)
+class Renewed:
+    """Pods as namespace/name: ``recreated`` ones, and those that nobody would make anew, in which
+    just the files were renewed.
+    """
+
+    recreated: tuple[str, ...]
+    left: tuple[str, ...]
+
+
+def renew(access: ClusterAccess, progress: Progress) -> Renewed:
+    """Let everything in the cluster have the present authorities and tokens. `MachineError` says
+    what did not come.
+    """
+    keys = Keys(access.state_dir / "pki")
+    api = connect(access.state_dir / "kubeconfig")
+
+    def wait(what: str, look: Callable[[], T]) -> T:
+        progress.item("renew", what)
+        return until(what, look)
+
+    wait("API server", lambda: api.text("/readyz"))
+    wait("authorities of aggregated API servers", lambda: _authentication(api, keys))
+    wait("the authority in every namespace", lambda: _root_ca(api, keys))
+    secrets = wait("tokens in Secrets", lambda: _drop_tokens(api))
+    wait("new tokens in Secrets", lambda: _have_tokens(api, secrets))
+    pods = wait("pods", lambda: [pod for pod in _items(api, "pods") if holds_keys(pod, secrets)])
+    made_anew = [pod for pod in pods if controller(pod) in CONTROLLERS]
+    for pod in made_anew:
+        wait("pods", functools.partial(api.delete, _path("pods", pod), at_once=False))
+    gone = {pod["metadata"]["uid"] for pod in made_anew}
+    wait("pods that end", lambda: _are_gone(api, gone))
+    progress.finish("renew")
+    return Renewed(
+        recreated=tuple(sorted(_name(pod) for pod in made_anew)),
+        left=tuple(sorted(_name(pod) for pod in pods if pod not in made_anew)),
+    )
+
+
+def until(what: str, look: Callable[[], T], *, seconds: float = SECONDS) -> T:
+    """What ``look`` returns once it does not raise `NotYet`; `MachineError` after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return look()
+        except NotYet as seen:
+            if time.monotonic() > deadline:
+                raise MachineError(
+                    f"not there after {seconds:.0f} s: {what}; last seen: {seen}",
+                    where="Kubernetes",
+                    hint="look at the logs (xk8s logs vm-001 kube-controller-manager); then run "
+                    "it again: it goes on",
+                ) from seen
+        time.sleep(0.5)
+
+
+def _authentication(api: Api, keys: Keys) -> None:
+    """The API server adds its authorities to this ConfigMap and never takes one out: whoever
+    authenticates by it would go on trusting the old ones. It makes it anew when it is gone.
+    """
+    data = api.get(_AUTHENTICATION).get("data") or {}
+    for field, name in (
+        ("client-ca-file", CA),
+        ("requestheader-client-ca-file", FRONT_PROXY_CA),
+    ):
+        if data.get(field, "").strip() != keys.ca(name).cert.decode().strip():
+            api.delete(_AUTHENTICATION)
+            raise NotYet(f"{field} has another authority")
+
+
+def _root_ca(api: Api, keys: Keys) -> None:
+    wanted = keys.ca(CA).cert.decode().strip()
+    there = {
+        one["metadata"]["namespace"]
+        for one in _items(api, "configmaps", f"?fieldSelector=metadata.name%3D{_ROOT_CA}")
+        if (one.get("data") or {}).get("ca.crt", "").strip() == wanted
+    }
+    spaces = _items(api, "namespaces")
+    wanting = {
+        one["metadata"]["name"] for one in spaces if "deletionTimestamp" not in one["metadata"]
+    }
+    if missing := wanting - there:
+        raise NotYet(f"the old one is in {', '.join(sorted(missing))}")
+
+
+def _drop_tokens(api: Api) -> tuple[str, ...]:
+    """Secrets that were made for a token have one for ever; without it they get a new one. The
+    paths of these Secrets.
+    """
+    paths = [
+        _path("secrets", one) for one in _items(api, "secrets", f"?fieldSelector=type%3D{_TOKEN}")
+    ]
+    for path in paths:
+        api.patch(path, {"data": {"token": None}})
+    return tuple(paths)
+
+
+def _have_tokens(api: Api, secrets: Iterable[str]) -> None:
+    # Not "another one than before": of the same key such a token is the same, it has no times.
+    for path in secrets:
+        if not (api.get(path).get("data") or {}).get("token"):
+            raise NotYet(f"{path.rpartition('/')[2]} has no new token")
+
+
+def holds_keys(pod: dict[str, Any], secrets: Iterable[str]) -> bool:
+    """Whether a pod that runs has a token or an authority of the cluster among its files."""
+    meta = pod["metadata"]
+    if "deletionTimestamp" in meta or pod["status"].get("phase") in ("Succeeded", "Failed"):
+        return False
+    of_tokens = {path.rpartition("/")[2] for path in secrets if f"/{meta['namespace']}/" in path}
+    for volume in pod["spec"].get("volumes") or ():
+        sources = [volume, *((volume.get("projected") or {}).get("sources") or ())]
+        for source in sources:
+            secret = source.get("secret") or {}
+            if (
+                "serviceAccountToken" in source
+                or (source.get("configMap") or {}).get("name") == _ROOT_CA
+                or secret.get("secretName", secret.get("name")) in of_tokens
+            ):
+                return True
+    return False
+
+
+def controller(pod: dict[str, Any]) -> str:
+    """The kind of what makes the pod anew; "" for one that stands by itself."""
+    for owner in pod["metadata"].get("ownerReferences") or ():
+        if owner.get("controller"):
+            return str(owner["kind"])
+    return ""
+
+
+def _are_gone(api: Api, uids: set[str]) -> None:
+    there = [_name(pod) for pod in _items(api, "pods") if pod["metadata"]["uid"] in uids]
+    if there:
+        raise NotYet(f"{', '.join(sorted(there))} still there")
+
+
+def _items(api: Api, kind: str, query: str = "") -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = api.get(f"/api/v1/{kind}{query}")["items"]
+    return found
+
+
+def _path(kind: str, thing: dict[str, Any]) -> str:
+    meta = thing["metadata"]
+    return f"/api/v1/namespaces/{meta['namespace']}/{kind}/{meta['name']}"
+
+
+def _name(thing: dict[str, Any]) -> str:
+    return f"{thing['metadata']['namespace']}/{thing['metadata']['name']}"

@@ -1,0 +1,38 @@
+"""An image of a directory, put into running nodes, with a pod on each that says what is in it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+NODES = ("vm-001", "vm-002")
+GREETING = "hello from a directory\n"
+
+
+def load_and_run(command: Callable[..., str], directory: Path) -> None:
+    """``command`` is xk8s with the cluster's name; ``directory`` becomes the image."""
+    cached = json.loads(command("artifacts", "--json"))["artifacts"]
+    busybox = next(one["path"] for one in cached if one["name"] == "busybox-static")
+    (directory / "bin").mkdir()
+    shutil.copy(Path(busybox) / "busybox", directory / "bin" / "busybox")
+    (directory / "greeting").write_text(GREETING)
+    config = {"entrypoint": ["/bin/busybox", "cat"], "cmd": ["/greeting"]}
+    (directory / "image.json").write_text(json.dumps(config))
+    said = command("load", "image", "--build", f"t.local/hello:1={directory}", "--json",
+                   timeout=300)  # fmt: skip
+    assert [(one["node"], one["ok"]) for one in json.loads(said)] == [(n, True) for n in NODES]
+
+    def kubectl(*words: str) -> str:
+        return command("exec", "vm-001", "--", "kubectl", *words, timeout=240)
+
+    for node in NODES:
+        spec = {"nodeName": node, "restartPolicy": "Never"}
+        kubectl("run", f"hello-{node}", "--image=t.local/hello:1", "--image-pull-policy=Never",
+                f"--overrides={json.dumps({'spec': spec})}")  # fmt: skip
+    for node in NODES:
+        pod = f"pod/hello-{node}"
+        kubectl("wait", pod, "--timeout=180s", "--for=jsonpath={.status.phase}=Succeeded")
+        assert kubectl("logs", pod) == GREETING
+        kubectl("delete", pod, "--now", "--wait=false")

@@ -1,0 +1,120 @@
+"""IPv6 and dual stack, and the other two modes of kube-proxy: real clusters of two nodes.
+
+Family and mode are told in pairs, so that two boots prove both; IPv4 with nftables is the
+cluster of `test_kubernetes.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from attrs import frozen
+
+from tests.conftest import Xk8s
+
+pytestmark = pytest.mark.cluster
+
+OVERLAYS = ("kubernetes", "coredns", "externalip")
+PODS = 4
+
+
+@frozen(kw_only=True)
+class Case:
+    """A cluster: IP family, mode of kube-proxy, and the virtual addresses it must have."""
+
+    family: str
+    mode: str
+    vips: tuple[str, ...]
+    xk8s: Xk8s
+
+    def __call__(self, *words: str, **more: object) -> str:
+        return self.xk8s("--name", self.family, *words, **more)  # type: ignore[arg-type]
+
+    def guest(self, node: str, *words: str) -> str:
+        return self("exec", node, "--", *words)
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("ipv6", "ipvs", ("1000::2",)), ("dual", "iptables", ("10.0.0.2", "1000::2"))],
+    ids=["ipv6-ipvs", "dual-iptables"],
+)
+def case(request: pytest.FixtureRequest, xk8s: Xk8s) -> Iterator[Case]:
+    """The running cluster of the pair; `up` has passed all checks of its overlays."""
+    family, mode, vips = request.param
+    made = Case(family=family, mode=mode, vips=vips, xk8s=xk8s)
+    settings = ("-s", f"kubernetes.proxy_mode={mode}", "-s", "cluster.snapshot=false")
+    try:
+        made("up", *OVERLAYS, "--ip-family", family, *settings, timeout=3000)
+        yield made
+    finally:
+        made("down")
+
+
+def test_nodes_pods_and_services_have_addresses_of_the_family(case: Case) -> None:
+    def family_of(addresses: list[str]) -> str:
+        kinds = {"ipv6" if ":" in address else "ipv4" for address in addresses}
+        return "dual" if len(kinds) == 2 else kinds.pop()
+
+    def get(*words: str) -> list[str]:
+        return case.guest("vm-001", "kubectl", "get", *words).split()
+
+    nodes = '-o=jsonpath={.items[*].status.addresses[?(@.type=="InternalIP")].address}'
+    assert family_of(get("nodes", nodes)) == case.family
+    assert family_of(get("pods", "-o=jsonpath={.items[*].status.podIPs[*].ip}")) == case.family
+    for name, namespace in (("mconnect", "default"), ("kube-dns", "kube-system")):
+        ips = get("service", name, "-n", namespace, "-o=jsonpath={.spec.clusterIPs[*]}")
+        assert family_of(ips) == case.family, name
+
+
+def test_every_virtual_address_is_reached_from_outside(case: Case) -> None:
+    for vip in case.vips:
+        where = f"[{vip}]:5001" if ":" in vip else f"{vip}:5001"
+        tally = case.xk8s.json(
+            "--name", case.family, "mconnect", "--address", where, "--nconn", "100", "--json",
+            timeout=300,
+        )  # fmt: skip
+        assert tally["failed"] == 0, (vip, tally)
+        assert len(tally["answers"]) == PODS
+
+
+def test_kube_proxy_is_in_its_mode_on_every_node(case: Case) -> None:
+    for node in ("vm-001", "vm-002"):
+        said = case.guest(node, "curl", "--silent", "http://localhost:10249/proxyMode")
+        assert said == case.mode
+        for vip in case.vips:
+            assert backends(case, node, vip) == PODS, (node, vip)
+
+
+def backends(case: Case, node: str, vip: str) -> int:
+    """How many pods the kernel of ``node`` sends connections to ``vip`` to."""
+    if case.mode == "ipvs":
+        table = case.guest(node, "ipvsadm", "-Ln")
+        where = f"[{vip}]:5001" if ":" in vip else f"{vip}:5001"
+        found = re.search(rf"^TCP  {re.escape(where)} rr.*\n((?:  -> .*\n)*)", table, re.M)
+        assert found, table
+        return found[1].count(" Masq ")
+    program = "ip6tables-save" if ":" in vip else "iptables-save"
+    rules = case.guest(node, program, "-t", "nat")
+    external = re.search(rf"-d {vip}/\d+ .*mconnect.* -j (KUBE-EXT-\w+)", rules)
+    assert external, rules
+    service = re.search(rf"^-A {external[1]} .*-j (KUBE-SVC-\w+)", rules, re.M)
+    assert service, rules
+    return len(re.findall(rf"^-A {service[1]} .*-j KUBE-SEP-\w+", rules, re.M))
+
+
+def test_names_are_resolved_to_addresses_of_the_family(case: Case) -> None:
+    server = case.guest(
+        "vm-001", "kubectl", "get", "service", "kube-dns", "-n", "kube-system",
+        "-o=jsonpath={.spec.clusterIP}",
+    )  # fmt: skip
+    kinds = {"ipv6": ("AAAA",), "dual": ("A", "AAAA")}[case.family]
+    for kind in kinds:
+        said = case.guest(
+            "vm-002", "drill", f"@{server}", "mconnect.default.svc.cluster.local", kind
+        )
+        found = re.search(rf"^mconnect\.default\.svc\.cluster\.local\.\s+\d+\s+IN\s+{kind}\s+\S+",
+                          said, re.M)  # fmt: skip
+        assert found, said
