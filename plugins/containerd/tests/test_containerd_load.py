@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
@@ -107,7 +108,7 @@ Make = Callable[..., Parcel]
 @pytest.fixture
 def parcel(tmp_path: Path) -> Make:
     def make(text: str, ref: str = "xk8s.local/load:1") -> Parcel:
-        out = tmp_path / f"{text}-{len(list(tmp_path.iterdir()))}"
+        out = tmp_path / f"{text[:8]}-{len(list(tmp_path.iterdir()))}"
         layer = layer_tar([Member(path="text", mode=0o644, data=text.encode() * 5000)])
         write_layout(out, ref=ref, layer=layer, cmd=["/bin/true"])
         return Parcel(
@@ -189,6 +190,27 @@ def test_a_damaged_image_is_refused_with_ctrs_words(node: Here, parcel: Make) ->
     assert "digest" in caught.value.log
     assert wanted.ref not in node.names()
     assert left_in_run() == []
+
+
+def test_ctr_ends_at_once_when_a_transfer_is_broken_off(node: Here, parcel: Make) -> None:
+    """As Ctrl-C does: containerd would try again for a minute if nobody answered."""
+    wanted = parcel("seven" * 400, "xk8s.local/broken:1")
+    with serving([Offer(ref=wanted.ref, layout=wanted.layout)], ["n"]) as registry:
+        door = registry.doors["n"]
+        seen = threading.Thread(target=lambda: (_wait(lambda: door.sent > 0), registry.refuse()))
+        seen.start()
+        delivery = Delivery(access=node, node="n", parcel=wanted, door=door, gateway="127.0.0.1")
+        with pytest.raises(MachineError, match="ctr images pull failed") as caught:
+            load(delivery)
+        seen.join()
+    assert "not found" in caught.value.log
+    assert left_in_run() == []
+
+
+def _wait(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.001)
 
 
 def test_no_other_registry_is_asked(parcel: Make) -> None:

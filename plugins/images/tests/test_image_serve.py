@@ -90,8 +90,8 @@ def test_a_closed_door_breaks_off_what_is_being_sent(layout: Make) -> None:
         url = f"http://127.0.0.1:{door.port}/v2/{door.path}/quay.io/team/app/blobs/sha256:{layer.name}"
         with urllib.request.urlopen(url, timeout=20) as answer:
             got = len(answer.read(1000))
-            registry.close()
-            registry.close()
+            registry.refuse()
             while piece := answer.read(1 << 20):
                 got += len(piece)
         assert got < layer.stat().st_size
+        assert status(registry, "/v2/") == 404

@@ -93,7 +93,9 @@ class _connected:  # noqa: N801 - used as a function
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._connection.close()
         if isinstance(error, (OSError, HTTPException, ValueError, KeyError, TypeError)):
-            hint = "start docker; or `docker save` the image and use docker-archive:FILE"
+            hint = (
+                "start docker; or use docker-archive:FILE, or the REF@sha256:… of an earlier plan"
+            )
             if isinstance(error, PermissionError):
                 hint = "this user may not use docker: usermod --append --groups docker USER"
             raise HostError(

@@ -112,7 +112,7 @@ def deliver(
             try:
                 return tuple(outcome for found in pool.map(serve, nodes) for outcome in found)
             except BaseException:
-                registry.close()  # the nodes' programs fail then, and their threads end
+                registry.refuse()  # the nodes' programs fail then, and their threads end
                 raise
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -50,8 +50,8 @@ class Registry:
     def __init__(self, offers: Sequence[Offer], clients: Sequence[str]) -> None:
         """Open the port; nothing is answered yet."""
         self._by_path: dict[str, Door] = {}
-        answers = dict(_answers(offers))
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(answers, self._by_path.get))
+        handler = _handler(dict(_answers(offers)), self._by_path)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True  # a client that hangs must not keep us
         port = self._server.server_port
         self.doors: Mapping[str, Door] = {
@@ -63,13 +63,18 @@ class Registry:
         )
         self._thread.start()
 
+    def refuse(self) -> None:
+        """Close all doors: what is being sent breaks off, and there is nothing here any more.
+        That answer ends a client at once, where none at all would make it try again.
+        """
+        self._by_path.clear()
+
     def close(self) -> None:
-        """Close all doors: what is being sent breaks off, nothing else is answered."""
-        if self._by_path:
-            self._by_path.clear()
-            self._server.shutdown()
-            self._thread.join()
-            self._server.server_close()
+        """Close the port too."""
+        self.refuse()
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
 
 
 @contextmanager
@@ -101,7 +106,7 @@ def _answers(offers: Sequence[Offer]) -> Iterator[tuple[str, _Answer]]:
 
 
 def _handler(
-    answers: Mapping[str, _Answer], door_of: Callable[[str], Door | None]
+    answers: Mapping[str, _Answer], doors: Mapping[str, Door]
 ) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -118,13 +123,13 @@ def _handler(
 
         def _answer(self, *, body: bool) -> None:
             path = self.path.partition("?")[0]
-            if path.rstrip("/") == "/v2":  # what clients ask first: is it a registry?
+            if path.rstrip("/") == "/v2" and doors:  # clients ask first: is it a registry?
                 self._head(200, 2, "application/json")
                 if body:
                     self.wfile.write(b"{}")
                 return
             first, _, rest = path.removeprefix("/v2/").partition("/")
-            door = door_of(first) if path.startswith("/v2/") else None
+            door = doors.get(first) if path.startswith("/v2/") else None
             found = answers.get(rest) if door else None
             if door is None or found is None:
                 self._head(404, 0, "text/plain")
@@ -134,7 +139,7 @@ def _handler(
                 if not body:
                     return
                 while piece := stream.read(_PIECE):
-                    if door_of(first) is None:
+                    if first not in doors:
                         self.close_connection = True
                         return
                     self.wfile.write(piece)
