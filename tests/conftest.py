@@ -51,7 +51,7 @@ class Xk8s:
         self,
         *words: str,
         code: int = 0,
-        timeout: float = 120,
+        timeout: float = 300,
         stdin: str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> str:

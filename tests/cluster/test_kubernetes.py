@@ -43,7 +43,7 @@ def wait_for_pods(cluster: Xk8s, address: str, pods: int) -> None:
     """Until every connection is answered and that many pods did; every node's kube-proxy has to
     hear of a Service first.
     """
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 420
     while True:
         words = ("mconnect", "--address", f"{address}:5001", "--nconn", str(10 * pods))
         try:
@@ -199,7 +199,7 @@ def test_faults_are_recognised_and_a_report_has_no_keys(cluster: Xk8s, tmp_path:
             node = '{"spec": {"nodeName": "vm-001"}}'  # where the plugin is missing
             kubectl("run", name, f"--image={image}", "--image-pull-policy=Never",
                     f"--overrides={node}")  # fmt: skip
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 420
         while not {"image-never-pull", "cni-plugin-missing"} <= (seen := faults()):
             assert time.monotonic() < deadline, seen
             guest(cluster, "vm-001", "test", "-d", "/opt/cni/bin")
@@ -246,7 +246,7 @@ def test_a_load_balancer_gets_an_address_that_is_reached_from_outside(cluster: X
 
     def address(name: str) -> str:
         """What the column EXTERNAL-IP shows, once that is an address."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         path = "jsonpath={.status.loadBalancer.ingress[*].ip}"
         while not (found := kubectl("get", "service", name, "-o", path)):
             assert time.monotonic() < deadline, kubectl("describe", "service", name)
