@@ -199,7 +199,9 @@ NAMES = st.text(alphabet="ab.é ", min_size=1, max_size=4).filter(lambda s: s no
 
 
 @given(files=st.dictionaries(NAMES, st.binary(max_size=9), min_size=1, max_size=4))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_names_and_contents_are_kept_apart(tmp_path_factory, own_cache: Path, files) -> None:
     """However they are distributed over names: two directories are one image only when equal."""
     root = tmp_path_factory.mktemp("d")
