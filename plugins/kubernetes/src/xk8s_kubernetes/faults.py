@@ -191,7 +191,7 @@ KEYS = (
         pattern=r"x509: certificate has expired or is not yet valid",
         cause="a certificate is not valid at the time that a clock of the cluster shows",
         remedy="compare the clocks: xk8s exec NODE -- date; set one right: xk8s exec NODE -- date "
-        "-u -s @$(date +%s); keys that have really expired go with `xk8s up --cold`",
+        "-u -s @$(date +%s); keys that have really expired: xk8s ca rotate",
         examples=(
             'err="Get \\"https://127.0.0.1:6443/readyz\\": tls: failed to verify certificate: '
             "x509: certificate has expired or is not yet valid: current time 2020-01-01T00:00:10Z "
@@ -204,8 +204,8 @@ KEYS = (
         r"tls: (?:bad certificate|unknown certificate authority)",
         cause="one side of a connection does not trust the other's certificate: it is of another "
         "cluster or of an earlier start (or a clock is wrong)",
-        remedy="make all keys anew: xk8s down, then xk8s up --cold; a kubeconfig of yours from "
-        "before: xk8s kubeconfig --merge",
+        remedy="make all keys anew: xk8s ca rotate; a kubeconfig of yours from before: xk8s "
+        "kubeconfig --merge",
         examples=(
             "tls: failed to verify certificate: x509: certificate signed by unknown authority",
             "http: TLS handshake error from 192.168.1.2:51514: remote error: tls: bad certificate",

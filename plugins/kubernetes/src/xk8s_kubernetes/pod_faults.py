@@ -5,8 +5,8 @@ from __future__ import annotations
 from xk8s.overlay import Fault
 
 _IMAGE = (
-    "pre-pull it: -s images.refs={image} (`xk8s exec NODE -- ctr -n k8s.io images ls -q`, or "
-    "`crictl images`, lists what a node has)"
+    "put it into the nodes now: xk8s load image {image}; from the next start on: "
+    "-s images.refs={image}"
 )
 
 PODS = (
