@@ -58,11 +58,11 @@ def typed(cluster: Xk8s, verb: str, keys: bytes, until: str, seconds: float = 90
 
 
 def test_a_shell_in_a_node(cluster: Xk8s) -> None:
-    typed(cluster, "shell", b"echo $((6 * 7)) on $(hostname)\r", r"^42 on vm-001")
+    typed(cluster, "shell", b"echo $((6 * 7)) on $(hostname)\r", r"[\r\n]42 on vm-001")
 
 
 def test_the_kernels_console(cluster: Xk8s) -> None:
-    typed(cluster, "console", b"\recho $((6 * 8)) on $(tty)\r", r"^48 on /dev/ttyS0")
+    typed(cluster, "console", b"\recho $((6 * 8)) on $(tty)\r", r"[\r\n]48 on /dev/ttyS0")
 
 
 def test_own_words_reach_kernel_and_qemu(cluster: Xk8s) -> None:

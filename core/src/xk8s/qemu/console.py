@@ -75,6 +75,8 @@ def _connect(path: Path, name: str) -> socket.socket:
 def _interactive(stream: socket.socket, stdin: int, stdout: int, *, shell: bool) -> None:
     def resize() -> None:
         size = os.get_terminal_size(stdin)
+        if not (size.lines and size.columns):
+            return  # a terminal that nobody looks at, such as a test's
         # By the shell: a virtconsole gets no size from a socket. The leading space keeps the
         # line out of the history, and Ctrl-U throws away a half-typed line before it.
         stream.sendall(b"\x15 stty rows %d cols %d\r" % (size.lines, size.columns))
