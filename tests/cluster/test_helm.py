@@ -37,6 +37,11 @@ def test_the_chart_is_in_order(helm: Helm) -> None:
     assert sorted(made) == ["Deployment", "Pod", "Service"]
 
 
+def test_a_release_whose_name_is_no_text_to_yaml(helm: Helm) -> None:
+    helm("install", "y", str(CHART))
+    helm("uninstall", "y")
+
+
 def test_a_release_from_install_to_uninstall(helm: Helm) -> None:
     helm("install", "one", str(CHART))
     (release,) = helm.json("list")

@@ -242,7 +242,10 @@ def test_faults_are_recognised_and_a_report_has_no_keys(cluster: Xk8s, tmp_path:
 
 def test_a_load_balancer_gets_an_address_that_is_reached_from_outside(cluster: Xk8s) -> None:
     def kubectl(*words: str, stdin: str | None = None) -> str:
-        return cluster("exec", "vm-001", "--", "kubectl", *words, stdin=stdin)
+        return cluster("exec", "vm-001", "--", "kubectl", *words, stdin=stdin, timeout=300)
+
+    def create(what: dict[str, object]) -> None:
+        kubectl("create", "-f", "-", stdin=json.dumps(what))
 
     def address(name: str) -> str:
         """What the column EXTERNAL-IP shows, once that is an address."""
@@ -260,7 +263,7 @@ def test_a_load_balancer_gets_an_address_that_is_reached_from_outside(cluster: X
         "metadata": {"name": "outside"},
         "spec": {"type": "LoadBalancer", "selector": selector, "ports": ports},
     }
-    kubectl("apply", "-f", "-", stdin=json.dumps(service))
+    create(service)
     # The lowest one; 10.0.0.2 is mconnect's, by externalIPs.
     assert address("outside") == "10.0.0.1"
     wait_for_pods(cluster, "10.0.0.1", 4)
@@ -270,7 +273,7 @@ def test_a_load_balancer_gets_an_address_that_is_reached_from_outside(cluster: X
     assert len(found["answers"]) == 4
     kubectl("delete", "service", "outside")
     service["metadata"] = {"name": "next"}
-    kubectl("apply", "-f", "-", stdin=json.dumps(service))
+    create(service)
     assert address("next") == "10.0.0.1", "the address is free again"
     kubectl("delete", "service", "next")
     log = cluster("logs", "vm-001", "kube-loadbalancer")
@@ -291,7 +294,8 @@ def test_kubectl_and_helm_with_the_users_own_file(cluster: Xk8s, tmp_path: Path)
         assert ("xk8s-xk8s" in done.stdout) or (" Ready " in done.stdout)
     helm = Helm(home=tmp_path / "helm", kubeconfig=users, context="xk8s-xk8s")
     # --wait is over when the pods are ready and the Service has its address.
-    helm("install", "answers", str(CHART), "--wait", "--timeout", "5m")
+    wait = ("--wait", "--timeout", "5m")
+    helm("install", "answers", str(CHART), *wait)
     (release,) = helm.json("list")
     assert (release["name"], release["status"]) == ("answers", "deployed")
     services = json.loads(
@@ -300,7 +304,7 @@ def test_kubectl_and_helm_with_the_users_own_file(cluster: Xk8s, tmp_path: Path)
     (ingress,) = services["status"]["loadBalancer"]["ingress"]
     helm("test", "answers", "--timeout", "5m")
     assert "it is answers-" in guest(cluster, "vm-001", "kubectl", "logs", "answers-test")
-    helm("upgrade", "answers", str(CHART), "--set", "replicas=3", "--wait", "--timeout", "5m")
+    helm("upgrade", "answers", str(CHART), "--set", "replicas=3", *wait)
     wait_for_pods(cluster, ingress["ip"], 3)
     helm("uninstall", "answers", "--wait", "--timeout", "5m")
     assert helm.json("list") == []
