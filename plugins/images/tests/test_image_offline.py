@@ -22,7 +22,9 @@ from xk8s.config import Request, Settings
 from xk8s.errors import ArtifactError, UsageError
 from xk8s.progress import Silent
 from xk8s_images import ImagesSettings, image_artifact
-from xk8s_images.layout import config_digest, manifest_of
+from xk8s_images.command import images
+from xk8s_images.layout import CONTAINERD_NAME, config_digest, manifest_of
+from xk8s_images.load import fetch
 from xk8s_images.settings import images_of, pin_refs
 
 Make = Callable[..., Path]
@@ -148,6 +150,16 @@ def test_a_tag_that_moved_is_pulled_when_asked_for(
     with pytest.raises(ArtifactError, match="could not be found out"):
         update(artifact(ref), own_cache)
     assert image_id(own_cache, artifact(ref)) == first
+
+
+def test_what_is_pulled_to_be_loaded_has_its_name(
+    registry: Registry, layout: Make, own_cache: Path
+) -> None:
+    """What came from the registry, and the image made of it, have the same version."""
+    registry.put(layout(), "1.0")
+    (parcel,) = fetch(images([f"{registry.host}/app:1.0"], ()), Store(own_cache), Silent())
+    names = manifest_of(parcel.layout)["annotations"]
+    assert names[CONTAINERD_NAME] == parcel.ref == f"{registry.host}/app:1.0"
 
 
 def test_the_verb_asks_for_tags_only_when_told(

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from attrs import evolve, frozen
+from xk8s.artifacts.keys import artifact_key
 from xk8s.artifacts.store import Store
 from xk8s.context import ClusterAccess
 from xk8s.errors import MachineError, StateError, Xk8sError
@@ -66,15 +67,15 @@ def fetch(images: Sequence[Image], store: Store, progress: Progress) -> tuple[Pa
     """The images as layouts, from the cache or made now. Errors are those of the store."""
     artifacts = [image_artifact(image) for image in images]
     found = store.get_many(artifacts, progress)
-    layouts = {one.version: one.path / "oci" for one in found.values()}
+    layouts = [found[artifact_key(artifact)].path / "oci" for artifact in artifacts]
     return tuple(
         Parcel(
             ref=image.ref,
-            layout=layouts[image.ref],
-            digest=str(manifest_of(layouts[image.ref])["digest"]),
-            id=config_digest(layouts[image.ref]),
+            layout=layout,
+            digest=str(manifest_of(layout)["digest"]),
+            id=config_digest(layout),
         )
-        for image in images
+        for image, layout in zip(images, layouts, strict=True)
     )
 
 
@@ -125,7 +126,7 @@ def check(outcomes: Sequence[Outcome]) -> None:
     lines = [f"{one.node}: {one.parcel.ref}: {one.error}" for one in failed]
     first = failed[0].error
     assert first is not None
-    rest = f"; in order: {', '.join(good)}" if good else ""
+    rest = f"; it is in {_listed(set(good))}" if good else ""
     raise MachineError(
         f"the image did not get into {_listed({one.node for one in failed})}{rest}",
         where="; ".join(lines),
