@@ -1,8 +1,11 @@
-"""All keys of a running cluster are made anew: the old ones are worth nothing, all works."""
+"""All keys of a running cluster are made anew: the old ones are worth nothing, all works. The
+cluster has a kubelet of our own, with options and gates of its own.
+"""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -69,10 +72,22 @@ spec:
 
 
 @pytest.fixture(scope="module")
-def cluster(xk8s: Xk8s) -> Iterator[Xk8s]:
+def kubelet(xk8s: Xk8s, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that is in no cache: what a build of it would be, without the minutes."""
+    found = xk8s.json("artifacts", "kubernetes", "--fetch", "--json", timeout=3000)["artifacts"]
+    (path,) = (Path(one["path"]) for one in found if one["name"] == "kubernetes")
+    own = tmp_path_factory.mktemp("own") / "kubelet"
+    own.write_bytes((path / "kubelet").read_bytes() + os.urandom(16))
+    own.chmod(0o755)
+    return own
+
+
+@pytest.fixture(scope="module")
+def cluster(xk8s: Xk8s, kubelet: Path) -> Iterator[Xk8s]:
     """One node with a Deployment, a pod that nobody makes anew, and a token in a Secret."""
     try:
-        xk8s("--name", "keys", "up", *UP, timeout=3000)
+        own = {"KUBERNETESD": str(kubelet.parent)}
+        xk8s("--name", "keys", "up", *UP, timeout=3000, env=own)
         kubectl(xk8s, "apply", "-f", "-", stdin=PODS)
         kubectl(xk8s, "wait", "--for=condition=Available", "--timeout=240s", "deployment/asks")
         kubectl(xk8s, "wait", "--for=condition=Ready", "--timeout=240s", "pod/alone")
@@ -142,6 +157,21 @@ def test_arguments_and_gates_of_a_component_arrive_at_it_alone(cluster: Xk8s) ->
     config = json.loads(kubectl(cluster, "get", "--raw", f"/api/v1/nodes/{NODE}/proxy/configz"))
     assert config["kubeletconfig"]["featureGates"] == {"ContainerCheckpoint": False}
     assert config["kubeletconfig"]["maxPods"] == 42
+
+
+def test_the_own_kubelet_runs_and_the_rest_is_the_others(cluster: Xk8s, kubelet: Path) -> None:
+    def digest(path: str) -> str:
+        return cluster("--name", "keys", "exec", NODE, "--", "sha256sum", path).split()[0]
+
+    pid = cluster("--name", "keys", "exec", NODE, "--", "pidof", "kubelet").strip()
+    assert digest(f"/proc/{pid}/exe") == hashlib.sha256(kubelet.read_bytes()).hexdigest()
+    found = cluster.json("artifacts", "--json")["artifacts"]
+    digests = {
+        hashlib.sha256((Path(one["path"]) / "kube-proxy").read_bytes()).hexdigest()
+        for one in found
+        if one["name"] == "kubernetes" and (Path(one["path"]) / "kube-proxy").exists()
+    }
+    assert digest("/usr/bin/kube-proxy") in digests
 
 
 def test_keys_are_in_no_shared_layer(cluster: Xk8s) -> None:
