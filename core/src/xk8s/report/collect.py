@@ -205,7 +205,7 @@ def _checks(
         ):
             progress.finish(result.name)
             detail = result.detail
-            if not result.ok and CHECK_SECONDS < min(limits[result.name], result.seconds):
+            if not result.ok and min(limits[result.name], result.seconds) > CHECK_SECONDS:
                 detail += f" (`xk8s check` gives it {limits[result.name]:.0f} s)"
             found.append(
                 {"name": result.name, "ok": result.ok, "seconds": round(result.seconds, 1),
