@@ -222,6 +222,7 @@ def test_a_check_that_fails_is_quick_and_no_error(
     assert [one["name"] for one in result.checks] == ["never"]
     assert [hint.cause for hint in result.hints] == ["frob z is broken"]
     assert "never: **failed**" in files["REPORT.md"]
+    assert "(`xk8s check` gives it 300 s)" in files["REPORT.md"]
 
 
 def test_no_secret_from_any_source_gets_in(guests: Guests) -> None:
