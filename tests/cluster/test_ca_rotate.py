@@ -1,5 +1,6 @@
 """All keys of a running cluster are made anew: the old ones are worth nothing, all works. The
-cluster has a kubelet of our own, with options and gates of its own.
+cluster has a kubelet of our own, with options and gates of its own, and its pods run from images of
+an archive and of a directory.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import re
 import signal
 import ssl
+import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,6 +23,7 @@ import pytest
 import yaml
 from cryptography import x509
 from xk8s.paths import cache_dir
+from xk8s_images.layout import Member, layer_tar, write_layout
 
 from tests.conftest import Xk8s
 
@@ -50,7 +53,7 @@ spec:
       terminationGracePeriodSeconds: 1
       containers:
       - name: asks
-        image: xk8s.local/probe:1
+        image: t.local/archive:1
         imagePullPolicy: Never
         command: [/kubectl, proxy]
         volumeMounts: [{name: kubectl, mountPath: /kubectl, readOnly: true}]
@@ -63,7 +66,7 @@ spec:
   terminationGracePeriodSeconds: 1
   containers:
   - name: asks
-    image: xk8s.local/probe:1
+    image: t.local/files:1
     imagePullPolicy: Never
     command: [/kubectl, proxy]
     volumeMounts: [{name: kubectl, mountPath: /kubectl, readOnly: true}]
@@ -83,11 +86,26 @@ def kubelet(xk8s: Xk8s, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cluster(xk8s: Xk8s, kubelet: Path) -> Iterator[Xk8s]:
+def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """Options that bake an image of an OCI archive, and one of a directory."""
+    root = tmp_path_factory.mktemp("images")
+    layer = layer_tar([Member(path="from", mode=0o644, data=b"an archive\n")])
+    write_layout(root / "layout", ref="t.local/archive:1", layer=layer)
+    with tarfile.open(root / "archive.tar", "w") as archive:
+        for path in sorted((root / "layout").iterdir()):
+            archive.add(path, path.name)
+    (root / "files").mkdir()
+    (root / "files" / "from").write_text("a directory\n")
+    return ("-s", f"images.refs=oci-archive:{root / 'archive.tar'}",
+            "-s", f"images.build=t.local/files:1={root / 'files'}")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def cluster(xk8s: Xk8s, kubelet: Path, images: tuple[str, ...]) -> Iterator[Xk8s]:
     """One node with a Deployment, a pod that nobody makes anew, and a token in a Secret."""
     try:
         own = {"KUBERNETESD": str(kubelet.parent)}
-        xk8s("--name", "keys", "up", *UP, timeout=3000, env=own)
+        xk8s("--name", "keys", "up", *UP, *images, timeout=3000, env=own)
         kubectl(xk8s, "apply", "-f", "-", stdin=PODS)
         kubectl(xk8s, "wait", "--for=condition=Available", "--timeout=240s", "deployment/asks")
         kubectl(xk8s, "wait", "--for=condition=Ready", "--timeout=240s", "pod/alone")
