@@ -107,12 +107,14 @@ def ips(server: Server, name: str) -> list[str]:
 
 
 def events(server: Server, name: str) -> list[str]:
+    """Those of the program: the API server's own repair of addresses makes some as well."""
     uid = server.api.get(f"{SERVICES}/{name}")["metadata"]["uid"]
     found = server.api.get("/api/v1/namespaces/default/events")["items"]
     return [
         f"{one['type']} {one['reason']}: {one['message']}"
         for one in found
         if one["involvedObject"]["uid"] == uid
+        and "repair" not in str((one.get("reportingComponent"), one.get("source")))
     ]
 
 
