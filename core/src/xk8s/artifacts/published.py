@@ -6,11 +6,11 @@ downloaded needs an answer all the same. `up` asks (``online``), a plan uses wha
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from pathlib import Path
 
+from xk8s.artifacts.keys import sha256_text
 from xk8s.artifacts.model import Release
 from xk8s.paths import cache_dir, write_private
 
@@ -49,8 +49,7 @@ def _ask(release: Release) -> str:
 
 
 def _place(release: Release) -> Path:
-    name = hashlib.sha256(release.url.encode()).hexdigest()[:32]
-    return cache_dir() / "published" / f"{name}.json"
+    return cache_dir() / "published" / f"{sha256_text(release.url)[:32]}.json"
 
 
 def _read(place: Path) -> tuple[str, float] | None:

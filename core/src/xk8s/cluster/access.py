@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from xk8s.checks import CheckContext
-from xk8s.cluster.record import Record, list_clusters, read_record, read_request
+from xk8s.cluster.record import (
+    CONSOLES,
+    Record,
+    list_clusters,
+    qemu_log,
+    read_record,
+    read_request,
+)
 from xk8s.context import Context, ExecResult
 from xk8s.errors import MachineError, StateError
 from xk8s.faults import core_hints
@@ -78,7 +85,7 @@ class Cluster:
 
     def console_log(self, node: str) -> Path:
         """What the node's kernel and init printed."""
-        return self.state_dir / "console" / f"{self.record.node(node).name}.log"
+        return self.state_dir / CONSOLES / f"{self.record.node(node).name}.log"
 
     def forward(self, name: str) -> tuple[str, int]:
         """(host, port) of a named forward; KeyError when no node has it."""
@@ -162,7 +169,7 @@ def machine_error(message: str, console: Path, *, hint: str) -> MachineError:
     by its QEMU.
     """
     texts = []
-    for path in (console, console.with_suffix(".qemu.log")):
+    for path in (console, qemu_log(console)):
         with contextlib.suppress(OSError):
             texts.append(path.read_text(errors="replace"))
     return MachineError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from attrs import frozen
 
 from xk8s.checks import CheckResult, NotYet
 from xk8s.cluster.access import Cluster
 from xk8s.cluster.observe import Observed, observations, observe
+from xk8s.cluster.record import qemu_log
 from xk8s.errors import CheckFailed, Xk8sError
 from xk8s.faults import Hint, Log, recognise, table
 from xk8s.overlay import Check
@@ -30,22 +32,26 @@ def examine(cluster: Cluster, progress: Progress, *, first: Iterable[Log] = ()) 
     plan = cluster.plan
     seen = observe(cluster, [one for one in observations(plan) if one.searched], progress)
     faults = table(plan.registry, plan.ctx.overlays)
-    hints = recognise(faults, [*first, *host_logs(cluster), *as_logs(seen)])
+    consoles = [cluster.console_log(node.name) for node in cluster.record.nodes]
+    own = [path for console in consoles for path in (console, qemu_log(console))]
+    hints = recognise(faults, [*first, *console_logs(own), *as_logs(seen)])
     missing = dict.fromkeys(f"{one.node}: {one.problem}" for one in seen if one.problem)
     return Examined(hints=hints, missing=tuple(missing))
 
 
-def host_logs(cluster: Cluster) -> tuple[Log, ...]:
-    """What guests and QEMUs left on the host: there even when a VM is not."""
+def console_logs(paths: Iterable[Path]) -> tuple[Log, ...]:
+    """What guests and QEMUs left on the host, of consoles' logs and `qemu_log` ones: there even
+    when a VM is not.
+    """
     found = []
-    for node in cluster.record.nodes:
-        console = cluster.console_log(node.name)
-        for path, what in ((console, "console"), (console.with_suffix(".qemu.log"), "QEMU")):
-            try:
-                text = path.read_text(errors="replace")
-            except OSError:
-                continue
-            found.append(Log(where=f"{node.name}: {what}", text=text))
+    for path in paths:
+        try:
+            text = path.read_text(errors="replace")
+        except OSError:
+            continue
+        node = path.name.removesuffix(".log").removesuffix(".qemu")
+        what = "QEMU" if path.name == qemu_log(Path(f"{node}.log")).name else "console"
+        found.append(Log(where=f"{node}: {what}", text=text))
     return tuple(found)
 
 

@@ -11,12 +11,11 @@ import contextlib
 import shutil
 from pathlib import Path
 
-from xk8s.cluster.record import PLAN, RECORD, REQUEST
+from xk8s.cluster.record import CONSOLES, PLAN, RECORD, REQUEST
 from xk8s.errors import MachineError
 from xk8s.paths import check_name, clusters_dir, make_private, state_dir, write_private
 
 ERROR = "error.txt"
-CONSOLES = "console"
 
 
 def failure_dir(name: str) -> Path:

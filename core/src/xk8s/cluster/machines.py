@@ -14,7 +14,7 @@ from xk8s import topology
 from xk8s.artifacts.keys import artifact_key
 from xk8s.artifacts.store import Resolved
 from xk8s.cluster.access import Cluster, machine_error, tail
-from xk8s.cluster.record import NodeRecord, sockets_of
+from xk8s.cluster.record import CONSOLES, NodeRecord, qemu_log, sockets_of
 from xk8s.errors import MachineError, PlanError
 from xk8s.layers.build import BuiltLayer
 from xk8s.layers.node import make_node_image
@@ -36,8 +36,8 @@ from xk8s.qemu.command import (
 from xk8s.qemu.ports import Reservation
 
 BOOT_SECONDS = 600.0
-NODES, CONSOLES = "nodes", "console"
-"""Directories below the cluster's state."""
+NODES = "nodes"
+"""Directory below the cluster's state."""
 
 
 @frozen(kw_only=True)
@@ -97,7 +97,7 @@ def start(
             started = process.start(
                 spec,
                 runtime_dir=runtime_dir(plan.name),
-                stderr=spec.console_log.with_suffix(".qemu.log"),
+                stderr=qemu_log(spec.console_log),
             )
         finally:
             for made in nics:

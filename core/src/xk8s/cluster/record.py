@@ -40,6 +40,9 @@ Phase = Literal["starting", "running", "failed"]
 not asked for; failed: the VMs run but a check did not pass."""
 
 RECORD, REQUEST, PLAN = "record.json", "request.json", "plan.json"
+CONSOLES = "console"
+"""Directory with what the consoles of the VMs and their QEMUs said: see `qemu_log`."""
+
 LOCAL = "local"
 """Directory with copies of the local directories among the overlays, by number: these may change
 or go while the cluster runs."""
@@ -108,6 +111,11 @@ _converter = cattrs.Converter()
 def sockets_of(cluster: str, node: str, generation: int) -> Sockets:
     """While one process takes over from another, both have theirs."""
     return Sockets.below(runtime_dir(cluster), f"{node}.{generation}" if generation else node)
+
+
+def qemu_log(console: Path) -> Path:
+    """What a VM's QEMU said, beside the log of the VM's console."""
+    return console.with_suffix(".qemu.log")
 
 
 def write_record(record: Record) -> None:

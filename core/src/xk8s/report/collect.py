@@ -16,10 +16,11 @@ import attrs
 
 from xk8s.checks import run_checks
 from xk8s.cluster.access import Cluster
-from xk8s.cluster.diagnosis import as_logs
-from xk8s.cluster.failure import CONSOLES, ERROR, failure_dir
+from xk8s.cluster.diagnosis import as_logs, console_logs
+from xk8s.cluster.failure import ERROR, failure_dir
 from xk8s.cluster.observe import Observed, observations, observe
-from xk8s.cluster.record import PLAN, RECORD, REQUEST, list_clusters, read_record
+from xk8s.cluster.record import CONSOLES, PLAN, RECORD, REQUEST, list_clusters, read_record
+from xk8s.cluster.secrets import PKI
 from xk8s.core_faults import CORE_FAULTS
 from xk8s.errors import StateError
 from xk8s.faults import Hint, Log, recognise, table
@@ -83,7 +84,7 @@ def _collect(
     name: str, directory: Path, cluster: Cluster | None, progress: Progress, checks: bool
 ) -> Result:
     made = time.time()
-    contents = Contents(f"xk8s-report-{name}", Scrubber(keys_below(state_dir(name) / "pki")))
+    contents = Contents(f"xk8s-report-{name}", Scrubber(keys_below(state_dir(name) / PKI)))
     known = Summary(cluster=name, made=made)
     with progress.stage("host"):
         with contents.part("host/versions.json"):
@@ -96,7 +97,7 @@ def _collect(
     if (error := directory / ERROR).is_file():
         known.failed = contents.scrub(error.read_text(errors="replace"))
         contents.add(f"cluster/{ERROR}", known.failed)
-    logs = _console_logs(directory)
+    logs = [*console_logs(sorted((directory / CONSOLES).glob("*.log")))]
     faults: Sequence[Fault] = CORE_FAULTS
     seen: tuple[Observed, ...] = ()
     if cluster is not None:
@@ -146,19 +147,6 @@ def _files(contents: Contents, directory: Path) -> None:
         with contents.part(f"nodes/{path.name}"):
             text = path.read_text(errors="replace")
             contents.add(f"nodes/{node.removesuffix(qemu)}/{what}.log", text)
-
-
-def _console_logs(directory: Path) -> list[Log]:
-    found = []
-    for path in sorted((directory / CONSOLES).glob("*.log")):
-        try:
-            text = path.read_text(errors="replace")
-        except OSError:
-            continue
-        node = path.name.removesuffix(".log").removesuffix(".qemu")
-        what = "QEMU" if path.name.endswith(".qemu.log") else "console"
-        found.append(Log(where=f"{node}: {what}", text=text))
-    return found
 
 
 def _network(contents: Contents, cluster: Cluster) -> None:

@@ -29,10 +29,11 @@ def show(session: Session, as_json: bool) -> None:
     No private key is read or shown.
     """
     from xk8s.cli.verbs.status import table
+    from xk8s.cluster.secrets import PKI
     from xk8s.pki import describe
 
     cluster = session.cluster()
-    directory = cluster.state_dir / "pki"
+    directory = cluster.state_dir / PKI
     found = describe(directory)
     if not found:
         raise StateError(

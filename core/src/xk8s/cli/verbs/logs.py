@@ -132,6 +132,7 @@ def sources_of(
 ) -> list[Source]:
     """The logs that are meant."""
     from xk8s.cluster.logs import GuestFiles, HostFile, Journal
+    from xk8s.cluster.record import qemu_log
 
     if container and not wish.files:
         raise click.UsageError("-c needs a pod")
@@ -142,7 +143,7 @@ def sources_of(
     for node in wish.nodes:
         for name in wish.host:
             path = cluster.console_log(node)
-            path = path.with_suffix(".qemu.log") if name == QEMU else path
+            path = qemu_log(path) if name == QEMU else path
             sources.append(HostFile(title=f"{node}: {name}", path=path, lines=lines))
         for file in wish.files:
             find = find_argv(cluster, node, file, container)
