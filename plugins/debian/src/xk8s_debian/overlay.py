@@ -9,6 +9,7 @@ from xk8s.artifacts.model import Artifact, Recipe
 from xk8s.context import Context
 from xk8s.overlay import (
     BootImage,
+    Check,
     Fault,
     File,
     KernelFacts,
@@ -20,6 +21,7 @@ from xk8s.overlay import (
 )
 
 from xk8s_debian import base, identity, trouble
+from xk8s_debian.checks import checks
 from xk8s_debian.config import config_layer
 from xk8s_debian.initramfs import init_script
 from xk8s_debian.kernel import BOOT_MODULES, recorded_facts
@@ -134,6 +136,12 @@ def xk8s_boot_image(ctx: Context) -> BootImage:
 def xk8s_node_files(ctx: Context, node: Node) -> Iterable[File]:
     """Name, addresses, routes."""
     return identity.node_files(ctx, node)
+
+
+@hookimpl
+def xk8s_checks(ctx: Context) -> Iterable[Check]:
+    """The nodes' addresses."""
+    return checks(ctx)
 
 
 @hookimpl
