@@ -64,7 +64,7 @@ def spec(runtime: Path) -> MachineSpec:
         kernel=kernel,
         initrd=kernel,
         cmdline="",
-        disks=(),
+        images=(),
         nics=(UserNic(mac="02:00:00:00:00:07", forwards=(PortForward(guest_port=6443),)),),
         sockets=Sockets.below(runtime, "vm-007"),
         console_log=runtime / "vm-007.log",

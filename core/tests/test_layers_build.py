@@ -14,7 +14,7 @@ from xk8s.artifacts.model import Artifact
 from xk8s.artifacts.tree import tree_digest
 from xk8s.errors import BuildError, HostError
 from xk8s.layers.build import LayerStore, layer_key
-from xk8s.layers.erofs import make_image
+from xk8s.layers.erofs import ALIGNMENT, make_image
 from xk8s.layers.node import make_node_image
 from xk8s.overlay import Directory, File, Layer, Symlink, Take
 
@@ -126,11 +126,28 @@ def test_a_second_build_does_nothing(tmp_path: Path, resolved, monkeypatch) -> N
     assert store.build(Layer(name="l", entries=ENTRIES), resolved) == first
 
 
-def test_a_ready_image_is_linked(tmp_path: Path, resolved) -> None:
+def test_a_ready_image_is_linked_when_guests_can_map_it(tmp_path: Path, resolved) -> None:
     (tool,) = resolved.values()
+    ready = tool.path / "data" / "deep" / "file"
+    content = ready.read_bytes()
     layer = Layer(name="base", image=Take(artifact=TOOL, member="data/deep/file", path="/"))
     built = LayerStore(tmp_path / "cache").build(layer, resolved)
-    assert built.path.samefile(tool.path / "data" / "deep" / "file")
+    assert built.path.read_bytes() == content.ljust(ALIGNMENT, b"\0")
+    assert ready.read_bytes() == content
+    os.truncate(ready, 2 * ALIGNMENT)
+    built = LayerStore(tmp_path / "other").build(layer, resolved)
+    assert built.path.samefile(ready)
+
+
+def test_images_are_as_guests_map_them(tmp_path: Path) -> None:
+    """Whole pieces of memory, on disk only what there is, no file's end among the inodes."""
+    text = b"#!/bin/sh\n"
+    layer = Layer(name="l", entries=(File(path="/usr/bin/x", data=text, mode=0o755),))
+    built = LayerStore(tmp_path / "cache").build(layer, {})
+    assert built.size == ALIGNMENT
+    assert built.path.stat().st_blocks * 512 < ALIGNMENT / 8
+    at = built.path.read_bytes().index(text)
+    assert at % 4096 == 0
 
 
 @pytest.mark.parametrize(

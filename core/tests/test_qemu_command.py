@@ -12,7 +12,9 @@ from syrupy.assertion import SnapshotAssertion
 from xk8s.qemu.accel import PROGRAM, Accel
 from xk8s.qemu.command import (
     MAX_DISKS,
+    MAX_IMAGES,
     Disk,
+    Image,
     MachineSpec,
     Memory,
     PortForward,
@@ -33,10 +35,11 @@ def spec() -> MachineSpec:
         kernel=Path("/cache/vmlinuz"),
         initrd=Path("/cache/initrd"),
         cmdline="console=ttyS0 xk8s.layers=base,node quiet",
-        disks=(
-            Disk(path=Path("/cache/base.erofs"), serial="L00"),
-            Disk(path=Path("/cache/a,b.erofs"), serial="L01"),
+        images=(
+            Image(path=Path("/cache/base.erofs"), size=120 << 20),
+            Image(path=Path("/cache/a,b.erofs"), size=2 << 20),
         ),
+        disks=(Disk(path=Path("/cache/a,b.tar"), serial="tar"),),
         nics=(
             UserNic(
                 mac="02:00:00:00:00:01", forwards=(PortForward(guest_port=6443, host_port=18080),)
@@ -76,6 +79,9 @@ def test_too_many_devices_are_an_error() -> None:
     disks = tuple(Disk(path=Path("/x"), serial=f"L{i:02}") for i in range(MAX_DISKS + 1))
     with pytest.raises(ValueError, match=f"{MAX_DISKS + 1} disks"):
         command(evolve(spec(), disks=disks))
+    images = tuple(Image(path=Path("/x"), size=2 << 20) for _ in range(MAX_IMAGES + 1))
+    with pytest.raises(ValueError, match=f"{MAX_IMAGES + 1} layers"):
+        command(evolve(spec(), images=images))
     nics = tuple(UserNic(mac="02:00:00:00:00:01") for _ in range(6))
     with pytest.raises(ValueError, match="6 interfaces"):
         command(evolve(spec(), nics=nics))
@@ -84,13 +90,14 @@ def test_too_many_devices_are_an_error() -> None:
 @pytest.mark.skipif(shutil.which(PROGRAM) is None, reason="QEMU is not installed")
 def test_qemu_takes_the_machine(tmp_path: Path) -> None:
     """Every slot range used to its first and last: QEMU itself says whether devices fit."""
-    count = 17
+    count, images = 9, 17
     image = tmp_path / "image,with comma"
-    image.write_bytes(bytes(4096))
+    image.write_bytes(bytes(2 << 20))
     full = evolve(
         spec(),
         kernel=image,
         initrd=image,
+        images=tuple(Image(path=image, size=2 << 20) for _ in range(images)),
         disks=tuple(Disk(path=image, serial=f"L{i:02}") for i in range(count)),
         nics=tuple(
             UserNic(mac=f"02:00:00:00:00:0{i}", forwards=(PortForward(guest_port=22),))
@@ -116,4 +123,4 @@ def test_qemu_takes_the_machine(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("PCI device 1af4:") == count + 5 + 1
+    assert done.stdout.count("PCI device 1af4:") == images + count + 5 + 1

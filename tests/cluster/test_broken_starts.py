@@ -56,6 +56,19 @@ def test_base_boots_and_is_reached_with_every_network_broken(xk8s: Xk8s) -> None
     assert xk8s("--name", "plain", "exec", "vm-001", "--", "tr", "a", "b", stdin="aaa") == "bbb"
 
 
+def test_layers_take_no_memory_of_the_guest(xk8s: Xk8s) -> None:
+    """Their files are mapped where the host has them, not read into the guest's page cache."""
+    script = (
+        "grep ^Cached: /proc/meminfo; cat /usr/lib/x86_64-linux-gnu/*.so* /usr/bin/* | wc -c;"
+        "grep ^Cached: /proc/meminfo; grep -c 'erofs.*dax=always' /proc/mounts"
+    )
+    told = xk8s("--name", "plain", "exec", "vm-001", "--", "sh", "-c", script).splitlines()
+    before, after = (int(told[at].split()[1]) << 10 for at in (0, 2))
+    assert int(told[1]) > 40 << 20
+    assert after - before < 4 << 20
+    assert int(told[3]) >= 3
+
+
 def test_up_of_a_running_cluster_is_refused_and_leaves_it_alone(xk8s: Xk8s) -> None:
     error = xk8s("--name", "plain", "up", "debian", *SMALL, code=10)
     assert "is up already" in error

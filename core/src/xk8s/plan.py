@@ -73,8 +73,8 @@ class PlannedLayer:
 
 @frozen(kw_only=True)
 class PlannedNode:
-    """A VM: its layers (names, lowest first), own files (``owners`` says whose, by path), and how it
-    is started.
+    """A VM: its layers (names, lowest first), own files (``owners`` says whose, by path), and how
+    it is started.
     """
 
     node: Node

@@ -21,7 +21,7 @@ from xk8s.plan import Plan, PlannedNode
 from xk8s.progress import Progress
 from xk8s.qemu import process
 from xk8s.qemu.command import (
-    Disk,
+    Image,
     MachineSpec,
     Memory,
     PortForward,
@@ -120,7 +120,7 @@ def _spec(
         kernel=cache_dir().absolute() / boot.kernel,
         initrd=cache_dir().absolute() / boot.initrd,
         cmdline=" ".join([*booted.kernel_args, f"xk8s.layers={names}"]),
-        disks=tuple(Disk(path=path, serial=f"L{index:02}") for index, path in enumerate(paths)),
+        images=tuple(Image(path=path, size=path.stat().st_size) for path in paths),
         nics=nics,
         sockets=sockets_of(name, node.name, generation),
         console_log=state_dir(name) / CONSOLES / f"{node.name}.log",

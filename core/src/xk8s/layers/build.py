@@ -26,12 +26,12 @@ from xk8s.artifacts.process import Jobs, kill_marked
 from xk8s.artifacts.space import disk_guard
 from xk8s.artifacts.tree import absolute, copy_file, copy_tree, remove_tree
 from xk8s.errors import BuildError
-from xk8s.layers.erofs import make_image
+from xk8s.layers.erofs import is_padded, make_image, pad
 from xk8s.layers.guest import guest_path
 from xk8s.overlay import Directory, Entry, File, Layer, Symlink, Take
 from xk8s.progress import Progress, Silent
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when the same layer would become another image."""
 
 
@@ -213,7 +213,9 @@ class LayerStore:
             new = stage / "image"
             progress.item(label, "building")
             if layer.image is not None:
-                copy_file(_member(layer.image, resolved, label), new, link=True)
+                ready = _member(layer.image, resolved, label)
+                copy_file(ready, new, link=is_padded(ready))
+                pad(new)
             else:
                 tree = stage / "tree"
                 stage_entries(layer.entries, resolved, tree, label=label)

@@ -27,8 +27,8 @@ _LEAST_DIGITS = 4
 
 @frozen(kw_only=True)
 class CachedLayer:
-    """An image: ``size`` in bytes, ``used`` the time of its last use (s since 1970); ``overlay``
-    and ``roles`` are those it was made for (an older xk8s did not write them down).
+    """An image: ``size`` in bytes on disk, ``used`` the time of its last use (s since 1970);
+    ``overlay`` and ``roles`` are those it was made for (an older xk8s did not write them down).
     """
 
     name: str
@@ -162,7 +162,7 @@ def _freed(path: Path) -> int:
 
 
 def _read(path: Path) -> CachedLayer:
-    size = path.stat().st_size
+    size = path.stat().st_blocks * 512  # without the hole at its end
     record = path.with_suffix(".json")
     try:
         document = json.loads(record.read_text())

@@ -17,11 +17,25 @@ from xk8s.qemu.accel import PROGRAM, Accel
 AGENT_PORT = "org.qemu.guest_agent.0"
 CONSOLE_PORT = "xk8s.shell"
 
-_SERIAL_SLOT, _NIC_SLOT, _DISK_SLOT, _PORT_SLOT = 0x02, 0x03, 0x08, 0x18
+_SERIAL_SLOT, _NIC_SLOT, _IMAGE_SLOT, _DISK_SLOT, _PORT_SLOT = 0x02, 0x03, 0x08, 0x16, 0x18
 _FUNCTIONS = 8
-_MAX_NICS = _DISK_SLOT - _NIC_SLOT
+_MAX_NICS = _IMAGE_SLOT - _NIC_SLOT
+MAX_IMAGES = (_DISK_SLOT - _IMAGE_SLOT) * _FUNCTIONS
 MAX_DISKS = (_PORT_SLOT - _DISK_SLOT) * _FUNCTIONS
 MAX_SPARE_PORTS = 6
+
+_GAP = 4 << 20
+
+
+@frozen(kw_only=True)
+class Image:
+    """A file system image that the guest has in its address space (virtio-pmem), read-only:
+    /dev/pmem0, pmem1 … in their order. ``size`` is that of the file in bytes, a multiple of 2 MiB
+    (of which Linux maps such memory).
+    """
+
+    path: Path
+    size: int
 
 
 @frozen(kw_only=True)
@@ -97,9 +111,10 @@ class Sockets:
 
 @frozen(kw_only=True)
 class MachineSpec:
-    """One VM. ``nics`` in the order of the guest's eth0, eth1 …; ``disks`` in the order of
-    vda, vdb …; ``spare_ports`` are slots for hot-plug, named rp0, rp1 …; ``extra`` are argv
-    words of overlays. ``incoming``: wait for a saved state instead of booting.
+    """One VM. ``nics`` in the order of the guest's eth0, eth1 …; ``images`` in that of pmem0,
+    pmem1 …, ``disks`` in that of vda, vdb …; ``spare_ports`` are slots for hot-plug, named rp0,
+    rp1 …; ``extra`` are argv words of overlays. ``incoming``: wait for a saved state instead of
+    booting.
     """
 
     name: str
@@ -109,11 +124,12 @@ class MachineSpec:
     kernel: Path
     initrd: Path
     cmdline: str
-    disks: tuple[Disk, ...]
+    images: tuple[Image, ...]
     nics: tuple[UserNic | TapNic, ...]
     sockets: Sockets
     console_log: Path
     pidfile: Path
+    disks: tuple[Disk, ...] = ()
     extra: tuple[str, ...] = ()
     spare_ports: int = 4
     incoming: bool = False
@@ -137,14 +153,16 @@ class MachineSpec:
 
 def command(spec: MachineSpec) -> list[str]:
     """The argv of the VM. Raises ValueError when it has more devices than slots."""
+    if len(spec.images) > MAX_IMAGES:
+        raise ValueError(f"{spec.name}: {len(spec.images)} layers; a VM takes {MAX_IMAGES}")
     if len(spec.disks) > MAX_DISKS:
         raise ValueError(f"{spec.name}: {len(spec.disks)} disks; a VM takes {MAX_DISKS}")
     if len(spec.nics) > _MAX_NICS:
         raise ValueError(f"{spec.name}: {len(spec.nics)} interfaces; a VM takes {_MAX_NICS}")
     if spec.spare_ports > MAX_SPARE_PORTS:
         raise ValueError(f"{spec.name}: {spec.spare_ports} ports; a VM takes {MAX_SPARE_PORTS}")
-    return [spec.program, *_machine(spec), *_sockets(spec), *_nics(spec), *_disks(spec),
-            *_ports(spec), *spec.extra]  # fmt: skip
+    return [spec.program, *_machine(spec), *_sockets(spec), *_nics(spec), *_images(spec),
+            *_disks(spec), *_ports(spec), *spec.extra]  # fmt: skip
 
 
 def _machine(spec: MachineSpec) -> Iterator[str]:
@@ -158,7 +176,10 @@ def _machine(spec: MachineSpec) -> Iterator[str]:
     yield from ("-uuid", str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{spec.name}.xk8s.invalid")))
     yield from ("-no-user-config", "-nodefaults", "-display", "none", "-no-reboot")
     yield from ("-machine", machine, *spec.accel.args, "-smp", str(spec.cpus))
-    yield from ("-m", f"{memory.size}M")
+    # Address space for the images, and for what lies between them for their alignment.
+    room = sum(image.size for image in spec.images) + len(spec.images) * _GAP
+    most = f",maxmem={memory.size + (room >> 20)}M" if spec.images else ""
+    yield from ("-m", f"size={memory.size}M{most}")
     if memory.file is not None:
         share = "on" if memory.share else "off"
         path = _quoted(memory.file)
@@ -208,6 +229,25 @@ def _nics(spec: MachineSpec) -> Iterator[str]:
                 f"ipv6=off{forwards}"
             )
         yield from ("-device", device)
+
+
+def _images(spec: MachineSpec) -> Iterator[str]:
+    # The guest maps the files' pages, which the host has once for all VMs, instead of reading
+    # them into memory of its own. No state of these devices is saved with a machine, and none is
+    # needed: their driver would call them for a flush alone, and nobody writes.
+    for index, image in enumerate(spec.images):
+        slot, function = divmod(index, _FUNCTIONS)
+        path = _quoted(image.path)
+        yield "-object"
+        yield (
+            f"memory-backend-file,id=image{index},mem-path={path},size={image.size},"
+            f"share=on,readonly=on"
+        )
+        yield "-device"
+        yield (
+            f"virtio-pmem-pci,id=pmem{index},memdev=image{index},"
+            f"multifunction=on,addr={_IMAGE_SLOT + slot:#x}.{function:#x}"
+        )
 
 
 def _disks(spec: MachineSpec) -> Iterator[str]:

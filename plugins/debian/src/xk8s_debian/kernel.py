@@ -14,8 +14,9 @@ from typing import Any
 
 from xk8s.overlay import KernelFacts
 
-BOOT_MODULES = ("virtio_blk", "erofs", "overlay")
-"""What the initramfs needs before it can mount the layers."""
+BOOT_MODULES = ("virtio_blk", "virtio_pmem", "nd_pmem", "erofs", "overlay")
+"""What the initramfs needs before it can mount the layers; and virtio_blk, so that a disk that is
+plugged into the running VM need not wait for udev."""
 
 _SYMBOL = re.compile(r"^CONFIG_([A-Za-z0-9_]+)=([ym])$", re.MULTILINE)
 

@@ -50,6 +50,9 @@ KERNEL_ARGS = (
     # Without KVM a busy host makes both cry wolf.
     "no_timer_check",
     "nowatchdog",
+    # All devices reach all memory; that of the layers lies high, for which the kernel would set
+    # 64 MiB aside.
+    "swiotlb=noforce",
 )
 
 

@@ -35,7 +35,7 @@ done | sed -n 's/^insmod *//p' | awk '!seen[$1]++ { print $1 }' | while read -r 
     cp ".$path" "xk8s/modules/$file"
     printf '%s\n' "$file"
 done >xk8s/modules/order
-mkfs.erofs -x-1 -T0 -U "$XK8S_UUID" --all-root --quiet xk8s/modules.erofs xk8s/tree
+mkfs.erofs -x-1 -T0 -Enoinline_data -U "$XK8S_UUID" --all-root --quiet xk8s/modules.erofs xk8s/tree
 cp usr/bin/busybox xk8s/busybox
 dpkg-query --admindir=var/lib/dpkg --show \
     --showformat '${Package} ${Version} ${Architecture}\n' | LC_ALL=C sort >>xk8s/packages.txt
@@ -54,7 +54,9 @@ awk -F: -v OFS=: '{ $3 = 20000; print }' etc/shadow >xk8s/shadow
 cat xk8s/shadow >etc/shadow
 # Without the places where mmdebstrap has mounted or made things that differ with its mode; the
 # initramfs makes them in the guest.
-mkfs.erofs -x-1 -T0 -U "$XK8S_UUID" --quiet --exclude-path=xk8s \
+mkfs.erofs -x-1 -T0 -Enoinline_data -U "$XK8S_UUID" --quiet --exclude-path=xk8s \
     --exclude-regex='^(dev|proc|run|sys|tmp)(/|$)' xk8s/base.erofs .
+# Guests map them in pieces of that size.
+truncate -s %2M xk8s/modules.erofs xk8s/base.erofs
 rm -rf xk8s/tree xk8s/kernel xk8s/shadow
 chmod -R a+rX xk8s
