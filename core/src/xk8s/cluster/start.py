@@ -14,9 +14,11 @@ import attrs
 
 from xk8s.cluster import failure, machines, saved
 from xk8s.cluster.access import Cluster, open_cluster
+from xk8s.cluster.apply import put
 from xk8s.cluster.boot import BOOT, Boot, boot_of, read_boot, write_boot
 from xk8s.cluster.guest import check_guests
 from xk8s.cluster.kit import Kit
+from xk8s.cluster.near import nearest
 from xk8s.cluster.now import NOW, now_of, read_now, write_now
 from xk8s.cluster.ontop import over_images
 from xk8s.cluster.prepare import Clock, make_kit
@@ -55,7 +57,8 @@ from xk8s.qemu.leftovers import leftovers
 
 def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = False) -> Cluster:
     """Start the cluster of a plan and run its checks; or restore it, when a snapshot of it as
-    it was Ready is there and fits (``cold`` boots all the same).
+    it was Ready is there and fits, or of one that can be changed to it without a boot (``cold``
+    boots all the same).
 
     Raises `StateError` when one of that name runs; `CheckFailed` when a check fails (the
     cluster stays, phase "failed"); any other error after everything was swept away.
@@ -69,6 +72,8 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = Fals
             kit = make_kit(plan, clock, held)
             restorable = plan.cluster.snapshot and not cold
             cluster = _restored(kit, clock, checks=checks) if restorable else None
+            if cluster is None and restorable:
+                cluster = _changed(kit, clock, checks=checks)
             if cluster is None:
                 cluster = _boot(kit, clock)
                 if checks:
@@ -242,6 +247,30 @@ def _restored(kit: Kit, clock: Clock, *, checks: bool) -> Cluster | None:
     clock.note(f"the snapshot of this cluster is dropped: {why}")
     saved.remove(value)
     return None
+
+
+def _changed(kit: Kit, clock: Clock, *, checks: bool) -> Cluster | None:
+    """The cluster from a snapshot of another plan with what is different put into it, or None (with
+    a note why) when it has to be booted.
+    """
+    found = nearest(kit)
+    if found is None:
+        return None
+    value = found.saved
+    what = ", ".join(found.differing) or "files of nodes"
+    clock.note(f"restoring {value.label}, to be changed in: {what}")
+    try:
+        cluster = restore(found.boot, value, _as_saved(value, found.boot), clock)
+        cluster = put(cluster, kit, clock, checks="changed" if checks else "none").cluster
+        if checks:
+            with clock.stage("checks after restore"):
+                check(cluster, clock, restored=True)
+            cluster = _saved(cluster, kit, clock)
+    except Xk8sError as error:
+        clock.note(f"booting: {value.label} could not be changed: {error} ({error.where})")
+        sweep(kit.plan.name)
+        return None
+    return cluster
 
 
 def _restore(kit: Kit, value: saved.Saved, clock: Clock, *, checks: bool) -> Cluster:
