@@ -136,9 +136,11 @@ def put(
     checks of ``named`` overlays are run though nothing of them changed.
     """
     work = _Apply(cluster, kit, clock)
+    failed = cluster.record.phase == "failed"
     changed = work.run()
     wanted: tuple[Check, ...] = ()
-    if checks == "all":
+    # Of one that failed it is not known which checks it would pass.
+    if checks == "all" or (failed and checks == "changed"):
         wanted = kit.plan.checks
     elif checks == "changed":
         asked = {*work.overlays, *(name for name in named if not is_directory(name))}
