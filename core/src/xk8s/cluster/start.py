@@ -324,12 +324,12 @@ def _restored(kit: Kit, clock: _Clock, *, checks: bool) -> Cluster | None:
 
 
 def _restore(kit: Kit, value: saved.Saved, clock: _Clock, *, checks: bool) -> Cluster:
-    cluster = restore(kit, value, _begin(kit), clock)
-    _tell_on_top(kit, clock)
-    write_host_files(cluster)
-    if checks:
-        with clock.stage("checks"):
-            check(cluster, clock.progress, restored=True)
+    with restore(kit, value, _begin(kit), clock) as cluster:
+        _tell_on_top(kit, clock)
+        write_host_files(cluster)
+        if checks:
+            with clock.stage("checks"):
+                check(cluster, clock.progress, restored=True)
     return cluster
 
 
