@@ -21,13 +21,15 @@ from xk8s.artifacts.keys import artifact_key
 from xk8s.artifacts.kit import Resolved
 from xk8s.artifacts.model import Artifact, Release
 from xk8s.cli import app
-from xk8s.cluster import machines, snapshot
+from xk8s.cluster import machines
+from xk8s.cluster.boot import boot_of
+from xk8s.cluster.kit import Kit
 from xk8s.cluster.ontop import over_images
-from xk8s.cluster.record import Record, read_request, write_inputs, write_record
+from xk8s.cluster.record import read_request, write_inputs
 from xk8s.config import Request
 from xk8s.directory import read_directories
 from xk8s.errors import PlanError, StateError, UsageError
-from xk8s.layers.build import BuiltLayer, LayerStore
+from xk8s.layers.build import BuiltLayer, LayerStore, layers_dir
 from xk8s.layers.erofs import make_image
 from xk8s.layers.node import make_node_image
 from xk8s.layers.ontop import Replaced
@@ -42,9 +44,8 @@ from xk8s.overlay import (
     Symlink,
     Take,
 )
-from xk8s.paths import state_dir
+from xk8s.paths import cache_dir, state_dir
 from xk8s.plan import Plan, make_plan
-from xk8s.progress import Silent
 from xk8s.qemu.accel import decide
 from xk8s.qemu.command import Memory
 from xk8s.registry import Registry
@@ -585,42 +586,33 @@ def test_the_kept_request_gives_the_plan_again(name: str) -> None:
     assert make_plan(read_request(plan.name)).digest == plan.digest
 
 
-def test_a_cluster_that_was_made_of_other_files_is_not_saved(tmp_path: Path) -> None:
-    own = put(tmp_path / "own", "kubelet")
-    sets = (f"kubernetes.dir={own}",)
-    plan = make_plan(Request(overlays=("kubernetes", "containerd"), sets=sets, environment={}))
-    write_inputs(plan)
-    # No node: what is asked for here is decided before any VM is asked.
-    write_record(
-        Record(name=plan.name, phase="running", overlays=(), digest=plan.digest, accel="tcg")
-    )
-    put(own, "kubelet", data="another build")
-    with pytest.raises(StateError, match="layer kubernetes-node") as caught:
-        snapshot(plan.name, "label", Silent())
-    assert "kubernetes.dir" in caught.value.hint
-
-
 def test_machines_have_the_disks_in_that_order(work: Path, tmp_path: Path) -> None:
     plan = planned("./work")
+
+    def image(name: str) -> Path:
+        return layers_dir(cache_dir()) / f"k-{name}.erofs"
+
     resolved = Resolved(
         name="t-base", version="1", key=artifact_key(BASE), path=tmp_path, digest="d",
         provenance=(),
     )  # fmt: skip
     layers = {
         one.layer.name: BuiltLayer(
-            name=one.layer.name, key="k", path=tmp_path / one.layer.name, size=1
+            name=one.layer.name,
+            key=f"k-{one.layer.name}",
+            path=image(one.layer.name),
+            size=1,
         )
         for one in plan.layers
     }
-    kit = machines.Kit(
-        plan=plan, accel=decide("tcg"), resolved={resolved.key: resolved}, layers=layers
-    )
-    spec = machines._spec(kit, plan.nodes[0], (), Memory(size=256), False, 0)
+    kit = Kit(plan=plan, accel=decide("tcg"), resolved={resolved.key: resolved}, layers=layers)
+    boot = boot_of(kit)
+    spec = machines._spec(boot, boot.nodes[0], (), Memory(size=256), False, 0)
     assert [disk.path for disk in spec.disks] == [
-        tmp_path / "t-base",
-        tmp_path / "t-app",
+        image("t-base"),
+        image("t-app"),
         machines.image_path(plan.name, "vm-001"),
-        tmp_path / "local-work",
+        image("local-work"),
     ]
     assert [disk.serial for disk in spec.disks] == ["L00", "L01", "L02", "L03"]
     assert "xk8s.layers=t-base,t-app,node,local-work" in spec.cmdline.split()

@@ -14,13 +14,21 @@ from typing import Any
 
 import attrs
 
+UNDIGESTED = {"digest": False}
+"""Metadata of an attrs field that says nothing about what the value is."""
+
 
 def plain(value: Any) -> Any:
-    """``value`` as JSON data: attrs values become mappings with their class's name, bytes the
-    SHA-256 of their content, sets sorted lists, callables their qualified name.
+    """``value`` as JSON data: attrs values become mappings with their class's name (fields with
+    metadata `UNDIGESTED` are left out), bytes the SHA-256 of their content, sets sorted lists,
+    callables their qualified name.
     """
     if attrs.has(type(value)):
-        fields = {a.name: plain(getattr(value, a.name)) for a in attrs.fields(type(value))}
+        fields = {
+            a.name: plain(getattr(value, a.name))
+            for a in attrs.fields(type(value))
+            if a.metadata.get("digest", True)
+        }
         return {"is": type(value).__name__, **fields}
     if isinstance(value, bytes):
         return "sha256:" + hashlib.sha256(value).hexdigest()

@@ -19,7 +19,7 @@ from xk8s.artifacts.keys import artifact_key
 from xk8s.artifacts.model import Artifact
 from xk8s.config import ClusterSettings, Request, Settings, Value, canonical
 from xk8s.context import Context
-from xk8s.digest import digest
+from xk8s.digest import UNDIGESTED, digest
 from xk8s.directory import LocalDirectory, is_directory, read_directories
 from xk8s.errors import PlanError, UsageError
 from xk8s.kernel import check_kernel, module_files
@@ -73,7 +73,9 @@ class PlannedLayer:
 
 @frozen(kw_only=True)
 class PlannedNode:
-    """A VM: its layers (names, lowest first), own files, and how it is started."""
+    """A VM: its layers (names, lowest first), own files (``owners`` says whose, by path), and how it
+    is started.
+    """
 
     node: Node
     layers: tuple[str, ...]
@@ -81,6 +83,7 @@ class PlannedNode:
     kernel_args: tuple[str, ...]
     qemu_args: tuple[str, ...]
     forwards: tuple[Forward, ...]
+    owners: Mapping[str, str] = field(factory=dict, repr=False, metadata=UNDIGESTED)
 
 
 @frozen(kw_only=True)
@@ -207,12 +210,9 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
     }
     check_kernel(needs, facts)
     layers, own = _layers(ctx, registry, local)
-    nodes, owners = [], {}
-    for node in ctx.nodes:
-        planned, owners[node.name] = _node(
-            node, ctx, registry, layers, boot, needs, _own_options(cluster)
-        )
-        nodes.append(planned)
+    nodes = [
+        _node(node, ctx, registry, layers, boot, needs, _own_options(cluster)) for node in ctx.nodes
+    ]
     plan = Plan(
         ctx=ctx,
         cluster=cluster,
@@ -235,7 +235,7 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
         directories=over_plan(
             [(one.overlay, one.layer) for one in layers[own:]],
             [(one.overlay, one.layer) for one in layers[:own]],
-            owners,
+            {one.node.name: one.owners for one in nodes},
         ),
         nodes=tuple(nodes),
         boot=boot,
@@ -337,8 +337,7 @@ def _node(
     boot: BootImage,
     needs: Mapping[str, KernelNeeds],
     own: BootOptions,
-) -> tuple[PlannedNode, Mapping[str, str]]:
-    """The node, and whose each of its own files is."""
+) -> PlannedNode:
     files: dict[str, tuple[str, File]] = {}
     options: list[BootOptions] = []
 
@@ -361,15 +360,15 @@ def _node(
             options.append(option)
     options.append(own)  # last: of a repeated kernel argument the last one counts
     kernel_args = [*boot.kernel_args, *(arg for option in options for arg in option.kernel_args)]
-    planned = PlannedNode(
+    return PlannedNode(
         node=node,
         layers=tuple(p.layer.name for p in layers if node.role in p.layer.roles),
         files=tuple(file for _, (_, file) in sorted(files.items())),
         kernel_args=tuple(kernel_args),
         qemu_args=tuple(arg for option in options for arg in option.qemu_args),
         forwards=tuple(forward for option in options for forward in option.forwards),
+        owners={path: overlay for path, (overlay, _) in files.items()},
     )
-    return planned, {path: overlay for path, (overlay, _) in files.items()}
 
 
 def _own_options(cluster: ClusterSettings) -> BootOptions:

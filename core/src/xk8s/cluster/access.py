@@ -49,6 +49,10 @@ class Cluster:
         """The plan it was started with, made again from the kept request."""
         return self._plan or make_plan(read_request(self.name))
 
+    def as_of(self, record: Record) -> Cluster:
+        """The same with another record; its plan is not made again."""
+        return Cluster(record, self._plan or self.__dict__.get("plan"))
+
     @property
     def ctx(self) -> Context:
         """The context of its plan."""

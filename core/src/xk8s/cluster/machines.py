@@ -8,23 +8,18 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from attrs import frozen
-
 from xk8s import topology
-from xk8s.artifacts.keys import artifact_key
-from xk8s.artifacts.store import Resolved
 from xk8s.cluster.access import Cluster, machine_error, tail
+from xk8s.cluster.boot import Boot, BootNode
 from xk8s.cluster.record import CONSOLES, NodeRecord, qemu_log, sockets_of
 from xk8s.errors import MachineError, PlanError
-from xk8s.layers.build import BuiltLayer
 from xk8s.layers.node import make_node_image
 from xk8s.net.namespace import Namespace
-from xk8s.overlay import File, Nic, Take
-from xk8s.paths import runtime_dir, state_dir
-from xk8s.plan import NODE_LAYER, Plan, PlannedNode
+from xk8s.overlay import File, Nic
+from xk8s.paths import cache_dir, runtime_dir, state_dir
+from xk8s.plan import Plan, PlannedNode
 from xk8s.progress import Progress
 from xk8s.qemu import process
-from xk8s.qemu.accel import Accel
 from xk8s.qemu.command import (
     Disk,
     MachineSpec,
@@ -40,22 +35,12 @@ NODES = "nodes"
 """Directory below the cluster's state."""
 
 
-@frozen(kw_only=True)
-class Kit:
-    """What the VMs of a plan are made of: all of it is there before the first one starts."""
-
-    plan: Plan
-    accel: Accel
-    resolved: Mapping[str, Resolved]
-    layers: Mapping[str, BuiltLayer]
-
-
 def write_images(plan: Plan, secrets: Mapping[str, Sequence[File]]) -> None:
     """The own layer of each node, with its keys, into the state directory."""
     for planned in plan.nodes:
         name = planned.node.name
-        _private_dir(plan, NODES)
-        make_node_image(_own_files(planned, secrets[name]), image_path(plan.name, name))
+        _private_dir(plan.name, NODES)
+        make_node_image(own_files(planned, secrets[name]), image_path(plan.name, name))
 
 
 def image_path(cluster: str, node: str) -> Path:
@@ -64,7 +49,7 @@ def image_path(cluster: str, node: str) -> Path:
 
 
 def start(
-    kit: Kit,
+    boot: Boot,
     namespace: Namespace,
     memory: Mapping[str, Memory],
     *,
@@ -78,11 +63,10 @@ def start(
     the processes of one node apart while one takes over from the other; the later one gets its
     ports when the earlier one has let go of them (``forwarding`` false).
     """
-    plan = kit.plan
 
-    def one(planned: PlannedNode) -> NodeRecord:
-        node = planned.node
-        wanted = planned.forwards if forwarding else ()
+    def one(booted: BootNode) -> NodeRecord:
+        node = booted.node
+        wanted = booted.forwards if forwarding else ()
         with Reservation([forward.preferred for forward in wanted]) as reservation:
             ports = reservation.ports
         forwards = tuple(
@@ -92,11 +76,11 @@ def start(
         nics: list[UserNic | TapNic] = []
         try:
             for nic in node.nics:
-                nics.append(_nic(plan, namespace, node.number, nic, forwards, generation))
-            spec = _spec(kit, planned, tuple(nics), memory[node.name], incoming, generation)
+                nics.append(_nic(boot, namespace, node.number, nic, forwards, generation))
+            spec = _spec(boot, booted, tuple(nics), memory[node.name], incoming, generation)
             started = process.start(
                 spec,
-                runtime_dir=runtime_dir(plan.name),
+                runtime_dir=runtime_dir(boot.cluster),
                 stderr=qemu_log(spec.console_log),
             )
         finally:
@@ -111,38 +95,37 @@ def start(
             forwards={forward.name: started.host_ports[forward.guest_port] for forward in wanted},
         )
 
-    _private_dir(plan, CONSOLES)
+    _private_dir(boot.cluster, CONSOLES)
     with ThreadPoolExecutor(max_workers=8) as pool:
-        return tuple(pool.map(one, plan.nodes))
+        return tuple(pool.map(one, boot.nodes))
 
 
 def _spec(
-    kit: Kit,
-    planned: PlannedNode,
+    boot: Boot,
+    booted: BootNode,
     nics: tuple[UserNic | TapNic, ...],
     memory: Memory,
     incoming: bool,
     generation: int,
 ) -> MachineSpec:
-    plan, node = kit.plan, planned.node
-    stack = plan.stack(planned)
-    own = image_path(plan.name, node.name)
-    paths = [own if name == NODE_LAYER else kit.layers[name].path for name in stack]
-    names = ",".join(name.replace("/", "-") for name in stack)
+    name, node = boot.cluster, booted.node
+    own = image_path(name, node.name)
+    paths = [disk.path if disk.key else own for disk in booted.disks]
+    names = ",".join(disk.layer.replace("/", "-") for disk in booted.disks)
     return MachineSpec(
-        name=f"{plan.name}/{node.name}",
-        cpus=kit.accel.cpus(node.cpus),
+        name=f"{name}/{node.name}",
+        cpus=boot.accel.cpus(node.cpus),
         memory=memory,
-        accel=kit.accel,
-        kernel=_member(plan.boot.kernel, kit.resolved),
-        initrd=_member(plan.boot.initramfs, kit.resolved),
-        cmdline=" ".join([*planned.kernel_args, f"xk8s.layers={names}"]),
+        accel=boot.accel,
+        kernel=cache_dir().absolute() / boot.kernel,
+        initrd=cache_dir().absolute() / boot.initrd,
+        cmdline=" ".join([*booted.kernel_args, f"xk8s.layers={names}"]),
         disks=tuple(Disk(path=path, serial=f"L{index:02}") for index, path in enumerate(paths)),
         nics=nics,
-        sockets=sockets_of(plan.name, node.name, generation),
-        console_log=state_dir(plan.name) / CONSOLES / f"{node.name}.log",
-        pidfile=runtime_dir(plan.name) / f"{node.name}.{generation}.pid",
-        extra=planned.qemu_args,
+        sockets=sockets_of(name, node.name, generation),
+        console_log=state_dir(name) / CONSOLES / f"{node.name}.log",
+        pidfile=runtime_dir(name) / f"{node.name}.{generation}.pid",
+        extra=booted.qemu_args,
         incoming=incoming,
     )
 
@@ -173,11 +156,11 @@ def wait_booted(cluster: Cluster, progress: Progress) -> None:
         time.sleep(0.2)
 
 
-def networks(plan: Plan) -> Namespace:
+def networks(boot: Boot) -> Namespace:
     """The cluster's namespace with its bridges and routes."""
-    namespace = Namespace.start(runtime_dir(plan.name))
+    namespace = Namespace.start(runtime_dir(boot.cluster))
     host = topology.HOST_PART
-    for network in plan.ctx.networks:
+    for network in boot.networks:
         if network.index == 0:
             continue
         namespace.bridge(
@@ -189,14 +172,19 @@ def networks(plan: Plan) -> Namespace:
                 f"{topology.address(network.index, host, ipv6=True)}/120",
             ),
         )
-    routers = plan.ctx.by_role("router")
-    for prefix in plan.routes:
-        namespace.route(prefix, via=topology.address(2, routers[0].number, ipv6=":" in prefix))
+    for prefix in boot.routes:
+        route(boot, namespace, prefix)
     return namespace
 
 
+def route(boot: Boot, namespace: Namespace, prefix: str) -> None:
+    """Let a prefix lie behind the first router."""
+    router = next(one.node for one in boot.nodes if one.node.role == "router")
+    namespace.route(prefix, via=topology.address(2, router.number, ipv6=":" in prefix))
+
+
 def _nic(
-    plan: Plan,
+    boot: Boot,
     namespace: Namespace,
     number: int,
     nic: Nic,
@@ -205,13 +193,14 @@ def _nic(
 ) -> UserNic | TapNic:
     if nic.network == 0:
         return UserNic(mac=nic.mac, guest=nic.ipv4.partition("/")[0], forwards=forwards)
-    network = next(one for one in plan.ctx.networks if one.index == nic.network)
+    network = next(one for one in boot.networks if one.index == nic.network)
     name = f"vm{number:03}n{nic.network}g{generation}"
     fd = namespace.tap(name, bridge=f"net{nic.network}", mtu=network.mtu)
     return TapNic(mac=nic.mac, fd=fd, mtu=network.mtu)
 
 
-def _own_files(planned: PlannedNode, secrets: Sequence[File]) -> list[File]:
+def own_files(planned: PlannedNode, secrets: Sequence[File]) -> list[File]:
+    """What the own layer of a node has; `PlanError` for a file that is given twice."""
     files = {file.path: file for file in planned.files}
     for secret in secrets:
         if secret.path in files:
@@ -220,10 +209,5 @@ def _own_files(planned: PlannedNode, secrets: Sequence[File]) -> list[File]:
     return list(files.values())
 
 
-def _member(take: Take, resolved: Mapping[str, Resolved]) -> Path:
-    path: Path = resolved[artifact_key(take.artifact)].path / take.member
-    return path
-
-
-def _private_dir(plan: Plan, name: str) -> None:
-    (state_dir(plan.name) / name).mkdir(mode=0o700, exist_ok=True)
+def _private_dir(cluster: str, name: str) -> None:
+    (state_dir(cluster) / name).mkdir(mode=0o700, exist_ok=True)

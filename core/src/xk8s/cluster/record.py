@@ -1,8 +1,8 @@
 """What is written down about a cluster: its state directory, and the lock on it.
 
 ``RUNTIME/NAME.lock``   held by the command that changes the cluster
-``clusters/NAME/``      record.json, request.json, plan.json, pki/, nodes/, local/, console/,
-                        kubeconfig
+``clusters/NAME/``      record.json, request.json, plan.json, boot.json, now.json, pki/, nodes/,
+                        local/, console/, kubeconfig
 """
 
 from __future__ import annotations
@@ -160,22 +160,9 @@ def write_local(plan: Plan, directory: Path) -> None:
         stage_entries(entries[one.layer], {}, copies / str(number), label=one.directory)
 
 
-def read_layers(name: str) -> dict[str, str]:
-    """Digests of the layers that the running cluster was planned with, by name."""
-    try:
-        layers = json.loads((state_dir(name) / PLAN).read_text())["layers"]
-        return {layer["name"]: layer["digest"] for layer in layers}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
 def read_request(name: str) -> Request:
     """The request that gives the running cluster's plan again."""
-    return read_request_at(state_dir(name), name)
-
-
-def read_request_at(directory: Path, name: str) -> Request:
-    """The same from another directory that keeps one (a snapshot's)."""
+    directory = state_dir(name)
     path = directory / REQUEST
     try:
         data = json.loads(path.read_text())

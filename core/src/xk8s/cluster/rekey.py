@@ -24,6 +24,7 @@ from attrs import frozen
 
 from xk8s.cluster import saved
 from xk8s.cluster.access import Cluster, open_cluster
+from xk8s.cluster.now import remember_files
 from xk8s.cluster.record import locked, write_record
 from xk8s.cluster.secrets import PKI, flat, secrets, write_host_files
 from xk8s.cluster.start import check
@@ -85,6 +86,7 @@ def rekey(name: str, progress: Progress, *, renew: Renew | None = None) -> Rekey
                 if files:
                     progress.item(node, "writing keys")
                     push(cluster, node, flat(files))
+                    remember_files(name, node, flat(files))
                     progress.finish(node)
         with progress.stage("restart"):
             for group in _in_order(cluster.plan.nodes):

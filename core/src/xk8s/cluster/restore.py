@@ -10,7 +10,7 @@ import attrs
 
 from xk8s.cluster import machines
 from xk8s.cluster.access import Cluster
-from xk8s.cluster.machines import Kit
+from xk8s.cluster.boot import Boot
 from xk8s.cluster.record import Record, write_record
 from xk8s.cluster.save import KEPT_DIRECTORIES, copy_directory, ram_path, room_for_memory
 from xk8s.cluster.saved import Saved
@@ -27,18 +27,18 @@ _AGENT_SECONDS = 30.0
 
 
 @contextmanager
-def restore(kit: Kit, saved: Saved, record: Record, progress: Progress) -> Iterator[Cluster]:
+def restore(boot: Boot, saved: Saved, record: Record, progress: Progress) -> Iterator[Cluster]:
     """Start the VMs of a snapshot that fits (`xk8s.cluster.saved.problem` said so) and let them
     run. Their clocks are stepped while the block works with them, and are right behind it. The
     caller sweeps when this raises.
     """
-    name = kit.plan.name
-    with ThreadPoolExecutor(max_workers=len(kit.plan.nodes)) as pool:
+    name = boot.cluster
+    with ThreadPoolExecutor(max_workers=len(boot.nodes)) as pool:
         with progress.stage("restore"):
             for part in KEPT_DIRECTORIES:
                 copy_directory(saved.directory / part, state_dir(name) / part)
-            namespace = machines.networks(kit.plan)
-            started = machines.start(kit, namespace, _memory(kit, saved), incoming=True)
+            namespace = machines.networks(boot)
+            started = machines.start(boot, namespace, _memory(boot, saved), incoming=True)
             record = attrs.evolve(record, memory="private", snapshot=saved.label, nodes=started)
             write_record(record)
             with ExitStack() as stack:
@@ -48,20 +48,20 @@ def restore(kit: Kit, saved: Saved, record: Record, progress: Progress) -> Itera
                 each(pool, sessions, lambda _, qmp: qmp.execute("cont"))
         agents = [Agent(record.sockets(node.name).agent, node.name) for node in started]
         stepped = [pool.submit(agent.set_time, _AGENT_SECONDS) for agent in agents]
-        yield Cluster(record, kit.plan)
+        yield Cluster(record)
         for one in stepped:
             one.result()
 
 
-def _memory(kit: Kit, saved: Saved) -> dict[str, Memory]:
+def _memory(boot: Boot, saved: Saved) -> dict[str, Memory]:
     found = {}
-    for planned in kit.plan.nodes:
-        node = planned.node
+    for booted in boot.nodes:
+        node = booted.node
         path = saved.ram(node.name)
         if path is None:
             # The state brings the RAM; it needs a file of the same kind to go to.
-            if not room_for_memory(kit):
+            if not room_for_memory(boot):
                 raise HostError("no room for the memory of the VMs", where="/dev/shm")  # noqa: S108
-            path = ram_path(kit.plan.name, node.name)
+            path = ram_path(boot.cluster, node.name)
         found[node.name] = Memory(size=node.memory, file=path)
     return found

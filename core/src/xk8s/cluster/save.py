@@ -18,8 +18,9 @@ import attrs
 from xk8s.artifacts.space import is_full
 from xk8s.cluster import machines, saved
 from xk8s.cluster.access import Cluster
-from xk8s.cluster.machines import Kit
-from xk8s.cluster.record import REQUEST, NodeRecord, Record, write_local, write_record
+from xk8s.cluster.boot import BOOT, Boot
+from xk8s.cluster.now import NOW, Now
+from xk8s.cluster.record import LOCAL, PLAN, REQUEST, NodeRecord, Record, write_record
 from xk8s.cluster.secrets import PKI
 from xk8s.cluster.sessions import connect, each
 from xk8s.cluster.uses import remember_snapshots
@@ -33,6 +34,7 @@ from xk8s.qemu.leftovers import end
 from xk8s.qemu.qmp import Qmp
 
 KEPT_DIRECTORIES = (machines.NODES, PKI)
+KEPT_FILES = (REQUEST, PLAN, BOOT, NOW)
 """Of the cluster's state, what its memory does not hold."""
 
 
@@ -45,9 +47,11 @@ def unsavable(record: Record) -> str | None:
     return None
 
 
-def save(cluster: Cluster, kit: Kit, label: str, progress: Progress) -> tuple[Cluster, float]:
-    """Save under ``label`` (replacing an earlier one). The cluster as it is now, and for how
-    many seconds it stood still.
+def save(
+    cluster: Cluster, boot: Boot, now: Now, label: str, progress: Progress
+) -> tuple[Cluster, float]:
+    """Save under ``label`` (replacing an earlier one). The cluster with its new processes, and for
+    how many seconds it stood still.
 
     Raises `HostError` when it cannot be saved here or the disk is full, `MachineError` when
     QEMU refuses the state; the cluster goes on then.
@@ -62,7 +66,7 @@ def save(cluster: Cluster, kit: Kit, label: str, progress: Progress) -> tuple[Cl
     try:
         with progress.stage("save"):
             if cluster.record.memory == "shared":
-                cluster, pause = _hand_over(cluster, kit, work)
+                cluster, pause = _hand_over(cluster, boot, work)
                 for node in cluster.record.nodes:
                     source = ram_path(cluster.name, node.name)
                     progress.item(node.name, f"copying the memory of {node.name}")
@@ -70,10 +74,10 @@ def save(cluster: Cluster, kit: Kit, label: str, progress: Progress) -> tuple[Cl
                     progress.finish(node.name)
             else:
                 pause = _stand_still(cluster, work)
-            _keep(cluster, kit, label, work, target)
+            _keep(cluster, boot, now, label, work, target)
             record = attrs.evolve(cluster.record, snapshot=label)
             write_record(record)
-            cluster = Cluster(record, kit.plan)
+            cluster = cluster.as_of(record)
     except OSError as error:
         if not is_full(error):
             raise
@@ -88,9 +92,9 @@ def save(cluster: Cluster, kit: Kit, label: str, progress: Progress) -> tuple[Cl
 
 
 def copy_directory(source: Path, target: Path) -> None:
-    """A copy, when there is one: a cluster without secrets has no keys."""
+    """A copy, when there is one: a cluster without secrets has no keys. Links stay links."""
     if source.is_dir():
-        shutil.copytree(source, target)
+        shutil.copytree(source, target, symlinks=True)
 
 
 def ram_path(cluster: str, node: str) -> Path:
@@ -98,22 +102,20 @@ def ram_path(cluster: str, node: str) -> Path:
     return memory_dir(cluster) / f"{node}.ram"
 
 
-def room_for_memory(kit: Kit) -> bool:
+def room_for_memory(boot: Boot) -> bool:
     """Whether the tmpfs takes the RAM of all VMs, so that it can be shared and saved."""
-    directory = memory_dir(kit.plan.name)
+    directory = memory_dir(boot.cluster)
     make_private(directory.parent)
     make_private(directory)
-    wanted = sum(planned.node.memory for planned in kit.plan.nodes) << 20
+    wanted = sum(one.node.memory for one in boot.nodes) << 20
     return shutil.disk_usage(directory).free > wanted
 
 
-def _hand_over(cluster: Cluster, kit: Kit, work: Path) -> tuple[Cluster, float]:
+def _hand_over(cluster: Cluster, boot: Boot, work: Path) -> tuple[Cluster, float]:
     old = {node.name: node for node in cluster.record.nodes}
     memory = {
-        planned.node.name: Memory(
-            size=planned.node.memory, file=ram_path(cluster.name, planned.node.name)
-        )
-        for planned in kit.plan.nodes
+        one.node.name: Memory(size=one.node.memory, file=ram_path(cluster.name, one.node.name))
+        for one in boot.nodes
     }
     generation = cluster.record.generation + 1
     with ExitStack() as stack, ThreadPoolExecutor(max_workers=len(old)) as pool:
@@ -123,7 +125,7 @@ def _hand_over(cluster: Cluster, kit: Kit, work: Path) -> tuple[Cluster, float]:
         stopped = 0.0
         try:
             started = machines.start(
-                kit, cluster.namespace, memory,
+                boot, cluster.namespace, memory,
                 incoming=True, generation=generation, forwarding=False,
             )  # fmt: skip
             after = connect(stack, newer, old)
@@ -138,7 +140,7 @@ def _hand_over(cluster: Cluster, kit: Kit, work: Path) -> tuple[Cluster, float]:
             raise
         # The old ones hold the ports.
         end((node.process for node in old.values()), grace=0)
-        forwards = {name: _forward(kit, node, after[name]) for name, node in old.items()}
+        forwards = {name: _forward(boot, node, after[name]) for name, node in old.items()}
         each(pool, after, lambda _, qmp: qmp.execute("cont"))
         pause = time.monotonic() - stopped
     record = attrs.evolve(
@@ -148,7 +150,7 @@ def _hand_over(cluster: Cluster, kit: Kit, work: Path) -> tuple[Cluster, float]:
         nodes=tuple(attrs.evolve(node, forwards=forwards[node.name]) for node in started),
     )
     write_record(record)
-    return Cluster(record, kit.plan), pause
+    return cluster.as_of(record), pause
 
 
 def _stand_still(cluster: Cluster, work: Path) -> float:
@@ -165,24 +167,27 @@ def _stand_still(cluster: Cluster, work: Path) -> float:
         return time.monotonic() - stopped
 
 
-def _keep(cluster: Cluster, kit: Kit, label: str, work: Path, target: Path) -> None:
-    for name in KEPT_DIRECTORIES:
-        copy_directory(state_dir(cluster.name) / name, work / name)
-    shutil.copy2(state_dir(cluster.name) / REQUEST, work / REQUEST)
-    write_local(kit.plan, work)
+def _keep(cluster: Cluster, boot: Boot, now: Now, label: str, work: Path, target: Path) -> None:
+    state = state_dir(cluster.name)
+    for name in (*KEPT_DIRECTORIES, LOCAL):
+        copy_directory(state / name, work / name)
+    for name in KEPT_FILES:
+        shutil.copy2(state / name, work / name)
     for path in work.glob("*.state"):
         path.chmod(0o600)
     files, states = saved.describe(work)
     value = saved.Saved(
         cluster=cluster.name,
         label=label,
-        key=saved.key_of(kit),
+        key=now.key,
+        machine=saved.machine_key(boot.accel),
+        digest=cluster.record.digest,
         overlays=cluster.record.overlays,
         nodes=tuple(node.name for node in cluster.record.nodes),
         created=time.time(),
         files=files,
         states=states,
-        layers={name: layer.key for name, layer in kit.layers.items()},
+        layers=saved.layers_of(boot, now),
     )
     saved.write(value, work)
     remember_snapshots(cache_dir())
@@ -190,11 +195,11 @@ def _keep(cluster: Cluster, kit: Kit, label: str, work: Path, target: Path) -> N
     work.rename(target)
 
 
-def _forward(kit: Kit, node: NodeRecord, qmp: Qmp) -> dict[str, int]:
+def _forward(boot: Boot, node: NodeRecord, qmp: Qmp) -> dict[str, int]:
     """Give the new process the old one's ports; what it got, by name."""
-    planned = next(one for one in kit.plan.nodes if one.node.name == node.name)
-    guest = planned.node.nic(0).ipv4.partition("/")[0]
-    for forward in planned.forwards:
+    booted = next(one for one in boot.nodes if one.node.name == node.name)
+    guest = booted.node.nic(0).ipv4.partition("/")[0]
+    for forward in booted.forwards:
         # 0: QEMU picks a port, should somebody have taken ours in this very moment.
         for port in (node.forwards[forward.name], 0):
             to = f"{guest}:{forward.guest_port}"
@@ -204,4 +209,4 @@ def _forward(kit: Kit, node: NodeRecord, qmp: Qmp) -> dict[str, int]:
         else:
             raise MachineError(f"{node.name}: no port of the host leads to {to}: {said}")
     ports = qmp.host_ports()
-    return {forward.name: ports[forward.guest_port] for forward in planned.forwards}
+    return {forward.name: ports[forward.guest_port] for forward in booted.forwards}

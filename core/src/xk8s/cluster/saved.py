@@ -19,11 +19,13 @@ from attrs import field, frozen
 
 from xk8s.artifacts.keys import artifact_key
 from xk8s.artifacts.tree import walk
-from xk8s.cluster.machines import Kit
+from xk8s.cluster.boot import Boot
+from xk8s.cluster.kit import Kit
+from xk8s.cluster.now import Now
 from xk8s.digest import digest
 from xk8s.errors import StateError
 from xk8s.paths import check_name, snapshots_dir, snapshots_root, write_private
-from xk8s.qemu.accel import qemu_version
+from xk8s.qemu.accel import Accel, qemu_version
 from xk8s.suggest import nearest
 
 AUTO = "auto-"
@@ -32,21 +34,24 @@ AUTO = "auto-"
 KEPT = 3
 """How many of these are kept per cluster name."""
 
-_FORMAT = 2
+_FORMAT = 3
 _META = "meta.json"
 
 
 @frozen(kw_only=True)
 class Saved:
-    """A snapshot. ``key`` covers all that must be the same for a restore; ``files`` maps a file
-    name to (bytes, time of change in ns): RAM is too large to be hashed at each restore;
-    ``layers`` has the keys of the images that its VMs need, by name.
+    """A snapshot. ``key`` is that of the plan that it fits ("" when it fits none), ``machine`` that
+    of QEMU and the CPU, ``digest`` that of the plan; ``files`` maps a file name to (bytes, time of
+    change in ns): RAM is too large to be hashed at each restore; ``layers`` has the keys of the
+    images that it needs, by name.
     """
 
     format: int = _FORMAT
     cluster: str
     label: str
     key: str
+    machine: str = ""
+    digest: str = ""
     overlays: tuple[str, ...]
     nodes: tuple[str, ...]
     created: float
@@ -103,12 +108,29 @@ def key_of(kit: Kit) -> str:
             "layers": {name: layer.key for name, layer in kit.layers.items()},
             # Just those of the plan: what was built a moment ago comes with its inputs.
             "artifacts": [kit.resolved[artifact_key(one)].digest for one in kit.plan.artifacts],
-            "qemu": qemu_version(),
-            "accel": kit.accel.args,
-            # Of TCG the arguments say all; of KVM the guest's CPU is the host's.
-            "cpu": _host_cpu() if kit.accel.name == "kvm" else "",
+            "machine": machine_key(kit.accel),
         }
     )
+
+
+def machine_key(accel: Accel) -> str:
+    """Digest of what runs the VMs: a state fits no other QEMU or CPU."""
+    return digest(
+        {
+            "qemu": qemu_version(),
+            "accel": accel.args,
+            # Of TCG the arguments say all; of KVM the guest's CPU is the host's.
+            "cpu": _host_cpu() if accel.name == "kvm" else "",
+        }
+    )
+
+
+def layers_of(boot: Boot, now: Now) -> dict[str, str]:
+    """Images that a cluster's VMs have as disks, and those that it was changed to since."""
+    changed = {
+        f"{name} (applied)": key for name, key in now.layers.items() if boot.layers.get(name) != key
+    }
+    return {**boot.layers, **changed}
 
 
 def _host_cpu() -> str:
@@ -151,12 +173,16 @@ def find(cluster: str, label: str) -> Saved:
     return found
 
 
-def problem(saved: Saved, key: str | None = None) -> str | None:
-    """Why the snapshot cannot be restored, or None. ``key`` None leaves the plan out."""
+def problem(saved: Saved, key: str | None = None, *, accel: Accel | None = None) -> str | None:
+    """Why the snapshot cannot be restored, or None. ``key`` None leaves the plan out, ``accel``
+    None QEMU and the CPU.
+    """
     if saved.format != _FORMAT:
         return "another version of xk8s made it"
     if key is not None and saved.key != key:
         return "the plan, QEMU or the CPU is another one now"
+    if accel is not None and saved.machine != machine_key(accel):
+        return "QEMU or the CPU is another one now"
     for name, (size, changed) in saved.files.items():
         try:
             status = (saved.directory / name).stat()

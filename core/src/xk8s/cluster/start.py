@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import attrs
 
@@ -21,30 +22,40 @@ from xk8s.artifacts.store import Resolved, Store
 from xk8s.checks import run_checks
 from xk8s.cluster import failure, machines, saved
 from xk8s.cluster.access import Cluster, open_cluster
+from xk8s.cluster.boot import BOOT, Boot, boot_of, read_boot, write_boot
 from xk8s.cluster.diagnosis import failed_check
 from xk8s.cluster.guest import check_guests
-from xk8s.cluster.machines import Kit
+from xk8s.cluster.kit import Kit
+from xk8s.cluster.now import NOW, now_of, read_now, write_now
 from xk8s.cluster.ontop import over_images
 from xk8s.cluster.record import (
+    LOCAL,
+    PLAN,
+    REQUEST,
     Backing,
     Phase,
     Record,
     locked,
-    read_layers,
     read_record,
-    read_request_at,
     write_inputs,
     write_record,
 )
 from xk8s.cluster.restore import restore
-from xk8s.cluster.save import ram_path, room_for_memory, save, unsavable
+from xk8s.cluster.save import copy_directory, ram_path, room_for_memory, save, unsavable
 from xk8s.cluster.secrets import PKI, flat, secrets, write_host_files
 from xk8s.cluster.stop import sweep
 from xk8s.errors import CheckFailed, StateError, Xk8sError
 from xk8s.layers.build import BuiltLayer, LayerStore
-from xk8s.paths import cache_dir, make_private, runtime_dir, runtime_root, state_dir
+from xk8s.paths import (
+    cache_dir,
+    make_private,
+    runtime_dir,
+    runtime_root,
+    state_dir,
+    write_private,
+)
 from xk8s.pki import Keys
-from xk8s.plan import Plan, PlannedLayer, make_plan
+from xk8s.plan import Plan, PlannedLayer
 from xk8s.progress import Progress
 from xk8s.qemu.accel import decide
 from xk8s.qemu.command import Memory
@@ -74,7 +85,7 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = Fals
                         check(cluster, progress)
                     cluster = _saved(cluster, kit, clock)
         except CheckFailed:
-            _finish(plan, clock, "failed")
+            _finish(plan.name, clock, "failed")
             raise
         except BaseException as error:
             if failure.keep(plan.name, error) and isinstance(error, Xk8sError):
@@ -82,17 +93,16 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = Fals
                 error.hint = "; ".join(filter(None, (error.hint, more)))
             sweep(plan.name)
             raise
-        return Cluster(_finish(plan, clock, "running"), plan)
+        return Cluster(_finish(plan.name, clock, "running"), plan)
 
 
 def snapshot(name: str, label: str, progress: Progress) -> float:
     """Save a running cluster under a label; for how many seconds it stood still."""
-    with locked(name), ExitStack() as held:
+    with locked(name):
         cluster = open_cluster(name)
         cluster.check_alive()
-        _check_same(cluster)
-        kit = _kit(cluster.plan, _Clock(progress), held)
-        cluster, pause = save(cluster, kit, label, progress)
+        state = cluster.state_dir
+        cluster, pause = save(cluster, read_boot(state), read_now(state), label, progress)
         write_host_files(cluster)
         return pause
 
@@ -102,22 +112,24 @@ def back_to(name: str, label: str, progress: Progress) -> Cluster:
 
     Raises `StateError` when there is none or it does not fit; what runs goes on then.
     """
-    with locked(name), ExitStack() as held:
+    with locked(name):
         value = saved.find(name, label)
-        plan = make_plan(read_request_at(value.directory, name))
+        boot = read_boot(value.directory)
         clock = _Clock(progress)
-        kit = _kit(plan, clock, held)
-        if why := saved.problem(value, saved.key_of(kit)):
+        if why := _unfit(value, boot):
             raise StateError(
                 f"snapshot {label!r} cannot be restored: {why}", where=str(value.directory)
             )
         sweep(name)
         try:
-            cluster = _restore(kit, value, clock, checks=True)
+            with restore(boot, value, _as_saved(value, boot), clock) as cluster:
+                write_host_files(cluster)
+                with clock.stage("checks"):
+                    check(cluster, progress, restored=True)
         except BaseException:
             sweep(name)
             raise
-        return Cluster(_finish(plan, clock, "running"), cluster.plan)
+        return cluster.as_of(_finish(name, clock, "running"))
 
 
 def check(cluster: Cluster, progress: Progress, *, restored: bool = False) -> None:
@@ -222,23 +234,27 @@ def _check_free(plan: Plan) -> None:
         )
 
 
-def _check_same(cluster: Cluster) -> None:
-    """`StateError` when the kept request gives another plan by now: the VMs' disks would be other
-    ones than those in their memory.
-    """
-    if cluster.plan.digest == cluster.record.digest:
-        return
-    before = read_layers(cluster.name)
-    changed = [
-        one.layer.name for one in cluster.plan.layers if before.get(one.layer.name) != one.digest
-    ]
-    what = f"layer {', '.join(changed)} is" if changed else "what it is made of is"
-    raise StateError(
-        f"cluster {cluster.name!r} cannot be saved: {what} no longer as it was at `up`",
-        where=str(state_dir(cluster.name)),
-        hint="your own builds (settings like kubernetes.dir) or xk8s itself have changed since; "
-        "after xk8s down and xk8s up it can be saved",
+def _unfit(value: saved.Saved, boot: Boot) -> str | None:
+    """Why a snapshot cannot be restored, whatever plan is meant; None when it can."""
+    accel = decide(boot.accel.name)
+    return saved.problem(value, accel=accel) or boot.missing()
+
+
+def _as_saved(value: saved.Saved, boot: Boot) -> Record:
+    """The state of a cluster that is to be what a snapshot is."""
+    state = _directories(value.cluster)
+    for name in (REQUEST, PLAN, BOOT, NOW):
+        write_private(state / name, (value.directory / name).read_bytes())
+    copy_directory(value.directory / LOCAL, state / LOCAL)
+    record = Record(
+        name=value.cluster,
+        phase="starting",
+        overlays=value.overlays,
+        digest=value.digest,
+        accel=boot.accel.name,
     )
+    write_record(record)
+    return record
 
 
 def _tell_on_top(kit: Kit, progress: Progress) -> None:
@@ -261,9 +277,7 @@ def _kit(plan: Plan, clock: _Clock, held: ExitStack) -> Kit:
 
 def _begin(kit: Kit) -> Record:
     plan = kit.plan
-    make_private(runtime_root())
-    make_private(runtime_dir(plan.name))
-    make_private(state_dir(plan.name))
+    _directories(plan.name)
     write_inputs(plan)
     record = Record(
         name=plan.name,
@@ -276,15 +290,26 @@ def _begin(kit: Kit) -> Record:
     return record
 
 
+def _directories(name: str) -> Path:
+    """Make them; the one of the cluster's state."""
+    make_private(runtime_root())
+    make_private(runtime_dir(name))
+    return make_private(state_dir(name))
+
+
 def _boot(kit: Kit, clock: _Clock) -> Cluster:
     plan = kit.plan
     with clock.stage("machines"):
         record = _begin(kit)
+        boot = boot_of(kit)
+        write_boot(boot, state_dir(plan.name))
         keys = Keys(state_dir(plan.name) / PKI)
         files = {node.node.name: secrets(plan, node.node, keys) for node in plan.nodes}
-        machines.write_images(plan, {name: flat(given) for name, given in files.items()})
+        own = {name: flat(given) for name, given in files.items()}
+        machines.write_images(plan, own)
+        write_now(now_of(kit, saved.key_of(kit), own), state_dir(plan.name))
         _tell_on_top(kit, clock)
-        shared = room_for_memory(kit)
+        shared = room_for_memory(boot)
         memory = {
             one.node.name: Memory(
                 size=one.node.memory,
@@ -293,7 +318,7 @@ def _boot(kit: Kit, clock: _Clock) -> Cluster:
             )
             for one in plan.nodes
         }
-        started = machines.start(kit, machines.networks(plan), memory)
+        started = machines.start(boot, machines.networks(boot), memory)
         backing: Backing = "shared" if shared else "anonymous"
         record = attrs.evolve(record, nodes=started, memory=backing)
         write_record(record)
@@ -314,6 +339,11 @@ def _restored(kit: Kit, clock: _Clock, *, checks: bool) -> Cluster | None:
     why = saved.problem(value, key)
     if why is None:
         try:
+            why = read_boot(value.directory).missing()
+        except StateError as error:
+            why = str(error)
+    if why is None:
+        try:
             return _restore(kit, value, clock, checks=checks)
         except Xk8sError as error:
             why = f"{error} ({error.where})"
@@ -324,7 +354,12 @@ def _restored(kit: Kit, clock: _Clock, *, checks: bool) -> Cluster | None:
 
 
 def _restore(kit: Kit, value: saved.Saved, clock: _Clock, *, checks: bool) -> Cluster:
-    with restore(kit, value, _begin(kit), clock) as cluster:
+    record = _begin(kit)
+    boot = read_boot(value.directory)
+    for name in (BOOT, NOW):
+        write_private(state_dir(kit.plan.name) / name, (value.directory / name).read_bytes())
+    with restore(boot, value, record, clock) as restored:
+        cluster = Cluster(restored.record, kit.plan)
         _tell_on_top(kit, clock)
         write_host_files(cluster)
         if checks:
@@ -341,8 +376,9 @@ def _saved(cluster: Cluster, kit: Kit, clock: _Clock) -> Cluster:
         clock.note(f"no snapshot for the next start: {why}")
         return cluster
     try:
-        label = saved.auto_label(saved.key_of(kit))
-        cluster, pause = save(cluster, kit, label, clock)
+        state = cluster.state_dir
+        now = read_now(state)
+        cluster, pause = save(cluster, read_boot(state), now, saved.auto_label(now.key), clock)
         saved.prune(cluster.name)
         write_host_files(cluster)  # in case a port had to change
         clock.note(f"saved for the next start; the cluster stood still for {pause:.2f} s")
@@ -353,8 +389,8 @@ def _saved(cluster: Cluster, kit: Kit, clock: _Clock) -> Cluster:
     return cluster
 
 
-def _finish(plan: Plan, clock: _Clock, phase: Phase) -> Record:
-    record = read_record(plan.name)
+def _finish(name: str, clock: _Clock, phase: Phase) -> Record:
+    record = read_record(name)
     assert record is not None
     record = attrs.evolve(record, phase=phase, seconds=clock.seconds)
     write_record(record)

@@ -1,7 +1,9 @@
-"""Who needs which layer image: VMs that run, of whatever state directory, and snapshots.
+"""Who needs which layer image: VMs that run, of whatever state directory, what was applied to
+them since, and snapshots.
 
 The cache is shared by all state directories ($XK8S_STATE) of a user, so that it remembers where
 there are snapshots: ``<cache>/states/*``, each a file with the path of a directory of snapshots.
+Beside that are the clusters.
 """
 
 from __future__ import annotations
@@ -13,15 +15,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from xk8s.artifacts.keys import sha256_text
+from xk8s.cluster.now import NOW, read_now
 from xk8s.cluster.saved import list_saved
-from xk8s.paths import snapshots_root
+from xk8s.errors import StateError
+from xk8s.paths import clusters_dir, snapshots_root
 from xk8s.qemu.leftovers import CLUSTER_VARIABLE
 
 _IMAGE = re.compile(rb"/([0-9a-f]{64})\.erofs\b")
 
 
 def remember_snapshots(cache: Path) -> None:
-    """Call it before a snapshot is complete: from then on its images are needed."""
+    """Call it before a snapshot is complete, or a cluster has other files than its disks: from then
+    on their images are needed.
+    """
     root = snapshots_root().absolute()
     path = cache / "states" / sha256_text(os.fsencode(root))[:16]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -63,3 +69,7 @@ def _snapshots(cache: Path) -> Iterator[tuple[str, str]]:
         for one in list_saved(root):
             for key in one.layers.values():
                 yield key, f"snapshot {one.cluster}/{one.label}"
+        for path in (root.parent / clusters_dir().name).glob(f"*/{NOW}"):
+            with contextlib.suppress(StateError):
+                for key in read_now(path.parent).layers.values():
+                    yield key, f"cluster {path.parent.name}"

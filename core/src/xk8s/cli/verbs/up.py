@@ -69,8 +69,10 @@ def summarize(cluster: Cluster, session: Session) -> None:
 
 def host_files(cluster: Cluster) -> list[str]:
     """Files that overlays made for the host (a kubeconfig, say), as paths."""
+    from xk8s.cluster.boot import BOOT
+    from xk8s.cluster.now import NOW
     from xk8s.cluster.record import PLAN, RECORD, REQUEST
 
-    own = {RECORD, REQUEST, PLAN}
+    own = {RECORD, REQUEST, PLAN, BOOT, NOW}
     files = (path for path in sorted(cluster.state_dir.iterdir()) if path.is_file())
     return [str(path) for path in files if path.name not in own]
