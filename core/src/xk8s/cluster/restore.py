@@ -11,8 +11,9 @@ import attrs
 from xk8s.cluster import machines
 from xk8s.cluster.access import Cluster
 from xk8s.cluster.boot import Boot
+from xk8s.cluster.ram import ram_path, room_for_memory
 from xk8s.cluster.record import Record, write_record
-from xk8s.cluster.save import KEPT_DIRECTORIES, copy_directory, ram_path, room_for_memory
+from xk8s.cluster.save import KEPT_DIRECTORIES, copy_directory
 from xk8s.cluster.saved import Saved
 from xk8s.cluster.sessions import connect, each
 from xk8s.errors import HostError
@@ -21,6 +22,7 @@ from xk8s.progress import Progress
 from xk8s.qemu import migrate
 from xk8s.qemu.agent import Agent
 from xk8s.qemu.command import Memory
+from xk8s.qemu.qmp import Qmp
 
 _AGENT_SECONDS = 30.0
 """Until the agent of a restored guest answers: all it does, it does for the first time."""
@@ -43,7 +45,7 @@ def restore(boot: Boot, saved: Saved, record: Record, progress: Progress) -> Ite
             write_record(record)
             with ExitStack() as stack:
                 sessions = connect(stack, record, [node.name for node in started])
-                each(pool, sessions, lambda node, qmp: migrate.load(qmp, saved.state(node)))
+                each(pool, sessions, lambda node, qmp: _load(saved, node, qmp))
                 # Together: what one sends must find the others running.
                 each(pool, sessions, lambda _, qmp: qmp.execute("cont"))
         agents = [Agent(record.sockets(node.name).agent, node.name) for node in started]
@@ -51,6 +53,10 @@ def restore(boot: Boot, saved: Saved, record: Record, progress: Progress) -> Ite
         yield Cluster(record)
         for one in stepped:
             one.result()
+
+
+def _load(saved: Saved, node: str, qmp: Qmp) -> None:
+    migrate.load(qmp, saved.state(node), ram=saved.ram(node) is None)
 
 
 def _memory(boot: Boot, saved: Saved) -> dict[str, Memory]:

@@ -34,7 +34,7 @@ AUTO = "auto-"
 KEPT = 3
 """How many of these are kept per cluster name."""
 
-_FORMAT = 3
+_FORMAT = 4
 _META = "meta.json"
 
 

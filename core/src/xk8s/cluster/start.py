@@ -28,6 +28,7 @@ from xk8s.cluster.guest import check_guests
 from xk8s.cluster.kit import Kit
 from xk8s.cluster.now import NOW, now_of, read_now, write_now
 from xk8s.cluster.ontop import over_images
+from xk8s.cluster.ram import ram_path, room_for_memory
 from xk8s.cluster.record import (
     LOCAL,
     PLAN,
@@ -41,7 +42,7 @@ from xk8s.cluster.record import (
     write_record,
 )
 from xk8s.cluster.restore import restore
-from xk8s.cluster.save import copy_directory, ram_path, room_for_memory, save, unsavable
+from xk8s.cluster.save import copy_directory, save, unsavable
 from xk8s.cluster.secrets import PKI, flat, secrets, write_host_files
 from xk8s.cluster.stop import sweep
 from xk8s.errors import CheckFailed, StateError, Xk8sError
