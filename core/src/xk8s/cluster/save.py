@@ -20,6 +20,7 @@ from xk8s.artifacts.space import is_full
 from xk8s.cluster import machines, saved
 from xk8s.cluster.access import Cluster
 from xk8s.cluster.boot import BOOT, Boot
+from xk8s.cluster.content import content_sum, flush, flush_names, sparse_copy
 from xk8s.cluster.handover import hand_over
 from xk8s.cluster.now import NOW, Now
 from xk8s.cluster.ram import ram_path
@@ -33,7 +34,11 @@ from xk8s.paths import cache_dir, make_private, memory_dir, state_dir
 from xk8s.progress import Progress
 from xk8s.qemu import migrate
 from xk8s.qemu.accel import qemu_version
+from xk8s.qemu.agent import Agent
 from xk8s.qemu.qmp import Qmp
+
+_STATES = 16 << 20
+"""Bytes of disk that the states of a VM's devices, its own layer and keys never take."""
 
 KEPT_DIRECTORIES = (machines.NODES, PKI)
 KEPT_FILES = (REQUEST, PLAN, BOOT, NOW)
@@ -66,33 +71,61 @@ def save(
     make_private(work.parent)
     make_private(work)
     try:
-        with progress.stage("save"):
+        with progress.stage("save"), ThreadPoolExecutor(max_workers=8) as pool:
             cluster, longest = _shared(cluster, boot, progress)
-            if cluster.record.memory == "shared":
+            _check_room(cluster, boot, work)
+            shared = cluster.record.memory == "shared"
+            if shared:
                 cluster, pause = hand_over(cluster, boot, work)
-                for node in cluster.record.nodes:
-                    source = ram_path(cluster.name, node.name)
-                    progress.item(node.name, f"copying the memory of {node.name}")
-                    saved.sparse_copy(source, work / f"{node.name}.ram")
-                    progress.finish(node.name)
             else:
                 pause = _stand_still(cluster, work)
             pause = max(pause, longest)
-            _keep(cluster, boot, now, label, work, target)
+            for node in cluster.record.nodes:
+                pool.submit(_set_clock, cluster, node.name, progress)
+            sums = _copy_ram(cluster, work, progress) if shared else {}
+            _keep(cluster, boot, now, label, work, sums)
+            shutil.rmtree(target, ignore_errors=True)
+            work.rename(target)
+            flush_names(target.parent)
             record = attrs.evolve(cluster.record, snapshot=label)
             write_record(record)
             cluster = cluster.as_of(record)
     except OSError as error:
         if not is_full(error):
             raise
-        raise HostError(
-            "no room for the snapshot; the cluster runs on without one",
-            where=str(work),
-            hint="`xk8s snapshot list` shows what may go, `xk8s snapshot remove` makes room",
-        ) from error
+        raise _no_room(work) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return cluster, pause
+
+
+def _no_room(work: Path, more: str = "") -> HostError:
+    return HostError(
+        f"no room for the snapshot{more}; the cluster runs on without one",
+        where=str(work),
+        hint="`xk8s cache` shows what takes the room, `xk8s cache prune` and "
+        "`xk8s snapshot remove` make some",
+    )
+
+
+def _check_room(cluster: Cluster, boot: Boot, work: Path) -> None:
+    """Before anything stands still or is copied."""
+    if cluster.record.memory == "shared":
+        rams = [ram_path(cluster.name, one.node.name) for one in boot.nodes]
+        needed = sum(path.stat().st_blocks * 512 for path in rams)
+    else:
+        needed = sum(one.node.memory for one in boot.nodes) << 20
+    needed += _STATES * len(boot.nodes)
+    free = shutil.disk_usage(work).free
+    if free < needed:
+        raise _no_room(work, f": it takes {needed >> 20} MiB and {free >> 20} are free")
+
+
+def _set_clock(cluster: Cluster, node: str, progress: Progress) -> None:
+    try:
+        Agent(cluster.sockets(node).agent, node).set_time()
+    except MachineError as error:
+        progress.note(f"the clock of {node} is late by the time it stood still: {error}")
 
 
 def copy_directory(source: Path, target: Path) -> None:
@@ -135,7 +168,23 @@ def _stand_still(cluster: Cluster, work: Path) -> float:
         return time.monotonic() - stopped
 
 
-def _keep(cluster: Cluster, boot: Boot, now: Now, label: str, work: Path, target: Path) -> None:
+def _copy_ram(cluster: Cluster, work: Path, progress: Progress) -> dict[str, str]:
+    """The RAM of all VMs to the disk; sums by file name."""
+    sums = {}
+    for node in cluster.record.nodes:
+        progress.item(node.name, f"copying the memory of {node.name}")
+        target = work / f"{node.name}.ram"
+        sums[target.name] = sparse_copy(ram_path(cluster.name, node.name), target)
+        progress.finish(node.name)
+    return sums
+
+
+def _keep(
+    cluster: Cluster, boot: Boot, now: Now, label: str, work: Path, sums: dict[str, str]
+) -> None:
+    """Make ``work`` a snapshot but for its name. All of it is on the disk then: after a power
+    failure there is a whole snapshot or none.
+    """
     state = state_dir(cluster.name)
     for name in (*KEPT_DIRECTORIES, LOCAL):
         copy_directory(state / name, work / name)
@@ -144,6 +193,8 @@ def _keep(cluster: Cluster, boot: Boot, now: Now, label: str, work: Path, target
     for path in work.glob("*.state"):
         path.chmod(0o600)
     files, states = saved.describe(work)
+    large = [path for path in work.glob("*.state") if not saved.is_small(path)]
+    sums |= {path.name: content_sum(path) for path in large}
     value = saved.Saved(
         cluster=cluster.name,
         label=label,
@@ -155,9 +206,9 @@ def _keep(cluster: Cluster, boot: Boot, now: Now, label: str, work: Path, target
         created=time.time(),
         files=files,
         states=states,
+        sums=sums,
         layers=saved.layers_of(boot, now),
     )
     saved.write(value, work)
     remember_snapshots(cache_dir())
-    shutil.rmtree(target, ignore_errors=True)
-    work.rename(target)
+    flush(work)

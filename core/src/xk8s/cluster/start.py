@@ -117,7 +117,7 @@ def back_to(name: str, label: str, progress: Progress) -> Cluster:
         value = saved.find(name, label)
         boot = read_boot(value.directory)
         clock = _Clock(progress)
-        if why := _unfit(value, boot):
+        if why := _unfit(value, boot) or _damage(value, clock):
             raise StateError(
                 f"snapshot {label!r} cannot be restored: {why}", where=str(value.directory)
             )
@@ -241,6 +241,14 @@ def _unfit(value: saved.Saved, boot: Boot) -> str | None:
     return saved.problem(value, accel=accel) or boot.missing()
 
 
+def _damage(value: saved.Saved, clock: _Clock) -> str | None:
+    """What is damaged of a snapshot that was not read since this machine was started, or None."""
+    if saved.verified(value):
+        return None
+    with clock.stage("verify"):
+        return saved.verify(value)
+
+
 def _as_saved(value: saved.Saved, boot: Boot) -> Record:
     """The state of a cluster that is to be what a snapshot is."""
     state = _directories(value.cluster)
@@ -343,6 +351,7 @@ def _restored(kit: Kit, clock: _Clock, *, checks: bool) -> Cluster | None:
             why = read_boot(value.directory).missing()
         except StateError as error:
             why = str(error)
+    why = why or _damage(value, clock)
     if why is None:
         try:
             return _restore(kit, value, clock, checks=checks)
