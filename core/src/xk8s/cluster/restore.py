@@ -39,6 +39,7 @@ def restore(boot: Boot, saved: Saved, record: Record, progress: Progress) -> Ite
         with progress.stage("restore"):
             for part in KEPT_DIRECTORIES:
                 copy_directory(saved.directory / part, state_dir(name) / part)
+            saved.mark_used()
             namespace = machines.networks(boot)
             started = machines.start(boot, namespace, _memory(boot, saved), incoming=True)
             record = attrs.evolve(record, memory="private", snapshot=saved.label, nodes=started)

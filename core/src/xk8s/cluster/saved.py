@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,6 +78,24 @@ class Saved:
     def state(self, node: str) -> Path:
         """The state of the node's devices."""
         return self.directory / f"{node}.state"
+
+    @property
+    def automatic(self) -> bool:
+        """Whether `up` keeps it by itself."""
+        return self.label.startswith(AUTO)
+
+    @property
+    def used(self) -> float:
+        """When it was saved or restored last, in seconds since 1970."""
+        try:
+            return (self.directory / _META).stat().st_mtime
+        except OSError:
+            return self.created
+
+    def mark_used(self) -> None:
+        """It is restored now."""
+        with contextlib.suppress(OSError):
+            os.utime(self.directory / _META)
 
     @property
     def size(self) -> int:

@@ -28,6 +28,7 @@ from xk8s.cluster.guest import check_guests
 from xk8s.cluster.kit import Kit
 from xk8s.cluster.now import NOW, now_of, read_now, write_now
 from xk8s.cluster.ontop import over_images
+from xk8s.cluster.prune import bound_snapshots
 from xk8s.cluster.ram import ram_path, room_for_memory
 from xk8s.cluster.record import (
     LOCAL,
@@ -390,6 +391,9 @@ def _saved(cluster: Cluster, kit: Kit, clock: _Clock) -> Cluster:
         now = read_now(state)
         cluster, pause = save(cluster, read_boot(state), now, saved.auto_label(now.key), clock)
         saved.prune(cluster.name)
+        bound = kit.plan.cluster.snapshot_size << 20
+        for one in bound_snapshots(cluster.name, saved.auto_label(now.key), bound):
+            clock.note(f"removed the automatic snapshot {one}: xk8s cache")
         write_host_files(cluster)  # in case a port had to change
         clock.note(f"saved for the next start; the cluster stood still for {pause:.2f} s")
     except Xk8sError as error:
