@@ -83,6 +83,20 @@ def test_sets_up_once_and_runs_what_follows_where_the_user_is(clone: Path) -> No
     assert calls(clone) == 1
 
 
+def test_bytecode_is_kept_but_not_among_sources_when_it_must_not_be_there(
+    clone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import sys; print(sys.dont_write_bytecode, sys.pycache_prefix)"
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    assert run(clone, "python", "-c", code).stdout == f"False {clone}/.venv/pycache\n"
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE")
+    assert run(clone, "python", "-c", code).stdout == "False None\n"
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", "/elsewhere")
+    assert run(clone, "python", "-c", code).stdout == "False /elsewhere\n"
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -53,6 +53,19 @@ def test_help_imports_no_plugin_and_nothing_heavy(words: list[str]) -> None:
         assert f"  {verb} " in done.stdout
 
 
+def test_a_plan_imports_nothing_that_draws_or_logs() -> None:
+    # Before each restore stands a plan, and a restore takes a second.
+    code = (
+        "import sys; from xk8s.cli.app import run; code = run(sys.argv[1:]);"
+        "print(*sorted(sys.modules), file=sys.stderr); sys.exit(code)"
+    )
+    words = ("plan", "debian", "--json")
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
+    )
+    assert not set(done.stderr.split()) & {"structlog", "rich", "qemu", "asyncio", "httpx2"}
+
+
 def test_help_is_quick() -> None:
     def seconds() -> float:
         before = os.times()

@@ -16,7 +16,8 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from xk8s.cluster import saved
-from xk8s.cluster.saved import Saved, sparse_copy
+from xk8s.cluster.content import content_sum, flush, sparse_copy
+from xk8s.cluster.saved import Saved
 from xk8s.errors import StateError, UsageError
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -60,9 +61,20 @@ def test_copy_has_the_content_and_the_holes(
     with tempfile.TemporaryDirectory() as name:
         source = make_sparse(Path(name, "source"), size, *pieces)
         target = Path(name, "target")
-        sparse_copy(source, target)
+        total = sparse_copy(source, target)
         assert filecmp.cmp(source, target, shallow=False)
-        assert disk(target) <= disk(source) + 64 * KIB
+        assert disk(target) <= disk(source) + 64 * KIB * (1 + len(places))
+        assert total == content_sum(source) == content_sum(target)
+        # Zeros are the same as holes.
+        data = source.read_bytes()
+        source.write_bytes(data)
+        assert content_sum(source) == total
+        if any(data):
+            first = next(index for index, byte in enumerate(data) if byte)
+            source.write_bytes(data[:first] + bytes((data[first] ^ 1,)) + data[first + 1 :])
+            assert content_sum(source) != total
+            source.write_bytes(b"\0" + data)
+            assert content_sum(source) != total
 
 
 def test_copy_beyond_four_gib_between_file_systems(tmp_path: Path) -> None:
@@ -100,6 +112,14 @@ def test_copy_is_for_this_user_alone(tmp_path: Path) -> None:
     assert (tmp_path / "target").stat().st_mode & 0o777 == 0o600
 
 
+def test_zeros_become_holes(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(bytes(4 * MIB) + b"memory" + bytes(4 * MIB))
+    sparse_copy(source, target)
+    assert filecmp.cmp(source, target, shallow=False)
+    assert disk(target) <= 64 * KIB
+
+
 def test_copy_never_writes_into_an_existing_file(tmp_path: Path) -> None:
     source = make_sparse(tmp_path / "source", 10, (0, b"secret"))
     target, link = tmp_path / "target", tmp_path / "link"
@@ -124,6 +144,7 @@ def make(cluster: str = "demo", label: str = "auto", *, at: Path | None = None) 
     (where / "vm-001.state").write_bytes(b"devices")
     (where / "vm-002.state").write_bytes(b"devices and memory")
     files, states = saved.describe(where)
+    sums = {"vm-001.ram": content_sum(where / "vm-001.ram")}
     value = Saved(
         cluster=cluster,
         label=label,
@@ -133,6 +154,7 @@ def make(cluster: str = "demo", label: str = "auto", *, at: Path | None = None) 
         created=1.5,
         files=files,
         states=states,
+        sums=sums,
     )
     saved.write(value, where)
     return value
@@ -208,6 +230,36 @@ def test_damage_has_its_reason(damage: Callable[[Path], None], name: str, reason
     assert saved.as_data(made)["problem"] == reason
 
 
+def test_a_bad_disk_is_found_out_at_the_first_restore_after_a_start_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make()
+    assert saved.verified(made)
+    assert saved.verify(made) is None
+    boot = tmp_path / "boot_id"
+    boot.write_text("another\n")
+    monkeypatch.setattr(saved, "_BOOT_ID", boot)
+    assert not saved.verified(made)
+    assert saved.verify(made) is None
+    assert saved.verified(made)
+    assert saved.problem(made, "k") is None  # what was added is not taken for a change
+    boot.write_text("a third\n")
+    flip(made.directory / "vm-001.ram")
+    assert saved.problem(made, "k") is None
+    assert saved.verify(made) == "vm-001.ram is damaged"
+    assert not saved.verified(made)
+    (made.directory / "vm-001.ram").unlink()
+    assert saved.verify(made) == "vm-001.ram is missing"
+
+
+def test_a_snapshot_with_links_that_lead_nowhere_is_flushed() -> None:
+    made = make()
+    (made.directory / "local" / "0").mkdir(parents=True)
+    (made.directory / "local" / "0" / "link").symlink_to("/no/such/file")
+    flush(made.directory)
+    assert saved.problem(made, "k") is None
+
+
 def test_one_that_does_not_fit_has_its_reason() -> None:
     made = make()
     assert "QEMU" in str(saved.problem(made, "another"))
@@ -247,7 +299,7 @@ def test_description_that_lacks_a_field_is_no_snapshot() -> None:
     made = make()
     path = made.directory / "meta.json"
     whole = json.loads(path.read_text())
-    for name in set(whole) - {"format", "layers", "machine", "digest"}:
+    for name in set(whole) - {"format", "layers", "machine", "digest", "sums"}:
         path.write_text(json.dumps({key: value for key, value in whole.items() if key != name}))
         assert saved.read("demo", "auto") is None, name
 

@@ -27,6 +27,22 @@ def script(directory: Path, text: str) -> str:
     return str(path)
 
 
+def test_a_program_is_asked_for_its_version_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
+    said = tmp_path / "said"
+    text = f'echo >>{said}; echo "QEMU emulator version %s (Debian 1:%s+dfsg-0)"'
+    program = script(tmp_path, text % ("10.0.2", "10.0.2"))
+    assert [accel.qemu_version(program) for _ in range(3)] == [(10, 0, 2)] * 3
+    assert said.read_text() == "\n"
+    script(tmp_path, text % ("10.1.0", "10.1.0"))  # an upgrade
+    assert accel.qemu_version(program) == (10, 1, 0)
+    script(tmp_path, "echo nothing of use")
+    with pytest.raises(HostError, match="does not say its version"):
+        accel.qemu_version(program)
+
+
 @pytest.mark.parametrize(
     ("flags", "expected"),
     [

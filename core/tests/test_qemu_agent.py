@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -295,19 +296,48 @@ def test_truncated_output_is_an_error(small: SmallAgent, directory: Path) -> Non
         Agent(directory / "agent", "vm-001").exec(["true"])
 
 
-def test_set_time_and_shutdown(small: SmallAgent, directory: Path) -> None:
+def test_shutdown(small: SmallAgent, directory: Path) -> None:
     agent = Agent(directory / "agent", "vm-001")
-    small.override["guest-set-time"] = lambda _: {}
-    agent.set_time()
     small.override["guest-shutdown"] = lambda _: None
     agent.shutdown()
     agent.ping()
-    times = [arguments["time"] for name, arguments in small.calls if name == "guest-set-time"]
-    assert abs(times[0] / 1e9 - time.time()) < 10
     assert ("guest-shutdown", {"mode": "powerdown"}) in small.calls
 
 
-def test_set_time_without_hwclock_is_done_by_date(small: SmallAgent, directory: Path) -> None:
+@pytest.mark.parametrize("has_hwclock", [True, False])
+@pytest.mark.parametrize("behind", [0.0, 3600.0, -90.0, 0.4])
+def test_the_clock_is_set_however_slow_the_first_answers_are(
+    small: SmallAgent, directory: Path, behind: float, has_hwclock: bool
+) -> None:
+    slow = [0.3, 0.2]  # a restored guest without KVM
+
+    def late() -> None:
+        if slow:
+            time.sleep(slow.pop())
+
+    offset = [behind]
+
+    def get(_: dict[str, Any]) -> Any:
+        late()
+        return int((time.time() - offset[0]) * 1e9)
+
+    def put(arguments: dict[str, Any]) -> Any:
+        late()
+        offset[0] = time.time() - arguments["time"] / 1e9
+        if not has_hwclock:  # the real one sets the clock all the same
+            raise LookupError("hwclock failed to set hardware clock to system time")
+        return {}
+
+    small.override["guest-get-time"] = get
+    small.override["guest-set-time"] = put
+    Agent(directory / "agent", "vm-001").set_time()
+    assert abs(offset[0]) < 0.16
+    sets = [name for name, _ in small.calls if name == "guest-set-time"]
+    assert (not sets) == (behind == 0.0)
+    assert "guest-exec" not in [name for name, _ in small.calls]
+
+
+def test_the_clock_of_a_small_agent_is_set_by_date(small: SmallAgent, directory: Path) -> None:
     def unsupported(_: dict[str, Any]) -> Any:
         raise LookupError("this feature or command is not currently supported")
 
@@ -318,15 +348,16 @@ def test_set_time_without_hwclock_is_done_by_date(small: SmallAgent, directory: 
         given.append([arguments["path"], *arguments["arg"]])
         return {"pid": 1}
 
-    small.override["guest-set-time"] = unsupported
+    small.override["guest-get-time"] = unsupported
     small.override["guest-exec"] = date
     small.override["guest-exec-status"] = lambda _: {"exited": True, "exitcode": codes.pop(0)}
     agent = Agent(directory / "agent", "vm-001")
-    agent.set_time(1_900_000_000_000_000_005)
-    assert given == [
-        ["date", "-u", "-s", "@1900000000.000000005"],
-        ["date", "-u", "-s", "@1900000000"],
-    ]
+    agent.set_time()
+    assert [words[:3] for words in given] == [["date", "-u", "-s"]] * 2
+    exact, whole = (words[3] for words in given)
+    assert re.fullmatch(r"@\d+\.\d{9}", exact)
+    assert re.fullmatch(r"@\d+", whole)
+    assert abs(float(exact[1:]) - time.time()) < 10
     codes += [1, 1]
     with pytest.raises(MachineError, match="vm-001"):
         agent.set_time()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -118,11 +122,11 @@ def state(run: Run, ram: Path, tmp_path: Path) -> Path:
     return path
 
 
-def restore(run: Run, ram: Path, state: Path) -> MachineSpec:
+def restore(run: Run, ram: Path, state: Path, *, whole: bool = False) -> MachineSpec:
     vm = run(Memory(size=32, file=ram), incoming=True)
     with qmp(vm) as session:
         assert session.status() == "inmigrate"
-        migrate.load(session, state)
+        migrate.load(session, state, ram=whole)
         assert session.status() == "paused"
         session.execute("cont")
         assert session.status() == "running"
@@ -153,10 +157,10 @@ def test_restored_vm_is_saved_with_its_own_ram(
     whole = tmp_path / "whole"
     with qmp(vm) as session:
         session.execute("stop")
-        migrate.save(session, whole)
+        migrate.save(session, whole, ram=True)
         session.execute("cont")
     echo(vm, b"c")  # it goes on
-    again = restore(run, tmp_path / "other-ram", whole)
+    again = restore(run, tmp_path / "other-ram", whole, whole=True)
     with qmp(again) as session:
         assert kept(session) == b"b"
     echo(again, b"d")
@@ -194,3 +198,110 @@ def test_vm_that_cannot_be_saved_goes_on(run: Run, ram: Path, tmp_path: Path) ->
         session.execute("cont")
         assert session.status() == "running"
     echo(vm, b"a")
+
+
+def test_shared_ram_goes_into_a_state_where_it_must(run: Run, ram: Path, tmp_path: Path) -> None:
+    vm = booted(run(Memory(size=32, file=ram, share=True)))
+    echo(vm, b"a")
+    wait_kept(vm, b"a")
+    whole = tmp_path / "whole"
+    with qmp(vm) as session:
+        session.execute("stop")
+        migrate.save(session, whole, ram=True)
+        session.quit()
+    again = restore(run, tmp_path / "other-ram", whole, whole=True)
+    with qmp(again) as session:
+        assert kept(session) == b"a"
+
+
+# --- from one QEMU to another -----------------------------------------------------------
+
+
+def move(source: MachineSpec, target: MachineSpec, **more: Any) -> float:
+    path = source.sockets.qmp.with_suffix(".move")
+    with qmp(source) as before, qmp(target) as after:
+        try:
+            return migrate.move(before, after, path, version=qemu_version(), **more)
+        finally:
+            assert not path.exists()
+
+
+def test_a_running_vm_gets_its_private_ram_shared(
+    run: Run, ram: Path, state: Path, tmp_path: Path
+) -> None:
+    vm = restore(run, ram, state)
+    echo(vm, b"b")
+    wait_kept(vm, b"b")
+    shared = tmp_path / "shared"
+    new = run(Memory(size=32, file=shared, share=True), incoming=True)
+    pause = move(vm, new)
+    assert 0 <= pause < 5
+    with qmp(vm) as before, qmp(new) as after:
+        assert (before.status(), after.status()) == ("postmigrate", "running")
+        before.quit()
+    echo(new, b"c")
+    wait_kept(new, b"c")
+    assert byte_of(shared) == b"c"
+    assert byte_of(ram) == b"a"
+    # And now it is saved as one that was booted.
+    again = tmp_path / "again"
+    with qmp(new) as session:
+        session.execute("stop")
+        migrate.save(session, again)
+        session.quit()
+    assert again.stat().st_size < 4 << 20
+    third = restore(run, shared, again)
+    with qmp(third) as session:
+        assert kept(session) == b"c"
+    echo(third, b"d")
+
+
+def test_pages_that_a_vm_never_wrote_stay_holes_of_the_shared_file(
+    run: Run, ram: Path, tmp_path: Path
+) -> None:
+    if qemu_version() < (9, 1):
+        pytest.skip("this QEMU reads, and so makes, all pages")
+    vm = booted(run(Memory(size=512, file=ram)))
+    # On a tmpfs even to read a page makes it.
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as name:
+        shared = Path(name, "shared")
+        new = run(Memory(size=512, file=shared, share=True), incoming=True)
+        move(vm, new)
+        assert shared.stat().st_blocks * 512 < 64 << 20
+        echo(new, b"c")
+
+
+@pytest.mark.parametrize("gone", ["dead", "another machine"])
+def test_a_vm_that_cannot_be_moved_runs_on(
+    run: Run, ram: Path, state: Path, tmp_path: Path, gone: str
+) -> None:
+    vm = restore(run, ram, state)
+    size = 48 if gone == "another machine" else 32
+    new = run(Memory(size=size, file=tmp_path / "shared", share=True), incoming=True)
+    if gone == "dead":
+        with qmp(new) as session, qmp(vm) as source:
+            os.kill(int(new.pidfile.read_text()), signal.SIGKILL)
+            with pytest.raises(MachineError):
+                migrate.move(source, session, tmp_path / "move", version=qemu_version())
+    else:
+        with pytest.raises(MachineError):
+            move(vm, new, timeout=5)
+    echo(vm, b"b")
+    with qmp(vm) as session:
+        assert session.status() == "running"
+    # It can be moved to a good one later.
+    good = run(Memory(size=32, file=tmp_path / "good", share=True), incoming=True)
+    move(vm, good)
+    echo(good, b"c")
+
+
+def test_a_vm_that_does_not_get_done_in_time_runs_on(
+    run: Run, ram: Path, state: Path, tmp_path: Path
+) -> None:
+    vm = restore(run, ram, state)
+    new = run(Memory(size=32, file=tmp_path / "shared", share=True), incoming=True)
+    with pytest.raises(MachineError, match="cannot move"):
+        move(vm, new, timeout=0.0)
+    echo(vm, b"b")
+    with qmp(vm) as session:
+        assert session.status() == "running"

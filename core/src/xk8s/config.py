@@ -41,6 +41,9 @@ class ClusterSettings:
     ip_family: IpFamily = setting("ipv4", "IP family of pods and services: ipv4, ipv6 or dual")
     accel: Literal["auto", "kvm", "tcg"] = setting("auto", "how QEMU runs guests")
     snapshot: bool = setting(True, "keep a snapshot of the Ready cluster, and restore it")
+    snapshot_size: int = setting(
+        20480, "MiB of disk that the automatic snapshots of all clusters may take; the last stays"
+    )
     mtu: int = setting(1500, "MTU of the cluster's networks, 1280 to 9216")
     kernel_args: str = setting("", "more kernel arguments for all VMs, as on a command line")
     qemu_args: str = setting("", "more QEMU arguments for all VMs, quoted as in a shell")

@@ -1,7 +1,8 @@
 """The cache of artifacts: each is resolved once, by its sources in order, and stays as it is.
 
     <cache>/artifacts/<key>/tree             the members
-    <cache>/artifacts/<key>/provenance.json  where they came from, and the tree's digest
+    <cache>/artifacts/<key>/provenance.json  where they came from, and the tree's digest; its
+                                             time of change is that of the last use
     <cache>/artifacts/<key>/verified.json    that `Artifact.verify` found nothing wrong with it
     <cache>/locks/<key>.lock                 held by the one that makes it
 
@@ -11,7 +12,9 @@ the next holder of the lock removes.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +76,10 @@ class Store:
 
         return resolve(self, artifacts, progress, offline=offline)
 
+    def by_key(self, key: str) -> Resolved | None:
+        """The entry of that key if the cache has it; `ArtifactError` when it is damaged."""
+        return self._read(key)
+
     def list_cached(self) -> tuple[Resolved, ...]:
         """What the cache has, by name and version."""
         found = (self._read(path.parent.name) for path in self._root.glob("*/provenance.json"))
@@ -104,6 +111,8 @@ class Store:
                 self.lock.check(resolved)
             if artifact.verify:
                 self._verified(artifact, resolved, progress)
+            with contextlib.suppress(OSError):  # the time of its last use
+                os.utime(self._root / key / "provenance.json")
             return resolved
 
     @property

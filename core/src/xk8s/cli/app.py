@@ -40,6 +40,7 @@ VERBS: Mapping[str, str] = {
     "overlays": "List the installed overlays.",
     "explain": "Tell a setting's meaning, default, value and origin.",
     "layers": "Show what is baked into images, and remove what nobody needs.",
+    "cache": "Show what takes room on the disk, and remove what may go.",
     "artifacts": "Show where each file from outside came from.",
     "doctor": "Tell what this machine has and lacks.",
 }

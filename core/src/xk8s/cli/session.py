@@ -82,6 +82,17 @@ class Session:
 pass_session = click.make_pass_decorator(Session, ensure=True)
 
 
+class ListingGroup(click.Group):
+    """Lists, unless another subcommand is named: ``xk8s layers kubernetes`` is ``xk8s layers list
+    kubernetes``.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does."""
+        known = {*self.commands, *ctx.help_option_names}
+        return super().parse_args(ctx, args if args and args[0] in known else ["list", *args])
+
+
 def print_json(value: object) -> None:
     """JSON for programs on stdout, the same each time for the same value."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from xk8s import topology
@@ -28,6 +28,7 @@ from xk8s.qemu.command import (
     TapNic,
     UserNic,
 )
+from xk8s.qemu.leftovers import end
 from xk8s.qemu.ports import Reservation
 
 BOOT_SECONDS = 600.0
@@ -57,7 +58,7 @@ def start(
     generation: int = 0,
     forwarding: bool = True,
 ) -> tuple[NodeRecord, ...]:
-    """Start all VMs at once; returns when every QEMU answers.
+    """Start all VMs at once; returns when every QEMU answers. When one does not, none is left.
 
     ``memory`` is per node name. ``incoming``: they wait for a saved state. ``generation`` tells
     the processes of one node apart while one takes over from the other; the later one gets its
@@ -93,11 +94,19 @@ def start(
             pid=started.process.pid,
             started=started.process.started,
             forwards={forward.name: started.host_ports[forward.guest_port] for forward in wanted},
+            generation=generation,
         )
 
     _private_dir(boot.cluster, CONSOLES)
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        return tuple(pool.map(one, boot.nodes))
+    futures: list[Future[NodeRecord]] = []
+    try:
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            futures += (pool.submit(one, booted) for booted in boot.nodes)
+        return tuple(future.result() for future in futures)
+    except BaseException:
+        there = [one for one in futures if not one.cancelled() and one.exception() is None]
+        end([future.result().process for future in there], grace=0)
+        raise
 
 
 def _spec(

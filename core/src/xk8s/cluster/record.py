@@ -56,7 +56,8 @@ file); or a copy-on-write view of a saved file."""
 @frozen(kw_only=True)
 class NodeRecord:
     """A started VM: ``pid`` of QEMU and its start time in clock ticks (told from a reused pid);
-    ``forwards`` maps a name to the port on 127.0.0.1.
+    ``forwards`` maps a name to the port on 127.0.0.1. ``generation`` counts the processes that
+    the VM had before (None: as many as the cluster says).
     """
 
     name: str
@@ -64,6 +65,7 @@ class NodeRecord:
     pid: int
     started: int
     forwards: dict[str, int] = field(factory=dict)
+    generation: int | None = None
 
     @property
     def process(self) -> Process:
@@ -92,7 +94,13 @@ class Record:
 
     def sockets(self, node: str) -> Sockets:
         """The unix sockets of a node's present process."""
-        return sockets_of(self.name, node, self.generation)
+        own = next((one.generation for one in self.nodes if one.name == node), None)
+        return sockets_of(self.name, node, self.generation if own is None else own)
+
+    @property
+    def latest(self) -> int:
+        """The highest generation of any process."""
+        return max([self.generation, *(node.generation or 0 for node in self.nodes)])
 
     def node(self, name: str) -> NodeRecord:
         """The record of a node; `StateError` naming those that are there."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import attrs
 
 from xk8s.cluster import machines
 from xk8s.cluster.access import Cluster
 from xk8s.cluster.boot import Boot
+from xk8s.cluster.ram import ram_path, room_for_memory
 from xk8s.cluster.record import Record, write_record
-from xk8s.cluster.save import KEPT_DIRECTORIES, copy_directory, ram_path, room_for_memory
+from xk8s.cluster.save import KEPT_DIRECTORIES, copy_directory
 from xk8s.cluster.saved import Saved
 from xk8s.cluster.sessions import connect, each
 from xk8s.errors import HostError
@@ -21,29 +22,42 @@ from xk8s.progress import Progress
 from xk8s.qemu import migrate
 from xk8s.qemu.agent import Agent
 from xk8s.qemu.command import Memory
+from xk8s.qemu.qmp import Qmp
 
 _AGENT_SECONDS = 30.0
+"""Until the agent of a restored guest answers: all it does, it does for the first time."""
 
 
-def restore(boot: Boot, saved: Saved, record: Record, progress: Progress) -> Cluster:
-    """Start the VMs of a snapshot that fits (`xk8s.cluster.saved.problem` said so), let them
-    run and step their clocks. The caller sweeps when this raises.
+@contextmanager
+def restore(boot: Boot, saved: Saved, record: Record, progress: Progress) -> Iterator[Cluster]:
+    """Start the VMs of a snapshot that fits (`xk8s.cluster.saved.problem` said so) and let them
+    run. Their clocks are stepped while the block works with them, and are right behind it. The
+    caller sweeps when this raises.
     """
     name = boot.cluster
-    with progress.stage("restore"):
-        for part in KEPT_DIRECTORIES:
-            copy_directory(saved.directory / part, state_dir(name) / part)
-        namespace = machines.networks(boot)
-        started = machines.start(boot, namespace, _memory(boot, saved), incoming=True)
-        record = attrs.evolve(record, memory="private", snapshot=saved.label, nodes=started)
-        write_record(record)
-        with ExitStack() as stack, ThreadPoolExecutor(max_workers=len(started)) as pool:
-            sessions = connect(stack, record, [node.name for node in started])
-            each(pool, sessions, lambda node, qmp: migrate.load(qmp, saved.state(node)))
-            # Together: what one sends must find the others running.
-            each(pool, sessions, lambda _, qmp: qmp.execute("cont"))
-            each(pool, sessions, lambda node, _: _step_clock(record, node))
-    return Cluster(record)
+    with ThreadPoolExecutor(max_workers=len(boot.nodes)) as pool:
+        with progress.stage("restore"):
+            for part in KEPT_DIRECTORIES:
+                copy_directory(saved.directory / part, state_dir(name) / part)
+            saved.mark_used()
+            namespace = machines.networks(boot)
+            started = machines.start(boot, namespace, _memory(boot, saved), incoming=True)
+            record = attrs.evolve(record, memory="private", snapshot=saved.label, nodes=started)
+            write_record(record)
+            with ExitStack() as stack:
+                sessions = connect(stack, record, [node.name for node in started])
+                each(pool, sessions, lambda node, qmp: _load(saved, node, qmp))
+                # Together: what one sends must find the others running.
+                each(pool, sessions, lambda _, qmp: qmp.execute("cont"))
+        agents = [Agent(record.sockets(node.name).agent, node.name) for node in started]
+        stepped = [pool.submit(agent.set_time, _AGENT_SECONDS) for agent in agents]
+        yield Cluster(record)
+        for one in stepped:
+            one.result()
+
+
+def _load(saved: Saved, node: str, qmp: Qmp) -> None:
+    migrate.load(qmp, saved.state(node), ram=saved.ram(node) is None)
 
 
 def _memory(boot: Boot, saved: Saved) -> dict[str, Memory]:
@@ -58,10 +72,3 @@ def _memory(boot: Boot, saved: Saved) -> dict[str, Memory]:
             path = ram_path(boot.cluster, node.name)
         found[node.name] = Memory(size=node.memory, file=path)
     return found
-
-
-def _step_clock(record: Record, node: str) -> None:
-    """The guest's clock stood still since the save."""
-    agent = Agent(record.sockets(node).agent, node)
-    agent.wait(_AGENT_SECONDS)
-    agent.set_time(time.time_ns())

@@ -2,7 +2,8 @@
 
 A cluster that was booted has its RAM in files that hold all of it. New processes are started on
 copy-on-write views of these files beforehand; then all VMs stop, their device states pass to the
-new processes, and these go on. The files do not change any more, and are copied at leisure.
+new processes, and these go on. The files do not change any more, and are copied at leisure. A
+cluster that was restored, or saved before, gets such files first: see `xk8s.cluster.share`.
 """
 
 from __future__ import annotations
@@ -19,19 +20,25 @@ from xk8s.artifacts.space import is_full
 from xk8s.cluster import machines, saved
 from xk8s.cluster.access import Cluster
 from xk8s.cluster.boot import BOOT, Boot
+from xk8s.cluster.content import content_sum, flush, flush_names, sparse_copy
+from xk8s.cluster.handover import hand_over
 from xk8s.cluster.now import NOW, Now
-from xk8s.cluster.record import LOCAL, PLAN, REQUEST, NodeRecord, Record, write_record
+from xk8s.cluster.ram import ram_path
+from xk8s.cluster.record import LOCAL, PLAN, REQUEST, Record, read_record, write_record
 from xk8s.cluster.secrets import PKI
 from xk8s.cluster.sessions import connect, each
+from xk8s.cluster.share import share
 from xk8s.cluster.uses import remember_snapshots
 from xk8s.errors import HostError, MachineError
 from xk8s.paths import cache_dir, make_private, memory_dir, state_dir
 from xk8s.progress import Progress
 from xk8s.qemu import migrate
 from xk8s.qemu.accel import qemu_version
-from xk8s.qemu.command import Memory
-from xk8s.qemu.leftovers import end
+from xk8s.qemu.agent import Agent
 from xk8s.qemu.qmp import Qmp
+
+_STATES = 16 << 20
+"""Bytes of disk that the states of a VM's devices, its own layer and keys never take."""
 
 KEPT_DIRECTORIES = (machines.NODES, PKI)
 KEPT_FILES = (REQUEST, PLAN, BOOT, NOW)
@@ -64,31 +71,61 @@ def save(
     make_private(work.parent)
     make_private(work)
     try:
-        with progress.stage("save"):
-            if cluster.record.memory == "shared":
-                cluster, pause = _hand_over(cluster, boot, work)
-                for node in cluster.record.nodes:
-                    source = ram_path(cluster.name, node.name)
-                    progress.item(node.name, f"copying the memory of {node.name}")
-                    saved.sparse_copy(source, work / f"{node.name}.ram")
-                    progress.finish(node.name)
+        with progress.stage("save"), ThreadPoolExecutor(max_workers=8) as pool:
+            cluster, longest = _shared(cluster, boot, progress)
+            _check_room(cluster, boot, work)
+            shared = cluster.record.memory == "shared"
+            if shared:
+                cluster, pause = hand_over(cluster, boot, work)
             else:
                 pause = _stand_still(cluster, work)
-            _keep(cluster, boot, now, label, work, target)
+            pause = max(pause, longest)
+            for node in cluster.record.nodes:
+                pool.submit(_set_clock, cluster, node.name, progress)
+            sums = _copy_ram(cluster, work, progress) if shared else {}
+            _keep(cluster, boot, now, label, work, sums)
+            shutil.rmtree(target, ignore_errors=True)
+            work.rename(target)
+            flush_names(target.parent)
             record = attrs.evolve(cluster.record, snapshot=label)
             write_record(record)
             cluster = cluster.as_of(record)
     except OSError as error:
         if not is_full(error):
             raise
-        raise HostError(
-            "no room for the snapshot; the cluster runs on without one",
-            where=str(work),
-            hint="`xk8s snapshot list` shows what may go, `xk8s snapshot remove` makes room",
-        ) from error
+        raise _no_room(work) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return cluster, pause
+
+
+def _no_room(work: Path, more: str = "") -> HostError:
+    return HostError(
+        f"no room for the snapshot{more}; the cluster runs on without one",
+        where=str(work),
+        hint="`xk8s cache` shows what takes the room, `xk8s cache prune` and "
+        "`xk8s snapshot remove` make some",
+    )
+
+
+def _check_room(cluster: Cluster, boot: Boot, work: Path) -> None:
+    """Before anything stands still or is copied."""
+    if cluster.record.memory == "shared":
+        rams = [ram_path(cluster.name, one.node.name) for one in boot.nodes]
+        needed = sum(path.stat().st_blocks * 512 for path in rams)
+    else:
+        needed = sum(one.node.memory for one in boot.nodes) << 20
+    needed += _STATES * len(boot.nodes)
+    free = shutil.disk_usage(work).free
+    if free < needed:
+        raise _no_room(work, f": it takes {needed >> 20} MiB and {free >> 20} are free")
+
+
+def _set_clock(cluster: Cluster, node: str, progress: Progress) -> None:
+    try:
+        Agent(cluster.sockets(node).agent, node).set_time()
+    except MachineError as error:
+        progress.note(f"the clock of {node} is late by the time it stood still: {error}")
 
 
 def copy_directory(source: Path, target: Path) -> None:
@@ -97,77 +134,57 @@ def copy_directory(source: Path, target: Path) -> None:
         shutil.copytree(source, target, symlinks=True)
 
 
-def ram_path(cluster: str, node: str) -> Path:
-    """The file with a node's RAM while the cluster runs."""
-    return memory_dir(cluster) / f"{node}.ram"
-
-
-def room_for_memory(boot: Boot) -> bool:
-    """Whether the tmpfs takes the RAM of all VMs, so that it can be shared and saved."""
-    directory = memory_dir(boot.cluster)
-    make_private(directory.parent)
-    make_private(directory)
-    wanted = sum(one.node.memory for one in boot.nodes) << 20
-    return shutil.disk_usage(directory).free > wanted
-
-
-def _hand_over(cluster: Cluster, boot: Boot, work: Path) -> tuple[Cluster, float]:
-    old = {node.name: node for node in cluster.record.nodes}
-    memory = {
-        one.node.name: Memory(size=one.node.memory, file=ram_path(cluster.name, one.node.name))
-        for one in boot.nodes
-    }
-    generation = cluster.record.generation + 1
-    with ExitStack() as stack, ThreadPoolExecutor(max_workers=len(old)) as pool:
-        before = connect(stack, cluster.record, old)
-        newer = attrs.evolve(cluster.record, generation=generation)
-        started: tuple[NodeRecord, ...] = ()
-        stopped = 0.0
-        try:
-            started = machines.start(
-                boot, cluster.namespace, memory,
-                incoming=True, generation=generation, forwarding=False,
-            )  # fmt: skip
-            after = connect(stack, newer, old)
-            stopped = time.monotonic()
-            each(pool, before, lambda _, qmp: qmp.execute("stop"))
-            each(pool, before, lambda name, qmp: migrate.save(qmp, work / f"{name}.state"))
-            each(pool, after, lambda name, qmp: migrate.load(qmp, work / f"{name}.state"))
-        except BaseException:
-            end((node.process for node in started), grace=0)
-            if stopped:
-                each(pool, before, lambda _, qmp: qmp.execute("cont"))
-            raise
-        # The old ones hold the ports.
-        end((node.process for node in old.values()), grace=0)
-        forwards = {name: _forward(boot, node, after[name]) for name, node in old.items()}
-        each(pool, after, lambda _, qmp: qmp.execute("cont"))
-        pause = time.monotonic() - stopped
-    record = attrs.evolve(
-        cluster.record,
-        memory="private",
-        generation=generation,
-        nodes=tuple(attrs.evolve(node, forwards=forwards[node.name]) for node in started),
-    )
-    write_record(record)
-    return cluster.as_of(record), pause
+def _shared(cluster: Cluster, boot: Boot, progress: Progress) -> tuple[Cluster, float]:
+    """The cluster with its RAM in files that hold all of it, where that can be had."""
+    if cluster.record.memory == "shared":
+        return cluster, 0.0
+    try:
+        return share(cluster, boot, progress)
+    except (HostError, MachineError) as error:
+        progress.note(f"all memory is written while the cluster stands still: {error}")
+        record = read_record(cluster.name)
+        return (cluster.as_of(record) if record else cluster), 0.0
 
 
 def _stand_still(cluster: Cluster, work: Path) -> float:
-    """A restored cluster's RAM is its own: it goes into the states, as a whole."""
+    """RAM that is the VMs' own goes into the states, as a whole."""
     names = [node.name for node in cluster.record.nodes]
+
+    def write(name: str, qmp: Qmp) -> None:
+        migrate.save(qmp, work / f"{name}.state", ram=True)
+
     with ExitStack() as stack, ThreadPoolExecutor(max_workers=len(names)) as pool:
         sessions = connect(stack, cluster.record, names)
         stopped = time.monotonic()
         try:
             each(pool, sessions, lambda _, qmp: qmp.execute("stop"))
-            each(pool, sessions, lambda name, qmp: migrate.save(qmp, work / f"{name}.state"))
+            each(
+                pool,
+                sessions,
+                lambda name, qmp: migrate.save(qmp, work / f"{name}.state", ram=True),
+            )
         finally:
             each(pool, sessions, lambda _, qmp: qmp.execute("cont"))
         return time.monotonic() - stopped
 
 
-def _keep(cluster: Cluster, boot: Boot, now: Now, label: str, work: Path, target: Path) -> None:
+def _copy_ram(cluster: Cluster, work: Path, progress: Progress) -> dict[str, str]:
+    """The RAM of all VMs to the disk; sums by file name."""
+    sums = {}
+    for node in cluster.record.nodes:
+        progress.item(node.name, f"copying the memory of {node.name}")
+        target = work / f"{node.name}.ram"
+        sums[target.name] = sparse_copy(ram_path(cluster.name, node.name), target)
+        progress.finish(node.name)
+    return sums
+
+
+def _keep(
+    cluster: Cluster, boot: Boot, now: Now, label: str, work: Path, sums: dict[str, str]
+) -> None:
+    """Make ``work`` a snapshot but for its name. All of it is on the disk then: after a power
+    failure there is a whole snapshot or none.
+    """
     state = state_dir(cluster.name)
     for name in (*KEPT_DIRECTORIES, LOCAL):
         copy_directory(state / name, work / name)
@@ -176,6 +193,8 @@ def _keep(cluster: Cluster, boot: Boot, now: Now, label: str, work: Path, target
     for path in work.glob("*.state"):
         path.chmod(0o600)
     files, states = saved.describe(work)
+    large = [path for path in work.glob("*.state") if not saved.is_small(path)]
+    sums |= {path.name: content_sum(path) for path in large}
     value = saved.Saved(
         cluster=cluster.name,
         label=label,
@@ -187,26 +206,9 @@ def _keep(cluster: Cluster, boot: Boot, now: Now, label: str, work: Path, target
         created=time.time(),
         files=files,
         states=states,
+        sums=sums,
         layers=saved.layers_of(boot, now),
     )
     saved.write(value, work)
     remember_snapshots(cache_dir())
-    shutil.rmtree(target, ignore_errors=True)
-    work.rename(target)
-
-
-def _forward(boot: Boot, node: NodeRecord, qmp: Qmp) -> dict[str, int]:
-    """Give the new process the old one's ports; what it got, by name."""
-    booted = next(one for one in boot.nodes if one.node.name == node.name)
-    guest = booted.node.nic(0).ipv4.partition("/")[0]
-    for forward in booted.forwards:
-        # 0: QEMU picks a port, should somebody have taken ours in this very moment.
-        for port in (node.forwards[forward.name], 0):
-            to = f"{guest}:{forward.guest_port}"
-            said = qmp.monitor(f"hostfwd_add net0 tcp:127.0.0.1:{port}-{to}").strip()
-            if not said:
-                break
-        else:
-            raise MachineError(f"{node.name}: no port of the host leads to {to}: {said}")
-    ports = qmp.host_ports()
-    return {forward.name: ports[forward.guest_port] for forward in booted.forwards}
+    flush(work)

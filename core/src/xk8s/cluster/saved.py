@@ -6,12 +6,12 @@ The directory holds the memory of the VMs and so every key in it: mode 0700, fil
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import cattrs
@@ -20,6 +20,7 @@ from attrs import field, frozen
 from xk8s.artifacts.keys import artifact_key
 from xk8s.artifacts.tree import walk
 from xk8s.cluster.boot import Boot
+from xk8s.cluster.content import content_sum
 from xk8s.cluster.kit import Kit
 from xk8s.cluster.now import Now
 from xk8s.digest import digest
@@ -34,16 +35,20 @@ AUTO = "auto-"
 KEPT = 3
 """How many of these are kept per cluster name."""
 
-_FORMAT = 3
+_FORMAT = 4
 _META = "meta.json"
+_VERIFIED = "verified"
+"""Has the boot id of the host since whose start all of it was read and found as it was saved."""
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @frozen(kw_only=True)
 class Saved:
     """A snapshot. ``key`` is that of the plan that it fits ("" when it fits none), ``machine`` that
     of QEMU and the CPU, ``digest`` that of the plan; ``files`` maps a file name to (bytes, time of
-    change in ns): RAM is too large to be hashed at each restore; ``layers`` has the keys of the
-    images that it needs, by name.
+    change in ns); ``states`` has SHA-256s of small files, and ``sums`` the `content_sum` of those
+    that are too large to be read at each restore; ``layers`` has the keys of the images that it
+    needs, by name.
     """
 
     format: int = _FORMAT
@@ -57,6 +62,7 @@ class Saved:
     created: float
     files: dict[str, tuple[int, int]]
     states: dict[str, str]
+    sums: dict[str, str] = field(factory=dict)
     layers: dict[str, str] = field(factory=dict)
 
     @property
@@ -72,6 +78,24 @@ class Saved:
     def state(self, node: str) -> Path:
         """The state of the node's devices."""
         return self.directory / f"{node}.state"
+
+    @property
+    def automatic(self) -> bool:
+        """Whether `up` keeps it by itself."""
+        return self.label.startswith(AUTO)
+
+    @property
+    def used(self) -> float:
+        """When it was saved or restored last, in seconds since 1970."""
+        try:
+            return (self.directory / _META).stat().st_mtime
+        except OSError:
+            return self.created
+
+    def mark_used(self) -> None:
+        """It is restored now."""
+        with contextlib.suppress(OSError):
+            os.utime(self.directory / _META)
 
     @property
     def size(self) -> int:
@@ -142,6 +166,7 @@ def _host_cpu() -> str:
 
 def write(saved: Saved, where: Path) -> None:
     """Write its description into ``where``, the last step of a save."""
+    _mark_verified(where)
     write_private(where / _META, json.dumps(cattrs.unstructure(saved), indent=1).encode())
 
 
@@ -150,10 +175,36 @@ def describe(where: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
     files = {
         path.name: (path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(where.iterdir())
-        if path.is_file() and path.name != _META
+        if path.is_file() and path.name not in (_META, _VERIFIED)
     }
-    states = {path.name: _sha256(path) for path in sorted(where.glob("*.state")) if _is_small(path)}
+    states = {path.name: _sha256(path) for path in sorted(where.glob("*.state")) if is_small(path)}
     return files, states
+
+
+def verify(saved: Saved) -> str | None:
+    """Read all of it, which takes seconds: `problem`, or which file is damaged, or None."""
+    if why := problem(saved):
+        return why
+    for name, expected in saved.sums.items():
+        if content_sum(saved.directory / name) != expected:
+            return f"{name} is damaged"
+    _mark_verified(saved.directory)
+    return None
+
+
+def verified(saved: Saved) -> bool:
+    """Whether it was verified (or saved) since this machine was started. Files that lie in the
+    page cache do not change by themselves; those that are read from a disk might.
+    """
+    try:
+        return (saved.directory / _VERIFIED).read_text() == _BOOT_ID.read_text()
+    except OSError:
+        return False
+
+
+def _mark_verified(where: Path) -> None:
+    with contextlib.suppress(OSError):
+        write_private(where / _VERIFIED, _BOOT_ID.read_bytes())
 
 
 def read(cluster: str, label: str) -> Saved | None:
@@ -207,33 +258,6 @@ def remove(saved: Saved) -> None:
     shutil.rmtree(saved.directory)
 
 
-def sparse_copy(source: Path, target: Path) -> None:
-    """Copy a file without its holes to a new one with mode 0600."""
-    with source.open("rb") as given, open(target, "xb", opener=_private) as made:
-        size = os.fstat(given.fileno()).st_size
-        os.ftruncate(made.fileno(), size)
-        for start, end in _data(given.fileno(), size):
-            os.lseek(made.fileno(), start, os.SEEK_SET)
-            while start < end:
-                sent = os.sendfile(made.fileno(), given.fileno(), start, end - start)
-                if sent == 0:
-                    raise OSError(f"{source} became shorter while it was copied")
-                start += sent
-
-
-def _data(fd: int, size: int) -> Iterator[tuple[int, int]]:
-    end = 0
-    while end < size:
-        try:
-            start = os.lseek(fd, end, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno != errno.ENXIO:  # it: a hole to the end
-                raise
-            return
-        end = os.lseek(fd, start, os.SEEK_HOLE)
-        yield start, end
-
-
 def _load(where: Path) -> Saved | None:
     try:
         data = json.loads((where / _META).read_text())
@@ -244,17 +268,14 @@ def _load(where: Path) -> Saved | None:
     return found if (found.cluster, found.label) == (where.parent.name, where.name) else None
 
 
-def _is_small(path: Path) -> bool:
+def is_small(path: Path) -> bool:
+    """Whether it can be hashed whenever it is used."""
     return path.stat().st_size < 64 << 20
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 def as_data(saved: Saved) -> Mapping[str, object]:

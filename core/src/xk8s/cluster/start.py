@@ -22,6 +22,8 @@ from xk8s.cluster.near import nearest
 from xk8s.cluster.now import NOW, now_of, read_now, write_now
 from xk8s.cluster.ontop import over_images
 from xk8s.cluster.prepare import Clock, make_kit
+from xk8s.cluster.prune import bound_snapshots
+from xk8s.cluster.ram import ram_path, room_for_memory
 from xk8s.cluster.record import (
     LOCAL,
     PLAN,
@@ -35,7 +37,7 @@ from xk8s.cluster.record import (
     write_record,
 )
 from xk8s.cluster.restore import restore
-from xk8s.cluster.save import copy_directory, ram_path, room_for_memory, save, unsavable
+from xk8s.cluster.save import copy_directory, save, unsavable
 from xk8s.cluster.secrets import PKI, flat, secrets, write_host_files
 from xk8s.cluster.stop import sweep
 from xk8s.cluster.verify import check
@@ -112,16 +114,16 @@ def back_to(name: str, label: str, progress: Progress) -> Cluster:
         value = saved.find(name, label)
         boot = read_boot(value.directory)
         clock = Clock(progress)
-        if why := _unfit(value, boot):
+        if why := _unfit(value, boot) or _damage(value, clock):
             raise StateError(
                 f"snapshot {label!r} cannot be restored: {why}", where=str(value.directory)
             )
         sweep(name)
         try:
-            cluster = restore(boot, value, _as_saved(value, boot), clock)
-            write_host_files(cluster)
-            with clock.stage("checks"):
-                check(cluster, progress, restored=True)
+            with restore(boot, value, _as_saved(value, boot), clock) as cluster:
+                write_host_files(cluster)
+                with clock.stage("checks"):
+                    check(cluster, progress, restored=True)
         except BaseException:
             sweep(name)
             raise
@@ -142,6 +144,14 @@ def _unfit(value: saved.Saved, boot: Boot) -> str | None:
     """Why a snapshot cannot be restored, whatever plan is meant; None when it can."""
     accel = decide(boot.accel.name)
     return saved.problem(value, accel=accel) or boot.missing()
+
+
+def _damage(value: saved.Saved, clock: Clock) -> str | None:
+    """What is damaged of a snapshot that was not read since this machine was started, or None."""
+    if saved.verified(value):
+        return None
+    with clock.stage("verify"):
+        return saved.verify(value)
 
 
 def _as_saved(value: saved.Saved, boot: Boot) -> Record:
@@ -238,6 +248,7 @@ def _restored(kit: Kit, clock: Clock, *, checks: bool) -> Cluster | None:
             why = read_boot(value.directory).missing()
         except StateError as error:
             why = str(error)
+    why = why or _damage(value, clock)
     if why is None:
         try:
             return _restore(kit, value, clock, checks=checks)
@@ -260,8 +271,12 @@ def _changed(kit: Kit, clock: Clock, *, checks: bool) -> Cluster | None:
     what = ", ".join(found.differing) or "files of nodes"
     clock.note(f"restoring {value.label}, to be changed in: {what}")
     try:
-        cluster = restore(found.boot, value, _as_saved(value, found.boot), clock)
-        cluster = put(cluster, kit, clock, checks="changed" if checks else "none").cluster
+        if why := _damage(value, clock):
+            saved.remove(value)
+            raise StateError(why, where=str(value.directory))
+        with restore(found.boot, value, _as_saved(value, found.boot), clock) as restored:
+            pass  # until the clocks are right: units are about to be restarted
+        cluster = put(restored, kit, clock, checks="changed" if checks else "none").cluster
         if checks:
             with clock.stage("checks after restore"):
                 check(cluster, clock, restored=True)
@@ -278,12 +293,13 @@ def _restore(kit: Kit, value: saved.Saved, clock: Clock, *, checks: bool) -> Clu
     boot = read_boot(value.directory)
     for name in (BOOT, NOW):
         write_private(state_dir(kit.plan.name) / name, (value.directory / name).read_bytes())
-    cluster = Cluster(restore(boot, value, record, clock).record, kit.plan)
-    _tell_on_top(kit, clock)
-    write_host_files(cluster)
-    if checks:
-        with clock.stage("checks"):
-            check(cluster, clock.progress, restored=True)
+    with restore(boot, value, record, clock) as restored:
+        cluster = Cluster(restored.record, kit.plan)
+        _tell_on_top(kit, clock)
+        write_host_files(cluster)
+        if checks:
+            with clock.stage("checks"):
+                check(cluster, clock.progress, restored=True)
     return cluster
 
 
@@ -299,6 +315,9 @@ def _saved(cluster: Cluster, kit: Kit, clock: Clock) -> Cluster:
         now = read_now(state)
         cluster, pause = save(cluster, read_boot(state), now, saved.auto_label(now.key), clock)
         saved.prune(cluster.name)
+        bound = kit.plan.cluster.snapshot_size << 20
+        for one in bound_snapshots(cluster.name, saved.auto_label(now.key), bound):
+            clock.note(f"removed the automatic snapshot {one}: xk8s cache")
         write_host_files(cluster)  # in case a port had to change
         clock.note(f"saved for the next start; the cluster stood still for {pause:.2f} s")
     except Xk8sError as error:

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -93,10 +93,15 @@ def find_layers(cache_dir: Path, name: str) -> tuple[CachedLayer, ...]:
 
 
 def prune(
-    cache_dir: Path, users: Users, *, older_than: float = 0.0, dry_run: bool = False
+    cache_dir: Path,
+    users: Users,
+    *,
+    older_than: float = 0.0,
+    keys: Collection[str] | None = None,
+    dry_run: bool = False,
 ) -> Pruned:
-    """Remove the images that nobody needs and that were not used for ``older_than`` seconds, and
-    what killed builds left.
+    """Remove the images that nobody needs and that were not used for ``older_than`` seconds (of
+    those with these ``keys``), and what killed builds left.
 
     Safe beside an `up`: what it holds or makes is locked, and who needs what is asked for while
     we have the locks.
@@ -106,6 +111,8 @@ def prune(
     recent: list[CachedLayer] = []
     old: list[CachedLayer] = []
     for one in list_layers(cache_dir):
+        if keys is not None and one.key not in keys:
+            continue
         (recent if time.time() - one.used < older_than else old).append(one)
     for start in range(0, len(old), _AT_ONCE):
         with ExitStack() as stack:

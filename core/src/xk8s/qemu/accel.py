@@ -12,6 +12,7 @@ from typing import Literal
 
 from attrs import frozen
 
+from xk8s.artifacts.own import fingerprints
 from xk8s.errors import HostError
 
 Choice = Literal["auto", "kvm", "tcg"]
@@ -63,19 +64,26 @@ def decide(choice: Choice = "auto", *, program: str = PROGRAM) -> Accel:
     return _tcg(version, f"no KVM: {problem}")
 
 
-@functools.cache
 def qemu_version(program: str = PROGRAM) -> tuple[int, int, int]:
     """Of the installed QEMU; `HostError` when there is none."""
-    if shutil.which(program) is None:
+    found = shutil.which(program)
+    if found is None:
         raise HostError(
             f"the program {program} is missing", hint="sudo apt install qemu-system-x86"
         )
+    path = Path(found)
+    # To load QEMU takes longer than to save a VM: asked once for each file of that name.
+    said = fingerprints().about([path], _ask_version, "version")[path]
+    major, minor, patch = map(int, said.split("."))
+    return major, minor, patch
+
+
+def _ask_version(program: Path) -> str:
     done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
-    found = re.search(r"version (\d+)\.(\d+)\.(\d+)", done.stdout)
+    found = re.search(r"version (\d+\.\d+\.\d+)", done.stdout)
     if found is None:
         raise HostError(f"{program} does not say its version", log=done.stdout + done.stderr)
-    major, minor, patch = map(int, found.groups())
-    return major, minor, patch
+    return found[1]
 
 
 @functools.cache

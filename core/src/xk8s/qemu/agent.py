@@ -13,9 +13,9 @@ import itertools
 import json
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import filelock
 
@@ -26,8 +26,14 @@ _POLL_FIRST, _POLL_LAST = 0.005, 0.25
 _HOLD = 2.0
 """Seconds that an `exec` keeps the agent to itself; past that others get their turn between its
 polls (to reconnect costs some 0.1 s)."""
+_CLOCK_OFF = 20_000_000
+_CLOCK_TRIES = 5
+"""So many nanoseconds of difference are none; to measure it takes as long, and the first calls
+after a restore take longer than later ones."""
 _CHUNK = 1 << 20
 _SENTINEL = b"\xff"
+
+_T = TypeVar("_T")
 
 _ids = itertools.count(time.time_ns() % (1 << 40))
 
@@ -56,16 +62,7 @@ class Agent:
 
     def wait(self, timeout: float) -> None:
         """Return once the agent answers; `MachineError` past ``timeout`` seconds."""
-        deadline = time.monotonic() + timeout
-        while True:
-            try:
-                with self._session(patience=1.0) as session:
-                    session.call("guest-ping")
-                return
-            except MachineError:
-                if time.monotonic() > deadline:
-                    raise
-            time.sleep(0.05)
+        self._persist(lambda session: session.call("guest-ping"), timeout, patience=1.0)
 
     def exec(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
         """Run a program of the guest as root, without a shell; its output and exit code (128 + N
@@ -122,20 +119,16 @@ class Agent:
                 if reply["eof"] or not reply["count"]:
                     return b"".join(parts)
 
-    def set_time(self, nanoseconds: int | None = None) -> None:
-        """Set the guest's clock, by default to the host's; a restored guest is behind."""
-        with self._session() as session:
-            try:
-                now = time.time_ns() if nanoseconds is None else nanoseconds
-                session.call("guest-set-time", time=now)
-            except AgentError:
-                pass  # it wants hwclock, for an RTC that no VM needs; small guests have none
-            else:
-                return
+    def set_time(self, timeout: float = 10.0) -> None:
+        """Set the guest's clock to the host's, to hundredths of a second; a restored guest is
+        behind by the time since it was saved. `MachineError` when it cannot be set, or the agent
+        does not answer within ``timeout`` seconds.
+        """
+        if self._persist(_set_clock, timeout, patience=self._timeout):
+            return
         said = b""
         for form in ("@{}.{:09}", "@{}"):  # busybox knows no fractions
-            now = time.time_ns() if nanoseconds is None else nanoseconds
-            result = self.exec(["date", "-u", "-s", form.format(*divmod(now, 10**9))])
+            result = self.exec(["date", "-u", "-s", form.format(*divmod(time.time_ns(), 10**9))])
             if result.exit_code == 0:
                 return
             said = result.stderr
@@ -148,6 +141,17 @@ class Agent:
             session.send("guest-shutdown", mode="powerdown")
 
     # --- inside -------------------------------------------------------------------------
+
+    def _persist(self, work: Callable[[_Session], _T], timeout: float, *, patience: float) -> _T:
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                with self._session(patience) as session:
+                    return work(session)
+            except MachineError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.05)
 
     @contextlib.contextmanager
     def _session(self, patience: float | None = None) -> Iterator[_Session]:
@@ -192,6 +196,23 @@ class Agent:
             stdout=base64.b64decode(status.get("out-data", "")),
             stderr=base64.b64decode(status.get("err-data", "")),
         )
+
+
+def _set_clock(session: _Session) -> bool:
+    """Whether the guest's clock is the host's now."""
+    for _ in range(_CLOCK_TRIES):
+        try:
+            before = time.time_ns()
+            guest = int(session.call("guest-get-time"))
+            trip = time.time_ns() - before
+        except AgentError:
+            return False  # a small agent has no such command
+        if abs(before + trip // 2 - guest) < max(_CLOCK_OFF, trip // 2):
+            return True
+        # It sets the clock, and then wants hwclock for an RTC that no VM needs.
+        with contextlib.suppress(AgentError):
+            session.call("guest-set-time", time=time.time_ns() + trip // 2)
+    return False
 
 
 class _SilentError(Exception):

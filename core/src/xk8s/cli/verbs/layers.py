@@ -6,13 +6,13 @@ import datetime
 import re
 import stat
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from xk8s.cli.session import (
+    ListingGroup,
     Session,
     cluster_option,
     complete_overlays,
@@ -21,6 +21,7 @@ from xk8s.cli.session import (
     plan_options,
     print_json,
 )
+from xk8s.cli.text import ago, size_text
 from xk8s.cli.verbs.status import table
 
 if TYPE_CHECKING:
@@ -30,16 +31,7 @@ if TYPE_CHECKING:
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
-class Layers(click.Group):
-    """Lists, unless another subcommand is named."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """``xk8s layers kubernetes`` is ``xk8s layers list kubernetes``."""
-        known = {*self.commands, *ctx.help_option_names}
-        return super().parse_args(ctx, args if args and args[0] in known else ["list", *args])
-
-
-@click.group("layers", cls=Layers, subcommand_metavar="[list|show|cat|prune] …")
+@click.group("layers", cls=ListingGroup, subcommand_metavar="[list|show|cat|prune] …")
 def command() -> None:
     """Show what is baked into images, and remove what nobody needs.
 
@@ -101,7 +93,7 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
             (
                 one["name"],
                 one["overlay"],
-                "" if one["size"] is None else _size(one["size"]),
+                "" if one["size"] is None else size_text(one["size"]),
                 (one["digest"] or "")[:12],
                 _roles(one["roles"]),
                 state,
@@ -159,7 +151,7 @@ def _show_cache(*, as_json: bool) -> None:
         (
             one.name,
             one.overlay,
-            _size(one.size),
+            size_text(one.size),
             one.key[:12],
             _roles(one.roles),
             f"{datetime.datetime.fromtimestamp(one.used):%Y-%m-%d %H:%M}",
@@ -256,12 +248,12 @@ def prune(session: Session, older_than: float, dry_run: bool, as_json: bool) -> 
     what = "would be removed" if dry_run else "removed"
     kept = f"{len(pruned.needed)} needed"
     kept += f", {len(pruned.recent)} used lately" if pruned.recent else ""
-    click.echo(f"{len(pruned.removed)} {what}, {_size(freed)} freed; {kept}")
+    click.echo(f"{len(pruned.removed)} {what}, {size_text(freed)} freed; {kept}")
 
 
 def _removed(one: Removed) -> tuple[str, ...]:
-    freed = _size(one.freed) if one.freed else "frees nothing: an artifact has the same data"
-    used = f"last used {_ago(one.layer.used)}" if one.layer else ""
+    freed = size_text(one.freed) if one.freed else "frees nothing: an artifact has the same data"
+    used = f"last used {ago(one.layer.used)}" if one.layer else ""
     return one.name, one.key[:12], used, freed
 
 
@@ -273,7 +265,7 @@ def _choose(session: Session, name: str) -> CachedLayer:
     if others and not session.quiet:
         digests = ", ".join(one.key[:12] for one in others)
         click.echo(
-            f"this is {first.key[:12]}, used {_ago(first.used)}; there are also {digests}",
+            f"this is {first.key[:12]}, used {ago(first.used)}; there are also {digests}",
             err=True,
         )
     return first
@@ -297,18 +289,3 @@ def _roles(roles: tuple[str, ...] | list[str]) -> str:
     from xk8s.overlay import ALL_ROLES
 
     return "all" if set(roles) == ALL_ROLES else ", ".join(roles)
-
-
-def _size(size: int) -> str:
-    for unit, name in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-        if size >= unit:
-            return f"{size / unit:.1f} {name}"
-    return f"{size} B"
-
-
-def _ago(when: float) -> str:
-    seconds = max(0.0, time.time() - when)
-    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= unit:
-            return f"{seconds / unit:.0f} {name} ago"
-    return "just now"

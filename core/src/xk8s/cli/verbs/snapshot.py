@@ -68,6 +68,31 @@ def list_all(session: Session, as_json: bool) -> None:  # noqa: ARG001
     table(rows)
 
 
+@command.command("verify")
+@click.argument("label")
+@cluster_option
+@pass_session
+def verify(session: Session, label: str) -> None:
+    """Read all of the snapshot LABEL and compare it with what was saved.
+
+    `up`, `restore` and `reset` do so by themselves at the first use after a start of this machine;
+    from then on they look at sizes, times and the small files.
+    """
+    from xk8s.cluster import saved
+    from xk8s.errors import StateError
+
+    found = saved.find(session.name, label)
+    with session.progress() as progress, progress.stage("verify"):
+        why = saved.verify(found)
+    if why:
+        raise StateError(
+            f"snapshot {label!r} cannot be restored: {why}",
+            where=str(found.directory),
+            hint="`xk8s snapshot remove` removes it",
+        )
+    click.echo(f"snapshot {label!r} is as it was saved")
+
+
 @command.command("remove")
 @click.argument("label")
 @cluster_option

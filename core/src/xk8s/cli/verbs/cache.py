@@ -1,0 +1,151 @@
+"""xk8s cache."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xk8s.cli.session import (
+    ListingGroup,
+    Session,
+    cluster_option,
+    json_option,
+    pass_session,
+    print_json,
+)
+from xk8s.cli.text import ago, parse_size, size_text
+from xk8s.cli.verbs.status import table
+
+if TYPE_CHECKING:
+    from xk8s.cluster.usage import Piece
+
+
+@click.group("cache", cls=ListingGroup, subcommand_metavar="[list|prune] …")
+def command() -> None:
+    """Show what takes room on the disk, and remove what may go.
+
+    `xk8s cache` is short for `xk8s cache list`.
+    """
+
+
+@command.command("list")
+@click.option("--all", "every", is_flag=True, help="Each piece, not just each snapshot.")
+@json_option
+@cluster_option
+@pass_session
+def list_all(session: Session, every: bool, as_json: bool) -> None:
+    """Show what artifacts, layers, downloads, clusters and snapshots take, and their bounds."""
+    from xk8s.cluster.usage import KINDS, pieces
+    from xk8s.paths import cache_dir, snapshots_root
+
+    found = pieces(cache_dir())
+    bound = _snapshot_size(session)
+    total = sum(one.size for one in found)
+    automatic = sum(one.size for one in found if one.automatic)
+    if as_json:
+        print_json(
+            {
+                "cache": str(cache_dir()),
+                "snapshots": str(snapshots_root()),
+                "total": total,
+                "kinds": {
+                    kind: sum(one.size for one in found if one.kind == kind) for kind in KINDS
+                },
+                "automatic_snapshots": automatic,
+                "snapshot_size": bound,
+                "pieces": [as_data(one) for one in found],
+            }
+        )
+        return
+    rows: list[tuple[str, ...]] = [("KIND", "NAME", "SIZE", "LAST USED", "NEEDED BY")]
+    for kind in KINDS:
+        ours = [one for one in found if one.kind == kind]
+        if not ours:
+            continue
+        size = size_text(sum(one.size for one in ours))
+        rows.append((kind, f"({len(ours)})", size, _when(max(one.used for one in ours)), ""))
+        if every or kind == "snapshots":
+            rows += [_row(one) for one in ours]
+    table(rows)
+    click.echo(
+        f"{size_text(total)} in all; automatic snapshots take {size_text(automatic)} of at most "
+        f"{size_text(bound)} (cluster.snapshot_size)"
+    )
+
+
+@command.command("prune")
+@click.option(
+    "--max-size", metavar="SIZE", callback=parse_size,
+    help="Go on, oldest first, until all takes at most SIZE: 20G, 512M.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
+@json_option
+@cluster_option
+@pass_session
+def prune(session: Session, max_size: int | None, dry_run: bool, as_json: bool) -> None:
+    """Remove what killed commands left, automatic snapshots beyond cluster.snapshot_size, and what
+    nobody needs and used for a month.
+
+    Named snapshots, those of running clusters, and what VMs or snapshots need always stay. What
+    goes is made or fetched again when it is needed.
+    """
+    from xk8s.cluster.prune import prune
+    from xk8s.paths import cache_dir
+
+    done = prune(
+        cache_dir(), snapshot_size=_snapshot_size(session), max_size=max_size, dry_run=dry_run
+    )
+    freed = sum(one.size for one in done.removed)
+    if as_json:
+        print_json(
+            {
+                "dry_run": dry_run,
+                "freed": freed,
+                "left": done.left,
+                "removed": [as_data(one) for one in done.removed],
+            }
+        )
+        return
+    if done.removed and not session.quiet:
+        table([(one.kind, one.name, size_text(one.size), f"last used {ago(one.used)}")
+               for one in done.removed])  # fmt: skip
+    what = "would be removed" if dry_run else "removed"
+    click.echo(
+        f"{len(done.removed)} {what}, {size_text(freed)} freed; {size_text(done.left)} are left"
+    )
+    if max_size is not None and done.left > max_size:
+        click.echo(
+            "the rest is needed, named by you, or was used today: see `xk8s cache --all`", err=True
+        )
+
+
+def as_data(piece: Piece) -> dict[str, Any]:
+    """For programs: bytes, and the time of the last use in seconds since 1970."""
+    return {
+        "kind": piece.kind,
+        "name": piece.name,
+        "path": str(piece.path),
+        "bytes": piece.size,
+        "used": piece.used,
+        "automatic": piece.automatic,
+        "needed_by": list(piece.needed_by),
+    }
+
+
+def _row(one: Piece) -> tuple[str, ...]:
+    name = f"  {one.name}"
+    return "", name, size_text(one.size), _when(one.used), ", ".join(one.needed_by)
+
+
+def _when(used: float) -> str:
+    return f"{datetime.datetime.fromtimestamp(used):%Y-%m-%d %H:%M}"
+
+
+def _snapshot_size(session: Session) -> int:
+    """The setting, in bytes."""
+    from xk8s.config import ClusterSettings, Settings
+
+    settings: ClusterSettings = Settings(session.request(())).load("cluster", ClusterSettings)
+    return settings.snapshot_size << 20

@@ -1,0 +1,117 @@
+"""Make the RAM of a restored cluster shared, while it runs.
+
+A restored VM has a private view of its RAM's file: what it wrote is nowhere else. Before such a
+cluster is saved each VM moves, RAM and all, into a new process whose RAM is a new shared file;
+it stands still for the last tenth of a second of that. Then it is as one that was booted.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import attrs
+
+from xk8s.cluster import machines
+from xk8s.cluster.access import Cluster
+from xk8s.cluster.boot import Boot, BootNode
+from xk8s.cluster.handover import forward
+from xk8s.cluster.ram import ram_path
+from xk8s.cluster.record import NodeRecord, write_record
+from xk8s.errors import HostError
+from xk8s.paths import make_private, runtime_dir
+from xk8s.progress import Progress
+from xk8s.qemu import migrate
+from xk8s.qemu.accel import qemu_version
+from xk8s.qemu.command import Memory
+from xk8s.qemu.leftovers import end
+from xk8s.qemu.qmp import Qmp
+
+_SECONDS = 60.0
+_SPARE = 256 << 20
+"""Bytes of the host's memory that are left to others."""
+
+
+def share(cluster: Cluster, boot: Boot, progress: Progress) -> tuple[Cluster, float]:
+    """Move all VMs, one after the other. The cluster with its new processes, and for how many
+    seconds the one that took longest stood still.
+
+    Raises `HostError` when there is no room, `MachineError` when QEMU cannot move one; the
+    cluster goes on then, in new processes as far as its record says so.
+    """
+    pauses = []
+    for booted in boot.nodes:
+        progress.item(booted.node.name, f"sharing the memory of {booted.node.name}")
+        try:
+            cluster, pause = _move(cluster, boot, booted)
+        finally:
+            progress.finish(booted.node.name)
+        pauses.append(pause)
+    record = attrs.evolve(cluster.record, memory="shared")
+    write_record(record)
+    return cluster.as_of(record), max(pauses, default=0.0)
+
+
+def _move(cluster: Cluster, boot: Boot, booted: BootNode) -> tuple[Cluster, float]:
+    name = booted.node.name
+    old = cluster.record.node(name)
+    ram = ram_path(cluster.name, name)
+    # The old process may have the file of that name: a new one, not the same.
+    new = ram.with_suffix(".new")
+    make_private(new.parent.parent)
+    make_private(new.parent)
+    new.unlink(missing_ok=True)
+    _check_room(new.parent, booted.node.memory << 20)
+    started: tuple[NodeRecord, ...] = ()
+    try:
+        started = machines.start(
+            attrs.evolve(boot, nodes=(booted,)),
+            cluster.namespace,
+            {name: Memory(size=booted.node.memory, file=new, share=True)},
+            incoming=True,
+            generation=cluster.record.latest + 1,
+            forwarding=False,
+        )
+        nodes = tuple(started[0] if one.name == name else one for one in cluster.record.nodes)
+        record = attrs.evolve(cluster.record, nodes=nodes)
+        with (
+            Qmp(cluster.sockets(name).qmp, name, timeout=_SECONDS) as before,
+            Qmp(record.sockets(name).qmp, name, timeout=_SECONDS) as after,
+        ):
+            pause = migrate.move(
+                before,
+                after,
+                runtime_dir(cluster.name) / f"{name}.move",
+                version=qemu_version(),
+            )
+            end([old.process], grace=0)  # it holds the ports
+            new.rename(ram)
+            write_record(record)
+            made = attrs.evolve(started[0], forwards=forward(boot, old, after))
+    except BaseException:
+        if old.process.alive:
+            end([one.process for one in started], grace=0)
+            new.unlink(missing_ok=True)
+        raise
+    nodes = tuple(made if one.name == name else one for one in nodes)
+    record = attrs.evolve(record, nodes=nodes)
+    write_record(record)
+    return cluster.as_of(record), pause
+
+
+def _check_room(directory: Path, size: int) -> None:
+    """A VM's RAM is there twice while it moves."""
+    free = min(shutil.disk_usage(directory).free, _available() - _SPARE)
+    if free < size:
+        raise HostError(
+            f"no room for another {size >> 20} MiB of memory: {free >> 20} MiB are free",
+            where=str(directory),
+        )
+
+
+def _available() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key == "MemAvailable":
+            return int(value.split()[0]) * 1024
+    return 1 << 62
