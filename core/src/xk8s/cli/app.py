@@ -39,6 +39,7 @@ VERBS: Mapping[str, str] = {
     "explain": "Tell a setting's meaning, default, value and origin.",
     "layers": "Show what is baked into images, and remove what nobody needs.",
     "artifacts": "Show where each file from outside came from.",
+    "bench": "Measure ways to start clusters, side by side.",
     "doctor": "Tell what this machine has and lacks.",
 }
 """Verb -> one line of help, in the order of help. The module is xk8s.cli.verbs.<verb>."""

@@ -22,10 +22,18 @@ _IMAGE = re.compile(rb"/([0-9a-f]{64})\.erofs\b")
 
 def remember_snapshots(cache: Path) -> None:
     """Call it before a snapshot is complete: from then on its images are needed."""
-    root = snapshots_root().absolute()
-    path = cache / "states" / sha256_text(os.fsencode(root))[:16]
+    path = _memory(cache)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(os.fsencode(root))
+    path.write_bytes(os.fsencode(snapshots_root().absolute()))
+
+
+def forget_snapshots(cache: Path) -> None:
+    """Call it when this state directory is to go, with its snapshots."""
+    _memory(cache).unlink(missing_ok=True)
+
+
+def _memory(cache: Path) -> Path:
+    return cache / "states" / sha256_text(os.fsencode(snapshots_root().absolute()))[:16]
 
 
 def users(cache: Path) -> Mapping[str, tuple[str, ...]]:

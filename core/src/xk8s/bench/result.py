@@ -1,0 +1,160 @@
+"""What a comparison gave: the value, its statistics, and its JSON form (version 1).
+
+The form is described in docs/howto/bench.md. Numbers that follow from others (median, ratio) are in
+the JSON for its readers, and are made again when it is read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import cattrs
+from attrs import Attribute, field, frozen
+
+from xk8s.errors import UsageError
+
+VERSION = 1
+_DIGITS = 3
+
+
+def _measured(_instance: object, attribute: Attribute[Any], values: tuple[float, ...]) -> None:
+    if not values:
+        raise ValueError(f"{attribute.name}: a series without a value")
+    for value in values:
+        if not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{attribute.name}: {value} was not measured")
+
+
+@frozen(kw_only=True)
+class Series:
+    """One of the things compared. ``values`` are in the order of the runs; ``goal`` is the
+    greatest ratio to the first series that is wanted, or None.
+    """
+
+    name: str
+    title: str
+    how: str
+    values: tuple[float, ...] = field(validator=_measured)
+    goal: float | None = None
+
+    @property
+    def median(self) -> float:
+        """Half of the values are not above it."""
+        return statistics.median(self.values)
+
+
+@frozen(kw_only=True)
+class Measure:
+    """What was measured of every series, in ``unit`` ("s", "MiB")."""
+
+    name: str
+    title: str
+    unit: str
+    series: tuple[Series, ...] = field()
+
+    @series.validator
+    def _some(self, _attribute: object, value: tuple[Series, ...]) -> None:
+        if not value:
+            raise ValueError("a measure without a series")
+
+    def ratio(self, series: Series) -> float:
+        """Of its median to that of the first series."""
+        return series.median / self.series[0].median
+
+
+@frozen(kw_only=True)
+class Run:
+    """One run, in the order in which they were made. ``load`` is the machine's load average of
+    the minute before it.
+    """
+
+    series: str
+    number: int
+    load: float
+
+
+@frozen(kw_only=True)
+class Planned:
+    """A plan that was measured: what of it decides how its cluster is."""
+
+    overlays: tuple[str, ...]
+    nodes: tuple[str, ...]
+    digest: str
+
+
+@frozen(kw_only=True)
+class Result:
+    """A comparison that was run to its end. ``machine`` and ``versions`` say where and of what."""
+
+    comparison: str
+    summary: str
+    runs: int
+    measures: tuple[Measure, ...]
+    order: tuple[Run, ...]
+    plans: tuple[Planned, ...]
+    machine: Mapping[str, str]
+    versions: Mapping[str, str]
+    version: int = VERSION
+
+
+_converter = cattrs.Converter(forbid_extra_keys=False)
+
+
+def to_json(result: Result) -> str:
+    """The same result, the same text."""
+    data = _converter.unstructure(result)
+    data = {"version": data.pop("version"), **data}
+    for measure, shown in zip(result.measures, data["measures"], strict=True):
+        for series, its in zip(measure.series, shown["series"], strict=True):
+            its["values"] = [round(value, _DIGITS) for value in series.values]
+            its["median"] = round(series.median, _DIGITS)
+            its["min"] = round(min(series.values), _DIGITS)
+            its["max"] = round(max(series.values), _DIGITS)
+            its["ratio"] = float(f"{measure.ratio(series):.4g}")
+    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+
+def from_json(text: str, where: str) -> Result:
+    """The inverse of `to_json`, up to rounding. `UsageError` for anything else."""
+    try:
+        data = json.loads(text)
+        if not isinstance(data, dict) or data.get("version") != VERSION:
+            raise ValueError(f"no result of version {VERSION}")
+        return _converter.structure(data, Result)
+    except (ValueError, TypeError, cattrs.BaseValidationError) as error:
+        said = error if isinstance(error, ValueError) else "fields are missing or of another type"
+        raise UsageError(
+            f"this is no result of `xk8s bench`: {said}",
+            where=where,
+            hint="give the NAME.json that `xk8s bench -o DIR` wrote",
+        ) from error
+
+
+def read(path: Path) -> Result:
+    """The result in a file; `UsageError` when it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"it cannot be read: {error}", where=str(path)) from error
+    return from_json(text, str(path))
+
+
+# --- how numbers are shown --------------------------------------------------------------
+
+
+def amount(value: float, unit: str) -> str:
+    """Three digits that count, e.g. "0.153 s", "12.4 s", "161 s", "1320 MiB"."""
+    digits = max(0, 2 - math.floor(math.log10(value)))
+    return f"{value:.{min(digits, _DIGITS)}f} {unit}"
+
+
+def times(ratio: float) -> str:
+    """A ratio for people: "1", "2.4 ×", "1/84"."""
+    if ratio == 1:
+        return "1"
+    return f"{ratio:.2f} ×" if ratio > 1 / 3 else f"1/{1 / ratio:.3g}"
