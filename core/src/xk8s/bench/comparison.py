@@ -9,19 +9,11 @@ from typing import TYPE_CHECKING
 
 from attrs import field, frozen
 
+from xk8s.bench.result import About
 from xk8s.plan import Plan
 
 if TYPE_CHECKING:
     from xk8s.bench.lab import Lab
-
-
-@frozen(kw_only=True)
-class About:
-    """A series: its name, its label in pictures, and in one sentence how it is run."""
-
-    name: str
-    title: str
-    how: str
 
 
 @frozen(kw_only=True)

@@ -47,7 +47,7 @@ def svg(result: Result) -> str:
         body.append(_text(_MARGIN, y - 12, f"{measure.title} [{measure.unit}]", "head"))
         scale = _BAR / max(max(series.values) for series in measure.series)
         for series in measure.series:
-            body += _row(measure, series, y, scale)
+            body += _row(result.title(series), measure, series, y, scale)
             y += _ROW
     y += _FOOT
     body.append(_text(_MARGIN, y - 14, _caption(result), "small"))
@@ -63,11 +63,11 @@ def svg(result: Result) -> str:
     ]) + "\n"  # fmt: skip
 
 
-def _row(measure: Measure, series: Series, y: int, scale: float) -> Iterator[str]:
+def _row(title: str, measure: Measure, series: Series, y: int, scale: float) -> Iterator[str]:
     left = _MARGIN + _LABEL + _GAP
     middle = y + _BAR_HEIGHT / 2
     first = series is measure.series[0]
-    yield _text(_MARGIN + _LABEL, middle + 4.5, series.title, "label", anchor="end")
+    yield _text(_MARGIN + _LABEL, middle + 4.5, title, "label", anchor="end")
     # A bar that is there is seen, however short.
     width = max(1.5, series.median * scale)
     yield (
@@ -97,18 +97,17 @@ def _figures(measure: Measure, series: Series) -> str:
 def _sentences(result: Result) -> Iterator[str]:
     for measure in result.measures:
         for series in measure.series:
-            span = f"{amount(min(series.values), '').strip()} to {amount(max(series.values), '')}"
-            yield (
-                f"{measure.title}, {series.title}: median {_figures(measure, series)}, "
-                f"{span.strip()}."
-            )
+            span = " to ".join(amount(end(series.values), measure.unit) for end in (min, max))
+            figures = " ".join(_figures(measure, series).split())
+            yield f"{measure.title}, {result.title(series)}: {figures}; runs from {span}."
     yield _caption(result)
 
 
 def _caption(result: Result) -> str:
     runs = "one run" if result.runs == 1 else f"medians of {result.runs} runs"
     spread = "" if result.runs == 1 else ", lines from least to most"
-    where = ", ".join(result.machine[key] for key in ("cpu", "accel") if key in result.machine)
+    machine = result.machine
+    where = ", ".join(machine[key] for key in ("cpu", "accel") if key in machine)
     return f"{runs}{spread}; {where}; ratios to the first bar are what counts"
 
 

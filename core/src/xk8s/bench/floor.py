@@ -6,8 +6,9 @@ import os
 import time
 from collections.abc import Mapping
 
-from xk8s.bench.comparison import About, Comparison, Prepared, Quantity, Way
+from xk8s.bench.comparison import Comparison, Prepared, Quantity, Way
 from xk8s.bench.lab import Lab
+from xk8s.bench.result import About
 from xk8s.bench.vm import Parts, parts, switched_on
 from xk8s.cluster import up
 from xk8s.errors import UsageError
@@ -32,7 +33,6 @@ NODE = About(
 )
 
 QUANTITIES = (Quantity(name="time", title="from power-on", unit="s"),)
-ONE_NODE = ("cluster.nodes=1", "cluster.routers=0", "cluster.testers=0")
 NODE_GOAL = 3.0
 """Issue 5: at most that many times the bare boot to login."""
 
@@ -43,9 +43,9 @@ _INIT = ("rdinit=/bin/sh", "--", "-c", f'"echo {_WORDS}; poweroff -f"')
 
 def prepare(lab: Lab) -> Prepared:
     """The base overlay's VM, and the cluster of all overlays when there are more."""
-    plan = lab.plan(*ONE_NODE, "cluster.snapshot=false")
+    plan = lab.plan_of_nodes(1, "cluster.snapshot=false")
     base = base_overlay(plan)
-    alone = lab.plan(*ONE_NODE, overlays=(base,))
+    alone = lab.plan_of_nodes(1, overlays=(base,))
     made = parts(alone, lab.progress, lab.scratch, lab.held)
     ways = [
         Way(about=BASE, run=lambda: _base(lab, made)),
@@ -89,8 +89,7 @@ def _node(lab: Lab, plan: Plan) -> Mapping[str, float]:
     try:
         cluster = up(plan, lab.inner, cold=True)
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
-        (node,) = cluster.record.nodes
-        return {"time": now - node.started / os.sysconf("SC_CLK_TCK")}
+        return {"time": now - cluster.record.nodes[0].started / os.sysconf("SC_CLK_TCK")}
     finally:
         lab.down()
 

@@ -43,15 +43,40 @@ class Lab:
     scratch: Path
     held: ExitStack
 
-    def plan(self, *sets: str, overlays: tuple[str, ...] | None = None) -> Plan:
-        """Of the request with other settings on top, or of other overlays with no setting of
-        the user's but those of the core.
+    def plan(self, *sets: str) -> Plan:
+        """Of the request, with other settings on top."""
+        return make_plan(
+            attrs.evolve(self.request, name=NAME, sets=(*self.request.sets, *sets)), online=True
+        )
+
+    def plan_of_nodes(
+        self, count: int, *sets: str, overlays: tuple[str, ...] | None = None
+    ) -> Plan:
+        """Of a cluster of so many nodes, without a router unless the user asked for some
+        (overlays may need one). ``overlays`` in place of the request's have no setting of the
+        user's but those of the core.
         """
-        request = attrs.evolve(self.request, name=NAME, sets=(*self.request.sets, *sets))
+        request, before = self.request, ("cluster.routers=0",)
+        own = request.sets
         if overlays is not None:
-            core = tuple(one for one in request.sets if one.startswith("cluster."))
-            request = attrs.evolve(request, overlays=overlays, sets=core)
-        return make_plan(request, online=True)
+            own = tuple(one for one in own if one.startswith("cluster."))
+        after = (f"cluster.nodes={count}", "cluster.testers=0")
+        return make_plan(
+            attrs.evolve(
+                request,
+                name=NAME,
+                overlays=overlays or request.overlays,
+                sets=(*before, *own, *after, *sets),
+            ),
+            online=True,
+        )
+
+    def words(self) -> tuple[str, ...]:
+        """The request as words of a command line, behind ``xk8s up``."""
+        request = self.request
+        sets = (word for one in request.sets for word in ("-s", one))
+        file = () if request.config_file is None else ("--config", str(request.config_file))
+        return (*request.overlays, *sets, *file)
 
     @property
     def inner(self) -> Progress:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from xk8s.bench.comparison import About, Comparison, Prepared, Quantity, Way
+from xk8s.bench.comparison import Comparison, Prepared, Quantity, Way
 from xk8s.bench.lab import NAME, Lab
-from xk8s.bench.vm import parts
+from xk8s.bench.result import About
+from xk8s.bench.vm import parts, used
 from xk8s.cluster import Cluster, back_to, down, snapshot, up
 from xk8s.cluster.access import proportional_memory
 from xk8s.errors import MachineError
@@ -16,7 +17,7 @@ from xk8s.progress import Silent
 NODES = About(
     name="nodes-N",
     title="N nodes",
-    how="A cluster of N nodes (and no router), booted cold until its checks passed, then saved, "
+    how="A cluster of N nodes (and routers, if asked for), booted until its checks passed, saved, "
     "ended and restored; memory is the sum of the proportional set sizes (PSS) of its QEMUs, from "
     "/proc/PID/smaps_rollup.",
 )
@@ -24,8 +25,9 @@ NODES = About(
 QUANTITIES = (
     Quantity(name="ready", title="booted, Ready: all VMs", unit="MiB"),
     Quantity(name="restored", title="restored, checks passed: all VMs", unit="MiB"),
-    Quantity(name="ready-node", title="booted, Ready: per node", unit="MiB"),
-    Quantity(name="restored-node", title="restored, checks passed: per node", unit="MiB"),
+    Quantity(name="ready-each", title="booted, Ready: per VM", unit="MiB"),
+    Quantity(name="restored-each", title="restored, checks passed: per VM", unit="MiB"),
+    Quantity(name="control", title="used in the first node's guest, Ready", unit="MiB"),
 )
 
 _LABEL = "measured"
@@ -35,11 +37,8 @@ def prepare(lab: Lab) -> Prepared:
     """A plan for each size. The first is what the others are compared with."""
     ways, plans = [], []
     for count in lab.counts:
-        plan = lab.plan(
-            f"cluster.nodes={count}", "cluster.routers=0", "cluster.testers=0",
-            # It is saved here, once its memory was looked at: a save changes the processes.
-            "cluster.snapshot=false",
-        )  # fmt: skip
+        # It is saved here, once its memory was looked at: a save changes the processes.
+        plan = lab.plan_of_nodes(count, "cluster.snapshot=false")
         parts(plan, lab.progress, lab.scratch, lab.held)
         plans.append(plan)
         ways.append(Way(about=_about(count), run=_runner(lab, plan)))
@@ -55,7 +54,9 @@ def _runner(lab: Lab, plan: Plan) -> Callable[[], Mapping[str, float]]:
     def run() -> Mapping[str, float]:
         count = len(plan.nodes)
         try:
-            ready = _used(up(plan, lab.inner, cold=True))
+            cluster = up(plan, lab.inner, cold=True)
+            ready = _used(cluster)
+            control = used(cluster.checks.ok(plan.nodes[0].node.name, "cat", "/proc/meminfo"))
             snapshot(NAME, _LABEL, lab.inner)
             down(NAME, Silent())
             restored = _used(back_to(NAME, _LABEL, lab.inner))
@@ -64,8 +65,9 @@ def _runner(lab: Lab, plan: Plan) -> Callable[[], Mapping[str, float]]:
         return {
             "ready": ready,
             "restored": restored,
-            "ready-node": ready / count,
-            "restored-node": restored / count,
+            "ready-each": ready / count,
+            "restored-each": restored / count,
+            "control": control,
         }
 
     return run

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,10 @@ VERSION = 1
 _DIGITS = 3
 
 
+def _rounded(values: Iterable[float]) -> tuple[float, ...]:
+    return tuple(round(float(value), _DIGITS) for value in values)
+
+
 def _measured(_instance: object, attribute: Attribute[Any], values: tuple[float, ...]) -> None:
     if not values:
         raise ValueError(f"{attribute.name}: a series without a value")
@@ -31,15 +35,23 @@ def _measured(_instance: object, attribute: Attribute[Any], values: tuple[float,
 
 
 @frozen(kw_only=True)
-class Series:
-    """One of the things compared. ``values`` are in the order of the runs; ``goal`` is the
-    greatest ratio to the first series that is wanted, or None.
-    """
+class About:
+    """A series: its name, its label in pictures, and in one sentence how it is run."""
 
     name: str
     title: str
     how: str
-    values: tuple[float, ...] = field(validator=_measured)
+
+
+@frozen(kw_only=True)
+class Series:
+    """What was measured of one of the things compared. ``values`` are in the order of the runs,
+    to thousandths of the unit; ``goal`` is the greatest ratio to the first series that is wanted,
+    or None.
+    """
+
+    name: str
+    values: tuple[float, ...] = field(converter=_rounded, validator=_measured)
     goal: float | None = None
 
     @property
@@ -89,17 +101,35 @@ class Planned:
 
 @frozen(kw_only=True)
 class Result:
-    """A comparison that was run to its end. ``machine`` and ``versions`` say where and of what."""
+    """A comparison that was run to its end. ``made`` is when (UTC, ISO 8601); ``machine`` and
+    ``versions`` say where and of what.
+    """
 
     comparison: str
     summary: str
+    made: str
     runs: int
-    measures: tuple[Measure, ...]
+    series: tuple[About, ...]
+    measures: tuple[Measure, ...] = field()
     order: tuple[Run, ...]
     plans: tuple[Planned, ...]
     machine: Mapping[str, str]
     versions: Mapping[str, str]
     version: int = VERSION
+
+    @measures.validator
+    def _described(self, _attribute: object, value: tuple[Measure, ...]) -> None:
+        known = {one.name for one in self.series}
+        for measure in value:
+            for series in measure.series:
+                if series.name not in known:
+                    raise ValueError(f"no series {series.name!r} is described")
+                if len(series.values) != self.runs:
+                    raise ValueError(f"{series.name}: {len(series.values)} values, not {self.runs}")
+
+    def title(self, series: Series) -> str:
+        """Its label."""
+        return next(one.title for one in self.series if one.name == series.name)
 
 
 _converter = cattrs.Converter(forbid_extra_keys=False)
@@ -111,11 +141,12 @@ def to_json(result: Result) -> str:
     data = {"version": data.pop("version"), **data}
     for measure, shown in zip(result.measures, data["measures"], strict=True):
         for series, its in zip(measure.series, shown["series"], strict=True):
-            its["values"] = [round(value, _DIGITS) for value in series.values]
             its["median"] = round(series.median, _DIGITS)
             its["min"] = round(min(series.values), _DIGITS)
             its["max"] = round(max(series.values), _DIGITS)
             its["ratio"] = float(f"{measure.ratio(series):.4g}")
+    for run in data["order"]:
+        run["load"] = round(run["load"], 2)
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -127,12 +158,19 @@ def from_json(text: str, where: str) -> Result:
             raise ValueError(f"no result of version {VERSION}")
         return _converter.structure(data, Result)
     except (ValueError, TypeError, cattrs.BaseValidationError) as error:
-        said = error if isinstance(error, ValueError) else "fields are missing or of another type"
+        said = str(error)
+        if isinstance(error, cattrs.BaseValidationError):
+            said = cattrs.transform_error(error, format_exception=_said)[0]
         raise UsageError(
             f"this is no result of `xk8s bench`: {said}",
             where=where,
             hint="give the NAME.json that `xk8s bench -o DIR` wrote",
         ) from error
+
+
+def _said(error: BaseException, kind: type | None) -> str:
+    """Our own words for what is wrong; those of cattrs for a field that is missing."""
+    return str(error) if type(error) is ValueError else cattrs.v.format_exception(error, kind)
 
 
 def read(path: Path) -> Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 from collections.abc import Iterable, Mapping
 
@@ -14,7 +15,7 @@ from xk8s.qemu.accel import decide
 from xk8s.registry import available
 from xk8s.report.host import versions
 
-_MACHINE = ("cpu", "memory", "kernel", "system", "qemu")
+_MACHINE = ("memory", "kernel", "system", "qemu")
 
 
 def measure(comparison: Comparison, lab: Lab, runs: int) -> Result:
@@ -36,7 +37,9 @@ def measure(comparison: Comparison, lab: Lab, runs: int) -> Result:
     return Result(
         comparison=comparison.name,
         summary=comparison.summary,
+        made=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         runs=runs,
+        series=tuple(way.about for way in prepared.ways),
         measures=tuple(_measures(prepared, got)),
         order=tuple(order),
         plans=tuple(
@@ -75,8 +78,6 @@ def _measures(prepared: Prepared, got: list[dict[str, list[float]]]) -> list[Mea
             series=tuple(
                 Series(
                     name=way.about.name,
-                    title=way.about.title,
-                    how=way.about.how,
                     values=tuple(values[quantity.name]),
                     goal=way.goals.get(quantity.name),
                 )
@@ -92,6 +93,7 @@ def machine(plan: Plan) -> Mapping[str, str]:
     found = versions()
     accel = decide(plan.cluster.accel)
     return {
+        "cpu": str(found["cpu"]).partition(",")[0],  # without flags: accel_reason has those
         **{key: str(found[key]) for key in _MACHINE},
         "accel": accel.name.upper(),
         "accel_reason": accel.reason,

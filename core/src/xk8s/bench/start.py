@@ -16,8 +16,9 @@ from pathlib import Path
 from attrs import define, field
 
 from xk8s.bench.answer import FILE, Asker
-from xk8s.bench.comparison import About, Comparison, Prepared, Quantity, Way
+from xk8s.bench.comparison import Comparison, Prepared, Quantity, Way
 from xk8s.bench.lab import NAME, Lab
+from xk8s.bench.result import About
 from xk8s.bench.vm import parts
 from xk8s.cluster.access import tail
 from xk8s.cluster.record import read_record
@@ -86,11 +87,7 @@ def _has_api(plan: Plan) -> bool:
 def _start(
     lab: Lab, plan: Plan, *options: str, answers: bool, stage: str = ""
 ) -> Mapping[str, float]:
-    words = ["--name", NAME, "up", *lab.request.overlays, *options]
-    for one in lab.request.sets:
-        words += ["-s", one]
-    if lab.request.config_file is not None:
-        words += ["--config", str(lab.request.config_file)]
+    words = ("--name", NAME, "up", *options, *lab.words())
     names = frozenset(one.node.name for one in plan.nodes if one.node.role in NODE_ROLES)
     asker = Asker(state_dir(NAME) / FILE, names)
     try:

@@ -137,6 +137,15 @@ class Vm:
         return error
 
 
+def used(meminfo: str) -> float:
+    """MiB in use, by the text of /proc/meminfo: what could not be had without swapping, so
+    files of a tmpfs count and the page cache does not.
+    """
+    fields = dict(line.split(":", 1) for line in meminfo.splitlines() if ":" in line)
+    total, free = (int(fields[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
+    return (total - free) / 1024
+
+
 @contextmanager
 def switched_on(
     made: Parts,

@@ -23,7 +23,7 @@ from xk8s.errors import UsageError
 if TYPE_CHECKING:
     from xk8s.bench.result import Result
 
-OVERLAYS = ("kubernetes", "coredns", "externalip")
+OVERLAYS = ("kubernetes", "coredns")
 
 
 def _complete(
@@ -68,7 +68,7 @@ def _counts(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tup
 )  # fmt: skip
 @click.option("--list", "listing", is_flag=True, help="List the comparisons and their series.")
 @click.option(
-    "--draw", metavar="FILE", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    "--draw", metavar="FILE", type=click.Path(path_type=Path),
     help="Draw the SVG of a COMPARISON.json again, beside it; measure nothing.",
 )  # fmt: skip
 @json_option
@@ -174,7 +174,7 @@ def _show(results: list[Result], output: Path, *, as_json: bool) -> None:
             for series in measure.series:
                 rows.append(
                     (
-                        f"    {series.title}",
+                        f"    {result.title(series)}",
                         amount(series.median, measure.unit),
                         amount(min(series.values), measure.unit),
                         amount(max(series.values), measure.unit),
