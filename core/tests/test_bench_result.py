@@ -152,7 +152,15 @@ def test_amounts(value: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("ratio", "text"),
-    [(1.0, "1"), (2.4, "2.40 ×"), (0.89, "0.89 ×"), (1.9 / 161, "1/84.7"), (0.02, "1/50")],
+    [
+        (1.0, "1"),
+        (2.4, "2.40 ×"),
+        (51.17, "51.2 ×"),
+        (1234.5, "1234 ×"),
+        (0.89, "0.89 ×"),
+        (1.9 / 161, "1/84.7"),
+        (0.02, "1/50"),
+    ],
 )
 def test_ratios(ratio: float, text: str) -> None:
     assert times(ratio) == text
@@ -224,3 +232,17 @@ def test_the_description_says_what_the_bars_show() -> None:
 
 def test_colours_for_light_and_dark() -> None:
     assert "prefers-color-scheme: dark" in svg(result())
+
+
+# --- the project's own results --------------------------------------------------------------
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "explanation"
+KEPT = sorted((DOCS / "bench").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", KEPT, ids=lambda path: path.stem)
+def test_kept_results_have_their_picture_in_the_docs(path: Path) -> None:
+    assert path.with_suffix(".svg").read_text() == svg(read(path)), (
+        f"run: ./run xk8s bench --draw {path.relative_to(DOCS.parents[1])}"
+    )
+    assert f"(bench/{path.stem}.svg)" in (DOCS / "measurements.md").read_text()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import http.server
 import io
 import json
 import os
+import ssl
 import subprocess
 import sys
 import tarfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from xk8s.bench import answer, layers, start, tars
@@ -24,6 +29,7 @@ from xk8s.cli.progress import Plain
 from xk8s.config import Request
 from xk8s.errors import BuildError, MachineError, StateError, UsageError
 from xk8s.layers.erofs import make_image
+from xk8s.pki import Keys
 from xk8s.plan import Plan
 from xk8s.progress import Silent
 from xk8s.qemu.leftovers import CLUSTER_VARIABLE, Process
@@ -342,6 +348,80 @@ def test_an_asker_waits_for_the_file_and_stops(tmp_path: Path) -> None:
     assert not asker.is_alive()
     assert asker.at is None
     assert "FileNotFoundError" in asker.last
+
+
+@pytest.fixture
+def nodes_server(tmp_path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A server that knows its clients by certificate, as an API server does: the text of its
+    kubeconfig, and what it answers (changed in place).
+    """
+    said: dict[str, Any] = {"status": 200, "names": ["vm-001"]}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = said["status"] if self.path == "/api/v1/nodes" else 404
+            self.send_response(known)
+            self.end_headers()
+            items = [{"metadata": {"name": name}} for name in said["names"]]
+            self.wfile.write(json.dumps({"items": items}).encode())
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    keys = Keys(tmp_path / "pki")
+    pair = keys.cert("ca", "server", common_name="server", sans=["127.0.0.1"], server=True)
+    client = keys.cert("ca", "admin", common_name="admin")
+    context = ssl.create_default_context(
+        ssl.Purpose.CLIENT_AUTH, cadata=keys.ca("ca").cert.decode()
+    )
+    context.verify_mode = ssl.CERT_REQUIRED
+    (tmp_path / "both").write_bytes(pair.cert + pair.key)
+    context.load_cert_chain(tmp_path / "both")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        port = server.server_address[1]
+        yield (
+            f"""\
+clusters:
+- cluster:
+    certificate-authority-data: {encoded(keys.ca("ca").cert)}
+    server: https://127.0.0.1:{port}
+  name: c
+users:
+- name: u
+  user:
+    client-certificate-data: {encoded(client.cert)}
+    client-key-data: {encoded(client.key)}
+""",
+            said,
+        )
+        server.shutdown()
+        thread.join()
+
+
+def encoded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def test_an_answer_of_a_server(nodes_server: tuple[str, dict[str, Any]], tmp_path: Path) -> None:
+    text, said = nodes_server
+    assert answer.ask(text) == {"vm-001"}
+    said["status"] = 503
+    with pytest.raises(ValueError, match="503"):
+        answer.ask(text)
+    file = tmp_path / "kubeconfig"
+    asker = answer.Asker(file, frozenset({"vm-001", "vm-002"}))
+    asker.start()
+    file.write_text(text)
+    said["status"] = 200
+    while "vm-001" not in asker.last:
+        asker.join(0.01)
+    assert asker.at is None  # a node is missing
+    said["names"].append("vm-002")
+    asker.join()
+    assert asker.at is not None
 
 
 # --- the verb -----------------------------------------------------------------------------

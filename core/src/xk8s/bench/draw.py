@@ -12,7 +12,7 @@ from xml.sax.saxutils import escape
 
 from xk8s.bench.result import Measure, Result, Series, amount, times
 
-WIDTH = 760
+WIDTH = 780
 _MARGIN, _LABEL, _BAR, _GAP = 16, 210, 300, 12
 _ROW, _BAR_HEIGHT, _HEAD, _FOOT = 26, 14, 34, 34
 _NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

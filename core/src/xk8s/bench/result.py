@@ -187,12 +187,18 @@ def read(path: Path) -> Result:
 
 def amount(value: float, unit: str) -> str:
     """Three digits that count, e.g. "0.153 s", "12.4 s", "161 s", "1320 MiB"."""
-    digits = max(0, 2 - math.floor(math.log10(value)))
-    return f"{value:.{min(digits, _DIGITS)}f} {unit}"
+    return f"{value:.{_places(value, most=_DIGITS)}f} {unit}"
 
 
 def times(ratio: float) -> str:
-    """A ratio for people: "1", "2.4 ×", "1/84"."""
+    """A ratio for people: "1", "2.40 ×", "51.2 ×", "1/84"."""
     if ratio == 1:
         return "1"
-    return f"{ratio:.2f} ×" if ratio > 1 / 3 else f"1/{1 / ratio:.3g}"
+    if ratio <= 1 / 3:
+        return f"1/{1 / ratio:.3g}"
+    return f"{ratio:.{_places(ratio, most=2)}f} ×"
+
+
+def _places(value: float, *, most: int) -> int:
+    """Behind the point, so that three digits count."""
+    return min(most, max(0, 2 - math.floor(math.log10(value))))

@@ -186,7 +186,6 @@ class Command:
     def _failed(self, how: str) -> MachineError:
         return MachineError(
             f"`xk8s {' '.join(self.words)}` {how}",
-            where=str(self.log),
             hint="run it by itself",
             log=tail(self.log),
         )
