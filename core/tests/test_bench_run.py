@@ -135,7 +135,11 @@ def test_a_laboratory_leaves_the_users_state_as_it_is(places: Path) -> None:
 def marked(runtime: str) -> Process:
     """A process that is the measured cluster's."""
     mark = {CLUSTER_VARIABLE: f"{runtime}/bench"}
-    return Process.of(subprocess.Popen(["sleep", "600"], env=mark).pid)
+    process = subprocess.Popen(["sleep", "600"], env=mark)
+    # A moment after its exec the kernel shows no environment of it yet.
+    while not Path(f"/proc/{process.pid}/environ").read_bytes():
+        pass
+    return Process.of(process.pid)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MachineError("x")])
@@ -301,11 +305,11 @@ def test_a_stage_of_up_is_recognised_in_what_it_prints() -> None:
     stream = io.StringIO()
     plain = Plain(stream)
     with plain.stage("checks"):
-        assert f"checks{start._CHECKED}" not in stream.getvalue()
-    assert f"checks{start._CHECKED}" in stream.getvalue()
+        assert f"checks{start._DONE}" not in stream.getvalue()
+    assert f"checks{start._DONE}" in stream.getvalue()
     with pytest.raises(ValueError), plain.stage("restore"):
         raise ValueError
-    assert f"restore{start._CHECKED}" not in stream.getvalue()
+    assert f"restore{start._DONE}" not in stream.getvalue()
 
 
 def test_a_command_that_fails(places: Path) -> None:
@@ -348,6 +352,9 @@ def test_an_asker_waits_for_the_file_and_stops(tmp_path: Path) -> None:
     assert not asker.is_alive()
     assert asker.at is None
     assert "FileNotFoundError" in asker.last
+    with pytest.raises(MachineError, match="did not answer") as at:
+        asker.wait(0)
+    assert "FileNotFoundError" in at.value.log
 
 
 @pytest.fixture

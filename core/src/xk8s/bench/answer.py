@@ -17,6 +17,8 @@ import time
 import urllib.parse
 from pathlib import Path
 
+from xk8s.errors import MachineError
+
 FILE = "kubeconfig"
 """Below a cluster's state, where it has such a server."""
 
@@ -51,10 +53,22 @@ class Asker(threading.Thread):
                 self.last = f"{type(error).__name__}: {error}"
             self._ended.wait(0.02 + (time.monotonic() - begin) / 50)
 
+    def wait(self, seconds: float) -> float:
+        """``at``, for which it waits; `MachineError` with the last answer after ``seconds``."""
+        self.join(seconds)
+        if self.at is None:
+            raise MachineError(
+                f"the API server did not answer the host within {seconds:.0f} s",
+                hint="`xk8s up` of the same overlays, then `kubectl get nodes`",
+                log=self.last,
+            )
+        return self.at
+
     def stop(self) -> None:
         """Ask no more; returns when the last question is over."""
         self._ended.set()
-        self.join()
+        if self.ident is not None:  # it was started
+            self.join()
 
 
 def ask(text: str) -> frozenset[str]:

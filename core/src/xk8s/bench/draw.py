@@ -22,6 +22,7 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328; }
 .title { font-size: 15px; font-weight: 600; }
 .head { font-weight: 600; }
 .small { font-size: 11px; fill: #59636e; }
+.ground { fill: #ffffff; }
 .bar { fill: #0969da; }
 .first { fill: #818b98; }
 .range { stroke: #1f2328; stroke-width: 1; }
@@ -29,6 +30,7 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328; }
 @media (prefers-color-scheme: dark) {
   text { fill: #f0f6fc; }
   .small { fill: #9198a1; }
+  .ground { fill: #0d1117; }
   .bar { fill: #4493f8; }
   .first { fill: #656c76; }
   .range { stroke: #f0f6fc; }
@@ -58,6 +60,8 @@ def svg(result: Result) -> str:
         f'<title id="title">{_clean(result.summary)}</title>',
         f'<desc id="desc">{_clean(" ".join(_sentences(result)))}</desc>',
         f"<style>\n{_STYLE}\n</style>",
+        # A ground of its own: where the reader's choice is not known, the page may be dark.
+        f'<rect class="ground" width="{WIDTH}" height="{y}" rx="6"/>',
         *body,
         "</svg>",
     ]) + "\n"  # fmt: skip

@@ -53,7 +53,10 @@ saved state, takes less."""
 _API = "api"
 """Name of the forward that leads to an API server."""
 
-_CHECKED = ": done in"
+SECONDS = 600.0
+"""For an API server to answer once the command has ended: its checks have passed by then."""
+
+_DONE = ": done in"
 _STEP = 0.01
 
 
@@ -61,65 +64,60 @@ def prepare(lab: Lab) -> Prepared:
     """The plan, with all that it needs in the cache."""
     plan = lab.plan()
     parts(plan, lab.progress, lab.scratch, lab.held)
-    answers = _has_api(plan)
-    quantities = (RUNNING, CHECKED, ANSWERED) if answers else (RUNNING, CHECKED)
+    answers = has_api(plan)
 
-    def cold() -> Mapping[str, float]:
-        return _start(lab, plan, "--cold", answers=answers)
+    def run(*options: str, stage: str = "") -> Mapping[str, float]:
+        try:
+            return timed(lab, plan, ("up", *options, *lab.words()), stage=stage)
+        finally:
+            lab.down()
 
-    def restored() -> Mapping[str, float]:
-        # It was saved by the cold start before it; that is what `up` does.
-        return _start(lab, plan, answers=answers, stage="restore")
-
-    goals = {ANSWERED.name: RESTORE_GOAL} if answers else {}
     return Prepared(
-        quantities=quantities,
-        ways=(Way(about=COLD, run=cold), Way(about=RESTORED, run=restored, goals=goals)),
+        quantities=(RUNNING, CHECKED, ANSWERED) if answers else (RUNNING, CHECKED),
+        ways=(
+            Way(about=COLD, run=lambda: run("--cold")),
+            # It was saved by the cold start before it: that is what `up` does.
+            Way(
+                about=RESTORED,
+                run=lambda: run(stage="restore"),
+                goals={ANSWERED.name: RESTORE_GOAL} if answers else {},
+            ),
+        ),
         plans=(plan,),
     )
 
 
-def _has_api(plan: Plan) -> bool:
+def has_api(plan: Plan) -> bool:
     """Whether there is an API server to be asked."""
     return any(forward.name == _API for one in plan.nodes for forward in one.forwards)
 
 
-def _start(
-    lab: Lab, plan: Plan, *options: str, answers: bool, stage: str = ""
-) -> Mapping[str, float]:
-    words = ("--name", NAME, "up", *options, *lab.words())
+def timed(lab: Lab, plan: Plan, words: Sequence[str], *, stage: str = "") -> Mapping[str, float]:
+    """Run an `xk8s` that leaves the cluster of a plan running, and time what the quantities say.
+    ``stage``: it must have been there, or `MachineError` says that something else was done.
+    """
     names = frozenset(one.node.name for one in plan.nodes if one.node.role in NODE_ROLES)
-    asker = Asker(state_dir(NAME) / FILE, names)
+    asker = Asker(state_dir(NAME) / FILE, names) if has_api(plan) else None
+    command = Command.start(("--name", NAME, *words), lab.scratch / "command.log")
     try:
-        command = Command.start(words, lab.scratch / "up.log")
-        try:
-            if answers:
-                asker.start()
-            command.watch(lambda line: lab.progress.item("up", line))
-            while answers and asker.is_alive():
-                asker.join(0.1)
-                if time.monotonic() - command.since > SECONDS:
-                    raise MachineError(f"the API server does not answer the host: {asker.last}")
-        finally:
-            command.end()
-            if answers and asker.is_alive():
-                asker.stop()
-        if stage and f"{stage}{_CHECKED}" not in command.said():
+        if asker is not None:
+            asker.start()
+        command.watch(lambda line: lab.progress.item("xk8s", line))
+        if stage and f"{stage}{_DONE}" not in command.said():
             raise MachineError(
-                "the cluster was booted, not restored", log=command.said(),
-                hint="the command's own words say why its snapshot did not fit",
-            )  # fmt: skip
+                f"`xk8s {' '.join(words)}` had no stage {stage!r}",
+                hint="its own words say why",
+                log=command.said(),
+            )
         times = {RUNNING.name: command.running, CHECKED.name: command.checked}
-        if answers and asker.at is not None:
-            times[ANSWERED.name] = asker.at - command.since
+        if asker is not None:
+            times[ANSWERED.name] = asker.wait(SECONDS) - command.since
         return times
     finally:
-        lab.progress.finish("up")
-        lab.down()
-
-
-SECONDS = 600.0
-"""For an API server to answer once `up` has ended: its checks have passed by then."""
+        lab.progress.finish("xk8s")
+        command.end()
+        if asker is not None:
+            asker.stop()
 
 
 @define(eq=False, kw_only=True)
@@ -164,7 +162,7 @@ class Command:
             if not self.running and all_run():
                 self.running = now
             text = self.said()
-            if not self.checked and f"checks{_CHECKED}" in text:
+            if not self.checked and f"checks{_DONE}" in text:
                 self.checked = now
             if ended:
                 break
