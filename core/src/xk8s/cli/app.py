@@ -42,6 +42,7 @@ VERBS: Mapping[str, str] = {
     "layers": "Show what is baked into images, and remove what nobody needs.",
     "cache": "Show what takes room on the disk, and remove what may go.",
     "artifacts": "Show where each file from outside came from.",
+    "bench": "Measure ways to start clusters, side by side.",
     "doctor": "Tell what this machine has and lacks.",
 }
 """Verb -> one line of help, in the order of help. The module is xk8s.cli.verbs.<verb>."""

@@ -30,10 +30,18 @@ def remember_snapshots(cache: Path) -> None:
     """Call it before a snapshot is complete, or a cluster has other files than its disks: from then
     on their images are needed.
     """
-    root = snapshots_root().absolute()
-    path = cache / "states" / sha256_text(os.fsencode(root))[:16]
+    path = _memory(cache)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(os.fsencode(root))
+    path.write_bytes(os.fsencode(snapshots_root().absolute()))
+
+
+def forget_snapshots(cache: Path) -> None:
+    """Call it when this state directory is to go, with its snapshots."""
+    _memory(cache).unlink(missing_ok=True)
+
+
+def _memory(cache: Path) -> Path:
+    return cache / "states" / sha256_text(os.fsencode(snapshots_root().absolute()))[:16]
 
 
 def users(cache: Path) -> Mapping[str, tuple[str, ...]]:
