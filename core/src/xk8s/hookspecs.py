@@ -172,6 +172,20 @@ def xk8s_apply(access: ClusterAccess, layers: tuple[str, ...], progress: Progres
 
 
 @hookspec
+def xk8s_leave(access: ClusterAccess, nodes: tuple[str, ...], progress: Progress) -> None:
+    """Let nodes that are about to be ended leave what this overlay runs; `xk8s scale` calls it for
+    the overlays that depend on others first. An error keeps the nodes running.
+
+    Example::
+
+        @hookimpl
+        def xk8s_leave(access: ClusterAccess, nodes: tuple[str, ...], progress: Progress) -> None:
+            for node in nodes:
+                access.run("vm-001", ["etcdctl", "member", "remove", node])
+    """
+
+
+@hookspec
 def xk8s_checks(ctx: Context) -> Iterable[Check]:  # type: ignore[empty-body]
     """Tests of the running cluster, in the order to run."""
 

@@ -24,6 +24,7 @@ COMMANDS_GROUP = "xk8s.v1.commands"
 VERBS: Mapping[str, str] = {
     "up": "Start a cluster made of overlays and check it.",
     "apply": "Put changed or new overlays into a running cluster.",
+    "scale": "Give a running cluster more or fewer nodes.",
     "watch": "Apply overlays each time that their sources are saved.",
     "down": "End a cluster; nothing of it is left.",
     "status": "Show nodes, addresses, forwards and memory.",

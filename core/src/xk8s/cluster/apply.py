@@ -124,7 +124,7 @@ def apply(
         cluster.check_alive()
         clock = Clock(progress)
         with clock.stage("plan"):
-            plan = _plan(name, overlays, tuple(sets))
+            plan = plan_again(name, overlays, tuple(sets))
         kit = make_kit(plan, clock, held)
         return put(cluster, kit, clock, named=overlays, checks=checks)
 
@@ -168,7 +168,8 @@ def put(
     )
 
 
-def _plan(name: str, overlays: Sequence[str], sets: tuple[str, ...]) -> Plan:
+def plan_again(name: str, overlays: Sequence[str], sets: tuple[str, ...]) -> Plan:
+    """The plan of a running cluster, made again with more overlays and other settings."""
     kept = read_request(name)
     known = {*kept.overlays}
     given = [str(absolute(one)) if is_directory(one) else one for one in overlays]

@@ -37,9 +37,11 @@ NODES = "nodes"
 
 
 def write_images(plan: Plan, secrets: Mapping[str, Sequence[File]]) -> None:
-    """The own layer of each node, with its keys, into the state directory."""
+    """The own layers of nodes with their ``secrets``, by name, into the state directory."""
     for planned in plan.nodes:
         name = planned.node.name
+        if name not in secrets:
+            continue
         _private_dir(plan.name, NODES)
         make_node_image(own_files(planned, secrets[name]), image_path(plan.name, name))
 

@@ -28,6 +28,7 @@ from xk8s.overlay import (
     Symlink,
     Take,
 )
+from xk8s.progress import Progress
 from xk8s.render import render_tree
 from xk8s_etcd.unit import logged
 
@@ -212,6 +213,14 @@ def xk8s_host_files(access: ClusterAccess, keys: Keys) -> Iterator[File]:
     from xk8s_kubernetes.secrets import host_kubeconfig
 
     yield File(path="kubeconfig", data=host_kubeconfig(access, keys), mode=0o600)
+
+
+@hookimpl
+def xk8s_leave(access: ClusterAccess, nodes: tuple[str, ...], progress: Progress) -> None:
+    """Drained, then deleted."""
+    from xk8s_kubernetes.leave import leave
+
+    leave(access, nodes, progress)
 
 
 @hookimpl

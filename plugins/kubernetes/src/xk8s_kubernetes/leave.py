@@ -1,0 +1,49 @@
+"""Nodes that leave the cluster: they are drained, and their objects go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from xk8s.context import ClusterAccess
+from xk8s.errors import MachineError
+from xk8s.overlay import NODE_ROLES
+from xk8s.progress import Progress
+
+from xk8s_kubernetes import addresses, components
+
+_DRAIN_SECONDS = 300
+_SECONDS = _DRAIN_SECONDS + 120.0
+"""Without KVM kubectl alone takes ten seconds to start."""
+
+
+def leave(access: ClusterAccess, nodes: Iterable[str], progress: Progress) -> None:
+    """Evict the pods of these nodes as a drain does, then delete the nodes. `MachineError` with
+    what kubectl says when pods do not go (a PodDisruptionBudget, say).
+    """
+    ours = {node.name for node in access.ctx.nodes if node.role in NODE_ROLES}
+    names = [name for name in nodes if name in ours]
+    if not names:
+        return
+    drain = ["drain", *names, "--ignore-daemonsets", "--delete-emptydir-data", "--force",
+             f"--timeout={_DRAIN_SECONDS}s"]  # fmt: skip
+    for words in (drain, ["delete", "node", *names, "--ignore-not-found"]):
+        progress.item("kubectl", f"kubectl {words[0]} {' '.join(names)}")
+        _kubectl(access, words)
+    progress.finish("kubectl")
+
+
+def _kubectl(access: ClusterAccess, words: list[str]) -> None:
+    argv = ["kubectl", f"--kubeconfig={components.ETC}/root.conf", *words]
+    node = addresses.control_plane(access.ctx).name
+    try:
+        result = access.run(node, argv, timeout=_SECONDS)
+    except TimeoutError as error:
+        raise MachineError(f"{' '.join(words[:2])}: {error}", where=node) from error
+    if result.exit_code != 0:
+        raise MachineError(
+            f"{' '.join(words[:2])}: the pods of the node do not go",
+            where=node,
+            hint="the node goes on, without new pods: `kubectl uncordon` takes that back; what "
+            "holds a pod is in the log",
+            log=result.stderr.decode(errors="replace").strip(),
+        )

@@ -1,0 +1,114 @@
+"""Running clusters with more and with fewer VMs, of the plain base system and of Kubernetes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest import Xk8s
+
+pytestmark = pytest.mark.cluster
+
+NAME = "sc"
+ONE = ("--nodes", "1", "--routers", "0")
+
+
+@pytest.fixture(scope="module")
+def cluster(xk8s: Xk8s) -> Iterator[Xk8s]:
+    try:
+        xk8s("--name", NAME, "up", "debian", *ONE, "--memory", "control-plane=384",
+             "--memory", "worker=384", "--memory", "router=384", timeout=1800)  # fmt: skip
+        yield xk8s
+    finally:
+        xk8s("--name", NAME, "down")
+        assert xk8s.left() == []
+
+
+def guest(cluster: Xk8s, node: str, *argv: str, code: int = 0) -> str:
+    return cluster("--name", NAME, "exec", node, "--", *argv, code=code)
+
+
+def names(cluster: Xk8s) -> list[str]:
+    status = cluster.json("--name", NAME, "status", "--json")
+    assert status["phase"] == "running"
+    return [node["name"] for node in status["nodes"]]
+
+
+def identity(cluster: Xk8s, node: str) -> tuple[str, ...]:
+    script = "cat /etc/machine-id; head -c 16 /dev/urandom | od -An -tx1; cat /proc/sys/kernel/random/boot_id"  # noqa: E501
+    return tuple(guest(cluster, node, "sh", "-c", script).splitlines())
+
+
+def test_new_nodes_join_while_the_first_one_goes_on(cluster: Xk8s) -> None:
+    guest(cluster, "vm-001", "sh", "-c", "echo mine >/run/mine")
+    before = guest(cluster, "vm-001", "cat", "/proc/sys/kernel/random/boot_id")
+    told = cluster.json(
+        "--name", NAME, "scale", "--nodes", "3", "--routers", "1", "--json", timeout=600
+    )
+    assert (told["added"], told["removed"]) == (["vm-002", "vm-003", "vm-201"], [])
+    assert told["checks"] == ["addresses"]
+    assert names(cluster) == ["vm-001", "vm-002", "vm-003", "vm-201"]
+    assert guest(cluster, "vm-001", "cat", "/proc/sys/kernel/random/boot_id") == before
+    assert guest(cluster, "vm-001", "cat", "/run/mine") == "mine\n"
+    # Both ways, by names, and to the far side of the new router.
+    for source, target in (("vm-001", "vm-003"), ("vm-003", "vm-001"), ("vm-002", "vm-201")):
+        guest(cluster, source, "ping", "-c", "1", "-w", "10", target)
+    assert "via 192.168.1.201" in guest(cluster, "vm-001", "ip", "route", "get", "192.168.2.7")
+    guest(cluster, "vm-001", "ping", "-c", "1", "-w", "10", "192.168.2.201")
+
+
+def test_no_two_nodes_are_the_same(cluster: Xk8s) -> None:
+    seen = [identity(cluster, name) for name in ("vm-001", "vm-002", "vm-003")]
+    for values in zip(*seen, strict=True):
+        assert len({*values}) == 3
+
+
+def test_a_scaled_cluster_is_saved_and_comes_back(cluster: Xk8s) -> None:
+    guest(cluster, "vm-003", "sh", "-c", "echo here >/run/here")
+    cluster("--name", NAME, "snapshot", "save", "three", timeout=600)
+    guest(cluster, "vm-003", "rm", "/run/here")
+    cluster("--name", NAME, "reset", "three", timeout=600)
+    assert guest(cluster, "vm-003", "cat", "/run/here") == "here\n"
+    guest(cluster, "vm-001", "ping", "-c", "1", "-w", "10", "vm-003")
+
+
+def test_the_highest_numbers_leave(cluster: Xk8s) -> None:
+    told = cluster.json("--name", NAME, "scale", "--nodes", "2", "--json", timeout=600)
+    assert (told["added"], told["removed"]) == ([], ["vm-003"])
+    assert names(cluster) == ["vm-001", "vm-002", "vm-201"]
+    assert "vm-003" not in guest(cluster, "vm-001", "cat", "/etc/hosts")
+    left = [one for one in cluster.left() if "vm-003" in one]
+    assert left == []
+    guest(cluster, "vm-002", "ping", "-c", "1", "-w", "10", "vm-001")
+    # And back: restored clusters grow, too.
+    cluster("--name", NAME, "scale", "--nodes", "3", timeout=600)
+    guest(cluster, "vm-001", "ping", "-c", "1", "-w", "10", "vm-003")
+
+
+def test_what_cannot_be_changes_nothing(cluster: Xk8s) -> None:
+    before = cluster("--name", NAME, "status", "--json")
+    assert "nodes" in cluster("--name", NAME, "scale", "--nodes", "0", code=2)
+    assert "how many" in cluster("--name", NAME, "scale", code=2)
+    assert "many already" in cluster("--name", NAME, "scale", "--nodes", "3")
+    after = cluster("--name", NAME, "status", "--json")
+    for key in ("nodes", "phase"):
+        assert json.loads(after)[key] == json.loads(before)[key]
+
+
+def test_kubernetes_nodes_join_and_are_drained(xk8s: Xk8s) -> None:
+    """On real parts: the new node is Ready, runs a pod, and its pod moves when it leaves."""
+    name = "sk"
+    try:
+        xk8s("--name", name, "up", "kubernetes", *ONE, timeout=1800)
+        told = xk8s.json("--name", name, "scale", "--nodes", "2", "--json", timeout=1200)
+        assert told["added"] == ["vm-002"]
+        assert "nodes" in told["checks"]
+        listing = ("--name", name, "exec", "vm-001", "--", "kubectl", "get", "nodes", "-o", "name")
+        assert xk8s(*listing).split() == ["node/vm-001", "node/vm-002"]
+        told = xk8s.json("--name", name, "scale", "--nodes", "1", "--json", timeout=1200)
+        assert told["removed"] == ["vm-002"]
+        assert xk8s(*listing).split() == ["node/vm-001"]
+    finally:
+        xk8s("--name", name, "down")
