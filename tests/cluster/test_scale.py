@@ -69,7 +69,7 @@ def test_a_scaled_cluster_is_saved_and_comes_back(cluster: Xk8s) -> None:
     guest(cluster, "vm-003", "sh", "-c", "echo here >/run/here")
     cluster("--name", NAME, "snapshot", "save", "three", timeout=600)
     guest(cluster, "vm-003", "rm", "/run/here")
-    cluster("--name", NAME, "reset", "three", timeout=600)
+    cluster("--name", NAME, "snapshot", "restore", "three", timeout=600)
     assert guest(cluster, "vm-003", "cat", "/run/here") == "here\n"
     guest(cluster, "vm-001", "ping", "-c", "1", "-w", "10", "vm-003")
 

@@ -24,11 +24,11 @@ from xk8s.cluster.kit import Kit
 from xk8s.cluster.now import Now, now_of, read_now, write_now
 from xk8s.cluster.prepare import Clock, make_kit
 from xk8s.cluster.ram import ram_path, room_for_memory
-from xk8s.cluster.record import NodeRecord, Record, locked, qemu_log, write_record
+from xk8s.cluster.record import CONSOLES, NodeRecord, Record, locked, qemu_log, write_record
 from xk8s.cluster.secrets import PKI, flat, secrets
 from xk8s.errors import HostError, StateError
 from xk8s.overlay import File
-from xk8s.paths import memory_dir, runtime_dir
+from xk8s.paths import make_private, memory_dir, runtime_dir
 from xk8s.pki import Keys
 from xk8s.progress import Progress
 from xk8s.qemu.command import Memory
@@ -124,7 +124,7 @@ class _Scale:
         boot, now = self._with(self.added, ())
         started: tuple[NodeRecord, ...] = ()
         try:
-            memory = self._memory(boot)
+            memory = self._memory()
             machines.write_images(self.kit.plan, self.own)
             self._write(boot, now, attrs.evolve(self.cluster.record, phase="failed"))
             new = attrs.evolve(boot, nodes=tuple(self.after[name] for name in self.added))
@@ -156,25 +156,25 @@ class _Scale:
         nodes = tuple(one for one in self.cluster.record.nodes if one.name not in names)
         return attrs.evolve(self.cluster.record, phase="failed", nodes=nodes)
 
-    def _memory(self, boot: Boot) -> dict[str, Memory]:
-        """RAM of the new nodes. Only where that of all others is in shared files a save needs it
-        to be so too; else it moves all RAM before.
-        """
+    def _memory(self) -> dict[str, Memory]:
+        """RAM of the new nodes, of the same kind as that of the others."""
         nodes = [self.after[name].node for name in self.added]
-        shared = self.cluster.record.memory == "shared"
-        if shared and not room_for_memory(
-            attrs.evolve(boot, nodes=tuple(self.after[name] for name in self.added))
-        ):
+        new = attrs.evolve(self.boot, nodes=tuple(self.after[name] for name in self.added))
+        kind = self.cluster.record.memory
+        if kind == "shared" and not room_for_memory(new):
             raise HostError(
                 "no room for the memory of more VMs",
                 where=str(memory_dir(self.cluster.name).parent),
-                hint="give them less: --memory worker=MIB at `xk8s up`",
+                hint="end other clusters, or boot this one with less: --memory worker=MIB",
             )
+        if kind == "private":
+            make_private(memory_dir(self.cluster.name).parent)
+            make_private(memory_dir(self.cluster.name))
         return {
             node.name: Memory(
                 size=node.memory,
-                file=ram_path(self.cluster.name, node.name) if shared else None,
-                share=shared,
+                file=None if kind == "anonymous" else ram_path(self.cluster.name, node.name),
+                share=kind == "shared",
             )
             for node in nodes
         }
@@ -188,7 +188,7 @@ class _Scale:
 
     def _remove_files(self, names: Sequence[str]) -> None:
         for name in names:
-            console = self.cluster.console_log(name)
+            console = self.state / CONSOLES / f"{name}.log"
             image = machines.image_path(self.cluster.name, name)
             runtime = runtime_dir(self.cluster.name).glob(f"{name}.*")
             ram = ram_path(self.cluster.name, name)
