@@ -24,6 +24,7 @@ from xk8s.cluster.boot import Boot, read_boot, write_boot
 from xk8s.cluster.compare import Levels, NodeWork, compare
 from xk8s.cluster.fits import refuse
 from xk8s.cluster.guest import check_guests
+from xk8s.cluster.hotplug import clear
 from xk8s.cluster.kit import Kit
 from xk8s.cluster.now import Now, read_now, said, write_now
 from xk8s.cluster.ontop import over_images
@@ -274,6 +275,8 @@ class _Apply:
         self._write(attrs.evolve(self.now, key="", nodes=intended))
 
     def _files(self, one: NodeWork) -> None:
+        if one.before.unsure:
+            clear(self.cluster, one.name)
         count = len(one.change.paths)
         self.clock.item(one.name, f"{count} files, {one.change.size >> 10} KiB")
         found = entries(one.new, (*one.change.directories, *one.change.put), one.own)
