@@ -8,12 +8,13 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from xk8s.cluster import rekey, saved
-from xk8s.cluster.rekey import NEW, OLD, push, switch, units_of
+from xk8s.cluster.push import STAGE, push
+from xk8s.cluster.rekey import NEW, OLD, switch
 from xk8s.cluster.secrets import PKI, flat, secrets
+from xk8s.cluster.units import units_of
 from xk8s.config import Request
 from xk8s.context import ExecResult
 from xk8s.errors import MachineError, StateError
@@ -86,7 +87,8 @@ class Guest:
     def run(
         self, node: str, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60
     ) -> ExecResult:
-        words = [word.replace("--directory=/", f"--directory={self.root}") for word in argv]
+        places = {"/": str(self.root), STAGE: f"{self.root}{STAGE}"}
+        words = [places.get(word, word) for word in argv]
         done = subprocess.run(words, input=stdin, capture_output=True, check=False)
         return ExecResult(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
@@ -132,9 +134,8 @@ def test_every_node_gets_what_it_has_with_other_keys(plan: Plan, tmp_path: Path)
 
 def test_units_are_those_of_the_overlays_with_keys_on_this_node(plan: Plan, tmp_path: Path) -> None:
     keys = Keys(tmp_path / "pki")
-    cluster = SimpleNamespace(plan=plan)
     found = {
-        planned.node.name: set(units_of(cluster, planned, secrets(plan, planned.node, keys)))  # type: ignore[arg-type]
+        planned.node.name: set(units_of(plan, planned, secrets(plan, planned.node, keys)))
         for planned in plan.nodes
     }
     node = {"kubelet.service", "kube-proxy.service"}
@@ -148,13 +149,12 @@ def test_every_overlay_with_keys_says_which_units_use_them(tmp_path: Path) -> No
         Request(overlays=("kubernetes", "containerd", "coredns", "externalip"), environment={})
     )
     keys = Keys(tmp_path / "pki")
-    cluster = SimpleNamespace(plan=plan)
     with_keys = set()
     for planned in plan.nodes:
         for overlay in secrets(plan, planned.node, keys):
             with_keys.add(overlay)
             # A key that nothing reads again is an old one for ever.
-            assert units_of(cluster, planned, [overlay]), (overlay, planned.node.name)  # type: ignore[arg-type]
+            assert units_of(plan, planned, [overlay]), (overlay, planned.node.name)
     assert {"etcd", "kubernetes", "externalip"} <= with_keys
 
 

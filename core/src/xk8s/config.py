@@ -54,7 +54,8 @@ class Request:
     """What a command was asked for. ``sets`` are "overlay.field=value" texts; of one key they
     add up where it is a list or a table, else the last one counts. ``config_file`` None means
     ./xk8s.toml where there is one; ``environment`` None means that of this process. ``kept``
-    has copies of the local directories among the overlays, by number: these count then.
+    has copies of the local directories among the overlays, by number: these count then, but for
+    those to be read ``again``.
     """
 
     overlays: tuple[str, ...]
@@ -64,6 +65,7 @@ class Request:
     environment: Mapping[str, str] | None = None
     stored: Mapping[str, Mapping[str, Any]] | None = None
     kept: Path | None = None
+    again: frozenset[str] = frozenset()
 
 
 @frozen(kw_only=True)
@@ -117,7 +119,7 @@ class Settings:
             if origin != "default":
                 value = convert(f"{overlay}.{attribute.name}", raws, attribute.type, origin)
                 pin = attribute.metadata.get("pin")
-                if pin is not None and not self._stored:
+                if pin is not None and not (self._stored and origin == self._file):
                     value = _pin(pin, value, f"{overlay}.{attribute.name}, {origin}")
                 arguments[attribute.name] = value
             values.append(

@@ -41,7 +41,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, Callable):  # type: ignore[arg-type]
-        return f"{value.__module__}:{value.__qualname__}"
+        return f"{value.__module__}:{getattr(value, '__qualname__', type(value).__qualname__)}"
     return value
 
 

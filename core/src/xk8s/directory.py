@@ -60,17 +60,23 @@ def is_directory(name: str) -> bool:
     return "/" in name or name in (".", "..") or name.startswith("~")
 
 
-def read_directories(names: Sequence[str], kept: Path | None) -> tuple[LocalDirectory, ...]:
-    """Those named, each once, in that order. ``kept``: take the copies there, by number.
+def read_directories(
+    names: Sequence[str], kept: Path | None, again: Collection[str] = ()
+) -> tuple[LocalDirectory, ...]:
+    """Those named, each once, in that order. ``kept``: take the copies there, by number, except
+    those to be read ``again``.
 
     `UsageError` for one that is not there, empty, or has in it what no layer can have or what
     would hide a part of the guest; `StateError` when a copy is gone.
     """
     if kept is None:
-        paths = dict.fromkeys(_absolute(name) for name in names)
+        paths = dict.fromkeys(absolute(name) for name in names)
         return tuple(_read(path) for path in paths)
     found = []
     for number, name in enumerate(names):
+        if name in again:
+            found.append(_read(absolute(name)))
+            continue
         root = kept / str(number)
         if not root.is_dir():
             raise StateError(
@@ -80,7 +86,8 @@ def read_directories(names: Sequence[str], kept: Path | None) -> tuple[LocalDire
     return tuple(found)
 
 
-def _absolute(name: str) -> Path:
+def absolute(name: str) -> Path:
+    """The directory that a name on the command line means; `UsageError` when it means none."""
     try:
         return Path(name).expanduser().resolve()
     except (RuntimeError, OSError, ValueError) as error:  # ~nobody, a loop of links, a NUL byte

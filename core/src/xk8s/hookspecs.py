@@ -11,8 +11,8 @@ entry point's name is the overlay's name. It implements the hooks it needs::
         return Overlay(summary="dummy interfaces", requires=("base",))
 
 All hooks are synchronous, return values, and do no I/O but reading the plugin's own package
-data. Only the callables inside `Check`, the functions of a `Recipe`, `xk8s_secrets` and
-`xk8s_host_files` act on the world.
+data. Only the callables inside `Check`, the functions of a `Recipe`, `xk8s_secrets`,
+`xk8s_host_files` and `xk8s_apply` act on the world.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from xk8s.overlay import (
     Observation,
     Overlay,
 )
+from xk8s.progress import Progress
 
 if TYPE_CHECKING:
     from xk8s.pki import Keys  # cryptography takes long to import, and a plan needs no keys
@@ -151,6 +152,22 @@ def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterable[File]:  # typ
 def xk8s_host_files(access: ClusterAccess, keys: Keys) -> Iterable[File]:  # type: ignore[empty-body]
     """Files for the host, written 0600 below the cluster's state directory before the checks
     run, e.g. ``File(path="kubeconfig", …)`` (relative path). ``access`` knows the forwards.
+    """
+
+
+@hookspec
+def xk8s_apply(access: ClusterAccess, layers: tuple[str, ...], progress: Progress) -> None:
+    """Put into a running cluster what changed in layers of this overlay that are marked
+    ``applied_by_hook``; ``layers`` has their names. ``access`` knows the new plan.
+
+    `xk8s apply` calls it when all changed files are in place and before any unit is restarted.
+    An error ends the apply; it is called again by the next one, with what may be there already.
+
+    Example::
+
+        @hookimpl
+        def xk8s_apply(access: ClusterAccess, layers: tuple[str, ...], progress: Progress) -> None:
+            load_missing_images(access, progress)
     """
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from attrs import field, frozen
 
 from xk8s.artifacts.model import Artifact
+from xk8s.digest import UNDIGESTED
 
 if TYPE_CHECKING:
     from xk8s.checks import CheckContext
@@ -68,11 +69,18 @@ class Overlay:
 
 @frozen(kw_only=True)
 class File:
-    """A regular file: absolute guest path, bytes, permission bits. Owner is root."""
+    """A regular file: absolute guest path, bytes, permission bits. Owner is root.
+
+    ``units`` are the systemd units to restart when it changes in a running VM; None: those of its
+    layer, or of all layers of its overlay for a file of a node. (A unit's own file and drop-ins,
+    and files in sysctl.d, modules-load.d, tmpfiles.d, systemd/network, udev and profile.d need
+    nothing said.)
+    """
 
     path: str
     data: bytes
     mode: int = 0o644
+    units: tuple[str, ...] | None = field(default=None, metadata=UNDIGESTED)
 
 
 @frozen(kw_only=True)
@@ -94,13 +102,15 @@ class Directory:
 @frozen(kw_only=True)
 class Take:
     """Files of an artifact: ``member`` (a file or a directory of the artifact's tree, "." for
-    all) is put at ``path``. ``mode`` None keeps the artifact's permission bits.
+    all) is put at ``path``. ``mode`` None keeps the artifact's permission bits. ``units`` as of
+    `File`.
     """
 
     artifact: Artifact
     member: str
     path: str
     mode: int | None = None
+    units: tuple[str, ...] | None = field(default=None, metadata=UNDIGESTED)
 
 
 Entry = File | Symlink | Directory | Take
@@ -115,7 +125,8 @@ class Layer:
     that this layer means to hide; any other path owned by two layers is an error.
     ``roles`` says which VMs get the layer. ``units`` are the systemd units to restart when the
     files of this layer, or the secrets of its overlay, change in a running VM; they are no part of
-    the layer's digest.
+    the layer's digest. A ready ``image`` cannot be replaced in a running VM, unless it is
+    ``applied_by_hook``: then the overlay's `xk8s_apply` puts into the VM what changed.
     """
 
     name: str
@@ -124,6 +135,7 @@ class Layer:
     replaces: tuple[str, ...] = ()
     roles: frozenset[Role] = ALL_ROLES
     units: tuple[str, ...] = ()
+    applied_by_hook: bool = False
 
 
 # --- kernel and boot --------------------------------------------------------------------

@@ -73,8 +73,8 @@ class PlannedLayer:
 
 @frozen(kw_only=True)
 class PlannedNode:
-    """A VM: its layers (names, lowest first), own files (``owners`` says whose, by path), and how it
-    is started.
+    """A VM: its layers (names, lowest first), own files (``owners``: whose, by path), and how it is
+    started.
     """
 
     node: Node
@@ -163,7 +163,7 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
     check_names(request.overlays)
     names = [name for name in request.overlays if not is_directory(name)]
     local = read_directories(
-        [name for name in request.overlays if is_directory(name)], request.kept
+        [name for name in request.overlays if is_directory(name)], request.kept, request.again
     )
     registry = registry or Registry()
     settings = Settings(request)

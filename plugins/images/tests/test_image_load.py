@@ -72,6 +72,10 @@ class StandInCluster:
         raise OSError
 
 
+def loader(load: Callable[[Delivery], None]) -> Loader:
+    return Loader(load=load, listing=lambda _access, _node: {})
+
+
 def test_all_nodes_at_the_same_time_each_by_its_own_door(layout: Make, own_cache: Path) -> None:
     together = threading.Barrier(3, timeout=10)
     seen: dict[str, Delivery] = {}
@@ -87,7 +91,7 @@ def test_all_nodes_at_the_same_time_each_by_its_own_door(layout: Make, own_cache
             assert answer.headers["Docker-Content-Digest"] == delivery.parcel.digest
         delivery.say("half of it")
 
-    cluster = StandInCluster(loaders=(Loader(load=load),))
+    cluster = StandInCluster(loaders=(loader(load),))
     chosen = nodes_of(cluster, ())
     assert chosen == ("vm-001", "vm-002", "vm-003")
     parcels = fetch(images([f"oci:{layout()}"], ()), Store(own_cache), Silent())
@@ -107,7 +111,7 @@ def test_a_failure_names_the_nodes_and_the_others_go_on(
         if delivery.node == "vm-002":
             raise MachineError("no room", where="vm-002", hint="make room", log="disk full")
 
-    cluster = StandInCluster(loaders=(Loader(load=load),), dead=frozenset({"vm-003"}))
+    cluster = StandInCluster(loaders=(loader(load),), dead=frozenset({"vm-003"}))
     wanted = images([f"oci:{layout()}", f"oci:{layout()}:x/b:1"], ())
     parcels = fetch(wanted, Store(own_cache), Silent())
     outcomes = deliver(cluster, parcels, nodes_of(cluster, ()), Silent())
@@ -138,7 +142,10 @@ def test_a_node_without_a_way_to_this_machine_is_told_to_its_loader(
     def load(delivery: Delivery) -> None:
         doors[delivery.node] = delivery.door
 
-    cluster = StandInCluster(loaders=(Loader(load=load),), unreachable=frozenset({"vm-002"}))
+    cluster = StandInCluster(
+        loaders=(loader(load),),
+        unreachable=frozenset({"vm-002"}),
+    )
     notes: list[str] = []
     progress = Silent()
     progress.note = notes.append  # type: ignore[method-assign]
@@ -166,7 +173,7 @@ def test_an_interrupted_load_ends(layout: Make, own_cache: Path) -> None:
             except OSError as error:
                 raise MachineError("broken off") from error
 
-    cluster = StandInCluster(loaders=(Loader(load=load),))
+    cluster = StandInCluster(loaders=(loader(load),))
     parcels = fetch(images([f"oci:{layout()}"], ()), Store(own_cache), Silent())
     with pytest.raises(KeyboardInterrupt):
         deliver(cluster, parcels, ("vm-001", "vm-002"), Silent())

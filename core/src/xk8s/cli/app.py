@@ -23,6 +23,8 @@ COMMANDS_GROUP = "xk8s.v1.commands"
 
 VERBS: Mapping[str, str] = {
     "up": "Start a cluster made of overlays and check it.",
+    "apply": "Put changed or new overlays into a running cluster.",
+    "watch": "Apply overlays each time that their sources are saved.",
     "down": "End a cluster; nothing of it is left.",
     "status": "Show nodes, addresses, forwards and memory.",
     "exec": "Run a command in a node, even when its networks are broken.",

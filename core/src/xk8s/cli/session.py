@@ -171,13 +171,16 @@ def cluster_option(function: Decorated) -> Decorated:
     return function
 
 
+set_option = click.option(
+    "-s", "--set", multiple=True, metavar="OVERLAY.KEY=VALUE", expose_value=False,
+    callback=_set, help="A setting; may be given many times. See `xk8s explain`.",
+)  # fmt: skip
+
+
 def plan_options(function: Decorated) -> Decorated:
     """The options that decide what a plan becomes."""
     for option in reversed((
-        click.option(
-            "-s", "--set", multiple=True, metavar="OVERLAY.KEY=VALUE", expose_value=False,
-            callback=_set, help="A setting; may be given many times. See `xk8s explain`.",
-        ),
+        set_option,
         click.option(
             "--config", metavar="FILE", expose_value=False,
             type=click.Path(path_type=Path, exists=True, dir_okay=False),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from xk8s.cluster.access import Cluster, open_cluster
+from xk8s.cluster.apply import apply
 from xk8s.cluster.record import list_clusters
 from xk8s.cluster.start import back_to, snapshot, up
 from xk8s.cluster.stop import down
 
-__all__ = ["Cluster", "back_to", "down", "list_clusters", "open_cluster", "snapshot", "up"]
+__all__ = ["Cluster", "apply", "back_to", "down", "list_clusters", "open_cluster", "snapshot", "up"]

@@ -6,7 +6,6 @@ it is about to do before it does it: so that a failed or killed apply is never t
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from attrs import frozen
 from xk8s.cluster.kit import Kit
 from xk8s.digest import digest
 from xk8s.errors import StateError
+from xk8s.layers.difference import identity
 from xk8s.overlay import File, Fragment
 from xk8s.paths import state_dir, write_private
 from xk8s.plan import NODE_LAYER, Plan, PlannedNode
@@ -28,7 +28,8 @@ NOW = "now.json"
 @frozen(kw_only=True)
 class NodeNow:
     """A guest's files. ``stack``: (layer, key of its image), lowest first, the node's own files
-    among them with key "". ``files``: of these and of secrets, path -> `identity`. ``unsure`` are
+    among them with key "". ``files``: of these and of secrets, path -> identity (see
+    `xk8s.layers.difference`). ``unsure`` are
     paths that an apply was about to change, ``units`` those that it had yet to restart.
     """
 
@@ -76,11 +77,6 @@ def node_now(kit: Kit, planned: PlannedNode, secrets: Iterable[File]) -> NodeNow
         ),
         files={file.path: identity(file.mode, file.data) for file in (*planned.files, *secrets)},
     )
-
-
-def identity(mode: int, data: bytes) -> str:
-    """Of a file: mode and content."""
-    return f"{mode & 0o7777:o}:{hashlib.sha256(data).hexdigest()}"
 
 
 def said(plan: Plan) -> dict[str, str]:

@@ -11,10 +11,7 @@ of running VMs and parts of snapshots, and stay as they are.
 
 from __future__ import annotations
 
-import io
 import shutil
-import tarfile
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -25,10 +22,12 @@ from attrs import frozen
 from xk8s.cluster import saved
 from xk8s.cluster.access import Cluster, open_cluster
 from xk8s.cluster.now import remember_files
+from xk8s.cluster.push import push
 from xk8s.cluster.record import locked, write_record
 from xk8s.cluster.secrets import PKI, flat, secrets, write_host_files
-from xk8s.cluster.start import check
-from xk8s.errors import CheckFailed, MachineError, StateError
+from xk8s.cluster.units import restart, short, units_of
+from xk8s.cluster.verify import check
+from xk8s.errors import CheckFailed, StateError
 from xk8s.overlay import File
 from xk8s.pki import Keys
 from xk8s.plan import PlannedNode
@@ -36,11 +35,6 @@ from xk8s.progress import Progress
 
 NEW, OLD = "pki.new", "pki.old"
 
-RESTART_SECONDS = 600.0
-"""For all units of a node. Without KVM an API server alone takes a minute when others compute."""
-
-_PUSH_SECONDS = 120.0
-_LINES = "30"
 
 Renew = Callable[[Cluster, Progress], None]
 
@@ -89,7 +83,7 @@ def rekey(name: str, progress: Progress, *, renew: Renew | None = None) -> Rekey
                     remember_files(name, node, flat(files))
                     progress.finish(node)
         with progress.stage("restart"):
-            for group in _in_order(cluster.plan.nodes):
+            for group in in_order(cluster.plan.nodes):
                 with ThreadPoolExecutor(max_workers=len(group)) as pool:
                     list(pool.map(lambda one: _restart(cluster, one, given, progress), group))
         switch(state)
@@ -134,29 +128,7 @@ def _mend(state: Path) -> None:
         switch(state)
 
 
-def push(cluster: Cluster, node: str, files: Sequence[File]) -> None:
-    """Make or replace files of a running node with their modes, owned by root; each one appears
-    as a whole. `MachineError` when the guest cannot.
-    """
-    packed = io.BytesIO()
-    now = int(time.time())
-    with tarfile.open(fileobj=packed, mode="w") as archive:
-        for file in files:
-            entry = tarfile.TarInfo(file.path.lstrip("/"))
-            entry.size, entry.mode, entry.mtime = len(file.data), file.mode, now
-            archive.addfile(entry, io.BytesIO(file.data))
-    # tar unlinks what is there before it writes: no reader sees half of a file.
-    argv = ["tar", "--extract", "--preserve-permissions", "--file=-", "--directory=/"]
-    result = cluster.run(node, argv, stdin=packed.getvalue(), timeout=_PUSH_SECONDS)
-    if result.exit_code != 0:
-        raise MachineError(
-            f"{node}: {len(files)} files could not be written",
-            where=node,
-            log=result.stderr.decode(errors="replace").strip(),
-        )
-
-
-def _in_order(nodes: Iterable[PlannedNode]) -> list[list[PlannedNode]]:
+def in_order(nodes: Iterable[PlannedNode]) -> list[list[PlannedNode]]:
     """What the others depend on goes first, by itself."""
     first = [one for one in nodes if one.node.role == "control-plane"]
     others = [one for one in nodes if one.node.role != "control-plane"]
@@ -169,53 +141,14 @@ def _restart(
     given: Mapping[str, Mapping[str, Sequence[File]]],
     progress: Progress,
 ) -> None:
-    """Restart what uses the keys, in one go: systemd knows what comes after what, and keeps to it
-    among all that is asked for. Highest layers first: as systemctl asks for one unit after the
-    other, a store that is named first is gone before what depends on it has ended.
-    """
+    """Restart what uses the keys."""
     node = planned.node.name
-    units = units_of(cluster, planned, given[node])
-    if not units:
-        return
-    progress.item(node, f"restarting {', '.join(unit.removesuffix('.service') for unit in units)}")
-    try:
-        argv = ["systemctl", "restart", *reversed(units)]
-        result = cluster.run(node, argv, timeout=RESTART_SECONDS)
-    except TimeoutError as error:
-        raise _not_restarted(cluster, node, units, str(error)) from error
-    if result.exit_code != 0:
-        text = result.stderr.decode(errors="replace").strip()
-        raise _not_restarted(cluster, node, units, text)
-    progress.finish(node)
-
-
-def units_of(cluster: Cluster, planned: PlannedNode, overlays: Iterable[str]) -> tuple[str, ...]:
-    """The units of a node that use what these overlays put there."""
-    wanted = set(overlays)
-    return tuple(
-        dict.fromkeys(
-            unit
-            for one in cluster.plan.layers
-            if one.overlay in wanted and one.layer.name in planned.layers
-            for unit in one.layer.units
-        )
-    )
-
-
-def _not_restarted(cluster: Cluster, node: str, units: Sequence[str], why: str) -> MachineError:
-    argv = ["journalctl", "--no-pager", "--quiet", "-n", _LINES]
-    for unit in units:
-        argv += ["-u", unit]
-    try:
-        log = cluster.run(node, argv, timeout=60).stdout.decode(errors="replace").strip()
-    except (MachineError, TimeoutError) as error:
-        log = str(error)
-    return MachineError(
-        f"{node}: what uses the keys did not start with the new ones: {why}",
-        where=node,
-        hint="the old keys are kept; when the cause is mended, run it again: it goes on",
-        log=log,
-    )
+    units = units_of(cluster.plan, planned, given[node])
+    if units:
+        progress.item(node, f"restarting {short(units)}")
+        hint = "the old keys are kept; when the cause is mended, run it again: it goes on"
+        restart(cluster, node, units, hint=hint)
+        progress.finish(node)
 
 
 def _snapshots_with(keys: Path, cluster: str) -> tuple[list[saved.Saved], list[saved.Saved]]:

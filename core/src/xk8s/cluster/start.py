@@ -7,27 +7,21 @@ VMs run but whose checks fail is kept, so that its user can look into it.
 
 from __future__ import annotations
 
-import os
-import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import attrs
 
-from xk8s.artifacts.lockfile import project_lock
-from xk8s.artifacts.process import Jobs
-from xk8s.artifacts.store import Resolved, Store
-from xk8s.checks import run_checks
 from xk8s.cluster import failure, machines, saved
 from xk8s.cluster.access import Cluster, open_cluster
+from xk8s.cluster.apply import put
 from xk8s.cluster.boot import BOOT, Boot, boot_of, read_boot, write_boot
-from xk8s.cluster.diagnosis import failed_check
 from xk8s.cluster.guest import check_guests
 from xk8s.cluster.kit import Kit
+from xk8s.cluster.near import nearest
 from xk8s.cluster.now import NOW, now_of, read_now, write_now
 from xk8s.cluster.ontop import over_images
+from xk8s.cluster.prepare import Clock, make_kit
 from xk8s.cluster.prune import bound_snapshots
 from xk8s.cluster.ram import ram_path, room_for_memory
 from xk8s.cluster.record import (
@@ -46,10 +40,9 @@ from xk8s.cluster.restore import restore
 from xk8s.cluster.save import copy_directory, save, unsavable
 from xk8s.cluster.secrets import PKI, flat, secrets, write_host_files
 from xk8s.cluster.stop import sweep
+from xk8s.cluster.verify import check
 from xk8s.errors import CheckFailed, StateError, Xk8sError
-from xk8s.layers.build import BuiltLayer, LayerStore
 from xk8s.paths import (
-    cache_dir,
     make_private,
     runtime_dir,
     runtime_root,
@@ -57,7 +50,7 @@ from xk8s.paths import (
     write_private,
 )
 from xk8s.pki import Keys
-from xk8s.plan import Plan, PlannedLayer
+from xk8s.plan import Plan
 from xk8s.progress import Progress
 from xk8s.qemu.accel import decide
 from xk8s.qemu.command import Memory
@@ -66,7 +59,8 @@ from xk8s.qemu.leftovers import leftovers
 
 def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = False) -> Cluster:
     """Start the cluster of a plan and run its checks; or restore it, when a snapshot of it as
-    it was Ready is there and fits (``cold`` boots all the same).
+    it was Ready is there and fits, or of one that can be changed to it without a boot (``cold``
+    boots all the same).
 
     Raises `StateError` when one of that name runs; `CheckFailed` when a check fails (the
     cluster stays, phase "failed"); any other error after everything was swept away.
@@ -75,11 +69,13 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = Fals
         _check_free(plan)
         sweep(plan.name)
         failure.forget(plan.name)
-        clock = _Clock(progress)
+        clock = Clock(progress)
         try:
-            kit = _kit(plan, clock, held)
+            kit = make_kit(plan, clock, held)
             restorable = plan.cluster.snapshot and not cold
             cluster = _restored(kit, clock, checks=checks) if restorable else None
+            if cluster is None and restorable:
+                cluster = _changed(kit, clock, checks=checks)
             if cluster is None:
                 cluster = _boot(kit, clock)
                 if checks:
@@ -117,7 +113,7 @@ def back_to(name: str, label: str, progress: Progress) -> Cluster:
     with locked(name):
         value = saved.find(name, label)
         boot = read_boot(value.directory)
-        clock = _Clock(progress)
+        clock = Clock(progress)
         if why := _unfit(value, boot) or _damage(value, clock):
             raise StateError(
                 f"snapshot {label!r} cannot be restored: {why}", where=str(value.directory)
@@ -132,98 +128,6 @@ def back_to(name: str, label: str, progress: Progress) -> Cluster:
             sweep(name)
             raise
         return cluster.as_of(_finish(name, clock, "running"))
-
-
-def check(cluster: Cluster, progress: Progress, *, restored: bool = False) -> None:
-    """Run the checks of a cluster (of a restored one just those that want it); `CheckFailed`
-    with the log that matters for the first failure. Results are progress notes.
-    """
-    by_name = {one.name: one for one in cluster.plan.checks}
-    wanted = [one for one in cluster.plan.checks if one.after_restore or not restored]
-    for result in run_checks(
-        wanted,
-        cluster.checks,
-        alive=cluster.check_alive,
-        progress=lambda name, text: progress.item(name, text),
-    ):
-        progress.finish(result.name)
-        if result.ok:
-            progress.note(f"check {result.name}: {result.detail} ({result.seconds:.1f} s)")
-            continue
-        raise failed_check(
-            cluster,
-            by_name[result.name],
-            result,
-            progress,
-            hint="the VMs still run: `xk8s logs`, `xk8s exec`, `xk8s report`; end with `xk8s down`",
-        )
-
-
-def build(
-    plan: Plan, progress: Progress, held: ExitStack
-) -> tuple[Mapping[str, Resolved], Mapping[str, BuiltLayer]]:
-    """Artifacts by key and layer images by name, from the cache where they are there. What is
-    fetched must be what ./xk8s.lock says, where there is one. Until ``held`` is closed no image
-    is removed by anybody.
-    """
-    jobs = Jobs()
-    store = Store(cache_dir(), lock=project_lock(), jobs=jobs)
-    with progress.stage("artifacts"):
-        resolved = store.get_many(plan.artifacts, progress)
-    layers = LayerStore(cache_dir(), jobs=jobs)
-
-    local = {one.layer for one in plan.directories}
-
-    def one(planned: PlannedLayer) -> BuiltLayer:
-        while True:
-            image = layers.build(
-                planned.layer,
-                resolved,
-                progress,
-                overlay=planned.overlay,
-                # What users put there may be nobody else's business.
-                private=planned.layer.name in local,
-            )
-            if hold := layers.hold(image):
-                held.callback(hold.close)
-                return image
-
-    with progress.stage("layers"), ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-        try:
-            futures = [pool.submit(one, planned) for planned in plan.layers]
-            built = [future.result() for future in futures]
-        except BaseException:
-            # The pool's exit waits for its threads: they must not wait for a program's end.
-            jobs.cancel()
-            raise
-    return resolved, {image.name: image for image in built}
-
-
-class _Clock:
-    """Stages with their seconds, for the record."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.progress = progress
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        start = time.monotonic()
-        try:
-            with self.progress.stage(name):
-                yield
-        finally:
-            self.seconds[name] = round(time.monotonic() - start, 3)
-
-    # What `build` needs of a Progress, passed on.
-    def note(self, text: str) -> None:
-        self.progress.note(text)
-
-    def item(self, key: str, text: str, *, done: int = 0, total: int = 0) -> None:
-        self.progress.item(key, text, done=done, total=total)
-
-    def finish(self, key: str) -> None:
-        self.progress.finish(key)
 
 
 def _check_free(plan: Plan) -> None:
@@ -242,7 +146,7 @@ def _unfit(value: saved.Saved, boot: Boot) -> str | None:
     return saved.problem(value, accel=accel) or boot.missing()
 
 
-def _damage(value: saved.Saved, clock: _Clock) -> str | None:
+def _damage(value: saved.Saved, clock: Clock) -> str | None:
     """What is damaged of a snapshot that was not read since this machine was started, or None."""
     if saved.verified(value):
         return None
@@ -277,14 +181,6 @@ def _tell_on_top(kit: Kit, progress: Progress) -> None:
             progress.note(f"{one.directory} {line}")
 
 
-def _kit(plan: Plan, clock: _Clock, held: ExitStack) -> Kit:
-    accel = decide(plan.cluster.accel)
-    for note in accel.notes:
-        clock.note(note)
-    resolved, layers = build(plan, clock, held)
-    return Kit(plan=plan, accel=accel, resolved=resolved, layers=layers)
-
-
 def _begin(kit: Kit) -> Record:
     plan = kit.plan
     _directories(plan.name)
@@ -307,7 +203,7 @@ def _directories(name: str) -> Path:
     return make_private(state_dir(name))
 
 
-def _boot(kit: Kit, clock: _Clock) -> Cluster:
+def _boot(kit: Kit, clock: Clock) -> Cluster:
     plan = kit.plan
     with clock.stage("machines"):
         record = _begin(kit)
@@ -340,7 +236,7 @@ def _boot(kit: Kit, clock: _Clock) -> Cluster:
     return cluster
 
 
-def _restored(kit: Kit, clock: _Clock, *, checks: bool) -> Cluster | None:
+def _restored(kit: Kit, clock: Clock, *, checks: bool) -> Cluster | None:
     """The cluster from its snapshot, or None (with a note why) when it has to be booted."""
     key = saved.key_of(kit)
     value = saved.read(kit.plan.name, saved.auto_label(key))
@@ -364,7 +260,36 @@ def _restored(kit: Kit, clock: _Clock, *, checks: bool) -> Cluster | None:
     return None
 
 
-def _restore(kit: Kit, value: saved.Saved, clock: _Clock, *, checks: bool) -> Cluster:
+def _changed(kit: Kit, clock: Clock, *, checks: bool) -> Cluster | None:
+    """The cluster from a snapshot of another plan with what is different put into it, or None (with
+    a note why) when it has to be booted.
+    """
+    found = nearest(kit)
+    if found is None:
+        return None
+    value = found.saved
+    what = ", ".join(found.differing) or "files of nodes"
+    if why := _damage(value, clock):
+        clock.note(f"{value.label} is dropped: {why}")
+        saved.remove(value)
+        return None
+    clock.note(f"restoring {value.label}, to be changed in: {what}")
+    try:
+        with restore(found.boot, value, _as_saved(value, found.boot), clock) as cluster:
+            pass  # what is changed must find the clocks right
+        cluster = put(cluster, kit, clock, checks="changed" if checks else "none").cluster
+        if checks:
+            with clock.stage("checks after restore"):
+                check(cluster, clock, restored=True)
+            cluster = _saved(cluster, kit, clock)
+    except Xk8sError as error:
+        clock.note(f"booting: {value.label} could not be changed: {error} ({error.where})")
+        sweep(kit.plan.name)
+        return None
+    return cluster
+
+
+def _restore(kit: Kit, value: saved.Saved, clock: Clock, *, checks: bool) -> Cluster:
     record = _begin(kit)
     boot = read_boot(value.directory)
     for name in (BOOT, NOW):
@@ -379,7 +304,7 @@ def _restore(kit: Kit, value: saved.Saved, clock: _Clock, *, checks: bool) -> Cl
     return cluster
 
 
-def _saved(cluster: Cluster, kit: Kit, clock: _Clock) -> Cluster:
+def _saved(cluster: Cluster, kit: Kit, clock: Clock) -> Cluster:
     """The cluster with a snapshot for the next `up`; a failure to save is only a note."""
     if not kit.plan.cluster.snapshot:
         return cluster
@@ -403,7 +328,7 @@ def _saved(cluster: Cluster, kit: Kit, clock: _Clock) -> Cluster:
     return cluster
 
 
-def _finish(name: str, clock: _Clock, phase: Phase) -> Record:
+def _finish(name: str, clock: Clock, phase: Phase) -> Record:
     record = read_record(name)
     assert record is not None
     record = attrs.evolve(record, phase=phase, seconds=clock.seconds)
@@ -411,4 +336,4 @@ def _finish(name: str, clock: _Clock, phase: Phase) -> Record:
     return record
 
 
-__all__ = ["back_to", "build", "check", "snapshot", "up"]
+__all__ = ["back_to", "snapshot", "up"]

@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from xk8s.context import ClusterAccess
 from xk8s.errors import MachineError
 from xk8s_images.layout import layout_tar
 from xk8s_images.loader import Delivery, Parcel
@@ -28,6 +29,7 @@ exit $code
 """
 
 _SEEN_SECONDS = 15.0
+_LIST_SECONDS = 120.0
 _CHUNK = 1 << 20
 """What the guest agent takes at a time."""
 
@@ -126,9 +128,26 @@ def _complete(listing: str, parcel: Parcel) -> bool:
     return good >= {parcel.ref, parcel.id}
 
 
+def listing(access: ClusterAccess, node: str) -> dict[str, frozenset[str]]:
+    """What `ctr images list` says of a node. `MachineError` when it does not."""
+    try:
+        result = access.run(node, (*_CTR, "list"), timeout=_LIST_SECONDS)
+    except TimeoutError as error:
+        raise MachineError(str(error), where=node) from error
+    text = result.stdout.decode(errors="replace")
+    if result.exit_code:
+        said = result.stderr.decode(errors="replace").strip()
+        raise MachineError(f"{node}: containerd does not list its images", where=node, log=said)
+    return {name: frozenset((digest,)) for name, digest in _names(text).items()}
+
+
 def _listing(delivery: Delivery) -> dict[str, str]:
     """Name -> digest of the images that are there."""
-    lines = delivery.run(*_CTR, "list").splitlines()[1:]
+    return _names(delivery.run(*_CTR, "list"))
+
+
+def _names(text: str) -> dict[str, str]:
+    lines = text.splitlines()[1:]
     return {line.split()[0]: line.split()[2] for line in lines}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from xk8s import hookimpl
 from xk8s.checks import CheckContext, NotYet
-from xk8s.context import Context
+from xk8s.context import ClusterAccess, Context
 from xk8s.overlay import (
     NODE_ROLES,
     Check,
@@ -18,6 +18,7 @@ from xk8s.overlay import (
     Symlink,
     Take,
 )
+from xk8s.progress import Progress
 from xk8s.render import render_tree
 from xk8s_images import CONTAINER_NEEDS, PAUSE_REF, Loader, all_images, pause_image
 
@@ -29,10 +30,11 @@ from xk8s_containerd.artifacts import (
     runtime_artifact,
     store_artifact,
 )
-from xk8s_containerd.load import load
+from xk8s_containerd.load import listing, load
 from xk8s_containerd.settings import ContainerdSettings
 
 UNITS = "/usr/lib/systemd/system"
+_UNITS = ("containerd.service",)
 
 
 @hookimpl
@@ -50,7 +52,7 @@ def xk8s_overlay() -> Overlay:
 def xk8s_fragments(ctx: Context) -> Iterable[Fragment]:  # noqa: ARG001
     """The image of pod sandboxes, and how `xk8s load image` puts others into a node."""
     yield Fragment(point="images.image", value=pause_image())
-    yield Fragment(point="images.loader", value=Loader(load=load))
+    yield Fragment(point="images.loader", value=Loader(load=load, listing=listing))
 
 
 @hookimpl
@@ -66,6 +68,7 @@ def xk8s_layers(ctx: Context) -> Iterable[Layer]:
     containerd, runtime = containerd_artifact(settings), runtime_artifact(settings)
     yield Layer(
         name="containerd",
+        units=_UNITS,
         entries=(
             *(
                 Take(artifact=containerd, member=m, path=f"/usr/bin/{m}", mode=0o755)
@@ -82,6 +85,7 @@ def xk8s_layers(ctx: Context) -> Iterable[Layer]:
     )
     yield Layer(
         name="containerd-config",
+        units=_UNITS,
         entries=(
             *render_tree(
                 "xk8s_containerd",
@@ -104,7 +108,16 @@ def xk8s_layers(ctx: Context) -> Iterable[Layer]:
         name=STORE_LAYER,
         image=Take(artifact=store, member=STORE_MEMBER, path="/"),
         roles=NODE_ROLES,
+        applied_by_hook=True,
     )
+
+
+@hookimpl
+def xk8s_apply(access: ClusterAccess, progress: Progress) -> None:
+    """A store that is used cannot be replaced: what is new in it is loaded."""
+    from xk8s_images.missing import load_missing  # slow to import, and a plan has no use for it
+
+    load_missing(access, progress)
 
 
 @hookimpl

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 
+import yaml
 from xk8s import hookimpl
+from xk8s.artifacts.keys import artifact_key
 from xk8s.context import Context
+from xk8s.digest import digest
 from xk8s.overlay import NODE_ROLES, Check, Fragment, GuestNeeds, Overlay
 from xk8s.render import render_text
+from xk8s_images import Image, image_artifact
 from xk8s_kubernetes import Manifest, addresses
 from xk8s_kubernetes.settings import KubernetesSettings
 
@@ -38,7 +43,13 @@ def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
     settings = ctx.settings(CorednsSettings)
     image = coredns_image(settings)
     yield Fragment(point="images.image", value=image)
-    text = render_text(
+    manifest = Manifest(name="50-coredns", yaml=_yaml(ctx, settings, image))
+    yield Fragment(point="kubernetes.manifest", value=manifest)
+
+
+def _yaml(ctx: Context, settings: CorednsSettings, image: Image) -> str:
+    render = functools.partial(
+        render_text,
         "xk8s_coredns",
         "coredns.yaml.j2",
         ctx,
@@ -48,7 +59,9 @@ def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
         addresses=addresses.dns_addresses(ctx),
         forward=forward_to(settings.upstream),
     )
-    yield Fragment(point="kubernetes.manifest", value=Manifest(name="50-coredns", yaml=text))
+    documents = yaml.safe_load_all(render(made_of=""))
+    data = [one["data"] for one in documents if one["kind"] == "ConfigMap"]
+    return render(made_of=digest([artifact_key(image_artifact(image)), data])[:16])
 
 
 @hookimpl

@@ -11,12 +11,14 @@ import secrets
 import time
 from typing import Any
 
+from xk8s.context import ClusterAccess
 from xk8s.errors import MachineError
 from xk8s_images.loader import Delivery
 
 _DIRECTORY = "/etc/containers/registries.conf.d"
 _CRIO = "crio.service"
 _TRIES = 5
+_LIST_SECONDS = 120.0
 _RELOAD_SECONDS = 1.0
 """CRI-O does not tell when it has read its configuration again: what it pulled tells."""
 
@@ -87,6 +89,29 @@ def _is(status: dict[str, Any], identity: str, digest: str) -> bool:
 
 def _reload(delivery: Delivery) -> None:
     delivery.run("systemctl", "kill", "--kill-whom=main", "--signal=HUP", _CRIO)
+
+
+def listing(access: ClusterAccess, node: str) -> dict[str, frozenset[str]]:
+    """What `crictl images` says of a node. `MachineError` when it does not."""
+    try:
+        result = access.run(node, ("crictl", "images", "--output", "json"), timeout=_LIST_SECONDS)
+    except TimeoutError as error:
+        raise MachineError(str(error), where=node) from error
+    if result.exit_code:
+        said = result.stderr.decode(errors="replace").strip()
+        raise MachineError(f"{node}: CRI-O does not list its images", where=node, log=said)
+    return names(result.stdout)
+
+
+def names(text: bytes) -> dict[str, frozenset[str]]:
+    """Reference -> ID and digests, of a list of images in JSON."""
+    found: dict[str, frozenset[str]] = {}
+    for image in json.loads(text).get("images", ()):
+        digests = {str(one).rpartition("@")[2] for one in image.get("repoDigests") or ()}
+        identity = "sha256:" + str(image.get("id", "")).removeprefix("sha256:")
+        for ref in image.get("repoTags") or ():
+            found[ref] = frozenset({identity, *digests})
+    return found
 
 
 def _status(delivery: Delivery, image: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from xk8s import hookimpl
 from xk8s.checks import CheckContext
-from xk8s.context import Context
+from xk8s.context import ClusterAccess, Context
 from xk8s.overlay import (
     NODE_ROLES,
     Check,
@@ -18,6 +18,7 @@ from xk8s.overlay import (
     Symlink,
     Take,
 )
+from xk8s.progress import Progress
 from xk8s.render import render_tree
 from xk8s_images import CONTAINER_NEEDS, PAUSE_REF, Loader, pause_image
 
@@ -29,10 +30,11 @@ from xk8s_crio.artifacts import (
     store_artifact,
     unavailable,
 )
-from xk8s_crio.load import load
+from xk8s_crio.load import listing, load
 from xk8s_crio.settings import CrioSettings
 
 UNITS = "/usr/lib/systemd/system"
+_UNITS = ("crio.service",)
 
 
 @hookimpl
@@ -56,7 +58,7 @@ def xk8s_unavailable(settings: CrioSettings, online: bool) -> str | None:
 def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:  # noqa: ARG001
     """The image of pod sandboxes, and how `xk8s load image` puts others into a node."""
     yield Fragment(point="images.image", value=pause_image())
-    yield Fragment(point="images.loader", value=Loader(load=load))
+    yield Fragment(point="images.loader", value=Loader(load=load, listing=listing))
 
 
 @hookimpl
@@ -72,6 +74,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
     crio = crio_artifact(settings)
     yield Layer(
         name="crio",
+        units=_UNITS,
         entries=tuple(
             Take(artifact=crio, member=name, path=f"/usr/bin/{name}", mode=0o755)
             for name in crio.members
@@ -80,6 +83,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
     )
     yield Layer(
         name="crio-config",
+        units=_UNITS,
         entries=(
             *render_tree(
                 "xk8s_crio",
@@ -102,7 +106,16 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
         name=STORE_LAYER,
         image=Take(artifact=store_artifact(ctx), member=STORE_MEMBER, path="/"),
         roles=NODE_ROLES,
+        applied_by_hook=True,
     )
+
+
+@hookimpl
+def xk8s_apply(access: ClusterAccess, progress: Progress) -> None:
+    """A store that is used cannot be replaced: what is new in it is loaded."""
+    from xk8s_images.missing import load_missing  # slow to import, and a plan has no use for it
+
+    load_missing(access, progress)
 
 
 @hookimpl

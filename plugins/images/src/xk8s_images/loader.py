@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from attrs import field, frozen
@@ -118,7 +118,9 @@ class Loader:
     ``load`` is called once per node and image, for several nodes at a time. It returns when the
     runtime has the image, complete and by the parcel's digest, under the parcel's reference, so
     that pods can be started from it; it raises an `xk8s.errors.Xk8sError` otherwise, and leaves
-    nothing behind in either case.
+    nothing behind in either case. ``listing`` says what a node has: reference -> digest of the
+    manifest, ID, or both.
     """
 
     load: Callable[[Delivery], None]
+    listing: Callable[[ClusterAccess, str], Mapping[str, frozenset[str]]]

@@ -96,7 +96,7 @@ def cni_config(ctx: Context, node: Node) -> str:
         # A pod may reach itself by its Service.
         "hairpinMode": True,
         "ipMasq": False,
-        "mtu": network.mtu,
+        "mtu": settings.pod_mtu or network.mtu,
         "ipam": {"type": "host-local", "dataDir": "/run/cni", "ranges": ranges, "routes": routes},
     }
     backend = "nftables" if settings.proxy_mode == "nftables" else "iptables"

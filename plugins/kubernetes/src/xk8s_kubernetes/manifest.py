@@ -41,6 +41,10 @@ def manifest_files(manifests: Sequence[Manifest]) -> tuple[File, ...]:
             raise PlanError(f"{name!r} is no manifest's name", where="kubernetes.manifest")
     first = Manifest(name="kube-system", yaml=_FIRST)
     return tuple(
-        File(path=f"{DIRECTORY}/{index:02}-{manifest.name}.yaml", data=manifest.yaml.encode())
+        File(
+            path=f"{DIRECTORY}/{index:02}-{manifest.name}.yaml",
+            data=manifest.yaml.encode(),
+            units=("kube-manifests.service",),
+        )
         for index, manifest in enumerate([first, *manifests])
     )

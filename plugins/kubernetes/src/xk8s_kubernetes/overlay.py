@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from attrs import evolve
 from xk8s import hookimpl
 from xk8s.context import ClusterAccess, Context
 from xk8s.overlay import (
@@ -46,6 +47,8 @@ _CONTROL_ROLES: frozenset[Role] = frozenset({"control-plane"})
 _WANTS = "/etc/systemd/system/multi-user.target.wants"
 _PACKAGE = "xk8s_kubernetes"
 _NODE_UNITS = ("kubelet.service", "kube-proxy.service")
+_FILE_UNITS = {f"{components.ETC}/masquerade.nft": ("kube-masquerade.service",)}
+_CNI = "/etc/cni/net.d/10-xk8s.conflist"
 _CONTROL_UNITS = tuple(f"{name}.service" for name in CONTROL)
 
 
@@ -132,7 +135,13 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
             roles=roles,
             units=units,
             entries=tuple(
-                Take(artifact=programs, member=name, path=f"/usr/bin/{name}", mode=0o755)
+                Take(
+                    artifact=programs,
+                    member=name,
+                    path=f"/usr/bin/{name}",
+                    mode=0o755,
+                    units=tuple(unit for unit in units if unit == f"{name}.service"),
+                )
                 for name in names
             ),
         )
@@ -142,11 +151,22 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
         roles=NODE_ROLES,
         units=_NODE_UNITS,
         entries=(
-            *render_tree(
-                _PACKAGE, "node", ctx, commands=commands, pod_cidrs=addresses.pod_cidrs(ctx)
+            *(
+                evolve(file, units=_FILE_UNITS.get(file.path))
+                for file in render_tree(
+                    _PACKAGE, "node", ctx, commands=commands, pod_cidrs=addresses.pod_cidrs(ctx)
+                )
             ),
-            File(path=f"{components.ETC}/kubelet.yaml", data=configs.kubelet_config(ctx).encode()),
-            File(path=f"{components.ETC}/proxy.yaml", data=configs.proxy_config(ctx).encode()),
+            File(
+                path=f"{components.ETC}/kubelet.yaml",
+                data=configs.kubelet_config(ctx).encode(),
+                units=("kubelet.service",),
+            ),
+            File(
+                path=f"{components.ETC}/proxy.yaml",
+                data=configs.proxy_config(ctx).encode(),
+                units=("kube-proxy.service",),
+            ),
             Symlink(path="/root/.kube/config", target=f"{components.ETC}/root.conf"),
             *_enabled("kube-masquerade", "kube-proxy", "kubelet"),
         ),
@@ -170,11 +190,12 @@ def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
         return
     texts = {
         f"{components.ETC}/node.env": configs.node_environment(ctx, node),
-        "/etc/cni/net.d/10-xk8s.conflist": configs.cni_config(ctx, node),
+        _CNI: configs.cni_config(ctx, node),
         "/etc/systemd/network/20-eth1.network.d/50-pods.conf": configs.pod_routes(ctx, node),
     }
     for path, text in texts.items():
-        yield File(path=path, data=text.encode())
+        # The container runtime watches the directory of CNI.
+        yield File(path=path, data=text.encode(), units=() if path == _CNI else None)
 
 
 @hookimpl

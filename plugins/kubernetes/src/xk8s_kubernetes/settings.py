@@ -61,6 +61,7 @@ class KubernetesSettings:
     service_cidr_ipv6: str = setting("fd00:4000::/112", "IPv6 addresses of Services")
     pod_cidr_ipv4: str = setting("11.0.0.0/16", "addresses of pods, a /24 per node")
     pod_cidr_ipv6: str = setting("1100::/112", "IPv6 addresses of pods, a /120 per node")
+    pod_mtu: int = setting(0, "MTU of pods' interfaces; 0: that of the nodes' networks")
     feature_gates: dict[str, bool] = setting({}, "feature gates of all components: Name=true,…")
     apiserver_feature_gates: dict[str, bool] = setting(
         {}, "feature gates of kube-apiserver, over those of all"

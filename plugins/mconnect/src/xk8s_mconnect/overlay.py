@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from xk8s import hookimpl
+from xk8s.artifacts.keys import artifact_key
 from xk8s.artifacts.model import Artifact, DebPackage
 from xk8s.context import Context
 from xk8s.overlay import File, Fragment, Layer, Overlay, Role, Symlink, Take
 from xk8s.render import render_text
-from xk8s_images import Image
+from xk8s_images import Image, image_artifact
 from xk8s_kubernetes import Manifest
 
 from xk8s_mconnect.settings import PORT, MconnectSettings
@@ -38,6 +39,17 @@ SERVER = ("/bin/busybox", "nc", _LISTEN, "-p", str(PORT), "-e", "/bin/hostname")
 clients overflows it, and one in some hundred connections hangs.
 """
 
+_IMAGE = Image(
+    ref=IMAGE,
+    entries=(
+        Take(artifact=BUSYBOX, member="busybox", path="/bin/busybox", mode=0o755),
+        Symlink(path="/bin/hostname", target="busybox"),
+        Symlink(path="/bin/sh", target="busybox"),
+    ),
+    # A process per connection says the pod's name and closes: no state, no queue.
+    entrypoint=SERVER,
+)
+
 
 @hookimpl
 def xk8s_overlay() -> Overlay:
@@ -52,17 +64,7 @@ def xk8s_overlay() -> Overlay:
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
     """The image, and the manifest unless the user wants to apply it by hand."""
-    image = Image(
-        ref=IMAGE,
-        entries=(
-            Take(artifact=BUSYBOX, member="busybox", path="/bin/busybox", mode=0o755),
-            Symlink(path="/bin/hostname", target="busybox"),
-            Symlink(path="/bin/sh", target="busybox"),
-        ),
-        # A process per connection says the pod's name and closes: no state, no queue.
-        entrypoint=SERVER,
-    )
-    yield Fragment(point="images.image", value=image)
+    yield Fragment(point="images.image", value=_IMAGE)
     if ctx.settings(MconnectSettings).apply:
         yield Fragment(
             point="kubernetes.manifest", value=Manifest(name="60-mconnect", yaml=_yaml(ctx))
@@ -88,6 +90,7 @@ def _yaml(ctx: Context) -> str:
         settings=settings,
         balanced=settings.service == "LoadBalancer",
         image=IMAGE,
+        made_of=artifact_key(image_artifact(_IMAGE))[:16],
         port=PORT,
         vips=vips(ctx),
     )

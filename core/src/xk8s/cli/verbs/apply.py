@@ -1,0 +1,79 @@
+"""xk8s apply."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from xk8s.cli.session import (
+    Session,
+    cluster_option,
+    complete_overlays,
+    json_option,
+    pass_session,
+    print_json,
+    set_option,
+)
+
+if TYPE_CHECKING:
+    from xk8s.cluster.apply import Applied
+
+
+@click.command()
+@click.argument("overlays", nargs=-1, shell_complete=complete_overlays)
+@click.option("--all-checks", is_flag=True, help="Run all checks, not just those of what changed.")
+@click.option("--no-check", is_flag=True, help="Run no checks.")
+@json_option
+@set_option
+@cluster_option
+@pass_session
+def command(
+    session: Session, overlays: tuple[str, ...], all_checks: bool, no_check: bool, as_json: bool
+) -> None:
+    """Put what changed into the running cluster, and OVERLAYS that it has not got yet.
+
+    Overlays, settings given with -s, your own builds and local directories are read again. Files
+    that are other ones go into the nodes, what uses them is restarted, and the checks of overlays
+    that changed, or are named, are run. What takes a boot (the kernel, the base system, the size of
+    the VMs) is an error, and nothing is changed then.
+    """
+    from xk8s.cluster.apply import apply
+    from xk8s.errors import UsageError
+
+    if all_checks and no_check:
+        raise UsageError("--all-checks and --no-check are opposites", hint="leave one of them out")
+    with session.progress() as progress:
+        applied = apply(
+            session.name,
+            progress,
+            overlays=overlays,
+            sets=session.sets,
+            checks="all" if all_checks else "none" if no_check else "changed",
+        )
+    if as_json:
+        print_json(applied.to_json())
+        return
+    for line in lines(applied):
+        click.echo(line)
+
+
+def lines(applied: Applied) -> list[str]:
+    """What was done, for people."""
+    from xk8s.cluster.units import short
+
+    seconds = sum(applied.seconds.values())
+    name = applied.cluster.name
+    told = []
+    for one in applied.nodes:
+        if not (one.files or one.restarted or one.layers):
+            continue
+        words = [f"{len(one.files)} files"]
+        words += [f"layers {', '.join(one.layers)}"] if one.layers else []
+        words += [f"restarted {short(one.restarted)}"] if one.restarted else []
+        words += [f"stopped {short(one.stopped)}"] if one.stopped else []
+        told.append(f"  {one.node:<12} {'; '.join(words)}")
+    if not told:
+        return [f"cluster {name!r} has all of it already ({seconds:.1f} s)"]
+    changed = ", ".join(applied.overlays) or "what was not finished before"
+    return [f"cluster {name!r} is changed after {seconds:.1f} s: {changed}", *told]

@@ -1,0 +1,106 @@
+"""xk8s watch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from xk8s.cli.session import (
+    Session,
+    cluster_option,
+    complete_overlays,
+    pass_session,
+    set_option,
+)
+
+if TYPE_CHECKING:
+    from xk8s.cluster.sources import Source
+
+
+@click.command()
+@click.argument("overlays", nargs=-1, shell_complete=complete_overlays)
+@click.option("--no-check", is_flag=True, help="Run no checks.")
+@set_option
+@cluster_option
+@pass_session
+def command(session: Session, overlays: tuple[str, ...], no_check: bool) -> None:
+    """Do `xk8s apply` now, and again each time that something of OVERLAYS is saved.
+
+    Without OVERLAYS: of all that the cluster is made of. What is watched: local directories, the
+    files of overlays that are installed from a source tree, and directories among their settings
+    (such as kubernetes.dir). One line tells how each round went. Ctrl-C ends it.
+    """
+    from xk8s.cluster.sources import marks, sources_of, wait_for_change
+
+    words = ["apply", *overlays, "--json", "--quiet", "--name", session.name]
+    words += ["--no-check"] if no_check else []
+    words += [word for text in session.sets for word in ("--set", text)]
+    # By another process each time: what is imported of an overlay stays what it was.
+    argv = [sys.executable, "-m", "xk8s.cli", *words]
+    try:
+        seen = marks(sources_of(session.cluster().plan, ()))
+        say("all", *round_of(argv))
+        # A new overlay is known only behind the first round.
+        sources = sources_of(session.cluster().plan, overlays)
+        click.echo(f"watching {', '.join(str(one.path) for one in sources)} (Ctrl-C ends it)")
+        before = {path: mark for path, mark in seen.items() if _is_in(path, sources)}
+        before = {**marks(sources), **before}
+        while True:
+            before, changed = wait_for_change(sources, before)
+            more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+            say(f"{Path(changed[0]).name}{more}", *round_of(argv))
+    except KeyboardInterrupt:
+        click.echo()
+
+
+def _is_in(path: str, sources: Iterable[Source]) -> bool:
+    return any(path.startswith(f"{one.path}/") for one in sources)
+
+
+def round_of(argv: list[str]) -> tuple[float, str]:
+    """Seconds, and what became of it."""
+    start = time.monotonic()
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as child:
+        try:
+            out, err = child.communicate()
+        except KeyboardInterrupt:
+            try:
+                child.wait(1)  # Ctrl-C interrupts both
+            except subprocess.TimeoutExpired:
+                child.terminate()
+                child.wait()
+            raise
+    return time.monotonic() - start, summary(child.returncode, out, err)
+
+
+def summary(code: int, out: str, err: str) -> str:
+    """One line about a round."""
+    if code:
+        try:
+            error = json.loads(err.strip().splitlines()[-1])["error"]
+            text = error["message"] + (f" (do: {error['do']})" if error["do"] else "")
+        except (ValueError, KeyError, IndexError, TypeError):
+            text = err.strip()
+        return f"failed, exit code {code}: {text}"
+    done = json.loads(out)
+    nodes = [one for one in done["nodes"] if one["files"] or one["restarted"] or one["layers"]]
+    if not nodes:
+        return "nothing to do"
+    files = sum(len(one["files"]) for one in nodes)
+    units = dict.fromkeys(unit for one in nodes for unit in one["restarted"])
+    text = f"Ready: {files} files in {', '.join(one['node'] for one in nodes)}"
+    return text + (f"; restarted {', '.join(units)}" if units else "")
+
+
+def say(what: str, seconds: float, text: str) -> None:
+    """The line of a round."""
+    click.echo(f"{time.strftime('%H:%M:%S')} {what}: {text} ({seconds:.1f} s)")

@@ -1,0 +1,99 @@
+"""Making all that VMs are made of, from the cache where it is there already."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+
+from xk8s.artifacts.lockfile import project_lock
+from xk8s.artifacts.process import Jobs
+from xk8s.artifacts.store import Resolved, Store
+from xk8s.cluster.kit import Kit
+from xk8s.layers.build import BuiltLayer, LayerStore
+from xk8s.paths import cache_dir
+from xk8s.plan import Plan, PlannedLayer
+from xk8s.progress import Progress
+from xk8s.qemu.accel import decide
+
+
+class Clock:
+    """Stages with their seconds, for the record."""
+
+    def __init__(self, progress: Progress) -> None:
+        """``progress`` is told all the same."""
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """As `Progress.stage`."""
+        start = time.monotonic()
+        try:
+            with self.progress.stage(name):
+                yield
+        finally:
+            self.seconds[name] = round(time.monotonic() - start, 3)
+
+    def note(self, text: str) -> None:
+        """As `Progress.note`."""
+        self.progress.note(text)
+
+    def item(self, key: str, text: str, *, done: int = 0, total: int = 0) -> None:
+        """As `Progress.item`."""
+        self.progress.item(key, text, done=done, total=total)
+
+    def finish(self, key: str) -> None:
+        """As `Progress.finish`."""
+        self.progress.finish(key)
+
+
+def make_kit(plan: Plan, clock: Clock, held: ExitStack) -> Kit:
+    """The kit of a plan. Errors are those of `build`, and `HostError` for want of QEMU."""
+    accel = decide(plan.cluster.accel)
+    for note in accel.notes:
+        clock.note(note)
+    resolved, layers = build(plan, clock, held)
+    return Kit(plan=plan, accel=accel, resolved=resolved, layers=layers)
+
+
+def build(
+    plan: Plan, progress: Progress, held: ExitStack
+) -> tuple[Mapping[str, Resolved], Mapping[str, BuiltLayer]]:
+    """Artifacts by key and layer images by name, from the cache where they are there. What is
+    fetched must be what ./xk8s.lock says, where there is one. Until ``held`` is closed no image
+    is removed by anybody.
+    """
+    jobs = Jobs()
+    store = Store(cache_dir(), lock=project_lock(), jobs=jobs)
+    with progress.stage("artifacts"):
+        resolved = store.get_many(plan.artifacts, progress)
+    layers = LayerStore(cache_dir(), jobs=jobs)
+
+    local = {one.layer for one in plan.directories}
+
+    def one(planned: PlannedLayer) -> BuiltLayer:
+        while True:
+            image = layers.build(
+                planned.layer,
+                resolved,
+                progress,
+                overlay=planned.overlay,
+                # What users put there may be nobody else's business.
+                private=planned.layer.name in local,
+            )
+            if hold := layers.hold(image):
+                held.callback(hold.close)
+                return image
+
+    with progress.stage("layers"), ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        try:
+            futures = [pool.submit(one, planned) for planned in plan.layers]
+            built = [future.result() for future in futures]
+        except BaseException:
+            # The pool's exit waits for its threads: they must not wait for a program's end.
+            jobs.cancel()
+            raise
+    return resolved, {image.name: image for image in built}

@@ -1,0 +1,446 @@
+"""What an apply decides, before any VM is asked: what takes a boot, which units are restarted,
+which snapshot comes nearest, what is read again; and what is written down about guests.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from xk8s.artifacts.keys import artifact_key
+from xk8s.artifacts.kit import Resolved
+from xk8s.cli.verbs.watch import summary
+from xk8s.cluster import saved, sources
+from xk8s.cluster.apply import _plan
+from xk8s.cluster.boot import Boot, boot_of, read_boot, write_boot
+from xk8s.cluster.fits import obstacles
+from xk8s.cluster.kit import Kit
+from xk8s.cluster.near import nearest
+from xk8s.cluster.now import NodeNow, Now, now_of, read_now, remember_files, write_now
+from xk8s.cluster.record import write_inputs
+from xk8s.cluster.units import Actions, actions
+from xk8s.cluster.uses import users
+from xk8s.config import Request
+from xk8s.errors import StateError, UsageError
+from xk8s.layers.build import BuiltLayer, layer_key, layers_dir
+from xk8s.layers.difference import Difference, FilesLevel, Stack
+from xk8s.overlay import File, Layer, Take
+from xk8s.paths import cache_dir, state_dir
+from xk8s.plan import NODE_LAYER, Plan, make_plan
+from xk8s.qemu.accel import decide
+
+
+@pytest.fixture(autouse=True)
+def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("XK8S_CACHE", "XK8S_STATE", "XK8S_RUNTIME"):
+        monkeypatch.setenv(variable, str(tmp_path / "own"))
+
+
+def planned(*overlays: str, sets: tuple[str, ...] = (), name: str = "demo") -> Plan:
+    return make_plan(Request(overlays=overlays, name=name, sets=sets, environment={}))
+
+
+def kit_of(plan: Plan) -> Kit:
+    """As if all of it had been built: keys are those of what goes into a layer."""
+    resolved = {}
+    for artifact in plan.artifacts:
+        key = artifact_key(artifact)
+        resolved[key] = Resolved(
+            name=artifact.name, version=artifact.version, key=key,
+            path=cache_dir().absolute() / "artifacts" / key / "tree", digest=key, provenance=(),
+        )  # fmt: skip
+    layers = {}
+    for one in plan.layers:
+        key = layer_key(one.layer)
+        path = layers_dir(cache_dir()) / f"{key}.erofs"
+        layers[one.layer.name] = BuiltLayer(name=one.layer.name, key=key, path=path, size=1)
+    return Kit(plan=plan, accel=decide("tcg"), resolved=resolved, layers=layers)
+
+
+KUBERNETES = ("kubernetes", "containerd", "coredns")
+
+
+# --- what takes a boot ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sets", "what"),
+    [
+        (("cluster.memory=vm-002=999",), ["999 MiB memory of vm-002"]),
+        (("cluster.cpus=vm-001=3",), ["3 CPUs of vm-001"]),
+        (("cluster.nodes=3",), ["more nodes (vm-003)"]),
+        (("cluster.nodes=1",), ["fewer nodes (without vm-002)"]),
+        (("cluster.mtu=9000",), ["other networks"]),
+        (
+            ("cluster.kernel_args=quiet",),
+            [
+                f"other kernel arguments of {node} (+quiet)"
+                for node in ("vm-001", "vm-002", "vm-201")
+            ],
+        ),
+        (
+            ("debian.packages=nmap",),
+            ["another kernel or initramfs", "layer debian-base of overlay debian"],
+        ),
+    ],
+    ids=lambda value: value[0],
+)
+def test_what_takes_a_boot_is_named(sets: tuple[str, ...], what: list[str]) -> None:
+    old, new = kit_of(planned("debian")), kit_of(planned("debian", sets=sets))
+    found = obstacles(boot_of(old), now_of(old, "k", {}), new)
+    assert set(what) <= set(found), found
+
+
+@pytest.mark.parametrize(
+    ("overlays", "sets"),
+    [
+        (KUBERNETES, ("kubernetes.pod_mtu=1400",)),
+        (KUBERNETES, ("kubernetes.proxy_mode=ipvs", "coredns.upstream=off")),
+        (KUBERNETES, ("kubernetes.host_port=18081", "kubernetes.apiserver_args=--v=4")),
+        (("kubernetes", "containerd", "coredns", "externalip"), ()),
+    ],
+)
+def test_all_else_does_not(overlays: tuple[str, ...], sets: tuple[str, ...]) -> None:
+    old, new = kit_of(planned(*KUBERNETES)), kit_of(planned(*overlays, sets=sets))
+    assert obstacles(boot_of(old), now_of(old, "k", {}), new) == ()
+
+
+def test_a_ready_image_that_no_overlay_loads_takes_a_boot(plan_of: Callable[..., Plan]) -> None:
+    def with_image(version: str, *, by_hook: bool) -> Kit:
+        artifact = planned("debian").artifacts[0]
+        take = Take(artifact=attrs.evolve(artifact, version=version), member="m", path="/")
+        layer = Layer(name="t-store", image=take, applied_by_hook=by_hook)
+        return kit_of(plan_of(layers=lambda ctx: [layer]))
+
+    for by_hook in (False, True):
+        old, new = (with_image(version, by_hook=by_hook) for version in "12")
+        found = obstacles(boot_of(old), now_of(old, "k", {}), new)
+        assert found == (() if by_hook else ("layer t-store of overlay t-one",))
+
+
+# --- which units are restarted ----------------------------------------------------------
+
+UNIT = "/etc/systemd/system/t.service"
+
+
+def todo(
+    plan: Plan, *put: str, gone: tuple[str, ...] = (), before: Mapping[str, str] = {}, **more: Any
+) -> Actions:
+    change = Difference(put=dict.fromkeys(put, 1), gone=gone, before=before)
+    own = {entry.path: "644:x" for one in plan.layers for entry in one.layer.entries}
+    own |= {file.path: "644:x" for file in plan.nodes[0].files}
+    own |= dict.fromkeys(put, "644:x")
+    new = Stack([FilesLevel(name="all", files={p: i for p, i in own.items() if p not in gone})])
+    return actions(plan, plan.nodes[0], change, new, **more)
+
+
+@pytest.fixture
+def plan(plan_of: Callable[..., Plan]) -> Plan:
+    layers = (
+        Layer(
+            name="t-low",
+            units=("low.service",),
+            entries=(
+                File(path="/etc/low.conf", data=b""),
+                File(path="/etc/quiet.conf", data=b"", units=()),
+                File(path="/etc/special.conf", data=b"", units=("special.service",)),
+                File(path=UNIT, data=b""),
+            ),
+        ),
+        Layer(
+            name="t-high",
+            units=("high.service",),
+            entries=(File(path="/etc/high.conf", data=b""),),
+        ),
+    )
+    files = (File(path="/etc/own", data=b""), File(path="/etc/cni", data=b"", units=()))
+    return plan_of(layers=lambda ctx: layers, node_files=lambda ctx, node: files)
+
+
+def test_units_are_those_of_the_file_or_else_of_its_layer(plan: Plan) -> None:
+    assert todo(plan, "/etc/low.conf") == Actions(restart=("low.service",))
+    assert todo(plan, "/etc/quiet.conf") == Actions()
+    assert todo(plan, "/etc/special.conf") == Actions(restart=("special.service",))
+    assert todo(plan, "/etc/nobodys") == Actions()
+    assert todo(plan, "/etc/high.conf", "/etc/low.conf").restart == ("low.service", "high.service")
+
+
+def test_units_of_a_nodes_own_file_are_those_of_its_overlay(plan: Plan) -> None:
+    assert todo(plan, "/etc/own").restart == ("low.service", "high.service")
+    assert todo(plan, "/etc/cni") == Actions()
+
+
+def test_a_file_that_is_gone_concerns_the_layer_that_had_it(plan: Plan) -> None:
+    gone = todo(plan, gone=("/etc/old",), before={"/etc/old": "t-low"})
+    assert gone == Actions(restart=("low.service",))
+
+
+def test_other_secrets_and_what_was_left_are_restarted_too(plan: Plan) -> None:
+    assert todo(plan, overlays=["t-one"]).restart == ("low.service", "high.service")
+    assert todo(plan, pending=["left.service"]).restart == ("left.service",)
+
+
+def test_a_units_own_file_concerns_that_unit(plan: Plan) -> None:
+    assert todo(plan, UNIT) == Actions(reload=True, renew=("t.service",))
+    assert todo(plan, f"{UNIT}.d/10-x.conf") == Actions(reload=True, renew=("t.service",))
+    wanted = "/etc/systemd/system/multi-user.target.wants/t.service"
+    assert todo(plan, UNIT, wanted) == Actions(reload=True, restart=("t.service",))
+    assert todo(plan, gone=(UNIT, wanted)) == Actions(reload=True, stop=("t.service",))
+    # A drop-in that is gone is a change of the unit.
+    assert todo(plan, gone=(f"{UNIT}.d/10-x.conf",)) == Actions(reload=True, renew=("t.service",))
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/etc/sysctl.d/50-x.conf", Actions(sysctl=True)),
+        ("/usr/lib/sysctl.d/50-x.conf", Actions(sysctl=True)),
+        # Some sysctls are there once a module is.
+        ("/etc/modules-load.d/x.conf", Actions(modules=True, sysctl=True)),
+        ("/usr/lib/tmpfiles.d/x.conf", Actions(tmpfiles=("/usr/lib/tmpfiles.d/x.conf",))),
+        ("/etc/systemd/network/20-eth1.network.d/x.conf", Actions(network=True)),
+        ("/etc/udev/rules.d/x.rules", Actions(udev=True)),
+        ("/etc/profile.d/x.sh", Actions()),
+    ],
+)
+def test_files_of_known_kinds_say_it_themselves(plan: Plan, path: str, expected: Actions) -> None:
+    assert todo(plan, path) == expected
+
+
+def test_overlays_say_what_their_files_concern() -> None:
+    plan = planned(*KUBERNETES)
+
+    def restarted(path: str) -> tuple[str, ...]:
+        return todo(plan, path).restart
+
+    assert restarted("/etc/cni/net.d/10-xk8s.conflist") == ()
+    assert restarted("/etc/kubernetes/proxy.yaml") == ("kube-proxy.service",)
+    assert restarted("/etc/kubernetes/kubelet.yaml") == ("kubelet.service",)
+    assert restarted("/etc/kubernetes/masquerade.nft") == ("kube-masquerade.service",)
+    assert restarted("/etc/kubernetes/manifests.d/01-50-coredns.yaml") == (
+        "kube-manifests.service",
+    )
+    assert restarted("/usr/bin/kubelet") == ("kubelet.service",)
+    assert restarted("/usr/bin/kubectl") == ()
+    assert restarted("/opt/cni/bin/bridge") == ()
+    assert restarted("/etc/containerd/config.toml") == ("containerd.service",)
+    assert restarted("/usr/bin/etcd") == ("etcd.service",)
+
+
+def test_a_file_over_an_overlays_concerns_the_same_units(tmp_path: Path) -> None:
+    mine = tmp_path / "mine" / "etc/kubernetes/proxy.yaml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mode: other\n")
+    plan = planned(*KUBERNETES, str(tmp_path / "mine"))
+    assert todo(plan, "/etc/kubernetes/proxy.yaml").restart == ("kube-proxy.service",)
+
+
+# --- the nearest snapshot ---------------------------------------------------------------
+
+
+def keep(plan: Plan, *, created: float, label: str = "") -> str:
+    """A snapshot of a cluster of that plan, as far as it is told apart by; with the files that a
+    restore needs.
+    """
+    kit = kit_of(plan)
+    boot, key = boot_of(kit), saved.key_of(kit)
+    now = now_of(kit, key, {})
+    label = label or saved.auto_label(key)
+    where = saved.directory(plan.name, label)
+    where.mkdir(parents=True)
+    write_boot(boot, where)
+    write_now(now, where)
+    for path in (boot.kernel, boot.initrd, *(disk.path for n in boot.nodes for disk in n.disks)):
+        place = cache_dir() / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+    files, states = saved.describe(where)
+    value = saved.Saved(
+        cluster=plan.name, label=label, key=key, machine=saved.machine_key(boot.accel),
+        overlays=plan.ctx.overlays, nodes=tuple(one.node.name for one in plan.nodes),
+        created=created, files=files, states=states, layers=saved.layers_of(boot, now),
+    )  # fmt: skip
+    saved.write(value, where)
+    return label
+
+
+def near(plan: Plan) -> str | None:
+    found = nearest(kit_of(plan))
+    return found.saved.label if found else None
+
+
+def test_the_snapshot_with_the_least_to_change_is_the_nearest() -> None:
+    keep(
+        planned(*KUBERNETES, sets=("kubernetes.log_level=5", "kubernetes.pod_mtu=1300")), created=3
+    )
+    closest = keep(planned(*KUBERNETES, sets=("kubernetes.pod_mtu=1300",)), created=1)
+    found = nearest(kit_of(planned(*KUBERNETES)))
+    assert found is not None
+    assert (found.saved.label, found.differing, found.distance) == (closest, (), 2)
+
+
+def test_of_two_that_are_as_near_the_later_counts() -> None:
+    keep(planned(*KUBERNETES, sets=("kubernetes.pod_mtu=1300",)), created=1)
+    later = keep(planned(*KUBERNETES, sets=("kubernetes.pod_mtu=1200",)), created=2)
+    assert near(planned(*KUBERNETES)) == later
+
+
+def test_a_snapshot_that_cannot_become_it_is_left_out() -> None:
+    keep(planned(*KUBERNETES, sets=("cluster.nodes=3",)), created=1)
+    keep(planned(*KUBERNETES, name="other"), created=1)
+    keep(planned(*KUBERNETES, sets=("kubernetes.pod_mtu=1300",)), created=1, label="mine")
+    assert near(planned(*KUBERNETES)) is None, "other nodes, another name, the user's own"
+    keep(planned(*KUBERNETES, "mconnect"), created=2)
+    assert near(planned(*KUBERNETES)) is None, "what mconnect did would stay"
+    assert near(planned(*KUBERNETES, "mconnect", sets=("kubernetes.pod_mtu=1300",)))
+    for path in layers_dir(cache_dir()).iterdir():
+        path.unlink()
+    assert near(planned(*KUBERNETES, "mconnect", sets=("kubernetes.pod_mtu=1300",))) is None
+
+
+# --- what is read again -----------------------------------------------------------------
+
+
+def put(directory: Path, text: str) -> Path:
+    (directory / "etc").mkdir(parents=True, exist_ok=True)
+    (directory / "etc" / "x").write_text(text)
+    return directory
+
+
+def text_of(plan: Plan, number: int = -1) -> bytes:
+    (entry,) = plan.layers[number].layer.entries
+    assert isinstance(entry, File)
+    return entry.data
+
+
+def test_directories_and_settings_are_taken_as_they_are_now(tmp_path: Path) -> None:
+    one, two = put(tmp_path / "one", "1"), put(tmp_path / "two", "2")
+    write_inputs(planned("debian", str(one), sets=("cluster.nodes=3",)))
+    put(one, "1 again")
+    plan = _plan("demo", [str(two)], ("cluster.mtu=9000",))
+    assert (text_of(plan, -2), text_of(plan)) == (b"1 again", b"2")
+    assert (plan.cluster.nodes, plan.cluster.mtu) == (3, 9000)
+
+
+def test_of_a_directory_that_is_gone_the_copy_counts(tmp_path: Path) -> None:
+    one = put(tmp_path / "one", "1")
+    write_inputs(planned("debian", str(one)))
+    (one / "etc" / "x").unlink()
+    (one / "etc").rmdir()
+    one.rmdir()
+    assert text_of(_plan("demo", [], ())) == b"1"
+    with pytest.raises(UsageError, match="there is no directory"):
+        _plan("demo", [str(one)], ())
+
+
+def test_settings_of_the_command_line_are_pinned(tmp_path: Path, monkeypatch: Any) -> None:
+    write_inputs(planned("debian", "images", "containerd"))
+    monkeypatch.chdir(tmp_path)
+    put(tmp_path / "root", "1")
+    plan = _plan("demo", [], ("images.build=x.local/a:1=root",))
+    (value,) = [one.value for one in plan.settings if one.key == "images.build"]
+    assert value["x.local/a:1"].startswith(f"{tmp_path}/root@sha256:")
+    write_inputs(plan)
+    assert _plan("demo", [], ()).digest == plan.digest
+
+
+# --- what is written down ---------------------------------------------------------------
+
+
+def test_boot_and_now_are_read_as_they_were_written() -> None:
+    kit = kit_of(planned(*KUBERNETES))
+    boot, now = boot_of(kit), now_of(kit, "k", {"vm-001": [File(path="/s", data=b"", mode=0o600)]})
+    write_boot(boot, state_dir("demo"))
+    write_now(now, state_dir("demo"))
+    assert read_boot(state_dir("demo")) == boot
+    assert read_now(state_dir("demo")) == now
+    for name in ("boot.json", "now.json"):
+        path = state_dir("demo") / name
+        assert path.stat().st_mode & 0o777 == 0o600
+        path.write_text("{}")
+    for read in (read_boot, read_now):
+        with pytest.raises(StateError):
+            read(state_dir("demo"))  # type: ignore[operator]
+
+
+def test_a_kernel_in_the_cache_is_found_in_another_place_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    boot: Boot = boot_of(kit_of(planned("debian")))
+    assert not boot.kernel.is_absolute()
+    assert "no longer" in str(boot.missing())
+    monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "moved"))
+    for path in (boot.kernel, boot.initrd, *(disk.path for n in boot.nodes for disk in n.disks)):
+        place = cache_dir() / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.touch()
+    assert boot.missing() is None
+
+
+def test_new_keys_are_remembered() -> None:
+    kit = kit_of(planned("debian"))
+    write_now(now_of(kit, "k", {}), state_dir("demo"))
+    remember_files("demo", "vm-001", [File(path="/etc/key", data=b"new", mode=0o600)])
+    found = read_now(state_dir("demo"))
+    assert found.nodes["vm-001"].files["/etc/key"].startswith("600:")
+    assert found.key == "k"
+
+
+def test_images_that_were_applied_are_needed() -> None:
+    node = NodeNow(stack=(("t", "a" * 64), (NODE_LAYER, "")), files={})
+    write_now(Now(key="", overlays={}, nodes={"vm-001": node}), state_dir("demo"))
+    assert users(cache_dir())["a" * 64] == ("cluster demo",)
+
+
+# --- watching ---------------------------------------------------------------------------
+
+
+def test_sources_are_directories_packages_and_directories_of_settings(tmp_path: Path) -> None:
+    own, local = put(tmp_path / "own", ""), put(tmp_path / "local", "")
+    plan = planned(*KUBERNETES, str(local), sets=(f"kubernetes.dir={own}",))
+    found = {one.path: one.deep for one in sources.sources_of(plan, ["kubernetes", str(local)])}
+    package = Path(__file__).parents[2] / "plugins/kubernetes/src/xk8s_kubernetes"
+    assert found == {local: True, own: False, package: True}
+    assert len(sources.sources_of(plan, [])) > len(found)
+
+
+def test_a_change_is_seen_when_writing_is_over(tmp_path: Path) -> None:
+    import threading
+
+    put(tmp_path, "1")
+    source = [sources.Source(path=tmp_path)]
+    before = sources.marks(source)
+
+    def write() -> None:
+        for number in range(4):
+            put(tmp_path, f"{number} of them")
+            time.sleep(0.08)
+        (tmp_path / ".git").mkdir()
+        (tmp_path / ".git" / "index").touch()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    now, changed = sources.wait_for_change(source, before)
+    thread.join()
+    assert changed == (str(tmp_path / "etc" / "x"),)
+    assert now == sources.marks(source)
+    (tmp_path / "etc" / "x").unlink()
+    assert sources.wait_for_change(source, now)[1] == changed
+
+
+def test_a_round_is_one_line() -> None:
+    node = {"node": "vm-001", "layers": ["a"], "files": ["/x", "/y"], "restarted": ["a.service"]}
+    idle = {"node": "vm-002", "layers": [], "files": [], "restarted": []}
+    out = json.dumps({"nodes": [node, idle]})
+    assert summary(0, out, "") == "Ready: 2 files in vm-001; restarted a.service"
+    assert summary(0, json.dumps({"nodes": [idle]}), "") == "nothing to do"
+    error = {"error": {"message": "it failed", "do": "mend it"}}
+    assert summary(9, "", "a log\n" + json.dumps(error)) == (
+        "failed, exit code 9: it failed (do: mend it)"
+    )
+    assert summary(1, "", "Traceback") == "failed, exit code 1: Traceback"

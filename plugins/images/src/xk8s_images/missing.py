@@ -1,0 +1,34 @@
+"""Images that a plan wants in nodes that were booted with others: what `xk8s apply` loads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from xk8s.artifacts.store import Store
+from xk8s.context import ClusterAccess
+from xk8s.paths import cache_dir
+from xk8s.progress import Progress
+
+from xk8s_images.build import all_images
+from xk8s_images.load import check, deliver, fetch, loader_of, nodes_of
+from xk8s_images.loader import Parcel
+
+
+def load_missing(access: ClusterAccess, progress: Progress) -> None:
+    """Put into every node the images of the cluster's plan that it has not got, or has in another
+    version. `MachineError` that names images and nodes when one does not take it.
+    """
+    loader, nodes = loader_of(access), nodes_of(access, ())
+    parcels = fetch(all_images(access.ctx), Store(cache_dir()), progress)
+    with ThreadPoolExecutor(max_workers=len(nodes)) as pool:
+        there = list(pool.map(lambda node: loader.listing(access, node), nodes))
+    wanted = [one for one in parcels if not all(has(found, one) for found in there)]
+    if wanted:
+        progress.note(f"loading {', '.join(one.ref for one in wanted)}")
+        check(deliver(access, wanted, nodes, progress))
+
+
+def has(listing: Mapping[str, frozenset[str]], parcel: Parcel) -> bool:
+    """Whether that very image is among what a node has."""
+    return not {parcel.digest, parcel.id}.isdisjoint(listing.get(parcel.ref, ()))
