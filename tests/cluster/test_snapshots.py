@@ -162,8 +162,8 @@ def test_without_room_on_the_disk_all_goes_on(cluster: Xk8s) -> None:
     before = stream(cluster)
     small = cluster.root / "s" / "snapshots" / "snap"
     # A small file system there, which nobody else sees.
-    namespace = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec",
-                 'mount -t tmpfs -o size=30m,mode=700 tmpfs "$0"; exec "$@"', str(small)]  # fmt: skip
+    script = 'mount -t tmpfs -o size=30m,mode=700 tmpfs "$0"; exec "$@"'
+    namespace = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", script, str(small)]
     if subprocess.run([*namespace, "true"], check=False).returncode != 0:
         pytest.skip("this machine permits no mount in a user namespace")
     done = subprocess.run(
