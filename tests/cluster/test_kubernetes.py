@@ -337,11 +337,19 @@ def test_the_next_up_restores_the_saved_cluster(cluster: Xk8s) -> None:
 def test_everything_works_after_a_restore(cluster: Xk8s) -> None:
     results = cluster.json("check", "--json", timeout=900)
     assert all(result["ok"] for result in results), results
+    # To the cluster no time passed: no node's lease ran out when the clocks were stepped.
+    said = guest(cluster, "vm-001", "kubectl", "get", "events", "-A", "-ojson")
+    reasons = {event["reason"] for event in json.loads(said)["items"]}
+    assert "NodeNotReady" not in reasons, reasons
 
 
 def test_named_snapshot_of_a_restored_cluster(cluster: Xk8s) -> None:
     guest(cluster, "vm-002", "touch", "/root/marked")
     cluster("snapshot", "save", "marked", timeout=300)
+    # Its memory was shared while it ran: it was not written while all stood still.
+    where = cluster.root / "s" / "snapshots" / "xk8s" / "marked"
+    assert (where / "vm-001.ram").exists()
+    assert (where / "vm-001.state").stat().st_size < 64 << 20
     guest(cluster, "vm-002", "rm", "/root/marked")
     cluster("reset", timeout=300)
     guest(cluster, "vm-002", "test", "-e", "/root/marked")

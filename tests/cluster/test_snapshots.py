@@ -158,6 +158,29 @@ def test_without_room_to_share_memory_it_is_written_while_all_stands_still(
     assert "as it was saved" in cluster(*NAME, "snapshot", "verify", "still")
 
 
+def test_without_room_on_the_disk_all_goes_on(cluster: Xk8s) -> None:
+    before = stream(cluster)
+    small = cluster.root / "s" / "snapshots" / "snap"
+    # A small file system there, which nobody else sees.
+    script = 'mount -t tmpfs -o size=30m,mode=700 tmpfs "$0"; exec "$@"'
+    namespace = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-ec", script, str(small)]
+    if subprocess.run([*namespace, "true"], check=False).returncode != 0:
+        pytest.skip("this machine permits no mount in a user namespace")
+    done = subprocess.run(
+        [*namespace, sys.executable, "-m", "xk8s.cli", *NAME, "snapshot", "save", "none"],
+        env=cluster.environment, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 5, done.stderr
+    assert "no room for the snapshot: it takes" in done.stderr
+    assert "the cluster runs on without one" in done.stderr
+    labels = [one["label"] for one in cluster.json("snapshot", "list", "--json")]
+    assert "none" not in labels
+    grows(cluster, before)
+    # What was shared for nothing is handed over by the next save.
+    save(cluster, "room-again")
+    grows(cluster, before)
+
+
 def test_a_save_that_is_killed_while_memory_is_shared_leaves_a_running_cluster(
     cluster: Xk8s,
 ) -> None:

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from xk8s.artifacts.tree import remove_tree
 from xk8s.cluster.record import locked
-from xk8s.cluster.saved import AUTO, list_saved
+from xk8s.cluster.saved import list_saved
 from xk8s.cluster.saved import remove as remove_snapshot
 from xk8s.cluster.usage import Piece, pieces, running_clusters
 from xk8s.cluster.uses import artifact_users, users
@@ -136,6 +136,3 @@ def _remove(cache: Path, one: Piece) -> bool:
     except (Timeout, StateError, OSError):
         return False
     return True
-
-
-__all__ = ["AUTO", "Pruned", "bound_snapshots", "prune"]

@@ -269,14 +269,15 @@ def _changed(kit: Kit, clock: Clock, *, checks: bool) -> Cluster | None:
         return None
     value = found.saved
     what = ", ".join(found.differing) or "files of nodes"
+    if why := _damage(value, clock):
+        clock.note(f"{value.label} is dropped: {why}")
+        saved.remove(value)
+        return None
     clock.note(f"restoring {value.label}, to be changed in: {what}")
     try:
-        if why := _damage(value, clock):
-            saved.remove(value)
-            raise StateError(why, where=str(value.directory))
-        with restore(found.boot, value, _as_saved(value, found.boot), clock) as restored:
-            pass  # until the clocks are right: units are about to be restarted
-        cluster = put(restored, kit, clock, checks="changed" if checks else "none").cluster
+        with restore(found.boot, value, _as_saved(value, found.boot), clock) as cluster:
+            pass  # what is changed must find the clocks right
+        cluster = put(cluster, kit, clock, checks="changed" if checks else "none").cluster
         if checks:
             with clock.stage("checks after restore"):
                 check(cluster, clock, restored=True)
