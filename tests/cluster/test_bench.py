@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
+from xk8s.bench.lab import laboratory
+from xk8s.bench.vm import parts, switched_on
+from xk8s.config import Request
+from xk8s.errors import MachineError
+from xk8s.progress import Silent
 
 from tests.cluster.test_broken_starts import wait_for
 from tests.conftest import Xk8s
@@ -74,5 +79,24 @@ def test_a_bench_that_is_ended_leaves_nothing(own: Xk8s, tmp_path: Path) -> None
             bench.wait()
     assert bench.returncode == 130, said
     assert list(out.iterdir()) == []
+    assert state(own) == before
+    assert own.left() == []
+
+
+def test_a_vm_that_dies_tells_its_last_words(own: Xk8s, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in own.environment.items():
+        monkeypatch.setenv(key, value)
+    before = state(own)
+    request = Request(overlays=("debian",), environment={})
+
+    def boot() -> None:
+        with laboratory(request, Silent(), counts=(1,)) as lab:
+            made = parts(lab.plan_of_nodes(1), Silent(), lab.scratch, lab.held)
+            with switched_on(made, (), kernel_args=("rdinit=/no/such/init",)) as vm:
+                vm.seconds_to(made.prompt)
+
+    with pytest.raises(MachineError, match="the VM ended before its console said") as at:
+        boot()
+    assert "Kernel panic" in at.value.log
     assert state(own) == before
     assert own.left() == []

@@ -42,9 +42,14 @@ RESTORED = About(
 RUNNING = Quantity(name="running", title="command to all VMs running", unit="s")
 CHECKED = Quantity(name="checked", title="command to checks passed", unit="s")
 ANSWERED = Quantity(name="answered", title="command to GET of nodes answered on the host", unit="s")
+USABLE = Quantity(
+    name="usable", title="cold: to checks passed; restored: to GET of nodes answered", unit="s"
+)
+
+QUANTITIES = (RUNNING, CHECKED, ANSWERED, USABLE)
 
 RESTORE_GOAL = 1 / 50
-"""Issue 5: to an answered `kubectl get nodes`, at most that part of the cold start."""
+"""Issue 5: a restored cluster answers after at most that part of a whole cold `up`."""
 
 RUNS_AFTER = 0.005
 """Seconds of CPU that a virtual CPU has taken when its VM runs: to be made, and to wait for a
@@ -66,21 +71,22 @@ def prepare(lab: Lab) -> Prepared:
     parts(plan, lab.progress, lab.scratch, lab.held)
     answers = has_api(plan)
 
-    def run(*options: str, stage: str = "") -> Mapping[str, float]:
+    def run(*options: str, usable: Quantity, stage: str = "") -> Mapping[str, float]:
         try:
-            return timed(lab, plan, ("up", *options, *lab.words()), stage=stage)
+            found = timed(lab, plan, ("up", *options, *lab.words()), stage=stage)
         finally:
             lab.down()
+        return {**found, USABLE.name: found[usable.name]} if answers else found
 
     return Prepared(
-        quantities=(RUNNING, CHECKED, ANSWERED) if answers else (RUNNING, CHECKED),
+        quantities=QUANTITIES if answers else (RUNNING, CHECKED),
         ways=(
-            Way(about=COLD, run=lambda: run("--cold")),
+            Way(about=COLD, run=lambda: run("--cold", usable=CHECKED)),
             # It was saved by the cold start before it: that is what `up` does.
             Way(
                 about=RESTORED,
-                run=lambda: run(stage="restore"),
-                goals={ANSWERED.name: RESTORE_GOAL} if answers else {},
+                run=lambda: run(stage="restore", usable=ANSWERED),
+                goals={USABLE.name: RESTORE_GOAL} if answers else {},
             ),
         ),
         plans=(plan,),
@@ -213,6 +219,6 @@ COMPARISON = Comparison(
     name="start",
     summary="What a user waits for: a cold start against a restored one",
     series=(COLD, RESTORED),
-    quantities=(RUNNING, CHECKED, ANSWERED),
+    quantities=QUANTITIES,
     prepare=prepare,
 )
