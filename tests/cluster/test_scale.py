@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import os
+import signal
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
+from tests.cluster.test_broken_starts import wait_for
 from tests.conftest import Xk8s
 
 pytestmark = pytest.mark.cluster
@@ -30,6 +33,15 @@ def guest(cluster: Xk8s, node: str, *argv: str, code: int = 0) -> str:
     return cluster("--name", NAME, "exec", node, "--", *argv, code=code)
 
 
+def pids(node: str) -> list[int]:
+    """Of the QEMUs of this module's cluster for that node."""
+    found = subprocess.run(
+        ["pgrep", "-f", f"^qemu-system[^ ]* -name {NAME}/{node},"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return [int(word) for word in found.stdout.split()]
+
+
 def names(cluster: Xk8s) -> list[str]:
     status = cluster.json("--name", NAME, "status", "--json")
     assert status["phase"] == "running"
@@ -37,7 +49,9 @@ def names(cluster: Xk8s) -> list[str]:
 
 
 def identity(cluster: Xk8s, node: str) -> tuple[str, ...]:
-    script = "cat /etc/machine-id; head -c 16 /dev/urandom | od -An -tx1; cat /proc/sys/kernel/random/boot_id"  # noqa: E501
+    script = (
+        "cat /etc/machine-id /proc/sys/kernel/random/boot_id;head -c 16 /dev/urandom | od -An -tx1"
+    )
     return tuple(guest(cluster, node, "sh", "-c", script).splitlines())
 
 
@@ -88,13 +102,32 @@ def test_the_highest_numbers_leave(cluster: Xk8s) -> None:
 
 
 def test_what_cannot_be_changes_nothing(cluster: Xk8s) -> None:
-    before = cluster("--name", NAME, "status", "--json")
+    def processes() -> dict[str, int]:
+        status = cluster.json("--name", NAME, "status", "--json")
+        assert status["phase"] == "running"
+        return {node["name"]: node["pid"] for node in status["nodes"]}
+
+    before = processes()
     assert "nodes" in cluster("--name", NAME, "scale", "--nodes", "0", code=2)
     assert "how many" in cluster("--name", NAME, "scale", code=2)
     assert "many already" in cluster("--name", NAME, "scale", "--nodes", "3")
-    after = cluster("--name", NAME, "status", "--json")
-    for key in ("nodes", "phase"):
-        assert json.loads(after)[key] == json.loads(before)[key]
+    assert processes() == before
+
+
+def test_a_node_that_does_not_boot_does_not_stay(cluster: Xk8s) -> None:
+    """Its VM ends before it is up: the cluster is as it was, and grows the next time."""
+    before = cluster.left()
+    growing = cluster.start("--name", NAME, "scale", "--nodes", "4")
+    wait_for(lambda: pids("vm-004") or growing.poll() is not None)
+    (pid,) = pids("vm-004")
+    os.kill(pid, signal.SIGKILL)
+    _, err = growing.communicate(timeout=120)
+    assert growing.returncode == 8, err
+    assert "vm-004" in err
+    assert names(cluster) == ["vm-001", "vm-002", "vm-003", "vm-201"]
+    assert [one for one in cluster.left() if "vm-004" in one] == []
+    assert len(cluster.left()) == len(before)
+    cluster("--name", NAME, "check")
 
 
 def test_kubernetes_nodes_join_and_are_drained(xk8s: Xk8s) -> None:
