@@ -168,6 +168,19 @@ def open_cluster(name: str) -> Cluster:
     return Cluster(record)
 
 
+def open_started(name: str) -> Cluster:
+    """The same of one whose VMs all run, checks passed or not; `StateError` of one that an `up` has
+    not started to its end, `MachineError` when a VM has died.
+    """
+    cluster = open_cluster(name)
+    if cluster.record.phase == "starting":
+        raise StateError(
+            f"cluster {name!r} has not been started to the end", hint="xk8s down, then xk8s up"
+        )
+    cluster.check_alive()
+    return cluster
+
+
 def machine_error(message: str, console: Path, *, hint: str) -> MachineError:
     """An error with the end of a VM's console, and what is known of all that was said there and
     by its QEMU.

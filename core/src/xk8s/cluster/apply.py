@@ -19,7 +19,7 @@ import attrs
 from attrs import frozen
 
 from xk8s.cluster import machines, saved
-from xk8s.cluster.access import Cluster, open_cluster
+from xk8s.cluster.access import Cluster, open_started
 from xk8s.cluster.boot import Boot, read_boot, write_boot
 from xk8s.cluster.compare import Levels, NodeWork, compare
 from xk8s.cluster.fits import refuse
@@ -42,7 +42,7 @@ from xk8s.cluster.units import carry_out, short
 from xk8s.cluster.uses import remember_snapshots
 from xk8s.cluster.verify import check
 from xk8s.directory import absolute, is_directory
-from xk8s.errors import CheckFailed, StateError
+from xk8s.errors import CheckFailed
 from xk8s.layers.difference import (
     entries,
 )
@@ -110,12 +110,7 @@ def apply(
     cluster; `MachineError` when a guest does not do it (the next apply mends it); `CheckFailed`.
     """
     with locked(name), ExitStack() as held:
-        cluster = open_cluster(name)
-        if cluster.record.phase == "starting":
-            raise StateError(
-                f"cluster {name!r} has not been started to the end", hint="xk8s down, then xk8s up"
-            )
-        cluster.check_alive()
+        cluster = open_started(name)
         clock = Clock(progress)
         with clock.stage("plan"):
             plan = plan_again(name, overlays, tuple(sets))

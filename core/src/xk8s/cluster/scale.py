@@ -15,7 +15,7 @@ import attrs
 from attrs import frozen
 
 from xk8s.cluster import machines
-from xk8s.cluster.access import Cluster, open_cluster
+from xk8s.cluster.access import Cluster, open_started
 from xk8s.cluster.apply import Applied, Checks, plan_again, put
 from xk8s.cluster.boot import Boot, boot_of, read_boot, write_boot
 from xk8s.cluster.fits import refuse
@@ -26,7 +26,7 @@ from xk8s.cluster.prepare import Clock, make_kit
 from xk8s.cluster.ram import ram_path, room_for_memory
 from xk8s.cluster.record import CONSOLES, NodeRecord, Record, locked, qemu_log, write_record
 from xk8s.cluster.secrets import PKI, flat, secrets
-from xk8s.errors import HostError, StateError
+from xk8s.errors import HostError
 from xk8s.overlay import File
 from xk8s.paths import make_private, memory_dir, runtime_dir
 from xk8s.pki import Keys
@@ -62,12 +62,7 @@ def scale(
     a new node does not boot: the cluster is then as it was; `CheckFailed`.
     """
     with locked(name), ExitStack() as held:
-        cluster = open_cluster(name)
-        if cluster.record.phase == "starting":
-            raise StateError(
-                f"cluster {name!r} has not been started to the end", hint="xk8s down, then xk8s up"
-            )
-        cluster.check_alive()
+        cluster = open_started(name)
         clock = Clock(progress)
         with clock.stage("plan"):
             sets = tuple(f"cluster.{key}={count}" for key, count in counts.items())
