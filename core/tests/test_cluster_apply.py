@@ -182,7 +182,7 @@ def test_a_file_that_is_gone_concerns_the_layer_that_had_it(plan: Plan) -> None:
 
 def test_other_secrets_and_what_was_left_are_restarted_too(plan: Plan) -> None:
     assert todo(plan, overlays=["t-one"]).restart == ("low.service", "high.service")
-    assert todo(plan, pending=["left.service"]).restart == ("left.service",)
+    assert todo(plan, pending=["t.service", "gone.service"]).restart == ("t.service",)
 
 
 def test_a_units_own_file_concerns_that_unit(plan: Plan) -> None:

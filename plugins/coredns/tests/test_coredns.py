@@ -113,3 +113,18 @@ def test_the_probe_asks_for_the_family_of_the_service(family, kind):
         f"-type={kind}",
         "kubernetes.default.svc.z.test",
     ]
+
+
+def test_pods_are_other_ones_when_program_or_configuration_is(tmp_path):
+    def made_of(**settings: object) -> str:
+        template = documents(context(**settings))["Deployment"]["spec"]["template"]
+        return template["metadata"]["annotations"]["xk8s.local/made-of"]
+
+    plain = made_of()
+    assert made_of(replicas=3) == plain
+    assert made_of(upstream=("off",)) != plain
+    (tmp_path / "coredns").write_text("a build")
+    first = made_of(dir=str(tmp_path))
+    assert first != plain
+    (tmp_path / "coredns").write_text("another build")
+    assert made_of(dir=str(tmp_path)) != first

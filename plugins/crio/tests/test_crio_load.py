@@ -18,7 +18,7 @@ from attrs import define, field
 from xk8s.context import ExecResult
 from xk8s.errors import MachineError
 from xk8s_crio import load as module
-from xk8s_crio.load import load, registries_conf
+from xk8s_crio.load import load, names, registries_conf
 from xk8s_images import Delivery, Door, Parcel
 from xk8s_images.layout import Member, config_digest, layer_tar, manifest_of, write_layout
 from xk8s_images.serve import Offer, serving
@@ -183,4 +183,19 @@ def test_only_this_repository_is_elsewhere(parcel: Callable[..., Parcel]) -> Non
         "prefix": "quay.io/a/b",
         "location": "192.168.0.250:1234/ab/quay.io/a/b",
         "insecure": True,
+    }
+
+
+def test_images_are_listed_by_reference_with_id_and_digests() -> None:
+    said = {
+        "images": [
+            {"id": "aa", "repoTags": ["x/a:1", "x/a:2"], "repoDigests": ["x/a@sha256:dd"]},
+            {"id": "sha256:bb", "repoTags": ["x/b:1"], "repoDigests": None},
+            {"id": "cc", "repoTags": [], "repoDigests": ["x/c@sha256:ee"]},
+        ]
+    }
+    assert names(json.dumps(said).encode()) == {
+        "x/a:1": {"sha256:aa", "sha256:dd"},
+        "x/a:2": {"sha256:aa", "sha256:dd"},
+        "x/b:1": {"sha256:bb"},
     }

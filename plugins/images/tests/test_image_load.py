@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from attrs import define, field
+from attrs import define, evolve, field
 from xk8s.artifacts.store import Store
 from xk8s.cli import app
 from xk8s.config import ClusterSettings
@@ -25,6 +25,7 @@ from xk8s_images import Delivery, Loader
 from xk8s_images.command import images, show
 from xk8s_images.layout import manifest_of
 from xk8s_images.load import GATEWAY, check, deliver, fetch, loader_of, nodes_of
+from xk8s_images.missing import load_missing
 
 Make = Callable[..., Path]
 
@@ -227,3 +228,36 @@ def test_the_verb_without_a_cluster(
     assert "there is no such directory" in capfd.readouterr().err
     assert app.run(["load", "image", f"oci:{layout()}"]) == StateError.exit_code
     assert "there is no cluster 'xk8s'" in capfd.readouterr().err
+
+
+def test_an_apply_loads_just_what_nodes_lack(layout: Make, own_cache: Path) -> None:
+    there = layout()
+    (old,) = fetch(images([f"oci:{there}:x.local/old:1"], ()), Store(own_cache), Silent())
+    loaded: list[tuple[str, str]] = []
+
+    def load(delivery: Delivery) -> None:
+        loaded.append((delivery.node, delivery.parcel.ref))
+
+    def listing(_access: object, node: str) -> dict[str, frozenset[str]]:
+        # By name alone nobody knows which one it is.
+        changed = frozenset({"sha256:another"})
+        return {
+            old.ref: frozenset({old.digest}),
+            "x.local/changed:1": changed if node == "vm-002" else frozenset({old.id}),
+        }
+
+    refs = [f"oci:{there}:x.local/old:1", f"oci:{there}:x.local/changed:1"]
+
+    @define(eq=False)
+    class Wanting(StandInCluster):
+        @property
+        def ctx(self) -> Context:
+            contributed = tuple(
+                Fragment(point="images.image", value=image) for image in images(refs, ())
+            )
+            ctx = StandInCluster.ctx.fget(self)  # type: ignore[attr-defined]
+            return evolve(ctx, all_fragments={**ctx.all_fragments, "images.image": contributed})
+
+    cluster = Wanting(loaders=(Loader(load=load, listing=listing),))
+    load_missing(cluster, Silent())
+    assert sorted(loaded) == [(f"vm-00{n}", "x.local/changed:1") for n in (1, 2, 3)]

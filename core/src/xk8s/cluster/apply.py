@@ -21,10 +21,12 @@ from attrs import frozen
 from xk8s.cluster import machines, saved
 from xk8s.cluster.access import Cluster, open_cluster
 from xk8s.cluster.boot import Boot, read_boot, write_boot
+from xk8s.cluster.compare import Levels, NodeWork, compare
 from xk8s.cluster.fits import refuse
 from xk8s.cluster.guest import check_guests
+from xk8s.cluster.hotplug import clear
 from xk8s.cluster.kit import Kit
-from xk8s.cluster.now import NodeNow, Now, node_now, read_now, said, write_now
+from xk8s.cluster.now import Now, read_now, said, write_now
 from xk8s.cluster.ontop import over_images
 from xk8s.cluster.prepare import Clock, make_kit
 from xk8s.cluster.record import (
@@ -36,27 +38,19 @@ from xk8s.cluster.record import (
 from xk8s.cluster.rekey import in_order
 from xk8s.cluster.secrets import PKI, flat, secrets, write_host_files
 from xk8s.cluster.transfer import send
-from xk8s.cluster.units import Actions, actions, carry_out, short
+from xk8s.cluster.units import carry_out, short
 from xk8s.cluster.uses import remember_snapshots
 from xk8s.cluster.verify import check
 from xk8s.directory import absolute, is_directory
 from xk8s.errors import CheckFailed, StateError
-from xk8s.layers.build import layers_dir
 from xk8s.layers.difference import (
-    Difference,
-    FilesLevel,
-    ImageLevel,
-    Level,
-    Stack,
-    difference,
     entries,
 )
 from xk8s.layers.node import make_node_image
-from xk8s.layers.read import open_image
 from xk8s.overlay import Check, File
 from xk8s.paths import cache_dir
 from xk8s.pki import Keys
-from xk8s.plan import NODE_LAYER, Plan, PlannedNode, make_plan
+from xk8s.plan import Plan, make_plan
 from xk8s.progress import Progress
 
 Checks = Literal["changed", "all", "none"]
@@ -186,34 +180,6 @@ def _plan(name: str, overlays: Sequence[str], sets: tuple[str, ...]) -> Plan:
     )
 
 
-@attrs.define(eq=False)
-class _Node:
-    """What is to be done to one node."""
-
-    planned: PlannedNode
-    before: NodeNow
-    after: NodeNow
-    secrets: Mapping[str, Sequence[File]]
-    old: Stack
-    new: Stack
-    change: Difference
-    todo: Actions
-
-    @property
-    def name(self) -> str:
-        return self.planned.node.name
-
-    @property
-    def idle(self) -> bool:
-        return not self.change.paths and self.todo == Actions()
-
-    def own(self, path: str) -> bytes:
-        for file in (*self.planned.files, *flat(dict(self.secrets))):  # type: ignore[arg-type]
-            if file.path == path:
-                return file.data
-        raise KeyError(path)
-
-
 class _Apply:
     def __init__(self, cluster: Cluster, kit: Kit, clock: Clock) -> None:
         self.kit, self.plan, self.clock = kit, kit.plan, clock
@@ -235,9 +201,10 @@ class _Apply:
         self._check_directories(given)
         with ExitStack() as stack:
             with self.clock.stage("compare"):
-                levels = _Levels(stack)
+                levels = Levels(stack)
                 nodes = [
-                    self._compare(one, given[one.node.name], levels) for one in self.plan.nodes
+                    compare(self.kit, one, self.now, given[one.node.name], levels)
+                    for one in self.plan.nodes
                 ]
             hooked = self._hooked(nodes)
             if any(not one.idle for one in nodes) or hooked or self._routes_differ():
@@ -263,41 +230,7 @@ class _Apply:
 
     # --- parts --------------------------------------------------------------------------
 
-    def _compare(
-        self, planned: PlannedNode, given: Mapping[str, Sequence[File]], levels: _Levels
-    ) -> _Node:
-        name = planned.node.name
-        before = self.now.nodes[name]
-        own = flat(dict(given))  # type: ignore[arg-type]
-        machines.own_files(planned, own)  # or say which file is given twice
-        after = node_now(self.kit, planned, own)
-        old, new = levels.stack(before), levels.stack(after)
-        ready = {one.layer.name for one in self.plan.layers if one.layer.image}
-        change = difference(old, new, ready=ready, unsure=before.unsure)
-        moved = {*change.paths}
-        return _Node(
-            planned=planned,
-            before=before,
-            after=after,
-            secrets=given,
-            old=old,
-            new=new,
-            change=change,
-            todo=actions(
-                self.plan,
-                planned,
-                change,
-                new,
-                overlays=[
-                    overlay
-                    for overlay, files in given.items()
-                    if any(file.path in moved for file in files)
-                ],
-                pending=before.units,
-            ),
-        )
-
-    def _hooked(self, nodes: Sequence[_Node]) -> dict[str, tuple[str, ...]]:
+    def _hooked(self, nodes: Sequence[NodeWork]) -> dict[str, tuple[str, ...]]:
         """Overlay -> changed layers that it puts into guests by itself."""
         found: dict[str, tuple[str, ...]] = {}
         for one in self.plan.layers:
@@ -309,7 +242,7 @@ class _Apply:
                 found[one.overlay] = (*found.get(one.overlay, ()), name)
         return found
 
-    def _change(self, nodes: Sequence[_Node], hooked: Mapping[str, tuple[str, ...]]) -> None:
+    def _change(self, nodes: Sequence[NodeWork], hooked: Mapping[str, tuple[str, ...]]) -> None:
         self.cluster.record = attrs.evolve(self.cluster.record, phase="failed")
         write_record(self.cluster.record)
         self._intend(nodes)
@@ -329,7 +262,7 @@ class _Apply:
                 names = {one.node.name for one in group}
                 self._each([one for one in nodes if one.name in names], self._units)
 
-    def _intend(self, nodes: Sequence[_Node]) -> None:
+    def _intend(self, nodes: Sequence[NodeWork]) -> None:
         """Write down what is about to change."""
         intended = {
             one.name: attrs.evolve(
@@ -341,14 +274,16 @@ class _Apply:
         }
         self._write(attrs.evolve(self.now, key="", nodes=intended))
 
-    def _files(self, one: _Node) -> None:
+    def _files(self, one: NodeWork) -> None:
+        if one.before.unsure:
+            clear(self.cluster, one.name)
         count = len(one.change.paths)
         self.clock.item(one.name, f"{count} files, {one.change.size >> 10} KiB")
         found = entries(one.new, (*one.change.directories, *one.change.put), one.own)
         send(self.cluster, one.name, one.change, found, work=self.state)
         self.clock.finish(one.name)
 
-    def _units(self, one: _Node) -> None:
+    def _units(self, one: NodeWork) -> None:
         if one.todo.restart:
             self.clock.item(one.name, f"restarting {short(one.todo.restart)}")
         carry_out(self.cluster, one.name, one.todo)
@@ -378,11 +313,11 @@ class _Apply:
             own = {}
             for one in self.plan.nodes:
                 own[one.node.name] = place / f"{one.node.name}.erofs"
-                files = machines.own_files(one, flat(dict(given[one.node.name])))  # type: ignore[arg-type]
+                files = machines.own_files(one, flat(given[one.node.name]))
                 make_node_image(files, own[one.node.name])
             over_images(self.plan, layers, own)
 
-    def _each(self, nodes: Sequence[_Node], work: Callable[[_Node], None]) -> None:
+    def _each(self, nodes: Sequence[NodeWork], work: Callable[[NodeWork], None]) -> None:
         if nodes:
             with ThreadPoolExecutor(max_workers=min(8, len(nodes))) as pool:
                 list(pool.map(work, nodes))
@@ -392,7 +327,7 @@ class _Apply:
         write_now(now, self.state)
 
 
-def _told(one: _Node) -> NodeChange:
+def _told(one: NodeWork) -> NodeChange:
     before, after = dict(one.before.stack), dict(one.after.stack)
     return NodeChange(
         node=one.name,
@@ -402,34 +337,6 @@ def _told(one: _Node) -> NodeChange:
         restarted=(*one.todo.restart, *one.todo.renew),
         stopped=one.todo.stop,
     )
-
-
-@attrs.define(eq=False)
-class _Levels:
-    """Images, each opened once."""
-
-    stack_: ExitStack
-    _open: dict[str, ImageLevel] = attrs.field(factory=dict, init=False)
-
-    def stack(self, node: NodeNow) -> Stack:
-        """What a node has."""
-        return Stack([self._level(name, key, node) for name, key in node.stack])
-
-    def _level(self, name: str, key: str, node: NodeNow) -> Level:
-        if name == NODE_LAYER:
-            return FilesLevel(name=name, files=node.files)
-        found = self._open.get(f"{name} {key}")
-        if found is None:
-            path = layers_dir(cache_dir()) / f"{key}.erofs"
-            if not path.exists():
-                raise StateError(
-                    f"the image of layer {name} that the nodes have is no longer in the cache",
-                    where=str(path),
-                    hint="xk8s down, then xk8s up",
-                )
-            image = self.stack_.enter_context(open_image(path))
-            found = self._open[f"{name} {key}"] = ImageLevel(name=name, key=key, image=image)
-        return found
 
 
 @contextmanager

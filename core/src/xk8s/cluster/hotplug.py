@@ -27,9 +27,8 @@ def plugged(cluster: Cluster, node: str, image: Path) -> Iterator[None]:
 
     `MachineError` when QEMU refuses it, or when the guest does not let go of it afterwards.
     """
+    clear(cluster, node)
     with _monitor(cluster, node) as qmp:
-        with contextlib.suppress(MachineError):  # what a killed apply left
-            _unplug(qmp)
         qmp.execute(
             "blockdev-add",
             driver="raw",
@@ -56,6 +55,14 @@ def plugged(cluster: Cluster, node: str, image: Path) -> Iterator[None]:
             _unplug(qmp)
 
 
+def clear(cluster: Cluster, node: str) -> None:
+    """Take out what a killed apply left plugged in, if it did."""
+    with _monitor(cluster, node) as qmp:
+        names = {one["node-name"] for one in qmp.execute("query-named-block-nodes")}
+        if _DISK in names:
+            _unplug(qmp)
+
+
 def _unplug(qmp: Qmp) -> None:
     """The disk can be taken away once the guest has let go of the device."""
     with contextlib.suppress(MachineError):  # it was never there, or is going already
@@ -64,8 +71,8 @@ def _unplug(qmp: Qmp) -> None:
     while True:
         try:
             qmp.execute("blockdev-del", node_name=_DISK)
-        except MachineError as error:
-            if "Failed to find node" in str(error) or time.monotonic() > deadline:
+        except MachineError:
+            if time.monotonic() > deadline:
                 raise
         else:
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from xk8s.overlay import File, Node
@@ -28,7 +28,7 @@ def secrets(plan: Plan, node: Node, keys: Keys) -> Mapping[str, tuple[File, ...]
     return {name: files for name, files in given.items() if files}
 
 
-def flat(given: Mapping[str, tuple[File, ...]]) -> tuple[File, ...]:
+def flat(given: Mapping[str, Sequence[File]]) -> tuple[File, ...]:
     """The files of all overlays."""
     return tuple(file for files in given.values() for file in files)
 

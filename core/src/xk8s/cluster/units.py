@@ -87,7 +87,7 @@ def actions(
         elif not _SYSTEMD.fullmatch(path):
             units |= dict.fromkeys(owners.units(path, change.before.get(path, "")))
     units |= dict.fromkeys(owners.of_overlays(overlays))
-    units |= dict.fromkeys(pending)
+    units |= {unit: None for unit in pending if _is_there(new, unit)}
     units |= {unit: None for unit in own if _is_enabled(new, unit)}
     units |= wanted
     order = {unit: index for index, unit in enumerate(owners.of_overlays(plan.ctx.overlays))}
@@ -160,6 +160,10 @@ def _entry(entries: Iterable[Entry], path: str) -> Entry | None:
         if isinstance(entry, Take) and path.startswith(entry.path.rstrip("/") + "/"):
             return entry
     return None
+
+
+def _is_there(stack: Stack, unit: str) -> bool:
+    return any(stack.find(f"{place}/systemd/system/{unit}") for place in ("/etc", "/usr/lib"))
 
 
 def _is_enabled(stack: Stack, unit: str) -> bool:

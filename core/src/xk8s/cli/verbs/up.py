@@ -35,7 +35,8 @@ def command(
 
     What they require is added. What is missing is fetched or built first and kept in the cache.
     ./DIR (a name with a / in it, or a dot) is a local directory: its files lie over all others.
-    A cluster that passed its checks is saved, and restored by the next `up` of the same plan.
+    A cluster that passed its checks is saved, and restored by the next `up` of the same plan; of
+    another plan the nearest saved one is restored and changed, if that takes no boot.
     """
     from xk8s.cluster import up
     from xk8s.plan import make_plan
