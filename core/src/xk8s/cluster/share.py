@@ -17,7 +17,7 @@ from xk8s.cluster.access import Cluster
 from xk8s.cluster.boot import Boot, BootNode
 from xk8s.cluster.handover import forward
 from xk8s.cluster.ram import ram_path
-from xk8s.cluster.record import NodeRecord, write_record
+from xk8s.cluster.record import NodeRecord, Record, write_record
 from xk8s.errors import HostError
 from xk8s.paths import make_private, runtime_dir
 from xk8s.progress import Progress
@@ -63,6 +63,7 @@ def _move(cluster: Cluster, boot: Boot, booted: BootNode) -> tuple[Cluster, floa
     new.unlink(missing_ok=True)
     _check_room(new.parent, booted.node.memory << 20)
     started: tuple[NodeRecord, ...] = ()
+    moved = False
     try:
         started = machines.start(
             attrs.evolve(boot, nodes=(booted,)),
@@ -72,31 +73,31 @@ def _move(cluster: Cluster, boot: Boot, booted: BootNode) -> tuple[Cluster, floa
             generation=cluster.record.latest + 1,
             forwarding=False,
         )
-        nodes = tuple(started[0] if one.name == name else one for one in cluster.record.nodes)
-        record = attrs.evolve(cluster.record, nodes=nodes)
+        record = _with(cluster.record, attrs.evolve(started[0], forwards=old.forwards))
         with (
             Qmp(cluster.sockets(name).qmp, name, timeout=_SECONDS) as before,
             Qmp(record.sockets(name).qmp, name, timeout=_SECONDS) as after,
         ):
-            pause = migrate.move(
-                before,
-                after,
-                runtime_dir(cluster.name) / f"{name}.move",
-                version=qemu_version(),
-            )
-            end([old.process], grace=0)  # it holds the ports
-            new.rename(ram)
+            socket = runtime_dir(cluster.name) / f"{name}.move"
+            pause = migrate.move(before, after, socket, version=qemu_version())
+            moved = True
             write_record(record)
-            made = attrs.evolve(started[0], forwards=forward(boot, old, after))
+            new.rename(ram)
+            end([old.process], grace=0)  # it holds the ports
+            record = _with(record, attrs.evolve(started[0], forwards=forward(boot, old, after)))
     except BaseException:
-        if old.process.alive:
-            end([one.process for one in started], grace=0)
+        # Where the VM is not.
+        end([old.process] if moved else [one.process for one in started], grace=0)
+        if not moved:
             new.unlink(missing_ok=True)
         raise
-    nodes = tuple(made if one.name == name else one for one in nodes)
-    record = attrs.evolve(record, nodes=nodes)
     write_record(record)
     return cluster.as_of(record), pause
+
+
+def _with(record: Record, node: NodeRecord) -> Record:
+    nodes = tuple(node if one.name == node.name else one for one in record.nodes)
+    return attrs.evolve(record, nodes=nodes)
 
 
 def _check_room(directory: Path, size: int) -> None:
