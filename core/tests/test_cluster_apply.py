@@ -16,7 +16,7 @@ from xk8s.artifacts.keys import artifact_key
 from xk8s.artifacts.kit import Resolved
 from xk8s.cli.verbs.watch import summary
 from xk8s.cluster import saved, sources
-from xk8s.cluster.apply import _plan
+from xk8s.cluster.apply import plan_again
 from xk8s.cluster.boot import Boot, boot_of, read_boot, write_boot
 from xk8s.cluster.fits import obstacles, refuse_plan
 from xk8s.cluster.kit import Kit
@@ -327,7 +327,7 @@ def test_directories_and_settings_are_taken_as_they_are_now(tmp_path: Path) -> N
     one, two = put(tmp_path / "one", "1"), put(tmp_path / "two", "2")
     write_inputs(planned("debian", str(one), sets=("cluster.nodes=3",)))
     put(one, "1 again")
-    plan = _plan("demo", [str(two)], ("cluster.mtu=9000",))
+    plan = plan_again("demo", [str(two)], ("cluster.mtu=9000",))
     assert (text_of(plan, -2), text_of(plan)) == (b"1 again", b"2")
     assert (plan.cluster.nodes, plan.cluster.mtu) == (3, 9000)
 
@@ -338,20 +338,20 @@ def test_of_a_directory_that_is_gone_the_copy_counts(tmp_path: Path) -> None:
     (one / "etc" / "x").unlink()
     (one / "etc").rmdir()
     one.rmdir()
-    assert text_of(_plan("demo", [], ())) == b"1"
+    assert text_of(plan_again("demo", [], ())) == b"1"
     with pytest.raises(UsageError, match="there is no directory"):
-        _plan("demo", [str(one)], ())
+        plan_again("demo", [str(one)], ())
 
 
 def test_settings_of_the_command_line_are_pinned(tmp_path: Path, monkeypatch: Any) -> None:
     write_inputs(planned("debian", "images", "containerd"))
     monkeypatch.chdir(tmp_path)
     put(tmp_path / "root", "1")
-    plan = _plan("demo", [], ("images.build=x.local/a:1=root",))
+    plan = plan_again("demo", [], ("images.build=x.local/a:1=root",))
     (value,) = [one.value for one in plan.settings if one.key == "images.build"]
     assert value["x.local/a:1"].startswith(f"{tmp_path}/root@sha256:")
     write_inputs(plan)
-    assert _plan("demo", [], ()).digest == plan.digest
+    assert plan_again("demo", [], ()).digest == plan.digest
 
 
 # --- what is written down ---------------------------------------------------------------
