@@ -203,8 +203,18 @@ def test_a_guest_with_the_difference_applied_is_the_new_one(
         assert tree_of(root) == merged([both, *old, as_entries(old_files)])
 
 
-def level(stack: ExitStack, place: Path, *content: Entry) -> ImageLevel:
-    return Images(stack, place).level(content)
+def test_what_was_hidden_between_comes_and_goes(tmp_path: Path) -> None:
+    """Two that the test above found."""
+    with ExitStack() as stack:
+        images = Images(stack, tmp_path)
+        low = images.level((File(path="/a/b", data=b"low"),))
+        stop = images.level((File(path="/a", data=b"stop"),))
+        top = images.level((File(path="/a/a", data=b"top"),))
+        assert difference(Stack([low]), Stack([low, stop, top])).gone == ("/a/b",)
+        replaced = difference(Stack([low]), Stack([low, stop]))
+        assert replaced.marks == ("/a/b", "/a//")
+        back = difference(Stack([low]), Stack([low]), unsure=replaced.marks)
+        assert (*back.directories, *back.put) == ("/a", "/a/b")
 
 
 def test_what_is_the_same_in_another_layer_is_no_change(tmp_path: Path) -> None:

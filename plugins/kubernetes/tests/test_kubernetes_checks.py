@@ -170,8 +170,20 @@ def test_service_account(cluster, check):
     )  # fmt: skip
     with pytest.raises(NotYet, match="ErrImageNeverPull no image"):
         checks.service_account(check)
-    cluster.answers[f"GET {POD}"] = (200, {"status": {"phase": "Succeeded"}})
+    failed = {"terminated": {"exitCode": 1, "reason": "Error"}}
+    cluster.answers[f"GET {POD}"] = (
+        200, {"status": {"phase": "Running", "containerStatuses": [{"state": failed}]}},
+    )  # fmt: skip
+    with pytest.raises(NotYet, match="terminated Error"):
+        checks.service_account(check)
     cluster.answers[f"GET {POD}/log"] = (200, "system:serviceaccount:default:default\n")
+    # The phase of the pod comes seconds behind the end of its program.
+    ended = {"terminated": {"exitCode": 0, "reason": "Completed"}}
+    cluster.answers[f"GET {POD}"] = (
+        200, {"status": {"phase": "Running", "containerStatuses": [{"state": ended}]}},
+    )  # fmt: skip
+    assert "default:default" in checks.service_account(check)
+    cluster.answers[f"GET {POD}"] = (200, {"status": {"phase": "Succeeded"}})
     assert "default:default" in checks.service_account(check)
     assert cluster.seen[-1] == f"DELETE {POD}"
     cluster.answers[f"GET {POD}/log"] = (200, "system:anonymous")

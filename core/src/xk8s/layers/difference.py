@@ -19,6 +19,9 @@ from attrs import define, field, frozen
 from xk8s.layers.read import Found, Image
 from xk8s.overlay import Directory, Entry, File, Symlink
 
+_WITH_ALL = 2
+"""Slashes behind a path, see `difference`."""
+
 
 class Level(Protocol):
     """One layer of a stack. Equal keys mean equal content."""
@@ -164,8 +167,9 @@ class Difference:
     @property
     def marks(self) -> tuple[str, ...]:
         """The same, as `difference` takes unsure ones."""
-        whole = {*self.directories, *self.emptied, *self.replaced}
-        return tuple(f"{path}/" if path in whole else path for path in self.paths)
+        marks = dict.fromkeys((*self.directories, *self.emptied), "/")
+        marks |= dict.fromkeys(self.replaced, "//")
+        return tuple(path + marks.get(path, "") for path in self.paths)
 
     @property
     def size(self) -> int:
@@ -178,17 +182,19 @@ def difference(
 ) -> Difference:
     """What changes. Layers named ``ready`` are not compared (they lie below, and count where others
     let them be seen); ``unsure`` are paths of which it is not known what a guest has, with a / at
-    their end if it may be a directory.
+    their end if it may be a directory, and two if one was to go with all that is in it.
     """
-    again = {path.rstrip("/"): path.endswith("/") for path in unsure}
+    again = {path.rstrip("/"): len(path) - len(path.rstrip("/")) for path in unsure}
     paths = {*_candidates(old, new, ready), *again}
     for path in sorted(paths):
-        # What lay hidden below no directory is seen when it becomes one.
-        if _is_directory(new, path) and (path in again or _hides(old, path)):
-            seen = (found.path for level in new.levels for found in level.walk())
-            hidden = {below for below in seen if below.startswith(f"{path}/")}
-            paths |= hidden
-            again |= dict.fromkeys(hidden - {*again}, False)
+        # What is no directory hides what lower layers have below it.
+        if _hides(old, path) or _hides(new, path) or again.get(path) == _WITH_ALL:
+            levels = (*old.levels, *new.levels)
+            seen = (found.path for level in levels for found in level.walk())
+            below = {one for one in seen if one.startswith(f"{path}/")}
+            paths |= below
+            if path in again:
+                again |= dict.fromkeys(below - {*again}, 0)
     gone: list[str] = []
     replaced: list[str] = []
     emptied: list[str] = []
@@ -249,13 +255,9 @@ def _candidates(old: Stack, new: Stack, ready: Collection[str]) -> Iterator[str]
                 yield from (found.path for found in level.walk())
 
 
-def _is_directory(stack: Stack, path: str) -> bool:
-    found = stack.find(path)
-    return found is not None and found[1].kind == "directory"
-
-
 def _hides(stack: Stack, path: str) -> bool:
-    return stack.find(path) is not None and not _is_directory(stack, path)
+    kinds = {found.kind for level in stack.levels if (found := level.find(path))}
+    return "directory" in kinds and len(kinds) > 1
 
 
 def _same(was: tuple[Level, Found] | None, now: tuple[Level, Found] | None) -> bool:

@@ -92,7 +92,7 @@ def service_account(check: CheckContext) -> str:
     api = _api(check)
     api.create(_PODS, probe_pod())
     status = api.get(f"{_PODS}/{PROBE_NAME}")["status"]
-    if status.get("phase") != "Succeeded":
+    if not _has_ended_well(status):
         raise NotYet(f"pod {PROBE_NAME}: {_pod_state(status)}")
     answer = api.text(f"{_PODS}/{PROBE_NAME}/log").strip()
     api.delete(f"{_PODS}/{PROBE_NAME}")
@@ -168,6 +168,15 @@ def _problem(name: str, node: dict[str, Any] | None) -> str:
                 return ""
             return f"{name} is not Ready: {condition.get('message') or condition.get('reason')}"
     return f"{name} says nothing about itself yet"
+
+
+def _has_ended_well(status: dict[str, Any]) -> bool:
+    """Whether its program ended with exit code 0; that its pod has, kubelet says seconds later."""
+    ended = [
+        container.get("state", {}).get("terminated", {}).get("exitCode")
+        for container in status.get("containerStatuses", ())
+    ]
+    return ended == [0] or status.get("phase") == "Succeeded"
 
 
 def _pod_state(status: dict[str, Any]) -> str:
