@@ -18,7 +18,7 @@ from xk8s.cli.verbs.watch import summary
 from xk8s.cluster import saved, sources
 from xk8s.cluster.apply import _plan
 from xk8s.cluster.boot import Boot, boot_of, read_boot, write_boot
-from xk8s.cluster.fits import obstacles
+from xk8s.cluster.fits import obstacles, refuse_plan
 from xk8s.cluster.kit import Kit
 from xk8s.cluster.near import nearest
 from xk8s.cluster.now import NodeNow, Now, now_of, read_now, remember_files, write_now
@@ -26,7 +26,7 @@ from xk8s.cluster.record import write_inputs
 from xk8s.cluster.units import Actions, actions
 from xk8s.cluster.uses import users
 from xk8s.config import Request
-from xk8s.errors import StateError, UsageError
+from xk8s.errors import PlanError, StateError, UsageError
 from xk8s.layers.build import BuiltLayer, layer_key, layers_dir
 from xk8s.layers.difference import Difference, FilesLevel, Stack
 from xk8s.overlay import File, Layer, Take
@@ -94,6 +94,10 @@ def test_what_takes_a_boot_is_named(sets: tuple[str, ...], what: list[str]) -> N
     old, new = kit_of(planned("debian")), kit_of(planned("debian", sets=sets))
     found = obstacles(boot_of(old), now_of(old, "k", {}), new)
     assert set(what) <= set(found), found
+    # But for layers that is known before anything is built.
+    with pytest.raises(PlanError) as caught:
+        refuse_plan(boot_of(old), new.plan)
+    assert [one for one in what if one not in str(caught.value) and "layer" not in one] == []
 
 
 @pytest.mark.parametrize(
@@ -108,6 +112,7 @@ def test_what_takes_a_boot_is_named(sets: tuple[str, ...], what: list[str]) -> N
 def test_all_else_does_not(overlays: tuple[str, ...], sets: tuple[str, ...]) -> None:
     old, new = kit_of(planned(*KUBERNETES)), kit_of(planned(*overlays, sets=sets))
     assert obstacles(boot_of(old), now_of(old, "k", {}), new) == ()
+    refuse_plan(boot_of(old), new.plan)
 
 
 def test_a_ready_image_that_no_overlay_loads_takes_a_boot(plan_of: Callable[..., Plan]) -> None:

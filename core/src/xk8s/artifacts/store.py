@@ -80,6 +80,10 @@ class Store:
         """The entry of that key if the cache has it; `ArtifactError` when it is damaged."""
         return self._read(key)
 
+    def place(self, key: str) -> Path:
+        """Where the tree of an artifact is, once it is there."""
+        return self._root / key / "tree"
+
     def list_cached(self) -> tuple[Resolved, ...]:
         """What the cache has, by name and version."""
         found = (self._read(path.parent.name) for path in self._root.glob("*/provenance.json"))
@@ -195,7 +199,7 @@ class Store:
                 name=artifact.name,
                 version=artifact.version,
                 key=key,
-                path=self._root / key / "tree",
+                path=self.place(key),
                 digest=tree_digest(tree),
                 provenance=provenance,
             )

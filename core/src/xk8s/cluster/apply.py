@@ -22,7 +22,7 @@ from xk8s.cluster import machines, saved
 from xk8s.cluster.access import Cluster, open_cluster
 from xk8s.cluster.boot import Boot, read_boot, write_boot
 from xk8s.cluster.compare import Levels, NodeWork, compare
-from xk8s.cluster.fits import refuse
+from xk8s.cluster.fits import refuse, refuse_plan
 from xk8s.cluster.guest import check_guests
 from xk8s.cluster.hotplug import clear
 from xk8s.cluster.kit import Kit
@@ -119,6 +119,7 @@ def apply(
         clock = Clock(progress)
         with clock.stage("plan"):
             plan = _plan(name, overlays, tuple(sets))
+            refuse_plan(read_boot(cluster.state_dir), plan)
         kit = make_kit(plan, clock, held)
         return put(cluster, kit, clock, named=overlays, checks=checks)
 

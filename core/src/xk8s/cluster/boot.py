@@ -8,18 +8,20 @@ builds, overlays, xk8s itself) go on changing while the cluster runs.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import cattrs
 from attrs import frozen
 
 from xk8s.artifacts.keys import artifact_key
+from xk8s.artifacts.store import Store
 from xk8s.cluster.kit import Kit
 from xk8s.errors import StateError
 from xk8s.layers.build import layers_dir
 from xk8s.overlay import Forward, Network, Node, Take
 from xk8s.paths import cache_dir, write_private
-from xk8s.plan import NODE_LAYER
+from xk8s.plan import NODE_LAYER, Plan
 from xk8s.qemu.accel import Accel
 
 BOOT = "boot.json"
@@ -53,8 +55,8 @@ class BootNode:
 
 @frozen(kw_only=True)
 class Boot:
-    """All VMs and their networks. ``kernel`` and ``initrd`` are files, below the cache unless
-    absolute; ``routes`` are prefixes behind the first router.
+    """All VMs and their networks. ``kernel`` and ``initrd`` are files below the cache; ``routes``
+    are prefixes behind the first router.
     """
 
     version: int = 1
@@ -85,19 +87,23 @@ class Boot:
 
 def boot_of(kit: Kit) -> Boot:
     """What the VMs of a plan are to be started from."""
-    plan = kit.plan
+    return planned_boot(kit.plan, kit.accel, {name: one.key for name, one in kit.layers.items()})
+
+
+def planned_boot(plan: Plan, accel: Accel, keys: Mapping[str, str]) -> Boot:
+    """The same when not all is made; ``keys`` are those of layers' images, as far as known."""
     return Boot(
         cluster=plan.name,
-        accel=kit.accel,
-        kernel=_member(plan.boot.kernel, kit),
-        initrd=_member(plan.boot.initramfs, kit),
+        accel=accel,
+        kernel=_member(plan.boot.kernel),
+        initrd=_member(plan.boot.initramfs),
         networks=plan.ctx.networks,
         routes=plan.routes,
         nodes=tuple(
             BootNode(
                 node=planned.node,
                 disks=tuple(
-                    BootDisk(layer=name, key="" if name == NODE_LAYER else kit.layers[name].key)
+                    BootDisk(layer=name, key="" if name == NODE_LAYER else keys.get(name, "?"))
                     for name in plan.stack(planned)
                 ),
                 kernel_args=planned.kernel_args,
@@ -128,10 +134,9 @@ def read_boot(directory: Path) -> Boot:
         ) from error
 
 
-def _member(take: Take, kit: Kit) -> Path:
-    path: Path = kit.resolved[artifact_key(take.artifact)].path / take.member
+def _member(take: Take) -> Path:
     cache = cache_dir().absolute()
-    return path.relative_to(cache) if path.is_relative_to(cache) else path
+    return (Store(cache).place(artifact_key(take.artifact)) / take.member).relative_to(cache)
 
 
 _converter = cattrs.Converter()

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
-from xk8s.cluster.boot import Boot, BootNode, boot_of
+from xk8s.cluster.boot import Boot, BootNode, boot_of, planned_boot
 from xk8s.cluster.kit import Kit
 from xk8s.cluster.now import Now
 from xk8s.errors import PlanError
-from xk8s.plan import PlannedLayer
+from xk8s.plan import Plan, PlannedLayer
+from xk8s.qemu.accel import decide
 
 
 def refuse(boot: Boot, now: Now, kit: Kit) -> None:
     """`PlanError` that names all that takes a boot."""
-    if found := obstacles(boot, now, kit):
+    _refuse(boot, obstacles(boot, now, kit))
+
+
+def refuse_plan(boot: Boot, plan: Plan) -> None:
+    """The same as far as a plan says it: before a base system is made that is not used then."""
+    accel = decide(plan.cluster.accel)
+    _refuse(boot, dict.fromkeys(_machines(boot, planned_boot(plan, accel, {}))))
+
+
+def _refuse(boot: Boot, found: Collection[str]) -> None:
+    if found:
         raise PlanError(
             f"this cannot be put into a cluster that runs: {'; '.join(found)}",
             where=f"cluster {boot.cluster!r}",

@@ -1,0 +1,110 @@
+"""Changes put into a Kubernetes cluster that runs: CNI, kube-proxy, the container runtime, CoreDNS,
+a new overlay with its image; pods that need not go stay.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.conftest import Xk8s
+
+pytestmark = pytest.mark.cluster
+
+NAME = ("--name", "apply-k8s")
+PODS = ("kubectl", "get", "pods", "-A", "-o", "json")
+
+
+@pytest.fixture(scope="module")
+def cluster(xk8s: Xk8s) -> Iterator[Xk8s]:
+    words = ("kubernetes", "containerd", "coredns")
+    xk8s("artifacts", *words, "--fetch", timeout=3600)
+    xk8s(*NAME, "up", *words, "--nodes", "1", "--routers", "0", timeout=1800)
+    yield xk8s
+    xk8s(*NAME, "down")
+
+
+def run(xk8s: Xk8s, *argv: str) -> str:
+    return xk8s(*NAME, "exec", "vm-001", "--", *argv)
+
+
+def apply(xk8s: Xk8s, *words: str) -> dict[str, Any]:
+    """What was done to the one node."""
+    (node,) = xk8s.json(*NAME, "apply", *words, "--json", timeout=1800)["nodes"]
+    return dict(node)
+
+
+def pods(xk8s: Xk8s, name: str) -> dict[str, dict[str, Any]]:
+    found = {pod["metadata"]["name"]: pod for pod in json.loads(run(xk8s, *PODS))["items"]}
+    return {key: pod for key, pod in found.items() if key.startswith(name)}
+
+
+def test_a_line_of_cni_configuration_restarts_nothing(cluster: Xk8s) -> None:
+    before = pods(cluster, "coredns")
+    done = apply(cluster, "-s", "kubernetes.pod_mtu=1400")
+    assert done["files"] == ["/etc/cni/net.d/10-xk8s.conflist"]
+    assert done["restarted"] == []
+    config = json.loads(run(cluster, "cat", *done["files"]))
+    assert config["plugins"][0]["mtu"] == 1400
+    # The checks ran, so that a pod has started with it.
+    assert pods(cluster, "coredns").keys() == before.keys()
+
+
+def test_kube_proxy_changes_its_mode(cluster: Xk8s) -> None:
+    done = apply(cluster, "-s", "kubernetes.proxy_mode=ipvs")
+    assert done["restarted"] == ["kube-proxy.service"]
+    assert run(cluster, "curl", "--silent", "http://localhost:10249/proxyMode") == "ipvs"
+    assert "ip_vs" in run(cluster, "cat", "/proc/modules")
+    # The setting before is still there.
+    assert "1400" in run(cluster, "cat", "/etc/cni/net.d/10-xk8s.conflist")
+
+
+def test_pods_outlive_their_runtime(cluster: Xk8s) -> None:
+    before = pods(cluster, "coredns")
+    done = apply(cluster, "-s", "containerd.log_level=debug")
+    assert done["restarted"] == ["containerd.service"]
+    after = pods(cluster, "coredns")
+    assert after.keys() == before.keys()
+    for name, pod in after.items():
+        started = [
+            one["status"]["containerStatuses"][0]["containerID"] for one in (pod, before[name])
+        ]
+        assert started[0] == started[1]
+
+
+def test_coredns_gets_its_configuration_and_other_pods(cluster: Xk8s) -> None:
+    before = pods(cluster, "coredns")
+    done = apply(cluster, "-s", "coredns.upstream=off")
+    assert done["restarted"] == ["kube-manifests.service"]
+    said = run(cluster, "kubectl", "-n", "kube-system", "get", "configmap", "coredns", "-o", "json")
+    assert "forward" not in json.loads(said)["data"]["Corefile"]
+    assert not before.keys() & pods(cluster, "coredns").keys()
+
+
+def test_a_new_overlay_comes_with_its_image_and_goes_to_a_snapshot(cluster: Xk8s) -> None:
+    done = apply(cluster, "mconnect")
+    assert "containerd-store" in done["layers"]
+    run(cluster, "kubectl", "rollout", "status", "deployment/mconnect", "--timeout=600s")
+    assert "mconnect" in cluster.json(*NAME, "status", "--json")["overlays"]
+    cluster(*NAME, "snapshot", "save", "with", timeout=600)
+    cluster(*NAME, "reset", timeout=600)
+    cluster(*NAME, "check", timeout=1800)
+    assert len(pods(cluster, "mconnect")) == 4
+    cluster(*NAME, "snapshot", "remove", "with")
+
+
+def test_objects_of_a_manifest_that_is_gone_go_too(cluster: Xk8s) -> None:
+    apply(cluster, "-s", "mconnect.apply=false")
+    said = run(cluster, "kubectl", "get", "deployments,services", "-o", "name")
+    assert said.split() == ["service/kubernetes"]
+
+
+def test_what_takes_a_boot_is_refused(cluster: Xk8s) -> None:
+    words = ("-s", "debian.packages=nmap", "-s", "cluster.cpus=vm-001=1")
+    # Before anything is built: a base system takes minutes.
+    said = cluster(*NAME, "apply", *words, code=4, timeout=60)
+    assert "another kernel or initramfs" in said
+    assert "1 CPUs of vm-001" in said
