@@ -137,13 +137,12 @@ class _Owners:
         # What it said itself is not known any more; files beside it say what they are for.
         directory = path.rpartition("/")[0]
         beside = [
-            units
+            getattr(entry, "units", None)
             for entry in layers[before].entries
             if entry.path.rpartition("/")[0] == directory
-            and (units := getattr(entry, "units", None)) is not None
         ]
-        if beside:
-            return tuple(dict.fromkeys(unit for units in beside for unit in units))
+        if beside and None not in beside:
+            return tuple(dict.fromkeys(unit for units in beside for unit in units or ()))
         return layers[before].units
 
     def of_overlays(self, overlays: Iterable[str]) -> tuple[str, ...]:
