@@ -185,6 +185,12 @@ def test_a_file_that_is_gone_concerns_the_layer_that_had_it(plan: Plan) -> None:
     assert gone == Actions(restart=("low.service",))
 
 
+def test_a_manifest_that_is_gone_concerns_what_applies_manifests() -> None:
+    path = "/etc/kubernetes/manifests.d/09-60-mconnect.yaml"
+    gone = todo(planned(*KUBERNETES), gone=(path,), before={path: "kubernetes-control-config"})
+    assert gone == Actions(restart=("kube-manifests.service",))
+
+
 def test_other_secrets_and_what_was_left_are_restarted_too(plan: Plan) -> None:
     assert todo(plan, overlays=["t-one"]).restart == ("low.service", "high.service")
     assert todo(plan, pending=["t.service", "gone.service"]).restart == ("t.service",)

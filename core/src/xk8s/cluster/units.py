@@ -132,7 +132,18 @@ class _Owners:
             elif name not in local and (entry := _entry(layers[name].entries, path)):
                 units = getattr(entry, "units", None)
                 return layers[name].units if units is None else units
-        return layers[before].units if before in layers else ()
+        if before not in layers:
+            return ()
+        # What it said itself is not known any more; files beside it say what they are for.
+        directory = path.rpartition("/")[0]
+        beside = [
+            getattr(entry, "units", None)
+            for entry in layers[before].entries
+            if entry.path.rpartition("/")[0] == directory
+        ]
+        if beside and None not in beside:
+            return tuple(dict.fromkeys(unit for units in beside for unit in units or ()))
+        return layers[before].units
 
     def of_overlays(self, overlays: Iterable[str]) -> tuple[str, ...]:
         """Those that use what these overlays put there, lowest layers first."""
