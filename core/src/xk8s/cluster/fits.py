@@ -28,7 +28,8 @@ def _refuse(boot: Boot, found: Collection[str]) -> None:
         raise PlanError(
             f"this cannot be put into a cluster that runs: {'; '.join(found)}",
             where=f"cluster {boot.cluster!r}",
-            hint="xk8s down, then xk8s up with these overlays and settings",
+            hint="xk8s down, then xk8s up with these overlays and settings; another number of "
+            "nodes alone: xk8s scale",
         )
 
 
