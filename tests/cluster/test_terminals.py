@@ -79,3 +79,5 @@ def test_a_word_that_qemu_does_not_know_is_told_and_leaves_nothing(xk8s: Xk8s) -
                  code=8)  # fmt: skip
     assert "-no-such-word: invalid option" in error
     assert "wrong" not in [one["name"] for one in xk8s.json("status", "--all", "--json")]
+    # But what QEMU said, for `xk8s report`, until the name is used again.
+    xk8s("--name", "wrong", "down")
