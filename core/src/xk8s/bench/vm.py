@@ -15,17 +15,17 @@ from attrs import frozen
 from xk8s.artifacts.keys import artifact_key
 from xk8s.artifacts.store import Resolved
 from xk8s.cluster.access import machine_error, tail
+from xk8s.cluster.kit import Kit
 from xk8s.cluster.prepare import build
 from xk8s.cluster.record import CONSOLES, qemu_log, sockets_of
 from xk8s.errors import MachineError
-from xk8s.layers.build import BuiltLayer
 from xk8s.layers.node import make_node_image
 from xk8s.overlay import Take
 from xk8s.paths import make_private, runtime_dir, runtime_root, state_dir
 from xk8s.plan import NODE_LAYER, Plan, PlannedNode
 from xk8s.progress import Progress
 from xk8s.qemu import process
-from xk8s.qemu.accel import Accel, decide
+from xk8s.qemu.accel import decide
 from xk8s.qemu.agent import Agent
 from xk8s.qemu.command import Image, MachineSpec, Memory, UserNic
 
@@ -36,13 +36,9 @@ _STEP = 0.01
 
 
 @frozen(kw_only=True)
-class Parts:
+class Parts(Kit):
     """What the VM of a plan's first node is made of."""
 
-    plan: Plan
-    accel: Accel
-    resolved: Mapping[str, Resolved]
-    layers: Mapping[str, BuiltLayer]
     own: Path
     """Its own layer, without keys: services that need them do not start."""
 

@@ -12,12 +12,11 @@ import attrs
 from xk8s.cluster import machines
 from xk8s.cluster.access import Cluster
 from xk8s.cluster.boot import Boot
-from xk8s.cluster.ram import ram_path
+from xk8s.cluster.ram import memory_of
 from xk8s.cluster.record import NodeRecord, write_record
 from xk8s.cluster.sessions import connect, each
 from xk8s.errors import MachineError
 from xk8s.qemu import migrate
-from xk8s.qemu.command import Memory
 from xk8s.qemu.leftovers import end
 from xk8s.qemu.qmp import Qmp
 
@@ -30,10 +29,6 @@ def hand_over(cluster: Cluster, boot: Boot, work: Path) -> tuple[Cluster, float]
     When this raises before the old processes ended, these go on.
     """
     old = {node.name: node for node in cluster.record.nodes}
-    memory = {
-        one.node.name: Memory(size=one.node.memory, file=ram_path(cluster.name, one.node.name))
-        for one in boot.nodes
-    }
     generation = cluster.record.latest + 1
     with ExitStack() as stack, ThreadPoolExecutor(max_workers=len(old)) as pool:
         before = connect(stack, cluster.record, old)
@@ -41,7 +36,7 @@ def hand_over(cluster: Cluster, boot: Boot, work: Path) -> tuple[Cluster, float]
         stopped = 0.0
         try:
             started = machines.start(
-                boot, cluster.namespace, memory,
+                boot, cluster.namespace, memory_of(boot, "private"),
                 incoming=True, generation=generation, forwarding=False,
             )  # fmt: skip
             after = connect(stack, attrs.evolve(cluster.record, nodes=started), old)

@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 
 from xk8s.cluster.boot import Boot
+from xk8s.cluster.record import Backing
 from xk8s.paths import make_private, memory_dir
+from xk8s.qemu.command import Memory
 
 
 def ram_path(cluster: str, node: str) -> Path:
@@ -14,10 +16,26 @@ def ram_path(cluster: str, node: str) -> Path:
     return memory_dir(cluster) / f"{node}.ram"
 
 
+def ram_directory(cluster: str) -> Path:
+    """Where these files are; it is there, for this user alone."""
+    directory = memory_dir(cluster)
+    make_private(directory.parent)
+    return make_private(directory)
+
+
+def memory_of(boot: Boot, backing: Backing) -> dict[str, Memory]:
+    """RAM of that kind for each VM, by name, in its file if it has one."""
+    return {
+        one.node.name: Memory(
+            size=one.node.memory,
+            file=None if backing == "anonymous" else ram_path(boot.cluster, one.node.name),
+            share=backing == "shared",
+        )
+        for one in boot.nodes
+    }
+
+
 def room_for_memory(boot: Boot) -> bool:
     """Whether the tmpfs takes the RAM of all VMs, so that it can be shared and saved."""
-    directory = memory_dir(boot.cluster)
-    make_private(directory.parent)
-    make_private(directory)
     wanted = sum(one.node.memory for one in boot.nodes) << 20
-    return shutil.disk_usage(directory).free > wanted
+    return shutil.disk_usage(ram_directory(boot.cluster)).free > wanted

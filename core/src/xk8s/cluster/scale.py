@@ -21,14 +21,14 @@ from xk8s.cluster.boot import Boot, boot_of, read_boot, write_boot
 from xk8s.cluster.fits import refuse
 from xk8s.cluster.guest import check_guests
 from xk8s.cluster.kit import Kit
-from xk8s.cluster.now import Now, now_of, read_now, write_now
+from xk8s.cluster.now import Now, node_now, read_now, write_now
 from xk8s.cluster.prepare import Clock, make_kit
-from xk8s.cluster.ram import ram_path, room_for_memory
+from xk8s.cluster.ram import memory_of, ram_directory, ram_path, room_for_memory
 from xk8s.cluster.record import CONSOLES, NodeRecord, Record, locked, qemu_log, write_record
 from xk8s.cluster.secrets import PKI, flat, secrets
 from xk8s.errors import HostError
 from xk8s.overlay import File
-from xk8s.paths import make_private, memory_dir, runtime_dir
+from xk8s.paths import memory_dir, runtime_dir
 from xk8s.pki import Keys
 from xk8s.progress import Progress
 from xk8s.qemu.command import Memory
@@ -92,6 +92,8 @@ class _Scale:
         there = {one.node.name for one in self.boot.nodes}
         self.added = tuple(name for name in self.after if name not in there)
         self.removed = tuple(name for name in sorted(there) if name not in self.after)
+        new = tuple(self.after[name] for name in self.added)
+        self.new = attrs.evolve(self.boot, nodes=new)
         keys = Keys(self.state / PKI)
         self.own: dict[str, Sequence[File]] = {
             planned.node.name: flat(secrets(kit.plan, planned.node, keys))
@@ -122,8 +124,7 @@ class _Scale:
             memory = self._memory()
             machines.write_images(self.kit.plan, self.own)
             self._write(boot, now, attrs.evolve(self.cluster.record, phase="failed"))
-            new = attrs.evolve(boot, nodes=tuple(self.after[name] for name in self.added))
-            started = machines.start(new, self.cluster.namespace, memory)
+            started = machines.start(self.new, self.cluster.namespace, memory)
             nodes = sorted((*before[2].nodes, *started), key=lambda one: one.name)
             record = attrs.evolve(self.cluster.record, nodes=tuple(nodes))
             self._write(boot, now, record)
@@ -139,9 +140,12 @@ class _Scale:
         """What is written down of the cluster, with and without some nodes."""
         kept = {one.node.name: one for one in self.boot.nodes if one.node.name not in less}
         boots = {**kept, **{name: self.after[name] for name in more}}
-        fresh = now_of(self.kit, "", self.own).nodes
         states = {name: one for name, one in self.now.nodes.items() if name not in less}
-        states |= {name: fresh[name] for name in more}
+        states |= {
+            one.node.name: node_now(self.kit, one, self.own[one.node.name])
+            for one in self.kit.plan.nodes
+            if one.node.name in more
+        }
         return (
             attrs.evolve(self.boot, nodes=tuple(boots[name] for name in sorted(boots))),
             attrs.evolve(self.now, key="", nodes=states),
@@ -153,26 +157,16 @@ class _Scale:
 
     def _memory(self) -> dict[str, Memory]:
         """RAM of the new nodes, of the same kind as that of the others."""
-        nodes = [self.after[name].node for name in self.added]
-        new = attrs.evolve(self.boot, nodes=tuple(self.after[name] for name in self.added))
         kind = self.cluster.record.memory
-        if kind == "shared" and not room_for_memory(new):
+        if kind == "shared" and not room_for_memory(self.new):
             raise HostError(
                 "no room for the memory of more VMs",
                 where=str(memory_dir(self.cluster.name).parent),
                 hint="end other clusters, or boot this one with less: --memory worker=MIB",
             )
         if kind == "private":
-            make_private(memory_dir(self.cluster.name).parent)
-            make_private(memory_dir(self.cluster.name))
-        return {
-            node.name: Memory(
-                size=node.memory,
-                file=None if kind == "anonymous" else ram_path(self.cluster.name, node.name),
-                share=kind == "shared",
-            )
-            for node in nodes
-        }
+            ram_directory(self.cluster.name)
+        return memory_of(self.new, kind)
 
     def _write(self, boot: Boot, now: Now, record: Record) -> None:
         write_now(now, self.state)

@@ -16,10 +16,10 @@ from xk8s.cluster import machines
 from xk8s.cluster.access import Cluster
 from xk8s.cluster.boot import Boot, BootNode
 from xk8s.cluster.handover import forward
-from xk8s.cluster.ram import ram_path
+from xk8s.cluster.ram import ram_directory, ram_path
 from xk8s.cluster.record import NodeRecord, Record, write_record
 from xk8s.errors import HostError
-from xk8s.paths import make_private, runtime_dir
+from xk8s.paths import runtime_dir
 from xk8s.progress import Progress
 from xk8s.qemu import migrate
 from xk8s.qemu.accel import qemu_version
@@ -57,9 +57,7 @@ def _move(cluster: Cluster, boot: Boot, booted: BootNode) -> tuple[Cluster, floa
     old = cluster.record.node(name)
     ram = ram_path(cluster.name, name)
     # The old process may have the file of that name: a new one, not the same.
-    new = ram.with_suffix(".new")
-    make_private(new.parent.parent)
-    make_private(new.parent)
+    new = ram_directory(cluster.name) / f"{name}.new"
     new.unlink(missing_ok=True)
     _check_room(new.parent, booted.node.memory << 20)
     started: tuple[NodeRecord, ...] = ()

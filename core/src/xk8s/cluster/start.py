@@ -23,7 +23,7 @@ from xk8s.cluster.now import NOW, now_of, read_now, write_now
 from xk8s.cluster.ontop import over_images
 from xk8s.cluster.prepare import Clock, make_kit
 from xk8s.cluster.prune import bound_snapshots
-from xk8s.cluster.ram import ram_path, room_for_memory
+from xk8s.cluster.ram import memory_of, room_for_memory
 from xk8s.cluster.record import (
     LOCAL,
     PLAN,
@@ -53,7 +53,6 @@ from xk8s.pki import Keys
 from xk8s.plan import Plan
 from xk8s.progress import Progress
 from xk8s.qemu.accel import decide
-from xk8s.qemu.command import Memory
 from xk8s.qemu.leftovers import leftovers
 
 
@@ -215,17 +214,8 @@ def _boot(kit: Kit, clock: Clock) -> Cluster:
         machines.write_images(plan, own)
         write_now(now_of(kit, saved.key_of(kit), own), state_dir(plan.name))
         _tell_on_top(kit, clock)
-        shared = room_for_memory(boot)
-        memory = {
-            one.node.name: Memory(
-                size=one.node.memory,
-                file=ram_path(plan.name, one.node.name) if shared else None,
-                share=shared,
-            )
-            for one in plan.nodes
-        }
-        started = machines.start(boot, machines.networks(boot), memory)
-        backing: Backing = "shared" if shared else "anonymous"
+        backing: Backing = "shared" if room_for_memory(boot) else "anonymous"
+        started = machines.start(boot, machines.networks(boot), memory_of(boot, backing))
         record = attrs.evolve(record, nodes=started, memory=backing)
         write_record(record)
         cluster = Cluster(record, plan)
