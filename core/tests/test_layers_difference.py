@@ -203,6 +203,25 @@ def test_a_guest_with_the_difference_applied_is_the_new_one(
         assert tree_of(root) == merged([both, *old, as_entries(old_files)])
 
 
+def test_mending_removes_nothing_behind_a_link(tmp_path: Path) -> None:
+    """What a link hides may have been there, and may not; where it leads to is another matter."""
+    with ExitStack() as stack:
+        images = Images(stack, tmp_path)
+        low = images.level((File(path="/a/x", data=b"low"),))
+        for target in ("other", "a"):
+            link = images.level((Symlink(path="/a", target=target),))
+            root = tmp_path / f"root-{target}"
+            (root / "other").mkdir(parents=True)
+            (root / "other" / "x").write_text("not ours")
+            (root / "a").symlink_to(target)
+            after = Stack([low, link])
+            again = difference(after, after, unsure=("/a",))
+            assert again.gone == ("/a/x",)
+            bring(root, again, after, {})
+            assert (root / "other" / "x").read_text() == "not ours"
+            assert (root / "a").readlink() == Path(target)
+
+
 def test_what_was_hidden_between_comes_and_goes(tmp_path: Path) -> None:
     """Two that the test above found."""
     with ExitStack() as stack:
