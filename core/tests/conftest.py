@@ -10,9 +10,14 @@ from pathlib import Path
 
 import pytest
 from xk8s import hookimpl
+from xk8s.artifacts.keys import artifact_key
+from xk8s.artifacts.kit import Resolved
 from xk8s.artifacts.model import Artifact
+from xk8s.cluster.kit import Kit
 from xk8s.config import Request
+from xk8s.layers.build import BuiltLayer, layer_key, layers_dir
 from xk8s.overlay import BootImage, KernelFacts, Overlay, Take
+from xk8s.paths import cache_dir
 from xk8s.plan import Plan, make_plan
 from xk8s.qemu.accel import decide
 from xk8s.qemu.command import MachineSpec, Memory, PortForward, Sockets, UserNic
@@ -103,5 +108,27 @@ def plan_of() -> Callable[..., Plan]:
             environment={},
         )  # fmt: skip
         return make_plan(request, Registry({"t-base": base, "t-one": one}))
+
+    return make
+
+
+@pytest.fixture
+def kit_of() -> Callable[[Plan], Kit]:
+    """Makes the kit of a plan as if all had been built: images have the keys of their layers."""
+
+    def make(plan: Plan) -> Kit:
+        resolved = {}
+        for artifact in plan.artifacts:
+            key = artifact_key(artifact)
+            resolved[key] = Resolved(
+                name=artifact.name, version=artifact.version, key=key,
+                path=cache_dir().absolute() / "artifacts" / key / "tree", digest=key, provenance=(),
+            )  # fmt: skip
+        layers = {}
+        for one in plan.layers:
+            key = layer_key(one.layer)
+            path = layers_dir(cache_dir()) / f"{key}.erofs"
+            layers[one.layer.name] = BuiltLayer(name=one.layer.name, key=key, path=path, size=1)
+        return Kit(plan=plan, accel=decide("tcg"), resolved=resolved, layers=layers)
 
     return make

@@ -12,8 +12,6 @@ from typing import Any
 
 import attrs
 import pytest
-from xk8s.artifacts.keys import artifact_key
-from xk8s.artifacts.kit import Resolved
 from xk8s.cli.verbs.watch import summary
 from xk8s.cluster import saved, sources
 from xk8s.cluster.apply import plan_again
@@ -27,12 +25,11 @@ from xk8s.cluster.units import Actions, actions
 from xk8s.cluster.uses import users
 from xk8s.config import Request
 from xk8s.errors import PlanError, StateError, UsageError
-from xk8s.layers.build import BuiltLayer, layer_key, layers_dir
+from xk8s.layers.build import layers_dir
 from xk8s.layers.difference import Difference, FilesLevel, Stack
 from xk8s.overlay import File, Layer, Take
 from xk8s.paths import cache_dir, state_dir
 from xk8s.plan import NODE_LAYER, Plan, make_plan
-from xk8s.qemu.accel import decide
 
 
 @pytest.fixture(autouse=True)
@@ -45,22 +42,7 @@ def planned(*overlays: str, sets: tuple[str, ...] = (), name: str = "demo") -> P
     return make_plan(Request(overlays=overlays, name=name, sets=sets, environment={}))
 
 
-def kit_of(plan: Plan) -> Kit:
-    """As if all of it had been built: keys are those of what goes into a layer."""
-    resolved = {}
-    for artifact in plan.artifacts:
-        key = artifact_key(artifact)
-        resolved[key] = Resolved(
-            name=artifact.name, version=artifact.version, key=key,
-            path=cache_dir().absolute() / "artifacts" / key / "tree", digest=key, provenance=(),
-        )  # fmt: skip
-    layers = {}
-    for one in plan.layers:
-        key = layer_key(one.layer)
-        path = layers_dir(cache_dir()) / f"{key}.erofs"
-        layers[one.layer.name] = BuiltLayer(name=one.layer.name, key=key, path=path, size=1)
-    return Kit(plan=plan, accel=decide("tcg"), resolved=resolved, layers=layers)
-
+KitOf = Callable[[Plan], Kit]
 
 KUBERNETES = ("kubernetes", "containerd", "coredns")
 
@@ -90,7 +72,7 @@ KUBERNETES = ("kubernetes", "containerd", "coredns")
     ],
     ids=lambda value: value[0],
 )
-def test_what_takes_a_boot_is_named(sets: tuple[str, ...], what: list[str]) -> None:
+def test_what_takes_a_boot_is_named(kit_of: KitOf, sets: tuple[str, ...], what: list[str]) -> None:
     old, new = kit_of(planned("debian")), kit_of(planned("debian", sets=sets))
     found = obstacles(boot_of(old), now_of(old, "k", {}), new)
     assert set(what) <= set(found), found
@@ -109,13 +91,15 @@ def test_what_takes_a_boot_is_named(sets: tuple[str, ...], what: list[str]) -> N
         (("kubernetes", "containerd", "coredns", "externalip"), ()),
     ],
 )
-def test_all_else_does_not(overlays: tuple[str, ...], sets: tuple[str, ...]) -> None:
+def test_all_else_does_not(kit_of: KitOf, overlays: tuple[str, ...], sets: tuple[str, ...]) -> None:
     old, new = kit_of(planned(*KUBERNETES)), kit_of(planned(*overlays, sets=sets))
     assert obstacles(boot_of(old), now_of(old, "k", {}), new) == ()
     refuse_plan(boot_of(old), new.plan)
 
 
-def test_a_ready_image_that_no_overlay_loads_takes_a_boot(plan_of: Callable[..., Plan]) -> None:
+def test_a_ready_image_that_no_overlay_loads_takes_a_boot(
+    kit_of: KitOf, plan_of: Callable[..., Plan]
+) -> None:
     def with_image(version: str, *, by_hook: bool) -> Kit:
         artifact = planned("debian").artifacts[0]
         take = Take(artifact=attrs.evolve(artifact, version=version), member="m", path="/")
@@ -254,7 +238,7 @@ def test_a_file_over_an_overlays_concerns_the_same_units(tmp_path: Path) -> None
 # --- the nearest snapshot ---------------------------------------------------------------
 
 
-def keep(plan: Plan, *, created: float, label: str = "") -> str:
+def keep(kit_of: KitOf, plan: Plan, *, created: float, label: str = "") -> str:
     """A snapshot of a cluster of that plan, as far as it is told apart by; with the files that a
     restore needs.
     """
@@ -280,38 +264,38 @@ def keep(plan: Plan, *, created: float, label: str = "") -> str:
     return label
 
 
-def near(plan: Plan) -> str | None:
+def near(kit_of: KitOf, plan: Plan) -> str | None:
     found = nearest(kit_of(plan))
     return found.saved.label if found else None
 
 
-def test_the_snapshot_with_the_least_to_change_is_the_nearest() -> None:
+def test_the_snapshot_with_the_least_to_change_is_the_nearest(kit_of: KitOf) -> None:
     keep(
         planned(*KUBERNETES, sets=("kubernetes.log_level=5", "kubernetes.pod_mtu=1300")), created=3
     )
-    closest = keep(planned(*KUBERNETES, sets=("kubernetes.pod_mtu=1300",)), created=1)
+    closest = keep(kit_of, planned(*KUBERNETES, sets=("kubernetes.pod_mtu=1300",)), created=1)
     found = nearest(kit_of(planned(*KUBERNETES)))
     assert found is not None
     assert (found.saved.label, found.differing, found.distance) == (closest, (), 2)
 
 
-def test_of_two_that_are_as_near_the_later_counts() -> None:
-    keep(planned(*KUBERNETES, sets=("kubernetes.pod_mtu=1300",)), created=1)
-    later = keep(planned(*KUBERNETES, sets=("kubernetes.pod_mtu=1200",)), created=2)
-    assert near(planned(*KUBERNETES)) == later
+def test_of_two_that_are_as_near_the_later_counts(kit_of: KitOf) -> None:
+    keep(kit_of, planned(*KUBERNETES, sets=("kubernetes.pod_mtu=1300",)), created=1)
+    later = keep(kit_of, planned(*KUBERNETES, sets=("kubernetes.pod_mtu=1200",)), created=2)
+    assert near(kit_of, planned(*KUBERNETES)) == later
 
 
-def test_a_snapshot_that_cannot_become_it_is_left_out() -> None:
-    keep(planned(*KUBERNETES, sets=("cluster.nodes=3",)), created=1)
-    keep(planned(*KUBERNETES, name="other"), created=1)
-    keep(planned(*KUBERNETES, sets=("kubernetes.pod_mtu=1300",)), created=1, label="mine")
-    assert near(planned(*KUBERNETES)) is None, "other nodes, another name, the user's own"
-    keep(planned(*KUBERNETES, "mconnect"), created=2)
-    assert near(planned(*KUBERNETES)) is None, "what mconnect did would stay"
-    assert near(planned(*KUBERNETES, "mconnect", sets=("kubernetes.pod_mtu=1300",)))
+def test_a_snapshot_that_cannot_become_it_is_left_out(kit_of: KitOf) -> None:
+    keep(kit_of, planned(*KUBERNETES, sets=("cluster.nodes=3",)), created=1)
+    keep(kit_of, planned(*KUBERNETES, name="other"), created=1)
+    keep(kit_of, planned(*KUBERNETES, sets=("kubernetes.pod_mtu=1300",)), created=1, label="mine")
+    assert near(kit_of, planned(*KUBERNETES)) is None, "other nodes, another name, the user's own"
+    keep(kit_of, planned(*KUBERNETES, "mconnect"), created=2)
+    assert near(kit_of, planned(*KUBERNETES)) is None, "what mconnect did would stay"
+    assert near(kit_of, planned(*KUBERNETES, "mconnect", sets=("kubernetes.pod_mtu=1300",)))
     for path in layers_dir(cache_dir()).iterdir():
         path.unlink()
-    assert near(planned(*KUBERNETES, "mconnect", sets=("kubernetes.pod_mtu=1300",))) is None
+    assert near(kit_of, planned(*KUBERNETES, "mconnect", sets=("kubernetes.pod_mtu=1300",))) is None
 
 
 # --- what is read again -----------------------------------------------------------------
@@ -363,7 +347,7 @@ def test_settings_of_the_command_line_are_pinned(tmp_path: Path, monkeypatch: An
 # --- what is written down ---------------------------------------------------------------
 
 
-def test_boot_and_now_are_read_as_they_were_written() -> None:
+def test_boot_and_now_are_read_as_they_were_written(kit_of: KitOf) -> None:
     kit = kit_of(planned(*KUBERNETES))
     boot, now = boot_of(kit), now_of(kit, "k", {"vm-001": [File(path="/s", data=b"", mode=0o600)]})
     write_boot(boot, state_dir("demo"))
@@ -380,7 +364,7 @@ def test_boot_and_now_are_read_as_they_were_written() -> None:
 
 
 def test_a_kernel_in_the_cache_is_found_in_another_place_of_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kit_of: KitOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     boot: Boot = boot_of(kit_of(planned("debian")))
     assert not boot.kernel.is_absolute()
@@ -393,7 +377,7 @@ def test_a_kernel_in_the_cache_is_found_in_another_place_of_it(
     assert boot.missing() is None
 
 
-def test_new_keys_are_remembered() -> None:
+def test_new_keys_are_remembered(kit_of: KitOf) -> None:
     kit = kit_of(planned("debian"))
     write_now(now_of(kit, "k", {}), state_dir("demo"))
     remember_files("demo", "vm-001", [File(path="/etc/key", data=b"new", mode=0o600)])

@@ -611,7 +611,7 @@ def test_machines_have_the_disks_in_that_order(work: Path, tmp_path: Path) -> No
         path.write_bytes(b"erofs")
     kit = Kit(plan=plan, accel=decide("tcg"), resolved={resolved.key: resolved}, layers=layers)
     boot = boot_of(kit)
-    spec = machines._spec(boot, boot.nodes[0], (), Memory(size=256), False, 0)
+    spec = machines.spec(boot, boot.nodes[0], memory=Memory(size=256))
     assert [one.path for one in spec.images] == [
         image("t-base"),
         image("t-app"),

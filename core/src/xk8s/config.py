@@ -44,6 +44,9 @@ class ClusterSettings:
     snapshot_size: int = setting(
         20480, "MiB of disk that the automatic snapshots of all clusters may take; the last stays"
     )
+    template: bool = setting(
+        True, "start VMs as copies of one that booted up to where nodes begin to differ"
+    )
     mtu: int = setting(1500, "MTU of the cluster's networks, 1280 to 9216")
     kernel_args: str = setting("", "more kernel arguments for all VMs, as on a command line")
     qemu_args: str = setting("", "more QEMU arguments for all VMs, quoted as in a shell")

@@ -168,13 +168,15 @@ class KernelFacts:
 @frozen(kw_only=True)
 class BootImage:
     """Kernel and initramfs of the base. The initramfs must follow docs/reference/boot.md:
-    stack the virtio disks with serial L00, L01 … (L00 lowest) as overlayfs lower directories,
+    stack the images /dev/pmem0, pmem1 … (the first one lowest) as overlayfs lower directories,
     each left mounted at /run/xk8s/layers/<name> (names: kernel argument xk8s.layers=a,b,c).
+    ``template``: it also follows that page's part on templates, so that nodes may be copies.
     """
 
     kernel: Take
     initramfs: Take
     kernel_args: tuple[str, ...] = ()
+    template: bool = False
 
 
 @frozen(kw_only=True)

@@ -74,6 +74,7 @@ def boot_json(boot: BootImage) -> dict[str, object]:
         "kernel": take_json(boot.kernel),
         "initramfs": take_json(boot.initramfs),
         "kernel_args": list(boot.kernel_args),
+        "template": boot.template,
     }
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import attrs
+
 from xk8s import topology
 from xk8s.cluster.access import Cluster, machine_error, tail
 from xk8s.cluster.boot import Boot, BootNode
@@ -34,6 +36,8 @@ from xk8s.qemu.ports import Reservation
 BOOT_SECONDS = 600.0
 NODES = "nodes"
 """Directory below the cluster's state."""
+LAYERS = "xk8s.layers="
+"""So begins the argument with the names of a VM's layers."""
 
 
 def write_images(plan: Plan, secrets: Mapping[str, Sequence[File]]) -> None:
@@ -57,12 +61,14 @@ def start(
     memory: Mapping[str, Memory],
     *,
     incoming: bool = False,
+    given: Mapping[str, str] | None = None,
     generation: int = 0,
     forwarding: bool = True,
 ) -> tuple[NodeRecord, ...]:
     """Start all VMs at once; returns when every QEMU answers. When one does not, none is left.
 
-    ``memory`` is per node name. ``incoming``: they wait for a saved state. ``generation`` tells
+    ``memory`` is per node name. ``incoming``: they wait for a saved state, in which the guest may
+    look for what is ``given``, per node name. ``generation`` tells
     the processes of one node apart while one takes over from the other; the later one gets its
     ports when the earlier one has let go of them (``forwarding`` false).
     """
@@ -80,11 +86,14 @@ def start(
         try:
             for nic in node.nics:
                 nics.append(_nic(boot, namespace, node.number, nic, forwards, generation))
-            spec = _spec(boot, booted, tuple(nics), memory[node.name], incoming, generation)
+            own = spec(
+                boot, booted, nics=tuple(nics), memory=memory[node.name], generation=generation
+            )
+            own = attrs.evolve(own, incoming=incoming, given=(given or {}).get(node.name, ""))
             started = process.start(
-                spec,
+                own,
                 runtime_dir=runtime_dir(boot.cluster),
-                stderr=qemu_log(spec.console_log),
+                stderr=qemu_log(own.console_log),
             )
         finally:
             for made in nics:
@@ -111,18 +120,23 @@ def start(
         raise
 
 
-def _spec(
+def layers_argument(booted: BootNode) -> str:
+    """What tells a guest the names of its layers, lowest first."""
+    return LAYERS + ",".join(disk.layer.replace("/", "-") for disk in booted.disks)
+
+
+def spec(
     boot: Boot,
     booted: BootNode,
-    nics: tuple[UserNic | TapNic, ...],
+    *,
     memory: Memory,
-    incoming: bool,
-    generation: int,
+    nics: tuple[UserNic | TapNic, ...] = (),
+    generation: int = 0,
 ) -> MachineSpec:
+    """The VM of a node, to be booted."""
     name, node = boot.cluster, booted.node
     own = image_path(name, node.name)
     paths = [disk.path if disk.key else own for disk in booted.disks]
-    names = ",".join(disk.layer.replace("/", "-") for disk in booted.disks)
     return MachineSpec(
         name=f"{name}/{node.name}",
         cpus=boot.accel.cpus(node.cpus),
@@ -130,14 +144,13 @@ def _spec(
         accel=boot.accel,
         kernel=cache_dir().absolute() / boot.kernel,
         initrd=cache_dir().absolute() / boot.initrd,
-        cmdline=" ".join([*booted.kernel_args, f"xk8s.layers={names}"]),
+        cmdline=" ".join([*booted.kernel_args, layers_argument(booted)]),
         images=tuple(Image(path=path, size=path.stat().st_size) for path in paths),
         nics=nics,
         sockets=sockets_of(name, node.name, generation),
         console_log=state_dir(name) / CONSOLES / f"{node.name}.log",
         pidfile=runtime_dir(name) / f"{node.name}.{generation}.pid",
         extra=booted.qemu_args,
-        incoming=incoming,
     )
 
 

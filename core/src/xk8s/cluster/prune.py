@@ -18,6 +18,7 @@ from xk8s.artifacts.tree import remove_tree
 from xk8s.cluster.record import locked
 from xk8s.cluster.saved import list_saved
 from xk8s.cluster.saved import remove as remove_snapshot
+from xk8s.cluster.template import templates_dir
 from xk8s.cluster.usage import Piece, pieces, running_clusters
 from xk8s.cluster.uses import artifact_users, users
 from xk8s.errors import StateError
@@ -67,11 +68,12 @@ def prune(
         (one for one in automatic if not one.needed_by),
         lambda: size - sum(one.size for one in removed if one.automatic) <= snapshot_size,
     )
-    rest = [one for one in found if one.kind in ("layers", "artifacts") and not one.needed_by]
+    kinds = ("layers", "artifacts", "templates")
+    rest = [one for one in found if one.kind in kinds and not one.needed_by]
     drop(one for one in rest if now - one.used > UNUSED)
     if max_size is not None:
         more = [one for one in automatic if not one.needed_by]
-        more += [one for one in rest if now - one.used > RECENT or one.kind == "layers"]
+        more += [one for one in rest if now - one.used > RECENT or one.kind != "artifacts"]
         drop(sorted(more, key=lambda one: one.used), lambda: total <= max_size)
         if not dry_run and any(one.automatic for one in removed):
             # The images of snapshots that went are free now.
@@ -124,6 +126,9 @@ def _remove(cache: Path, one: Piece) -> bool:
             name = f"download-{one.path.name.partition('.')[0]}.lock"
             with FileLock(cache / "locks" / name, timeout=0):
                 remove_tree(one.path)
+        elif one.path.parent == templates_dir(cache):
+            # Those who start VMs of it hold no lock: they find it, or boot by themselves.
+            remove_tree(one.path)
         elif one.kind == "layers":
             keys = {one.path.stem}
             done = layers.prune(cache, lambda: users(cache), keys=keys)

@@ -35,7 +35,7 @@ AUTO = "auto-"
 KEPT = 3
 """How many of these are kept per cluster name."""
 
-_FORMAT = 4
+_FORMAT = 5
 _META = "meta.json"
 _VERIFIED = "verified"
 """Has the boot id of the host since whose start all of it was read and found as it was saved."""

@@ -22,16 +22,17 @@ from xk8s.cluster.fits import refuse
 from xk8s.cluster.guest import check_guests
 from xk8s.cluster.kit import Kit
 from xk8s.cluster.now import Now, node_now, read_now, write_now
+from xk8s.cluster.power import power_on
 from xk8s.cluster.prepare import Clock, make_kit
-from xk8s.cluster.ram import memory_of, ram_directory, ram_path, room_for_memory
+from xk8s.cluster.ram import ram_directory, ram_path, room_for_memory
 from xk8s.cluster.record import CONSOLES, NodeRecord, Record, locked, qemu_log, write_record
 from xk8s.cluster.secrets import PKI, flat, secrets
+from xk8s.cluster.template import get_templates
 from xk8s.errors import HostError
 from xk8s.overlay import File
 from xk8s.paths import memory_dir, runtime_dir
 from xk8s.pki import Keys
 from xk8s.progress import Progress
-from xk8s.qemu.command import Memory
 from xk8s.qemu.leftovers import end
 
 
@@ -121,10 +122,15 @@ class _Scale:
         boot, now = self._with(self.added, ())
         started: tuple[NodeRecord, ...] = ()
         try:
-            memory = self._memory()
+            self._check_room()
             machines.write_images(self.kit.plan, self.own)
             self._write(boot, now, attrs.evolve(self.cluster.record, phase="failed"))
-            started = machines.start(self.new, self.cluster.namespace, memory)
+            # RAM of the same kind as that of the others.
+            backing = self.cluster.record.memory
+            templates = (
+                {} if backing == "anonymous" else get_templates(self.kit, self.new, self.clock)
+            )
+            started = power_on(self.new, self.cluster.namespace, backing, templates, self.clock)
             nodes = sorted((*before[2].nodes, *started), key=lambda one: one.name)
             record = attrs.evolve(self.cluster.record, nodes=tuple(nodes))
             self._write(boot, now, record)
@@ -155,8 +161,7 @@ class _Scale:
         nodes = tuple(one for one in self.cluster.record.nodes if one.name not in names)
         return attrs.evolve(self.cluster.record, phase="failed", nodes=nodes)
 
-    def _memory(self) -> dict[str, Memory]:
-        """RAM of the new nodes, of the same kind as that of the others."""
+    def _check_room(self) -> None:
         kind = self.cluster.record.memory
         if kind == "shared" and not room_for_memory(self.new):
             raise HostError(
@@ -164,9 +169,7 @@ class _Scale:
                 where=str(memory_dir(self.cluster.name).parent),
                 hint="end other clusters, or boot this one with less: --memory worker=MIB",
             )
-        if kind == "private":
-            ram_directory(self.cluster.name)
-        return memory_of(self.new, kind)
+        ram_directory(self.cluster.name)
 
     def _write(self, boot: Boot, now: Now, record: Record) -> None:
         write_now(now, self.state)

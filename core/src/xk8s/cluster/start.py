@@ -7,6 +7,7 @@ VMs run but whose checks fail is kept, so that its user can look into it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,9 +22,10 @@ from xk8s.cluster.kit import Kit
 from xk8s.cluster.near import nearest
 from xk8s.cluster.now import NOW, now_of, read_now, write_now
 from xk8s.cluster.ontop import over_images
+from xk8s.cluster.power import power_on
 from xk8s.cluster.prepare import Clock, make_kit
 from xk8s.cluster.prune import bound_snapshots
-from xk8s.cluster.ram import memory_of, room_for_memory
+from xk8s.cluster.ram import ram_directory, room_for_memory
 from xk8s.cluster.record import (
     LOCAL,
     PLAN,
@@ -40,6 +42,7 @@ from xk8s.cluster.restore import restore
 from xk8s.cluster.save import copy_directory, save, unsavable
 from xk8s.cluster.secrets import PKI, flat, secrets, write_host_files
 from xk8s.cluster.stop import sweep
+from xk8s.cluster.template import Template, get_templates
 from xk8s.cluster.verify import check
 from xk8s.errors import CheckFailed, StateError, Xk8sError
 from xk8s.paths import (
@@ -214,8 +217,9 @@ def _boot(kit: Kit, clock: Clock) -> Cluster:
         machines.write_images(plan, own)
         write_now(now_of(kit, saved.key_of(kit), own), state_dir(plan.name))
         _tell_on_top(kit, clock)
-        backing: Backing = "shared" if room_for_memory(boot) else "anonymous"
-        started = machines.start(boot, machines.networks(boot), memory_of(boot, backing))
+        templates = get_templates(kit, boot, clock)
+        backing = _backing(kit, boot, templates)
+        started = power_on(boot, machines.networks(boot), backing, templates, clock)
         record = attrs.evolve(record, nodes=started, memory=backing)
         write_record(record)
         cluster = Cluster(record, plan)
@@ -224,6 +228,18 @@ def _boot(kit: Kit, clock: Clock) -> Cluster:
         machines.wait_booted(cluster, clock.progress)
         check_guests(cluster, plan.guest)
     return cluster
+
+
+def _backing(kit: Kit, boot: Boot, templates: Mapping[str, Template]) -> Backing:
+    """The kind of RAM that suits: to be saved all of it has to be in a file of its own, and else
+    what VMs have of a template is there once.
+    """
+    ram_directory(boot.cluster)
+    if templates and not kit.plan.cluster.snapshot:
+        return "private"
+    if room_for_memory(boot):
+        return "shared"
+    return "private" if templates else "anonymous"
 
 
 def _restored(kit: Kit, clock: Clock, *, checks: bool) -> Cluster | None:

@@ -13,16 +13,19 @@ from attrs import evolve, field, frozen
 from xk8s.artifacts.store import Store
 from xk8s.cluster.record import list_clusters, read_record
 from xk8s.cluster.saved import Saved, list_saved
+from xk8s.cluster.template import META, templates_dir
 from xk8s.cluster.uses import artifact_users, users
 from xk8s.errors import ArtifactError
 from xk8s.layers.cache import list_layers
 from xk8s.paths import clusters_dir, snapshots_root
 
-Kind = Literal["snapshots", "artifacts", "layers", "downloads", "apt", "clusters", "leftovers"]
+Kind = Literal[
+    "snapshots", "artifacts", "layers", "templates", "downloads", "apt", "clusters", "leftovers"
+]
 KINDS: tuple[Kind, ...] = (
-    "snapshots", "artifacts", "layers", "downloads", "apt", "clusters", "leftovers"
+    "snapshots", "artifacts", "layers", "templates", "downloads", "apt", "clusters", "leftovers"
 )  # fmt: skip
-"""leftovers: what killed saves left; clusters: records, keys and consoles."""
+"""leftovers: what killed commands left; clusters: records, keys and consoles."""
 
 
 @frozen(kw_only=True)
@@ -71,6 +74,11 @@ def _all(cache: Path) -> Iterator[Piece]:
     for layer in list_layers(cache):
         by = needed.get(layer.key, ())
         yield _piece("layers", f"{layer.name} {layer.key[:12]}", layer.path, layer.used, by)
+    for path in _entries(templates_dir(cache)):
+        if path.name.startswith("."):
+            yield _piece("leftovers", path.name, path)
+        else:
+            yield _piece("templates", path.name[:12], path, _time(path / META))
     for path in _entries(cache / "downloads"):
         yield _piece("downloads", path.name, path)
     for path in _entries(cache / "apt"):

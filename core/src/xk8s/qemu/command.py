@@ -7,7 +7,7 @@ a saved machine state fits only the same machine.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from attrs import evolve, frozen
@@ -25,6 +25,10 @@ MAX_DISKS = (_PORT_SLOT - _DISK_SLOT) * _FUNCTIONS
 MAX_SPARE_PORTS = 6
 
 _GAP = 4 << 20
+_ROOM = 16 << 30
+
+GIVEN = "opt/org.xk8s/node"
+"""Name of the firmware configuration item with a copy's own arguments (docs/reference/boot.md)."""
 
 
 @frozen(kw_only=True)
@@ -114,7 +118,7 @@ class MachineSpec:
     """One VM. ``nics`` in the order of the guest's eth0, eth1 …; ``images`` in that of pmem0,
     pmem1 …, ``disks`` in that of vda, vdb …; ``spare_ports`` are slots for hot-plug, named rp0,
     rp1 …; ``extra`` are argv words of overlays. ``incoming``: wait for a saved state instead of
-    booting.
+    booting; ``given`` is for the guest to read then.
     """
 
     name: str
@@ -133,6 +137,7 @@ class MachineSpec:
     extra: tuple[str, ...] = ()
     spare_ports: int = 4
     incoming: bool = False
+    given: str = ""
     program: str = PROGRAM
 
     @property
@@ -165,6 +170,19 @@ def command(spec: MachineSpec) -> list[str]:
             *_disks(spec), *_ports(spec), *spec.extra]  # fmt: skip
 
 
+def product_uuid(name: str) -> uuid.UUID:
+    """The DMI product UUID of the VM of that name: a node keeps it from one start to the next."""
+    return uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.xk8s.invalid")
+
+
+def room(images: Iterable[Image]) -> int:
+    """MiB of address space for images and what lies between them for their alignment: the same for
+    all but huge ones, so that most VMs of a size are alike.
+    """
+    needed = sum(image.size + _GAP for image in images)
+    return max(1, -(-needed // _ROOM)) * (_ROOM >> 20)
+
+
 def _machine(spec: MachineSpec) -> Iterator[str]:
     # Without the parts of a PC that no guest here uses: the kernel would probe each of them.
     machine = "q35,smm=off,vmport=off,usb=off,graphics=off,i8042=off,sata=off,smbus=off"
@@ -172,14 +190,10 @@ def _machine(spec: MachineSpec) -> Iterator[str]:
     if memory.file is not None:
         machine += ",memory-backend=pc.ram"
     yield from ("-name", f"{_quoted(spec.name)},debug-threads=on")
-    # The same node keeps its identity (DMI product UUID) from one start to the next.
-    yield from ("-uuid", str(uuid.uuid5(uuid.NAMESPACE_DNS, f"{spec.name}.xk8s.invalid")))
+    yield from ("-uuid", str(product_uuid(spec.name)))
     yield from ("-no-user-config", "-nodefaults", "-display", "none", "-no-reboot")
     yield from ("-machine", machine, *spec.accel.args, "-smp", str(spec.cpus))
-    # Address space for the images, and for what lies between them for their alignment.
-    room = sum(image.size for image in spec.images) + len(spec.images) * _GAP
-    most = f",maxmem={memory.size + (room >> 20)}M" if spec.images else ""
-    yield from ("-m", f"size={memory.size}M{most}")
+    yield from ("-m", f"size={memory.size}M,maxmem={memory.size + room(spec.images)}M")
     if memory.file is not None:
         share = "on" if memory.share else "off"
         path = _quoted(memory.file)
@@ -189,6 +203,8 @@ def _machine(spec: MachineSpec) -> Iterator[str]:
     yield from ("-pidfile", str(spec.pidfile))
     if spec.incoming:
         yield from ("-incoming", "defer")
+    if spec.given:
+        yield from ("-fw_cfg", f"name={GIVEN},string={_quoted(spec.given)}")
     # A restored guest learns that it is a copy, and reseeds its random numbers.
     yield from ("-device", "vmgenid,guid=auto")
 

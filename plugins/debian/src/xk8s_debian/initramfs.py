@@ -8,7 +8,10 @@ from pathlib import Path
 from xk8s_debian import cpio
 
 _DIRECTORIES = ("bin", "dev", "modules", "proc", "root", "run", "sys")
-APPLETS = ("insmod", "ln", "mkdir", "mknod", "mount", "poweroff", "sh", "sleep", "switch_root")
+APPLETS = (
+    "date", "insmod", "ln", "mkdir", "mknod", "mount", "poweroff", "rmmod", "sh", "sleep",
+    "switch_root",
+)  # fmt: skip
 """What /init calls: busybox finds its applets without links only where /proc is mounted."""
 
 

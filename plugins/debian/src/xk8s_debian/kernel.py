@@ -14,9 +14,10 @@ from typing import Any
 
 from xk8s.overlay import KernelFacts
 
-BOOT_MODULES = ("virtio_blk", "virtio_pmem", "nd_pmem", "erofs", "overlay")
-"""What the initramfs needs before it can mount the layers; and virtio_blk, so that a disk that is
-plugged into the running VM need not wait for udev."""
+BOOT_MODULES = ("virtio_blk", "virtio_pmem", "nd_pmem", "erofs", "overlay", "qemu_fw_cfg")
+"""What the initramfs needs before it can mount the layers; virtio_blk, so that a disk that is
+plugged into the running VM need not wait for udev; and qemu_fw_cfg, by which the copy of a template
+learns which node it is."""
 
 _SYMBOL = re.compile(r"^CONFIG_([A-Za-z0-9_]+)=([ym])$", re.MULTILINE)
 

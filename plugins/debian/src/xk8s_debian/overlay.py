@@ -132,6 +132,7 @@ def xk8s_boot_image(ctx: Context) -> BootImage:
             artifact=initramfs_artifact(ctx), member="initramfs.img", path="/initramfs.img"
         ),
         kernel_args=KERNEL_ARGS,
+        template=True,
     )
 
 

@@ -1,0 +1,142 @@
+"""Templates of nodes, as far as no VM is needed: which VMs share one, and what is whole."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from xk8s.cluster import machines, template
+from xk8s.cluster.boot import Boot, boot_of
+from xk8s.cluster.content import content_sum
+from xk8s.cluster.kit import Kit
+from xk8s.config import Request
+from xk8s.paths import cache_dir
+from xk8s.plan import Plan, make_plan
+from xk8s.progress import Silent
+from xk8s.qemu.command import Image, room
+
+
+@pytest.fixture(autouse=True)
+def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("STATE", "RUNTIME", "CACHE"):
+        monkeypatch.setenv(f"XK8S_{name}", str(tmp_path / name.lower()))
+
+
+Made = Callable[..., tuple[Kit, Boot]]
+
+
+@pytest.fixture
+def made(kit_of: Callable[[Plan], Kit]) -> Made:
+    """What VMs of the plain base system are made of; images and kernel are not looked into."""
+
+    def make(*sets: str) -> tuple[Kit, Boot]:
+        request = Request(overlays=("debian",), sets=("cluster.routers=0", *sets), environment={})
+        plan = make_plan(request)
+        kit = kit_of(plan)
+        own = [machines.image_path(plan.name, one.node.name) for one in plan.nodes]
+        for path in (*own, *(layer.path for layer in kit.layers.values())):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"erofs")
+        return kit, boot_of(kit)
+
+    return make
+
+
+def keys(kit: Kit, boot: Boot) -> list[str | None]:
+    return [template._key(kit, boot, one) for one in boot.nodes]
+
+
+def test_nodes_that_differ_by_name_only_share_one(made: Made) -> None:
+    kit, boot = made(
+        "cluster.nodes=3",
+        "cluster.memory=control-plane=512,worker=512",
+        "cluster.cpus=control-plane=1,worker=1",
+    )
+    first, *others = keys(kit, boot)
+    assert first is not None
+    assert set(others) == {first}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "cluster.memory=control-plane=640",
+        "cluster.cpus=control-plane=2",
+        "cluster.kernel_args=quiet",
+    ],
+)
+def test_another_machine_has_another(made: Made, other: str) -> None:
+    plain = (
+        "cluster.nodes=1",
+        "cluster.memory=control-plane=512,worker=512",
+        "cluster.cpus=control-plane=1,worker=1",
+    )
+    assert keys(*made(*plain))[0] != keys(*made(*plain, other))[0]
+
+
+def test_another_kernel_or_qemu_has_another(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    kit, boot = made("cluster.nodes=1")
+    before = keys(kit, boot)[0]
+    rebuilt = {key: attrs.evolve(one, digest="rebuilt") for key, one in kit.resolved.items()}
+    assert keys(attrs.evolve(kit, resolved=rebuilt), boot)[0] != before
+    monkeypatch.setattr("xk8s.cluster.saved.qemu_version", lambda: (99, 0, 0))
+    assert keys(kit, boot)[0] != before
+
+
+def test_the_layers_and_the_cluster_make_no_difference(made: Made) -> None:
+    kit, boot = made("cluster.nodes=1")
+    (node,) = boot.nodes
+    other = attrs.evolve(boot, cluster="other", nodes=(attrs.evolve(node, disks=node.disks[:1]),))
+    own = machines.image_path("other", node.node.name)
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"erofs")
+    assert keys(kit, other) == keys(kit, boot)
+
+
+def test_a_vm_with_qemu_arguments_of_its_own_has_none(made: Made) -> None:
+    kit, boot = made("cluster.nodes=1", "cluster.qemu_args=-device virtio-rng-pci")
+    assert keys(kit, boot) == [None]
+
+
+def test_more_images_than_the_usual_room_have_none() -> None:
+    """A template's address space is that of a VM without any."""
+    huge = Image(path=Path("/x"), size=17 << 30)
+    small = Image(path=Path("/x"), size=300 << 20)
+    assert room((small,) * 20) == room(()) == 16 << 10
+    assert room((huge,)) == 32 << 10
+
+
+def write(key: str, **changed: Any) -> Path:
+    directory = template.templates_dir(cache_dir()) / key
+    directory.mkdir(parents=True)
+    for name in ("ram", "state"):
+        (directory / name).write_bytes(b"\0" * 8192 + name.encode())
+    sums = {name: content_sum(directory / name) for name in ("ram", "state")}
+    (directory / template.META).write_text(json.dumps({**sums, **changed}))
+    return directory
+
+
+def test_only_a_whole_one_is_used() -> None:
+    assert template._find("none") is None
+    found = template._find(write("whole").name)
+    assert found is not None
+    assert found.ram.read_bytes().endswith(b"ram")
+    assert template._find(write("damaged", ram="00000000").name) is None
+    broken = write("broken")
+    (broken / template.META).write_text("{")
+    assert template._find("broken") is None
+    (write("halved") / "state").unlink()
+    assert template._find("halved") is None
+
+
+@pytest.mark.parametrize("what", ["the base", "the user"])
+def test_who_wants_none_gets_none(made: Made, what: str) -> None:
+    kit, boot = made("cluster.nodes=1", "cluster.template=" + str(what == "the base").lower())
+    if what == "the base":
+        plain = attrs.evolve(kit.plan.boot, template=False)
+        kit = attrs.evolve(kit, plan=attrs.evolve(kit.plan, boot=plain))
+    assert template.get_templates(kit, boot, Silent()) == {}
