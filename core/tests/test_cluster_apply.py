@@ -271,7 +271,9 @@ def near(kit_of: KitOf, plan: Plan) -> str | None:
 
 def test_the_snapshot_with_the_least_to_change_is_the_nearest(kit_of: KitOf) -> None:
     keep(
-        planned(*KUBERNETES, sets=("kubernetes.log_level=5", "kubernetes.pod_mtu=1300")), created=3
+        kit_of,
+        planned(*KUBERNETES, sets=("kubernetes.log_level=5", "kubernetes.pod_mtu=1300")),
+        created=3,
     )
     closest = keep(kit_of, planned(*KUBERNETES, sets=("kubernetes.pod_mtu=1300",)), created=1)
     found = nearest(kit_of(planned(*KUBERNETES)))
