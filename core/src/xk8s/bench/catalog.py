@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xk8s.bench import commands, floor, layers, memory, start
+from xk8s.bench import commands, floor, layers, memory, start, template
 from xk8s.bench.comparison import Comparison
 from xk8s.errors import UsageError
 from xk8s.suggest import nearest
@@ -12,6 +12,7 @@ COMPARISONS: tuple[Comparison, ...] = (
     layers.COMPARISON,
     floor.COMPARISON,
     memory.COMPARISON,
+    template.COMPARISON,
     commands.COMPARISON,
 )
 

@@ -55,11 +55,11 @@ def _runner(lab: Lab, plan: Plan) -> Callable[[], Mapping[str, float]]:
         count = len(plan.nodes)
         try:
             cluster = up(plan, lab.inner, cold=True)
-            ready = _used(cluster)
+            ready = proportional(cluster)
             control = used(cluster.checks.ok(plan.nodes[0].node.name, "cat", "/proc/meminfo"))
             snapshot(NAME, _LABEL, lab.inner)
             down(NAME, Silent())
-            restored = _used(back_to(NAME, _LABEL, lab.inner))
+            restored = proportional(back_to(NAME, _LABEL, lab.inner))
         finally:
             lab.down()
         return {
@@ -73,7 +73,8 @@ def _runner(lab: Lab, plan: Plan) -> Callable[[], Mapping[str, float]]:
     return run
 
 
-def _used(cluster: Cluster) -> float:
+def proportional(cluster: Cluster) -> float:
+    """PSS of all its VMs in MiB; `MachineError` when one is gone."""
     each = {node.name: proportional_memory(node.pid) for node in cluster.record.nodes}
     if gone := [name for name, used in each.items() if not used]:
         raise MachineError(f"the memory of {', '.join(gone)} cannot be read", where="/proc")

@@ -59,7 +59,7 @@ def _counts(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tup
 )
 @click.option(
     "--counts", callback=_counts, default="1,2,4", show_default=True, metavar="N,N,…",
-    help="Numbers of nodes that `memory` compares.",
+    help="Numbers of nodes that `memory` and `template` compare.",
 )  # fmt: skip
 @click.option(
     "-o", "--output", metavar="DIR", default="xk8s-bench", show_default=True,
