@@ -97,9 +97,21 @@ def test_the_layers_and_the_cluster_make_no_difference(made: Made) -> None:
     assert keys(kit, other) == keys(kit, boot)
 
 
-def test_a_vm_with_qemu_arguments_of_its_own_has_none(made: Made) -> None:
-    kit, boot = made("cluster.nodes=1", "cluster.qemu_args=-device virtio-rng-pci")
-    assert keys(kit, boot) == [None]
+@pytest.mark.parametrize(
+    ("words", "shares"),
+    [
+        ("-object rng-random,id=r,filename=/dev/urandom -device virtio-rng-pci,rng=r", True),
+        ("-device isa-debug-exit,iobase=0xf4", False),
+        ("-rtc base=localtime", False),
+        ("-S", False),
+    ],
+)
+def test_devices_of_its_own_are_found_by_a_scan_or_it_boots(
+    made: Made, words: str, shares: bool
+) -> None:
+    plain = keys(*made("cluster.nodes=1"))
+    own = keys(*made("cluster.nodes=1", f"cluster.qemu_args={words}"))
+    assert own == (plain if shares else [None])
 
 
 def test_more_images_than_the_usual_room_have_none() -> None:

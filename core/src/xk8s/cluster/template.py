@@ -13,7 +13,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -50,6 +50,7 @@ _FORMAT = 1
 META = "template.json"
 _SECONDS = 180.0
 _TRIES = 3
+_BACK_ENDS = frozenset({"-object", "-chardev", "-netdev", "-blockdev"})
 _STALLED = b"kthread timer wakeup didn't happen"
 """A CPU that lost its timer, which happened to one of some hundred boots without KVM: that guest
 will not come up."""
@@ -108,8 +109,7 @@ def get_templates(kit: Kit, boot: Boot, progress: Progress) -> Mapping[str, Temp
 def _key(kit: Kit, boot: Boot, booted: BootNode) -> str | None:
     """What its template must be made of, or None when it can have none."""
     spec = machines.spec(boot, booted, memory=Memory(size=booted.node.memory))
-    # An overlay's own devices would have to be in the template, and in the same places.
-    if spec.extra or room(spec.images) != room(()):
+    if not _pluggable(spec.extra) or room(spec.images) != room(()):
         return None
     nowhere = Path("/")
     bare = attrs.evolve(
@@ -138,7 +138,18 @@ def _key(kit: Kit, boot: Boot, booted: BootNode) -> str | None:
 def _bare(spec: MachineSpec) -> MachineSpec:
     """A node's VM without what is its own."""
     words = [word for word in spec.cmdline.split() if not word.startswith(machines.LAYERS)]
-    return attrs.evolve(spec, images=(), nics=(), cmdline=" ".join([*words, ARGUMENT]))
+    return attrs.evolve(spec, images=(), nics=(), extra=(), cmdline=" ".join([*words, ARGUMENT]))
+
+
+def _pluggable(words: Sequence[str]) -> bool:
+    """Whether QEMU arguments are of PCI devices and their back ends alone. A copy finds those when
+    it scans the bus; anything else would have to be in the template as well.
+    """
+    pairs = zip(words[::2], words[1::2], strict=False)
+    return len(words) % 2 == 0 and all(
+        option in _BACK_ENDS or (option == "-device" and value.partition(",")[0].endswith("-pci"))
+        for option, value in pairs
+    )
 
 
 def _find(key: str) -> Template | None:
