@@ -156,3 +156,29 @@ def test_a_full_disk_is_named_and_leaves_nothing(xk8s: Xk8s, tmp_path: Path) -> 
         assert partial == []
     finally:
         subprocess.run(["umount", str(cache)], check=True)
+
+
+def test_a_guest_whose_cpu_lost_its_timer_is_reset_once(xk8s: Xk8s, tmp_path: Path) -> None:
+    """It says so on its console, here because a unit does."""
+    work = tmp_path / "stalls"
+    unit = work / "etc/systemd/system/stalls.service"
+    unit.parent.mkdir(parents=True)
+    unit.write_text(
+        "[Unit]\nDefaultDependencies=no\nBefore=qemu-guest-agent.service sysinit.target\n"
+        "[Service]\nType=oneshot\nRemainAfterExit=yes\nStandardInput=data\n"
+        "StandardInputText=rcu_preempt kthread timer wakeup didn't happen\n"
+        "ExecStart=sh -c 'cat >/dev/console; sleep 3'\n"
+    )
+    wants = unit.parent / "sysinit.target.wants"
+    wants.mkdir()
+    (wants / unit.name).symlink_to(f"../{unit.name}")
+    try:
+        words = ("--name", "stalls", "up", "debian", str(work), "--nodes", "1", "--routers", "0")
+        process = xk8s.start(*words, "--cold")
+        _, said = process.communicate(timeout=900)
+        assert process.returncode == 0, said
+        assert said.count("a CPU of the guest lost its timer") == 1
+        console = (xk8s.root / "s/clusters/stalls/console/vm-001.log").read_text(errors="replace")
+        assert console.count("kthread timer wakeup") == 2, "it booted twice"
+    finally:
+        xk8s("--name", "stalls", "down")

@@ -32,10 +32,12 @@ from xk8s.qemu.command import (
 )
 from xk8s.qemu.leftovers import end
 from xk8s.qemu.ports import Reservation
+from xk8s.qemu.qmp import Qmp
 
 BOOT_SECONDS = 600.0
 NODES = "nodes"
 """Directory below the cluster's state."""
+_STALLED = b"kthread timer wakeup didn't happen"
 LAYERS = "xk8s.layers="
 """So begins the argument with the names of a VM's layers."""
 
@@ -156,15 +158,21 @@ def spec(
 
 def wait_booted(cluster: Cluster, progress: Progress) -> None:
     """Return when the agent of every guest answers; `MachineError` with the end of the console
-    of one that died or says nothing.
+    of one that died or says nothing. One that cannot go on is reset, once.
     """
     waiting = [node.name for node in cluster.record.nodes]
+    reset: set[str] = set()
     deadline = time.monotonic() + BOOT_SECONDS
     while waiting:
         for name in list(waiting):
             cluster.check_alive(name)
             log = tail(cluster.console_log(name), 1).strip()
             progress.item(name, log[:70] or "power on")
+            if name not in reset and is_stalled(cluster.console_log(name)):
+                reset.add(name)
+                progress.note(f"{name}: a CPU of the guest lost its timer: once more")
+                with Qmp(cluster.sockets(name).qmp, name) as qmp:
+                    qmp.reset()
             try:
                 cluster.agent(name).wait(0.0)
             except MachineError as error:
@@ -177,7 +185,20 @@ def wait_booted(cluster: Cluster, progress: Progress) -> None:
                 continue
             waiting.remove(name)
             progress.finish(name)
+            if name in reset:
+                with Qmp(cluster.sockets(name).qmp, name) as qmp:
+                    qmp.reset_ends()
         time.sleep(0.2)
+
+
+def is_stalled(console: Path) -> bool:
+    """Whether a guest that boots says of itself that a CPU lost its timer, and so will not go on.
+    That happened to one of some hundred boots without KVM, before the first program ran.
+    """
+    try:
+        return _STALLED in console.read_bytes()
+    except FileNotFoundError:
+        return False
 
 
 def networks(boot: Boot) -> Namespace:

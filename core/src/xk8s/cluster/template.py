@@ -51,9 +51,6 @@ META = "template.json"
 _SECONDS = 180.0
 _TRIES = 3
 _BACK_ENDS = frozenset({"-object", "-chardev", "-netdev", "-blockdev"})
-_STALLED = b"kthread timer wakeup didn't happen"
-"""A CPU that lost its timer, which happened to one of some hundred boots without KVM: that guest
-will not come up."""
 
 
 @frozen(kw_only=True)
@@ -274,5 +271,5 @@ def _wait(spec: MachineSpec, started: process.Spawned, stop: threading.Event) ->
         if why:
             hint = "its console says how far it came"
             raise machine_error(f"{spec.name}: {why}", spec.console_log, hint=hint)
-        if _STALLED in said:
+        if machines.is_stalled(spec.console_log):
             raise _StalledError(f"{spec.name}: a CPU of the guest lost its timer")

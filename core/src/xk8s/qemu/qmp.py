@@ -67,6 +67,16 @@ class Qmp:
         """End QEMU at once, like pulling the plug."""
         self.execute("quit")
 
+    def reset(self) -> None:
+        """Boot it anew, like the reset button."""
+        # The firmware resets once more by itself: `reset_ends` must wait for the guest.
+        self.execute("set-action", reboot="reset")
+        self.execute("system_reset")
+
+    def reset_ends(self) -> None:
+        """From now on a guest that resets itself ends QEMU, as it does when started."""
+        self.execute("set-action", reboot="shutdown")
+
     def set_link(self, device: str, *, up: bool) -> None:
         """Give or take the carrier of an interface (``nic0``, ``nic1`` …): the guest sees it."""
         self.execute("set_link", name=device, up=up)
