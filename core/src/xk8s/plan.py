@@ -17,7 +17,15 @@ from attrs import field, frozen
 from xk8s import topology
 from xk8s.artifacts.keys import artifact_key
 from xk8s.artifacts.model import Artifact
-from xk8s.config import ClusterSettings, Request, Settings, Value, canonical
+from xk8s.config import (
+    CORE_SETTINGS,
+    ClusterSettings,
+    PluginSettings,
+    Request,
+    Settings,
+    Value,
+    canonical,
+)
 from xk8s.context import Context
 from xk8s.digest import UNDIGESTED, digest
 from xk8s.directory import LocalDirectory, is_directory, read_directories
@@ -25,6 +33,7 @@ from xk8s.errors import PlanError, UsageError
 from xk8s.kernel import check_kernel, module_files
 from xk8s.layers.ontop import OnTop, over_plan
 from xk8s.layers.owners import check_owners
+from xk8s.offers import Offer, policy
 from xk8s.overlay import (
     BootImage,
     BootOptions,
@@ -42,7 +51,7 @@ from xk8s.overlay import (
 )
 from xk8s.paths import check_name
 from xk8s.plan_json import boot_json, plan_json, take_json
-from xk8s.registry import Offer, Registry
+from xk8s.registry import Registry
 from xk8s.resolve import Choice, check_names, provider, resolve
 from xk8s.suggest import nearest
 
@@ -165,9 +174,10 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
     local = read_directories(
         [name for name in request.overlays if is_directory(name)], request.kept, request.again
     )
-    registry = registry or Registry()
+    registry = registry or Registry(rules=policy(request))
     settings = Settings(request)
     cluster: ClusterSettings = settings.load("cluster", ClusterSettings)
+    settings.load("plugins", PluginSettings)  # the registry goes by it: here just its errors
 
     def unavailable(name: str) -> str | None:
         overlay = registry.overlay(name)
@@ -177,7 +187,7 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
     resolution = resolve(names, registry, unavailable)
     overlays = {name: registry.overlay(name) for name in resolution.overlays}
     installed = frozenset(offer.name for offer in registry.offers)
-    settings.check_overlays({"cluster": None, **overlays}, installed)
+    settings.check_overlays({**CORE_SETTINGS, **overlays}, installed)
     values = {
         overlay.settings: settings.load(name, overlay.settings)
         for name, overlay in overlays.items()
@@ -260,13 +270,11 @@ def explain(request: Request, key: str, registry: Registry | None = None) -> Val
     """One setting of a request: type, default, value and where it came from. The overlay need
     not be among the request's overlays.
     """
-    registry = registry or Registry()
+    registry = registry or Registry(rules=policy(request))
     overlay, _, field_name = key.partition(".")
     field_name = canonical(field_name)
     settings = Settings(request)
-    cls: type[Any] | None = (
-        ClusterSettings if overlay == "cluster" else registry.overlay(overlay).settings
-    )
+    cls = CORE_SETTINGS.get(overlay) or registry.overlay(overlay).settings
     if cls is None:
         raise UsageError(f"overlay {overlay!r} has no settings")
     settings.load(overlay, cls)
