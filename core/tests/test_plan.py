@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import types
 from collections.abc import Callable, Iterable
 
 import pytest
 from attrs import frozen
 from syrupy.assertion import SnapshotAssertion
-from xk8s import hookimpl
 from xk8s.artifacts.model import Artifact, Release
 from xk8s.config import Request
 from xk8s.context import Context
@@ -30,6 +28,7 @@ from xk8s.overlay import (
 )
 from xk8s.plan import explain, make_plan
 from xk8s.registry import Registry
+from xk8s.testing import plugin
 
 
 @frozen(kw_only=True)
@@ -49,13 +48,6 @@ BASE = Artifact(
         ),
     ),
 )
-
-
-def plugin(**hooks: Callable[..., object]) -> object:
-    found = types.SimpleNamespace()
-    for name, function in hooks.items():
-        setattr(found, f"xk8s_{name}", hookimpl(function))
-    return found
 
 
 def take(member: str, path: str = "/") -> Take:
@@ -93,7 +85,10 @@ def motd(**more: Callable[..., object]) -> object:
     return plugin(
         **{
             "overlay": lambda: Overlay(
-                summary="says hello", requires=("base",), settings=MotdSettings
+                summary="says hello",
+                requires=("base",),
+                settings=MotdSettings,
+                points={"t-motd.lines": "more text (str)"},
             ),
             "layers": layers,
             "kernel": lambda ctx: KernelNeeds(
@@ -136,6 +131,19 @@ def test_fragments_reach_the_owner_of_the_point() -> None:
     plan = make_plan(request(names=("t-os", "t-extra")), registry(**{"t-extra": extra}))
     (layer,) = [one.layer for one in plan.layers if one.layer.name == "t-motd"]
     assert layer.entries == (File(path="/etc/motd", data=b"hello!"),)
+
+
+def test_a_fragment_for_a_point_that_is_not_there_is_an_error_with_the_nearest_name():
+    extra = plugin(
+        overlay=lambda: Overlay(summary="more", after=("t-motd",)),
+        fragments=lambda ctx: [Fragment(point="t-motd.line", value="lost")],
+    )
+    registry_ = registry(**{"t-extra": extra})
+    with pytest.raises(PlanError, match=r"'t-extra': there is no point 't-motd\.line'") as caught:
+        make_plan(request(names=("t-motd", "t-os", "t-extra")), registry_)
+    assert "t-motd.lines" in caught.value.hint
+    alone = make_plan(request(names=("t-os", "t-extra")), registry_)
+    assert "t-extra" in alone.ctx.overlays, "for an overlay that is not selected it is for nobody"
 
 
 def test_fragment_of_the_wrong_type_names_the_point() -> None:

@@ -52,7 +52,9 @@ class Overlay:
     ``requires`` and ``provides`` name overlays or capabilities (an overlay provides its own
     name). ``defaults`` says, per required capability, which overlays are tried in which order
     when none of the selected ones provides it. ``after`` orders without requiring.
-    ``settings`` is an attrs class made of `setting` fields, or None.
+    ``settings`` is an attrs class made of `setting` fields, or None. ``points`` are the named
+    points that other overlays may give a `Fragment` for, with what each takes; their names begin
+    with this overlay's name and a dot.
     """
 
     summary: str
@@ -62,6 +64,7 @@ class Overlay:
     after: tuple[str, ...] = ()
     defaults: Mapping[str, tuple[str, ...]] = field(factory=dict)
     settings: type[Any] | None = None
+    points: Mapping[str, str] = field(factory=dict)
 
 
 # --- files and layers -------------------------------------------------------------------

@@ -61,6 +61,9 @@ NODE_LAYER = "node"
 ROUTE_POINT = "cluster.route"
 """Fragments of this point are prefixes that lie behind the first router."""
 
+CORE_POINTS: Mapping[str, str] = {ROUTE_POINT: "a prefix that lies behind the first router (str)"}
+"""The points that no overlay owns."""
+
 
 @frozen(kw_only=True)
 class PlannedOverlay:
@@ -201,7 +204,8 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
         nodes=topology.nodes(cluster),
         all_settings=values,
     )
-    ctx = attrs.evolve(ctx, all_fragments=_fragments(ctx, registry))
+    points = {"cluster": CORE_POINTS, **{name: one.points for name, one in overlays.items()}}
+    ctx = attrs.evolve(ctx, all_fragments=_fragments(ctx, registry, points))
     try:
         base = provider("base", overlays)
     except KeyError:
@@ -287,10 +291,23 @@ def explain(request: Request, key: str, registry: Registry | None = None) -> Val
     return found[field_name]
 
 
-def _fragments(ctx: Context, registry: Registry) -> Mapping[str, tuple[Fragment, ...]]:
+def _fragments(
+    ctx: Context, registry: Registry, points: Mapping[str, Mapping[str, str]]
+) -> Mapping[str, tuple[Fragment, ...]]:
+    """By point. One for an overlay that is not selected is for nobody; a selected one must know it:
+    a fragment with a wrong name would be lost.
+    """
     found: dict[str, list[Fragment]] = {}
     for name in ctx.overlays:
         for fragment in registry.many(name, "xk8s_fragments", Fragment, ctx=ctx):
+            owner = fragment.point.partition(".")[0]
+            if owner in points and fragment.point not in points[owner]:
+                has = ", ".join(points[owner]) or "none"
+                raise PlanError(
+                    f"overlay {name!r}: there is no point {fragment.point!r} for its fragment",
+                    where=f"distribution {registry.offer(name).distribution}",
+                    hint=f"{nearest(fragment.point, points[owner])}points of {owner}: {has}",
+                )
             found.setdefault(fragment.point, []).append(fragment)
     return {point: tuple(fragments) for point, fragments in sorted(found.items())}
 

@@ -45,6 +45,7 @@ def xk8s_overlay() -> Overlay:
         provides=("cri",),
         requires=("base", "images"),
         settings=ContainerdSettings,
+        points={"containerd.config": "lines for containerd's config.toml (str)"},
     )
 
 

@@ -45,6 +45,7 @@ def xk8s_overlay() -> Overlay:
         provides=("cri",),
         requires=("base", "images"),
         settings=CrioSettings,
+        points={"crio.config": "lines for CRI-O's configuration in TOML (str)"},
     )
 
 

@@ -63,6 +63,7 @@ def xk8s_overlay() -> Overlay:
         summary="Debian base system: packages, kernel, initramfs, network configuration",
         provides=("base",),
         settings=DebianSettings,
+        points={PACKAGES_POINT: "the name of a Debian package to install in the base (str)"},
     )
 
 

@@ -38,6 +38,7 @@ from xk8s_kubernetes.checks import checks
 from xk8s_kubernetes.faults import FAULTS
 from xk8s_kubernetes.kernel import kernel_needs
 from xk8s_kubernetes.manifest import Manifest, manifest_files
+from xk8s_kubernetes.points import POINTS
 from xk8s_kubernetes.probe import PROBE_IMAGE
 from xk8s_kubernetes.settings import KubernetesSettings
 
@@ -61,6 +62,7 @@ def xk8s_overlay() -> Overlay:
         requires=("base", "etcd", "cri", "images"),
         defaults={"cri": ("crio", "containerd")},
         settings=KubernetesSettings,
+        points=POINTS,
     )
 
 
