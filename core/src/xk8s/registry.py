@@ -155,7 +155,7 @@ class Registry:
 
     def _its(self, name: str, value: Any) -> Any:
         """A value whose functions are attributed as the hook is: they are called much later."""
-        if not isinstance(value, Check):
+        if not isinstance(value, Check) or not callable(value.run):
             return value
         offer, run, explain = self._offers[name], value.run, value.explain
         changes: dict[str, Any] = {"run": _attributed(run, offer, value.name, str)}
