@@ -6,6 +6,7 @@ error names the distribution that must be mended.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint
@@ -199,6 +200,7 @@ def _attributed(
 ) -> Callable[[CheckContext], Any]:
     """A check's function, whose errors (but those that a check is to raise) name its overlay."""
 
+    @functools.wraps(function)
     def call(context: CheckContext) -> Any:
         seen: list[NotYet] = []
 
