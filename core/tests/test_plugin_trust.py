@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -82,7 +82,7 @@ class Site:
         return (self.path / f"{distribution.replace('-', '_')}.imported").exists()
 
     def xk8s(
-        self, *words: str, timeout: float = 60, **environment: str
+        self, *words: str, timeout: float = 60, env: Mapping[str, str] | None = None
     ) -> subprocess.CompletedProcess[str]:
         self.work.mkdir(exist_ok=True)
         return subprocess.run(
@@ -92,7 +92,7 @@ class Site:
                 "PYTHONPATH": str(self.path),
                 "XK8S_STATE": str(self.root / "state"),
                 "XK8S_RUNTIME": str(self.root / "run"),
-                **environment,
+                **(env or {}),
             },
             cwd=self.work,
             capture_output=True,
@@ -139,12 +139,12 @@ def test_a_denied_overlay_is_never_imported(
 ) -> None:
     site.install("acme-one")
     (site.work / "xk8s.toml").write_text(toml)
-    done = site.xk8s("plan", "debian", "t-acme-one", *words, **environment)
+    done = site.xk8s("plan", "debian", "t-acme-one", *words, env=environment)
     assert done.returncode == UsageError.exit_code
     assert f"acme-one is not in plugins.allow ({source})" in done.stderr
     assert "distribution acme-one 1.5" in done.stderr
     assert not site.imported("acme-one")
-    assert site.xk8s("plan", "debian", *words, **environment).returncode == 0
+    assert site.xk8s("plan", "debian", *words, env=environment).returncode == 0
 
 
 def test_a_list_in_another_settings_file(site: Site) -> None:
@@ -159,15 +159,15 @@ def test_names_of_distributions_are_compared_as_pip_does(site: Site) -> None:
     site.install("Acme.One", overlays={"t-one": "acme_one_module"})
     (site.path / "acme_one_module.py").write_text(PLUGIN)
     for allow in ("acme_one,xk8s-*", "ACME-*,xk8s_*"):
-        done = site.xk8s("plan", "debian", "t-one", XK8S_PLUGINS_ALLOW=allow)
+        done = site.xk8s("plan", "debian", "t-one", env={"XK8S_PLUGINS_ALLOW": allow})
         assert done.returncode == 0, done.stderr
 
 
 def test_a_denied_overlay_is_listed_with_the_reason(site: Site) -> None:
     site.install("acme-one")
-    text = site.xk8s("overlays", "--long", **ALLOW).stdout
+    text = site.xk8s("overlays", "--long", env=ALLOW).stdout
     assert "refused: acme-one is not in plugins.allow (environment XK8S_PLUGINS_ALLOW)" in text
-    listed = json.loads(site.xk8s("overlays", "--json", **ALLOW).stdout)
+    listed = json.loads(site.xk8s("overlays", "--json", env=ALLOW).stdout)
     by_name = {one["name"]: one for one in listed}
     assert by_name["debian"]["refused"] is None
     assert by_name["t-acme-one"]["refused"].startswith("acme-one is not in plugins.allow")
@@ -177,7 +177,7 @@ def test_a_denied_overlay_is_listed_with_the_reason(site: Site) -> None:
 def test_who_could_provide_something_is_not_asked_of_a_denied_one(site: Site) -> None:
     site.install("acme-one", "1 / 0")
     site.install("beta-two", PLUGIN.replace('"base",', '"t-nothing",'))
-    done = site.xk8s("plan", "debian", "t-beta-two", XK8S_PLUGINS_ALLOW="xk8s-*,beta-two")
+    done = site.xk8s("plan", "debian", "t-beta-two", env={"XK8S_PLUGINS_ALLOW": "xk8s-*,beta-two"})
     assert done.returncode != 0
     assert "t-nothing" in done.stderr
     assert not site.imported("acme-one")
@@ -191,7 +191,7 @@ def test_a_default_that_is_denied_is_passed_over(site: Site) -> None:
     )
     site.install("beta-cri", PLUGIN.replace('requires=("base",)', 'provides=("t-cap",)'))
     site.install("gamma", other)
-    done = site.xk8s("plan", "debian", "t-gamma", XK8S_PLUGINS_ALLOW="xk8s-*,beta-*,gamma")
+    done = site.xk8s("plan", "debian", "t-gamma", env={"XK8S_PLUGINS_ALLOW": "xk8s-*,beta-*,gamma"})
     assert done.returncode == 0, done.stderr
     assert "t-cap: t-beta-cri (t-acme-cri: acme-cri is not in plugins.allow" in done.stdout
 
@@ -200,10 +200,10 @@ def test_a_denied_verb_is_never_imported(site: Site) -> None:
     site.install("acme-one", VERB, overlays={}, verbs={"t-verb": "acme_one:command"})
     assert site.xk8s("t-verb").stdout == "the verb ran\n"
     (site.path / "acme_one.imported").unlink()
-    listed = site.xk8s("--help", **ALLOW)
+    listed = site.xk8s("--help", env=ALLOW)
     assert listed.returncode == 0
     assert "Denied: acme-one is not in plugins.allow" in " ".join(listed.stdout.split())
-    done = site.xk8s("t-verb", **ALLOW)
+    done = site.xk8s("t-verb", env=ALLOW)
     assert done.returncode == UsageError.exit_code
     assert "'t-verb' may not be used: acme-one is not in plugins.allow" in done.stderr
     assert not site.imported("acme-one")
@@ -272,7 +272,7 @@ def test_two_distributions_of_one_overlay_are_both_named(site: Site) -> None:
 def test_the_list_decides_between_two_of_one_name(site: Site) -> None:
     site.install("acme-one", overlays={"t-twin": "acme_one"})
     site.install("beta-two", overlays={"t-twin": "beta_two"})
-    done = site.xk8s("plan", "debian", "t-twin", XK8S_PLUGINS_ALLOW="xk8s-*,beta-two")
+    done = site.xk8s("plan", "debian", "t-twin", env={"XK8S_PLUGINS_ALLOW": "xk8s-*,beta-two"})
     assert done.returncode == 0, done.stderr
     assert "t-twin  beta-two 1.5" in done.stdout
     assert site.imported("beta-two")
@@ -287,7 +287,7 @@ def test_two_distributions_of_one_verb_are_both_named(site: Site) -> None:
     assert "two distributions offer the verb 't-verb': acme-one 1.5 and beta-two 1.5" in done.stderr
     assert site.xk8s("--help").returncode == 0
     assert not site.imported("acme-one")
-    allowed = site.xk8s("t-verb", XK8S_PLUGINS_ALLOW="acme-one")
+    allowed = site.xk8s("t-verb", env={"XK8S_PLUGINS_ALLOW": "acme-one"})
     assert allowed.stdout == "the verb ran\n"
 
 
@@ -401,7 +401,7 @@ def test_a_hook_that_hangs(site: Site, how: str) -> None:
 
 def test_an_import_that_hangs(site: Site) -> None:
     site.install("acme-one", "import time\ntime.sleep(600)\n")
-    done = site.xk8s("plan", "debian", "t-acme-one", XK8S_PLUGINS_TIMEOUT="1")
+    done = site.xk8s("plan", "debian", "t-acme-one", env={"XK8S_PLUGINS_TIMEOUT": "1"})
     assert done.returncode == PluginError.exit_code
     assert "overlay 't-acme-one': its import did not come to an end within 1 s" in done.stderr
     assert f"{site.path / 'acme_one'}.py line 3" in done.stderr
@@ -410,7 +410,7 @@ def test_an_import_that_hangs(site: Site) -> None:
 def test_a_verb_whose_import_hangs(site: Site) -> None:
     hang = "import time\ntime.sleep(600)\n"
     site.install("acme-one", hang, overlays={}, verbs={"t-verb": "acme_one:command"})
-    done = site.xk8s("t-verb", XK8S_PLUGINS_TIMEOUT="1")
+    done = site.xk8s("t-verb", env={"XK8S_PLUGINS_TIMEOUT": "1"})
     assert "the verb 't-verb': its import did not come to an end within 1 s" in done.stderr
     assert "distribution acme-one 1.5" in done.stderr
 
@@ -500,7 +500,7 @@ def test_rubbish_is_told_with_overlay_distribution_and_hook(
     assert caught.value.where.startswith(f"distribution {name} 1.5")
 
 
-def local(**hooks: object) -> Registry:
+def local(**hooks: Callable[..., object]) -> Registry:
     import types
 
     from xk8s import hookimpl

@@ -30,6 +30,7 @@ from xk8s.context import Context
 from xk8s.digest import UNDIGESTED, digest
 from xk8s.directory import LocalDirectory, is_directory, read_directories
 from xk8s.errors import PlanError, UsageError
+from xk8s.guest_points import guest_files
 from xk8s.kernel import check_kernel, module_files
 from xk8s.layers.ontop import OnTop, over_plan
 from xk8s.layers.owners import check_owners
@@ -40,7 +41,6 @@ from xk8s.overlay import (
     Check,
     File,
     Forward,
-    Fragment,
     GuestNeeds,
     KernelFacts,
     KernelNeeds,
@@ -51,18 +51,13 @@ from xk8s.overlay import (
 )
 from xk8s.paths import check_name
 from xk8s.plan_json import boot_json, plan_json, take_json
+from xk8s.points import ROUTE_POINT, collect
 from xk8s.registry import Registry
 from xk8s.resolve import Choice, check_names, provider, resolve
 from xk8s.suggest import nearest
 
 NODE_LAYER = "node"
 """In names of layers: a node's own files."""
-
-ROUTE_POINT = "cluster.route"
-"""Fragments of this point are prefixes that lie behind the first router."""
-
-CORE_POINTS: Mapping[str, str] = {ROUTE_POINT: "a prefix that lies behind the first router (str)"}
-"""The points that no overlay owns."""
 
 
 @frozen(kw_only=True)
@@ -204,8 +199,7 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
         nodes=topology.nodes(cluster),
         all_settings=values,
     )
-    points = {"cluster": CORE_POINTS, **{name: one.points for name, one in overlays.items()}}
-    ctx = attrs.evolve(ctx, all_fragments=_fragments(ctx, registry, points))
+    ctx = attrs.evolve(ctx, all_fragments=collect(ctx, registry, overlays))
     try:
         base = provider("base", overlays)
     except KeyError:
@@ -291,27 +285,6 @@ def explain(request: Request, key: str, registry: Registry | None = None) -> Val
     return found[field_name]
 
 
-def _fragments(
-    ctx: Context, registry: Registry, points: Mapping[str, Mapping[str, str]]
-) -> Mapping[str, tuple[Fragment, ...]]:
-    """By point. One for an overlay that is not selected is for nobody; a selected one must know it:
-    a fragment with a wrong name would be lost.
-    """
-    found: dict[str, list[Fragment]] = {}
-    for name in ctx.overlays:
-        for fragment in registry.many(name, "xk8s_fragments", Fragment, ctx=ctx):
-            owner = fragment.point.partition(".")[0]
-            if owner in points and fragment.point not in points[owner]:
-                has = ", ".join(points[owner]) or "none"
-                raise PlanError(
-                    f"overlay {name!r}: there is no point {fragment.point!r} for its fragment",
-                    where=f"distribution {registry.offer(name).distribution}",
-                    hint=f"{nearest(fragment.point, points[owner])}points of {owner}: {has}",
-                )
-            found.setdefault(fragment.point, []).append(fragment)
-    return {point: tuple(fragments) for point, fragments in sorted(found.items())}
-
-
 def _layers(
     ctx: Context, registry: Registry, local: Sequence[LocalDirectory]
 ) -> tuple[tuple[PlannedLayer, ...], int]:
@@ -375,7 +348,7 @@ def _node(
                 hint="use a fragment of the file's owner, or a drop-in of another name",
             )
 
-    for file in module_files(needs, node.role):
+    for file in (*module_files(needs, node.role), *guest_files(ctx, node.role)):
         add("cluster", file)
     for name in ctx.overlays:
         for file in registry.many(name, "xk8s_node_files", File, ctx=ctx, node=node):

@@ -19,7 +19,7 @@ import attrs
 import click
 
 from xk8s import errors, hookspecs
-from xk8s.cli import app, report
+from xk8s.cli import app, points, report
 from xk8s.config import CORE_SETTINGS
 from xk8s.core_faults import CORE_FAULTS
 from xk8s.errors import Xk8sError
@@ -136,6 +136,7 @@ def pages(repository: Path) -> Mapping[str, Callable[[], str]]:
         "exit-codes.md": exit_codes,
         "faults.md": lambda: faults(distributions),
         "hooks.md": hooks,
+        "points.md": lambda: _page("Points", *points.sections(distributions)),
         "verbs.md": lambda: verbs(distributions),
         "settings.md": lambda: settings(distributions),
     }
