@@ -10,9 +10,9 @@ import functools
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
-from importlib.metadata import EntryPoint, distributions
+from importlib.metadata import EntryPoint, distributions, entry_points
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, NamedTuple
@@ -193,24 +193,31 @@ def _judged(offer: Offer, kind: str, rules: Policy) -> Offer:
 
 
 def _offers(group: str) -> Iterator[Offer]:
-    for name, version, points in _distributions():
-        for point in points:
-            if point.group == group:
-                yield Offer(name=point.name, distribution=name, version=version, value=point.value)
+    for point in _points(group):
+        distribution = point.dist
+        yield Offer(
+            name=point.name,
+            distribution=(distribution.name if distribution else None) or "(unknown)",
+            version=(distribution.version if distribution else None) or "",
+            value=point.value,
+        )
 
 
-def _distributions() -> Iterator[tuple[str, str, Iterable[EntryPoint]]]:
-    """Name, version and entry points, of one name the one that Python would import. One whose
-    metadata cannot be read has no part in this, and must not take all others with it.
-    """
+def _points(group: str) -> Iterable[EntryPoint]:
+    """All of a group; of distributions of one name that of the one that Python would import."""
+    try:
+        return entry_points(group=group)
+    except Exception:  # somebody's metadata cannot be read: that must not take all others along
+        return _readable_points(group)
+
+
+def _readable_points(group: str) -> Iterator[EntryPoint]:
     seen: set[str] = set()
     for distribution in distributions():
         try:
-            metadata: Mapping[str, str] = distribution.metadata  # type: ignore[assignment]
-            name, version = metadata["Name"] or "(unknown)", metadata["Version"] or ""
-            points = distribution.entry_points
+            name, points = canonical(distribution.name), distribution.entry_points
         except Exception:  # noqa: S112 - whatever is wrong with it
             continue
-        if canonical(name) not in seen:
-            seen.add(canonical(name))
-            yield name, version, points
+        if name not in seen:
+            seen.add(name)
+            yield from points.select(group=group)
