@@ -241,6 +241,11 @@ BROKEN = {
         "xk8s_overlay",
         "the point 'kubernetes.mine'",
     ),
+    "an example that is none": (
+        "POINTS = {'t-broken.mine': Point(type=str, help='x', example=3)}",
+        "xk8s_overlay",
+        "the example of the point 't-broken.mine': it is 3, not str",
+    ),
 }  # fmt: skip
 
 

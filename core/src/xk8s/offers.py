@@ -88,8 +88,9 @@ def policy(request: Request | None = None) -> Policy:
 
     Raises `UsageError` for a setting that is wrong.
     """
+    all_sets = request.sets if request else ()
+    sets = tuple(one for one in all_sets if one.lstrip().startswith("plugins."))
     own = request if request is not None and request.stored is None else None
-    sets = tuple(one for one in (own.sets if own else ()) if one.lstrip().startswith("plugins."))
     environment = os.environ if own is None or own.environment is None else own.environment
     file = own.config_file if own else None
     given = sets or any(name.startswith("XK8S_PLUGINS_") for name in environment)

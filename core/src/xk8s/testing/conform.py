@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 from attrs import frozen
 
-from xk8s import hookspecs
+from xk8s import hookspecs, shapes
 from xk8s.errors import Xk8sError
 from xk8s.layers.guest import guest_path
 from xk8s.layers.owners import claims
@@ -150,11 +150,16 @@ def _settings(overlay: str, about: Overlay) -> Iterator[Finding]:
 
 def _own_points(overlay: str, about: Overlay) -> Iterator[Finding]:
     for point, its in about.points.items():
+        what = ""
         if not point.startswith(f"{overlay}.") or not its.help.strip():
+            what = f"the point {point!r} has another name or no description"
+        elif problem := shapes.problem(its.example, its.type):
+            what = f"the example of the point {point!r}: {problem}"
+        if what:
             yield Finding(
                 overlay=overlay,
                 hook="xk8s_overlay",
-                what=f"the point {point!r} has another name or no description",
+                what=what,
                 todo=f'points={{"{overlay}.…": Point(type=…, help="what becomes of it", …)}}',
             )
 
