@@ -150,9 +150,10 @@ def test_a_denied_overlay_is_never_imported(
 def test_a_list_in_another_settings_file(site: Site) -> None:
     site.install("acme-one")
     (site.work / "mine.toml").write_text('[plugins]\nallow = ["xk8s-*"]\n')
-    done = site.xk8s("plan", "debian", "t-acme-one", "--config", "mine.toml")
-    assert "acme-one is not in plugins.allow (mine.toml)" in done.stderr
-    assert not site.imported("acme-one")
+    for words in (("plan", "debian", "t-acme-one"), ("explain", "t-acme-one")):
+        done = site.xk8s(*words, "--config", "mine.toml")
+        assert "acme-one is not in plugins.allow (mine.toml)" in done.stderr
+        assert not site.imported("acme-one")
 
 
 def test_names_of_distributions_are_compared_as_pip_does(site: Site) -> None:
