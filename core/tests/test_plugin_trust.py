@@ -306,7 +306,7 @@ def test_verbs_and_settings_of_xk8s_itself_cannot_be_taken(site: Site) -> None:
         one["name"]: one["refused"] for one in json.loads(site.xk8s("overlays", "--json").stdout)
     }
     assert "which is a verb of xk8s itself" in reasons["status"]
-    assert "settings of xk8s have that name" in reasons["cluster"]
+    assert "and settings of xk8s itself have that name" in reasons["cluster"]
     assert "which is no name" in reasons["a.b"]
     assert site.xk8s("plan", "debian", "status").returncode == PluginError.exit_code
     assert not site.imported("acme-one")

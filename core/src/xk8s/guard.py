@@ -42,13 +42,13 @@ def guarded(function: Callable[[], T], *, offer: Offer, what: str, doing: str, l
         with _limited(limit):
             return function()
     except _Over as over:
-        frames = [frame for frame in _frames(over.__traceback__) if frame.f_code.co_name != "_over"]
+        frames = _frames(over.__traceback__)
         raise PluginError(
             f"{what}: {doing or 'its import'} did not come to an end within {limit:g} s",
             where=f"{offer.where}{_place(frames, offer)}",
             hint="report it to the makers of that distribution; if it only needs longer: "
             "-s plugins.timeout=SECONDS",
-            log="".join(traceback.format_list(_summary(frames))),
+            log="".join(traceback.StackSummary.extract(frames).format()),
         ) from None
     except Xk8sError as error:
         error.where = error.where or f"{what}, {offer.where}"
@@ -98,20 +98,19 @@ def _limited(seconds: float) -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()
 
 
-def _frames(trace: TracebackType | None) -> list[FrameType]:
-    """Those of the call, without our own at the top."""
-    found = [(frame, line) for frame, line in traceback.walk_tb(trace)]
-    return [frame for frame, _ in found if frame.f_globals.get("__name__") != __name__]
+def _frames(trace: TracebackType | None) -> list[tuple[FrameType, int]]:
+    """Frames of the call and the lines they were at, without our own."""
+    return [
+        (frame, line)
+        for frame, line in traceback.walk_tb(trace)
+        if frame.f_globals.get("__name__") != __name__
+    ]
 
 
-def _summary(frames: list[FrameType]) -> traceback.StackSummary:
-    return traceback.StackSummary.extract((frame, frame.f_lineno) for frame in frames)
-
-
-def _place(frames: list[FrameType], offer: Offer) -> str:
+def _place(frames: list[tuple[FrameType, int]], offer: Offer) -> str:
     """Where in the plugin it was: the innermost of its own lines."""
     package = offer.value.partition(":")[0].partition(".")[0]
-    for frame in reversed(frames):
+    for frame, line in reversed(frames):
         if str(frame.f_globals.get("__name__", "")).partition(".")[0] == package:
-            return f", {frame.f_code.co_filename} line {frame.f_lineno}"
+            return f", {frame.f_code.co_filename} line {line}"
     return ""

@@ -39,8 +39,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 class Offer(NamedTuple):
     """An overlay or verb that is installed: its name, distribution, that one's version, the entry
-    point's value; ``refused`` says why it is never imported (empty: it may be), ``denied`` that
-    it is so by the user's own list.
+    point's value; ``refused`` says why it is never imported (empty: it may be), ``todo`` what to
+    do about that, ``denied`` that it is so by the user's own list.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Offer(NamedTuple):
     version: str
     value: str
     refused: str = ""
+    todo: str = ""
     denied: bool = False
 
     @property
@@ -141,7 +142,10 @@ def offered(group: str, rules: Policy) -> tuple[Offer, ...]:
         if not offer.refused and len(rivals) > 1:
             names = " and ".join(one.origin for one in rivals)
             who = "two distributions" if len(rivals) == 2 else f"{len(rivals)} distributions"
-            offer = offer._replace(refused=f"{who} offer the {kind} {offer.name!r}: {names}")
+            offer = offer._replace(
+                refused=f"{who} offer the {kind} {offer.name!r}: {names}",
+                todo="uninstall one of them, or name only one of them in plugins.allow",
+            )
         result.append(offer)
     return tuple(result)
 
@@ -157,18 +161,9 @@ def by_name(offers: Iterable[Offer]) -> dict[str, Offer]:
 def refusal(offer: Offer) -> Xk8sError:
     """The error for a refused offer that somebody wants to use."""
     if offer.denied:
-        return UsageError(
-            f"{offer.name!r} may not be used: {offer.refused}",
-            where=offer.where,
-            hint="add it to plugins.allow if you trust it: plugins are programs that run as you",
-        )
-    return PluginError(
-        offer.refused,
-        where=offer.where,
-        hint="uninstall one of them, or name only one of them in plugins.allow"
-        if "offer the" in offer.refused
-        else f"uninstall {offer.distribution}, or ask its makers for another name",
-    )
+        text = f"{offer.name!r} may not be used: {offer.refused}"
+        return UsageError(text, where=offer.where, hint=offer.todo)
+    return PluginError(offer.refused, where=offer.where, hint=offer.todo)
 
 
 @functools.cache
@@ -181,16 +176,24 @@ def builtin_verbs() -> frozenset[str]:
 
 def _judged(offer: Offer, kind: str, rules: Policy) -> Offer:
     if not rules.allows(offer.distribution):
-        why = f"{offer.distribution} is not in plugins.allow ({rules.origin})"
-        return offer._replace(refused=why, denied=True)
+        return offer._replace(
+            refused=f"{offer.distribution} is not in plugins.allow ({rules.origin})",
+            todo="add it there if you trust it: plugins are programs that run as you",
+            denied=True,
+        )
     why = ""
     if offer.name in builtin_verbs():
-        why = f"{offer.origin} offers the {kind} {offer.name!r}, which is a verb of xk8s itself"
+        why = "which is a verb of xk8s itself"
     elif kind == "overlay" and offer.name in CORE:
-        why = f"{offer.origin} offers the overlay {offer.name!r}: settings of xk8s have that name"
+        why = "and settings of xk8s itself have that name"
     elif not _NAME.fullmatch(offer.name):
-        why = f"{offer.origin} offers the {kind} {offer.name!r}, which is no name"
-    return offer._replace(refused=why)
+        why = "which is no name"
+    if not why:
+        return offer
+    return offer._replace(
+        refused=f"{offer.origin} offers the {kind} {offer.name!r}, {why}",
+        todo=f"uninstall {offer.distribution}, or ask its makers for another name",
+    )
 
 
 def _offers(group: str) -> Iterator[Offer]:
