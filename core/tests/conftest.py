@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import struct
 import tempfile
-import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from xk8s import hookimpl
 from xk8s.artifacts.keys import artifact_key
 from xk8s.artifacts.kit import Resolved
-from xk8s.artifacts.model import Artifact
 from xk8s.cluster.kit import Kit
-from xk8s.config import Request
 from xk8s.layers.build import BuiltLayer, layer_key, layers_dir
-from xk8s.overlay import BootImage, KernelFacts, Overlay, Take
+from xk8s.overlay import Overlay
 from xk8s.paths import cache_dir
-from xk8s.plan import Plan, make_plan
+from xk8s.plan import Plan
 from xk8s.qemu.accel import decide
 from xk8s.qemu.command import MachineSpec, Memory, PortForward, Sockets, UserNic
 from xk8s.qemu.leftovers import end, leftovers
-from xk8s.registry import Registry
+from xk8s.testing import plans, plugin
 
 CODE = bytes.fromhex(
     "be00000000"  # mov esi, text (patched below)
@@ -78,36 +74,17 @@ def spec(runtime: Path) -> MachineSpec:
     )
 
 
-def plugin(**hooks: Callable[..., object]) -> object:
-    """An overlay of these hooks (without their ``xk8s_``)."""
-    found = types.SimpleNamespace()
-    for name, function in hooks.items():
-        setattr(found, f"xk8s_{name}", hookimpl(function))
-    return found
-
-
 @pytest.fixture
 def plan_of() -> Callable[..., Plan]:
     """Makes the plan of a cluster of one node (vm-001), of a base that has nothing and one overlay
     ``t-one`` of the given hooks.
     """
-    image = Artifact(name="t-base", version="1", members=("all",), sources=())
-    take = Take(artifact=image, member="all", path="/")
-    base = plugin(
-        overlay=lambda: Overlay(summary="a base", provides=("base",)),
-        kernel_facts=lambda ctx: KernelFacts(
-            release="0", config={}, modules=frozenset(), builtin=frozenset()
-        ),
-        boot_image=lambda ctx: BootImage(kernel=take, initramfs=take),
-    )
+    about = Overlay(summary="one", requires=(plans.BASE,))
 
     def make(name: str = "t", **hooks: Callable[..., object]) -> Plan:
-        one = plugin(overlay=lambda: Overlay(summary="one", requires=("base",)), **hooks)
-        request = Request(
-            overlays=("t-base", "t-one"), name=name, sets=("cluster.nodes=1", "cluster.routers=0"),
-            environment={},
-        )  # fmt: skip
-        return make_plan(request, Registry({"t-base": base, "t-one": one}))
+        plugins = {plans.BASE: plans.base(), "t-one": plugin(overlay=lambda: about, **hooks)}
+        sets = ("cluster.nodes=1", "cluster.routers=0")
+        return plans.plan_of((plans.BASE, "t-one"), *sets, name=name, plugins=plugins)
 
     return make
 

@@ -9,14 +9,12 @@ import os
 import shutil
 import socket
 import tempfile
-import types
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xk8s import directory, hookimpl
+from xk8s import directory
 from xk8s.artifacts.keys import artifact_key
 from xk8s.artifacts.kit import Resolved
 from xk8s.artifacts.model import Artifact, Release
@@ -49,6 +47,7 @@ from xk8s.plan import Plan, make_plan
 from xk8s.qemu.accel import decide
 from xk8s.qemu.command import Memory
 from xk8s.registry import Registry
+from xk8s.testing import plugin
 
 BASE = Artifact(
     name="t-base",
@@ -60,13 +59,6 @@ BASE = Artifact(
 
 def take(member: str, path: str = "/") -> Take:
     return Take(artifact=BASE, member=member, path=path)
-
-
-def plugin(**hooks: Callable[..., object]) -> object:
-    found = types.SimpleNamespace()
-    for name, function in hooks.items():
-        setattr(found, f"xk8s_{name}", hookimpl(function))
-    return found
 
 
 def base() -> object:

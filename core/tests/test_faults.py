@@ -129,7 +129,8 @@ def test_a_bad_description_names_its_overlay() -> None:
     registry.overlay("t-bad")
     with pytest.raises(PluginError) as at:
         table(registry, ["t-bad"])
-    assert at.value.where == "overlay t-bad"
+    assert at.value.where == "distribution (local)"
+    assert "overlay 't-bad'" in str(at.value)
 
 
 @pytest.mark.parametrize("one", [*CORE_FAULTS], ids=lambda one: one.name)

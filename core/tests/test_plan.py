@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import types
 from collections.abc import Callable, Iterable
 
 import pytest
 from attrs import frozen
 from syrupy.assertion import SnapshotAssertion
-from xk8s import hookimpl
 from xk8s.artifacts.model import Artifact, Release
 from xk8s.config import Request
 from xk8s.context import Context
@@ -25,11 +23,13 @@ from xk8s.overlay import (
     Layer,
     Node,
     Overlay,
+    Point,
     Take,
     setting,
 )
 from xk8s.plan import explain, make_plan
 from xk8s.registry import Registry
+from xk8s.testing import plugin
 
 
 @frozen(kw_only=True)
@@ -49,13 +49,6 @@ BASE = Artifact(
         ),
     ),
 )
-
-
-def plugin(**hooks: Callable[..., object]) -> object:
-    found = types.SimpleNamespace()
-    for name, function in hooks.items():
-        setattr(found, f"xk8s_{name}", hookimpl(function))
-    return found
 
 
 def take(member: str, path: str = "/") -> Take:
@@ -93,7 +86,10 @@ def motd(**more: Callable[..., object]) -> object:
     return plugin(
         **{
             "overlay": lambda: Overlay(
-                summary="says hello", requires=("base",), settings=MotdSettings
+                summary="says hello",
+                requires=("base",),
+                settings=MotdSettings,
+                points={"t-motd.lines": Point(type=str, help="More text.", example="!")},
             ),
             "layers": layers,
             "kernel": lambda ctx: KernelNeeds(
@@ -143,7 +139,7 @@ def test_fragment_of_the_wrong_type_names_the_point() -> None:
         overlay=lambda: Overlay(summary="adds", requires=("t-motd",)),
         fragments=lambda ctx: [Fragment(point="t-motd.lines", value=5)],
     )
-    with pytest.raises(PluginError, match=r"t-motd.lines takes str, not int"):
+    with pytest.raises(PluginError, match=r"t-motd.lines is wrong: its value: it is 5, not str"):
         make_plan(request(names=("t-os", "t-extra")), registry(**{"t-extra": extra}))
 
 

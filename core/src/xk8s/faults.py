@@ -70,7 +70,10 @@ def table(registry: Registry, overlays: Sequence[str]) -> tuple[Fault, ...]:
     for name in reversed(overlays):
         for fault in registry.many(name, "xk8s_faults", Fault):
             if problem := problem_of(fault):
-                raise PluginError(f"fault {fault.name!r}: {problem}", where=f"overlay {name}")
+                raise PluginError(
+                    f"overlay {name!r}: xk8s_faults: fault {fault.name!r}: {problem}",
+                    where=registry.offer(name).where,
+                )
             found.append(fault)
     return tuple(sorted((*found, *CORE_FAULTS), key=lambda fault: fault.transient))
 

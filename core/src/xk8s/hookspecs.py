@@ -44,8 +44,6 @@ from xk8s.progress import Progress
 if TYPE_CHECKING:
     from xk8s.pki import Keys  # cryptography takes long to import, and a plan needs no keys
 
-ENTRY_POINT_GROUP = "xk8s.v1"
-
 hookspec = pluggy.HookspecMarker("xk8s")
 hookimpl = pluggy.HookimplMarker("xk8s")
 
@@ -81,7 +79,9 @@ def xk8s_unavailable(settings: object, online: bool) -> str | None:
 
 @hookspec
 def xk8s_fragments(ctx: Context) -> Iterable[Fragment]:  # type: ignore[empty-body]
-    """Contributions to named points of other overlays (``ctx.fragments`` is still empty).
+    """Contributions to named points of other overlays (``ctx.fragments`` is still empty). Each is
+    checked: a point that its owner has not, a value of another type, and one that contradicts
+    another overlay's are errors. docs/reference/points.md has the points of xk8s.
 
     Example::
 

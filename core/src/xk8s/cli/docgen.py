@@ -19,8 +19,8 @@ import attrs
 import click
 
 from xk8s import errors, hookspecs
-from xk8s.cli import app, report
-from xk8s.config import ClusterSettings
+from xk8s.cli import app, points, report
+from xk8s.config import CORE_SETTINGS
 from xk8s.core_faults import CORE_FAULTS
 from xk8s.errors import Xk8sError
 from xk8s.overlay import Fault
@@ -58,16 +58,16 @@ def verbs(distributions: frozenset[str]) -> str:
         command = app.xk8s.get_command(click.Context(app.xk8s), name)
         assert command is not None
         sections += _command(command, f"xk8s {name}")
-    for name, points in sorted(app.plugin_commands().items()):
-        if points[0].dist is not None and points[0].dist.name in distributions:
-            sections += _command(app.load_command(name, points), f"xk8s {name}")
+    for name, offer in sorted(app.plugin_commands().items()):
+        if offer.distribution in distributions:
+            sections += _command(app.load_command(offer), f"xk8s {name}")
     return _page("Verbs", *sections)
 
 
 def settings(distributions: frozenset[str]) -> str:
     """Every setting of the core and of the repository's overlays."""
     registry = Registry()
-    classes: dict[str, type[Any]] = {"cluster": ClusterSettings}
+    classes: dict[str, type[Any]] = dict(CORE_SETTINGS)
     for offer in registry.offers:
         if offer.distribution in distributions:
             cls = registry.overlay(offer.name).settings
@@ -136,6 +136,7 @@ def pages(repository: Path) -> Mapping[str, Callable[[], str]]:
         "exit-codes.md": exit_codes,
         "faults.md": lambda: faults(distributions),
         "hooks.md": hooks,
+        "points.md": lambda: _page("Points", *points.sections(distributions)),
         "verbs.md": lambda: verbs(distributions),
         "settings.md": lambda: settings(distributions),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from xk8s import hookimpl
 from xk8s.overlay import Overlay
 
+from xk8s_images.points import POINTS
 from xk8s_images.settings import ImagesSettings
 
 
@@ -15,4 +16,5 @@ def xk8s_overlay() -> Overlay:
         summary="container images, pre-pulled or built here, in the nodes' stores from the start",
         requires=("base",),
         settings=ImagesSettings,
+        points=POINTS,
     )

@@ -18,7 +18,7 @@ from xk8s.cli.session import (
 from xk8s.errors import UsageError
 
 if TYPE_CHECKING:
-    from xk8s.config import Value
+    from xk8s.config import Request, Value
 
 
 @click.command()
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 def command(session: Session, key: str, as_json: bool) -> None:
     """Tell what the setting KEY (overlay.name) means: type, default, value, and its origin.
 
-    With the name of an overlay alone: all of its settings. "cluster" has those of the core.
-    A dot in a name is an underscore; "kubernetes.apiserver" is all that begins so.
+    With the name of an overlay alone: all of its settings. "cluster" and "plugins" have those of
+    the core. A dot in a name is an underscore; "kubernetes.apiserver" is all that begins so.
     """
     from xk8s.digest import plain
     from xk8s.plan import explain
 
     request = session.request(())
-    keys, many = wanted(key)
+    keys, many = wanted(key, request)
     values = [explain(request, one) for one in keys]
     if as_json:
         data = [{**attrs.asdict(value), "key": value.key} for value in values]
@@ -49,27 +49,28 @@ def command(session: Session, key: str, as_json: bool) -> None:
         show(value)
 
 
-def wanted(key: str) -> tuple[list[str], bool]:
+def wanted(key: str, request: Request) -> tuple[list[str], bool]:
     """The keys that a user means, and whether it may be any number of them."""
     from xk8s.config import canonical
 
     overlay, dot, name = key.partition(".")
     name = canonical(name)
-    known = fields(overlay)
+    known = fields(overlay, request)
     if dot and name not in known:
         known = [one for one in known if one.startswith(f"{name}_")]
     many = not dot or (name not in known and bool(known))
     return ([f"{overlay}.{one}" for one in known] if many else [key]), many
 
 
-def fields(overlay: str) -> list[str]:
+def fields(overlay: str, request: Request) -> list[str]:
     """Names of an overlay's settings; `UsageError` when it has none."""
-    from xk8s.config import ClusterSettings
+    from xk8s.config import CORE_SETTINGS
+    from xk8s.offers import policy
     from xk8s.registry import Registry
 
-    cls: type[Any] | None = ClusterSettings
-    if overlay != "cluster":
-        cls = Registry().overlay(overlay).settings
+    cls: type[Any] | None = CORE_SETTINGS.get(overlay)
+    if cls is None:
+        cls = Registry(rules=policy(request)).overlay(overlay).settings
     if cls is None:
         raise UsageError(f"overlay {overlay!r} has no settings")
     return [attribute.name for attribute in attrs.fields(cls)]

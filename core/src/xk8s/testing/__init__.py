@@ -1,0 +1,76 @@
+"""Tests of overlays: a pytest plugin that is loaded by who wants it.
+
+Switch it on in the pyproject of your overlay, and install ``xk8s[testing]``::
+
+    [tool.pytest.ini_options]
+    addopts = ["-p", "xk8s.testing"]
+
+Nobody else's pytest is slowed down: it is no plugin that pytest loads by itself.
+
+Fixtures: ``plan`` makes plans without QEMU, root or network; ``cluster`` is a real cluster of one
+node; ``xk8s`` is the command itself with state of its own. `assert_conforms` is a test in one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from xk8s.testing.command import Xk8s, own_command
+from xk8s.testing.conform import Finding, assert_conforms, findings
+from xk8s.testing.live import LiveCluster, live_cluster
+from xk8s.testing.plans import MakePlan, plan_of, plugin
+
+__all__ = [
+    "Finding",
+    "LiveCluster",
+    "MakePlan",
+    "Xk8s",
+    "assert_conforms",
+    "findings",
+    "plan_of",
+    "plugin",
+]
+
+MARKER = (
+    "cluster(*overlays, nodes=1, sets=()): boots a real cluster of VMs (minutes under TCG); "
+    "what is named is what the fixture `cluster` of the module starts"
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The marker of tests that take minutes: ``pytest -m 'not cluster'``."""
+    config.addinivalue_line("markers", MARKER)
+
+
+@pytest.fixture
+def plan() -> MakePlan:
+    """Makes plans: ``plan("my-overlay", "my-overlay.text=hello")``, see `plan_of`."""
+    return plan_of
+
+
+@pytest.fixture(scope="session")
+def xk8s() -> Iterator[Xk8s]:
+    """The command with state of its own; whatever its tests leave running is ended."""
+    yield from own_command()
+
+
+@pytest.fixture(scope="module")
+def cluster(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LiveCluster]:
+    """A real cluster of what the module names.
+
+    For example: ``pytestmark = pytest.mark.cluster("my-overlay", sets=("my-overlay.text=hi",))``
+
+    One node and no router, unless it says otherwise. Restored from the snapshot that an earlier
+    run left where the plan is still the same, booted otherwise; ended after the last test.
+    """
+    mark = request.node.get_closest_marker("cluster")
+    if mark is None or not mark.args:
+        raise pytest.UsageError(
+            f"{request.node.nodeid}: the fixture `cluster` does not know what to start; say so in "
+            'the module: pytestmark = pytest.mark.cluster("kubernetes", "my-overlay")'
+        )
+    yield from live_cluster(mark.args, mark.kwargs, tmp_path_factory.mktemp("cluster"))

@@ -1,0 +1,124 @@
+"""The command ``xk8s`` in a subprocess, as tests use it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+
+
+@frozen(kw_only=True)
+class Xk8s:
+    """The command with state and runtime directories of its own, below ``root`` (the cache is the
+    user's: building everything anew is what CI's first run does). ``root`` None: those of the
+    user. ``common`` are options for every call.
+    """
+
+    root: Path | None
+    directory: Path | None = None
+    common: tuple[str, ...] = field(default=())
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of the command's process."""
+        if self.root is None:
+            return dict(os.environ)
+        mine = {key: value for key, value in os.environ.items() if not key.startswith("XK8S_C")}
+        if cache := os.environ.get("XK8S_CACHE"):
+            mine["XK8S_CACHE"] = cache
+        return {
+            **mine,
+            "XK8S_STATE": str(self.root / "s"),
+            "XK8S_RUNTIME": str(self.root / "r"),
+        }
+
+    def start(self, *words: str, **more: Any) -> subprocess.Popen[str]:
+        """Run it in the background, in a process group of its own, stdout and stderr piped."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "xk8s.cli", *self.common, *words],
+            cwd=self.directory,
+            env={**self.environment, **more.pop("env", {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            process_group=0,
+            **more,
+        )
+
+    def __call__(
+        self,
+        *words: str,
+        code: int = 0,
+        timeout: float = 300,
+        stdin: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> str:
+        """Run it to its end and expect an exit code; its stdout (stderr when it failed)."""
+        done = subprocess.run(
+            [sys.executable, "-m", "xk8s.cli", *self.common, *words],
+            cwd=self.directory,
+            env={**self.environment, **(env or {})},
+            input=stdin or "",
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert done.returncode == code, (
+            f"xk8s {' '.join(words)}: exit {done.returncode}\n{done.stdout[-3000:]}"
+            f"\n{done.stderr[-6000:]}"
+        )
+        return done.stdout if code == 0 else done.stderr
+
+    def json(self, *words: str, **more: Any) -> Any:
+        """Its stdout as JSON."""
+        return json.loads(self(*words, **more))
+
+    def processes(self) -> list[str]:
+        """Command lines of all processes that were started for clusters of this state."""
+        assert self.root is not None, "the user's own clusters are not ours to look at"
+        mark = f"XK8S_CLUSTER={self.root}".encode()
+        found = []
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
+                    found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+            except OSError:
+                continue
+        return found
+
+    def left(self) -> list[str]:
+        """What a cluster that is down must not have left: processes, sockets, state."""
+        assert self.root is not None, "the user's own clusters are not ours to look at"
+        files = [
+            str(path)
+            for name in ("r", "s")
+            for path in (self.root / name).rglob("*")
+            # Snapshots are for the next `up`.
+            if "snapshots" not in path.parts
+            # A lock file that nobody holds is no lock; unlinking it would let two commands
+            # hold "the" lock (one each of two inodes).
+            and path.suffix != ".lock"
+            and not (path.is_dir() and path.name == "clusters")
+        ]
+        return self.processes() + files
+
+
+def own_command() -> Iterator[Xk8s]:
+    """The command with state of its own, which is empty again at the end."""
+    # Sockets want short paths.
+    with tempfile.TemporaryDirectory(prefix="xk8s-t-", dir="/tmp") as directory:
+        command = Xk8s(root=Path(directory).resolve())
+        try:
+            yield command
+        finally:
+            command("down", "--all", timeout=120)
+            assert command.left() == []

@@ -1,0 +1,287 @@
+"""Whether an overlay keeps the contract (docs/reference/hooks.md): one function per rule."""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from xk8s import hookspecs, shapes
+from xk8s.errors import Xk8sError
+from xk8s.layers.guest import guest_path
+from xk8s.layers.owners import claims
+from xk8s.overlay import Fragment, Overlay, Point
+from xk8s.points import CORE_POINTS
+from xk8s.registry import Registry
+from xk8s.suggest import nearest
+from xk8s.testing.again import ask_again
+from xk8s.testing.record import Notes, take_notes
+from xk8s.testing.types import fits, mistyped
+
+NODES = ("cluster.nodes=2", "cluster.routers=1", "cluster.testers=1")
+"""Every role is there, unless the caller's settings say otherwise."""
+
+
+@frozen(kw_only=True)
+class Finding:
+    """A rule that is broken: which overlay, which hook, what was seen, what to do about it."""
+
+    overlay: str
+    hook: str
+    what: str
+    todo: str
+
+    def __str__(self) -> str:
+        return f"overlay {self.overlay!r}, {self.hook}: {self.what}\n  do: {self.todo}"
+
+
+def assert_conforms(overlay: str, *beside: str, sets: tuple[str, ...] = ()) -> None:
+    """Fail with all that is wrong with an installed overlay.
+
+    A cluster of it and the overlays ``beside`` it is planned three times, once of these in
+    another process: nothing is built or started. ``sets`` are settings as on the command line.
+
+    Looked at: hooks (names, arguments, marks, types of all that they return), settings (each has
+    a default of its type and a help text), no I/O, the same answers each time, one owner for each
+    path, and points of fragments that are there.
+    """
+    found = findings(overlay, *beside, sets=sets)
+    if found:
+        raise AssertionError("\n".join(str(one) for one in found))
+
+
+def findings(overlay: str, *beside: str, sets: tuple[str, ...] = ()) -> tuple[Finding, ...]:
+    """What `assert_conforms` fails with."""
+    request = overlay, beside, (*NODES, *sets)
+    notes = take_notes(*request)
+    found = list(_io(overlay, notes.did))
+    about = notes.answers.get("xk8s_overlay")
+    if isinstance(about, Overlay):
+        found += _signatures(overlay, notes.hooks)
+        found += _settings(overlay, about)
+        found += _own_points(overlay, about)
+    found += _types(overlay, notes)
+    found += _fragments(overlay, notes)
+    if notes.error is not None:
+        if not found:  # else it follows from what was found
+            found.append(_of_error(overlay, notes.last, notes.error))
+        return tuple(found)
+    found += _asked(overlay, notes)
+    found += _paths(overlay, notes)
+    found += _repeats(overlay, notes, take_notes(*request), ask_again(*request))
+    return tuple(dict.fromkeys(found))
+
+
+def _of_error(overlay: str, hook: str, error: Xk8sError) -> Finding:
+    where = f" ({error.where})" if error.where else ""
+    return Finding(
+        overlay=overlay, hook=hook, what=f"{error}{where}", todo=error.hint or "mend this hook"
+    )
+
+
+def _io(overlay: str, did: Mapping[str, list[str]]) -> Iterator[Finding]:
+    for hook, deeds in did.items():
+        for deed in deeds:
+            yield Finding(
+                overlay=overlay,
+                hook=hook,
+                what=f"it {deed}",
+                todo="plan from ctx and package data (importlib.resources) alone; act in a Check, "
+                "a Recipe, or take what the user gives as a setting with `pin`",
+            )
+
+
+def _signatures(overlay: str, hooks: Mapping[str, Callable[..., object]]) -> Iterator[Finding]:
+    """Names of hooks and arguments are looked at when the plugin is registered."""
+    for name, function in hooks.items():
+        said = inspect.signature(function).parameters
+        spec = inspect.signature(getattr(hookspecs, name))
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            yield Finding(
+                overlay=overlay, hook=name, what="it is async", todo="hooks are plain functions"
+            )
+        lacking = [key for key in said if said[key].annotation is inspect.Parameter.empty]
+        if inspect.signature(function).return_annotation is inspect.Signature.empty:
+            lacking.append("what it returns")
+        if lacking:
+            todo = ", ".join(str(one) for one in spec.parameters.values())
+            yield Finding(
+                overlay=overlay,
+                hook=name,
+                what=f"no type for {', '.join(lacking)}",
+                todo=f"write def {name}({todo}) -> {spec.return_annotation}",
+            )
+
+
+def _settings(overlay: str, about: Overlay) -> Iterator[Finding]:
+    cls = about.settings
+    if cls is None:
+        return
+
+    def finding(what: str, todo: str) -> Finding:
+        return Finding(overlay=overlay, hook="xk8s_overlay", what=what, todo=todo)
+
+    if not attrs.has(cls):
+        yield finding(f"settings class {cls!r} is no attrs class", "decorate it: @attrs.frozen")
+        return
+    hints = typing.get_type_hints(cls)
+    for attribute in attrs.fields(cls):
+        key = f"{overlay}.{attribute.name}"
+        if not str(attribute.metadata.get("help") or "").strip():
+            yield finding(
+                f"the setting {key} has no description",
+                f'{attribute.name}: … = setting(default, "what it means")',
+            )
+        if attribute.name not in hints:
+            yield finding(f"the setting {key} has no type", "annotate the field")
+            continue
+        default = attribute.default
+        if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
+            default = default.factory()
+        if default is attrs.NOTHING:
+            yield finding(f"the setting {key} has no default", "give it one: nobody must set it")
+        elif problem := fits(default, hints[attribute.name]):
+            yield finding(f"the default of {key}, {default!r:.60}: {problem}", "mend type or value")
+
+
+def _own_points(overlay: str, about: Overlay) -> Iterator[Finding]:
+    for point, its in about.points.items():
+        what = ""
+        if not point.startswith(f"{overlay}.") or not its.help.strip():
+            what = f"the point {point!r} has another name or no description"
+        elif problem := shapes.problem(its.example, its.type):
+            what = f"the example of the point {point!r}: {problem}"
+        if what:
+            yield Finding(
+                overlay=overlay,
+                hook="xk8s_overlay",
+                what=what,
+                todo=f'points={{"{overlay}.…": Point(type=…, help="what becomes of it", …)}}',
+            )
+
+
+def _types(overlay: str, notes: Notes) -> Iterator[Finding]:
+    for call, answer in notes.answers.items():
+        for problem in mistyped(answer, call):
+            yield Finding(
+                overlay=overlay,
+                hook=call.partition(" ")[0],
+                what=problem,
+                todo="return the types that xk8s.overlay says; mypy --strict finds these too",
+            )
+
+
+def _fragments(overlay: str, notes: Notes) -> Iterator[Finding]:
+    """Also those for overlays that are installed and not selected."""
+    registry = Registry()
+    for fragment in notes.answers.get("xk8s_fragments") or ():
+        if not isinstance(fragment, Fragment):
+            continue
+        points, has = _points_beside(str(fragment.point), registry)
+        if fragment.point not in points:
+            yield Finding(
+                overlay=overlay,
+                hook="xk8s_fragments",
+                what=f"there is no point {fragment.point!r}",
+                todo=f"{nearest(str(fragment.point), points)}{has}",
+            )
+
+
+def _points_beside(point: str, registry: Registry) -> tuple[Mapping[str, Point], str]:
+    """The points of whom this one would belong to, and a word on them."""
+    owner = point.partition(".")[0]
+    if owner == "cluster":
+        return CORE_POINTS, f"points of the core: {', '.join(CORE_POINTS)}"
+    if owner not in {offer.name for offer in registry.offers}:
+        return {}, f"no overlay {owner!r} is installed: install it for the tests"
+    points = registry.overlay(owner).points
+    return points, f"points of {owner}: {', '.join(points) or 'none'}"
+
+
+def _asked(overlay: str, notes: Notes) -> Iterator[Finding]:
+    registry = Registry()
+    for hook, asked in notes.asked.items():
+        for point in asked:
+            if point not in _points_beside(point, registry)[0]:
+                yield Finding(
+                    overlay=overlay,
+                    hook=hook,
+                    what=f"it takes fragments for {point!r}, which nobody can know",
+                    todo='declare it: Overlay(points={"…": Point(…)})',
+                )
+
+
+def _paths(overlay: str, notes: Notes) -> Iterator[Finding]:
+    """Paths of layers are looked at by the plan; those of a node's own files, here."""
+    assert notes.plan is not None
+    for node in notes.plan.nodes:
+        in_layers = {
+            claim.path: claim
+            for planned in notes.plan.layers
+            if node.node.role in planned.layer.roles
+            for claim in claims(planned.overlay, planned.layer)
+        }
+        seen: set[str] = set()
+        for file in notes.answers.get(f"xk8s_node_files of {node.node.name}") or ():
+            what = todo = ""
+            try:
+                guest_path(file.path)
+            except ValueError as error:
+                what, todo = str(error), "paths are absolute and without '.' and '..'"
+            if file.path in seen:
+                what, todo = f"{file.path} is there twice", "write it once"
+            elif file.path in in_layers:
+                what = f"{file.path} is owned by {in_layers[file.path]} as well"
+                todo = "use a fragment of the file's owner, or a drop-in of another name"
+            seen.add(file.path)
+            if what:
+                yield Finding(
+                    overlay=overlay,
+                    hook="xk8s_node_files",
+                    what=f"{node.node.name}: {what}",
+                    todo=todo,
+                )
+
+
+def _repeats(
+    overlay: str, first: Notes, second: Notes, other: Mapping[str, Any]
+) -> Iterator[Finding]:
+    if "failed" in other:
+        yield Finding(
+            overlay=overlay,
+            hook="import",
+            what=f"it cannot be planned in another process: {other['failed']}",
+            todo="let it depend on nothing that the tests set up",
+        )
+        return
+    yield from _io(overlay, other["did"])
+    here = first.as_data()["answers"]
+    pairs = (("when asked again", second.as_data()["answers"]),
+             ("in another process (another PYTHONHASHSEED)", other["answers"]))  # fmt: skip
+    for when, there in pairs:
+        for call in here:
+            if path := difference(here[call], there.get(call), ""):
+                yield Finding(
+                    overlay=overlay,
+                    hook=call.partition(" ")[0],
+                    what=f"it answers differently {when}: {path}",
+                    todo="sort what comes out of sets; use no clock, no random numbers, no id()",
+                )
+
+
+def difference(one: Any, other: Any, path: str) -> str:
+    """Where two JSON values differ first, and how; "" when they do not."""
+    if type(one) is type(other) and isinstance(one, dict) and one.keys() == other.keys():
+        found = (difference(one[key], other[key], f"{path}.{key}") for key in one)
+        return next(filter(None, found), "")
+    if type(one) is type(other) and isinstance(one, list) and len(one) == len(other):
+        found = (
+            difference(*pair, f"{path}[{index}]")
+            for index, pair in enumerate(zip(one, other, strict=True))
+        )
+        return next(filter(None, found), "")
+    return "" if one == other else f"{path.lstrip('.') or 'it'} is {one!r:.80} and {other!r:.80}"

@@ -1,0 +1,26 @@
+"""Our own overlays keep the contract that everybody's must keep: the same kit looks at them."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from xk8s.testing import assert_conforms
+
+ROOT = Path(__file__).resolve().parent.parent
+OVERLAYS = sorted(
+    name
+    for path in ROOT.glob("plugins/*/pyproject.toml")
+    for name in tomllib.loads(path.read_text())["project"]["entry-points"]["xk8s.v1"]
+)
+
+
+@pytest.mark.parametrize("family", ["ipv4", "ipv6", "dual"])
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_each_overlay_conforms(overlay: str, family: str) -> None:
+    assert_conforms(overlay, sets=(f"cluster.ip_family={family}",))
+
+
+def test_all_of_them_were_looked_at() -> None:
+    assert {"debian", "kubernetes", "containerd", "crio", "coredns"} <= set(OVERLAYS)
