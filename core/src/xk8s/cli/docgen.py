@@ -24,6 +24,7 @@ from xk8s.config import ClusterSettings
 from xk8s.core_faults import CORE_FAULTS
 from xk8s.errors import Xk8sError
 from xk8s.overlay import Fault
+from xk8s.plan import CORE_POINTS
 from xk8s.registry import Registry
 from xk8s.values import text, type_name
 
@@ -86,6 +87,24 @@ def settings(distributions: frozenset[str]) -> str:
     return _page("Settings", *sections)
 
 
+def points(distributions: frozenset[str]) -> str:
+    """Every named point that fragments may be given for."""
+    registry = Registry()
+    owned = {"cluster": CORE_POINTS}
+    for offer in registry.offers:
+        if offer.distribution in distributions:
+            owned[offer.name] = registry.overlay(offer.name).points
+    rows = [f"| `{point}` | {takes} |" for _, its in owned.items() for point, takes in its.items()]
+    return _page(
+        "Points",
+        "What an overlay lets others add to: they return `Fragment(point=…, value=…)` from "
+        "`xk8s_fragments`. The first word is the overlay that owns the point (`cluster`: the "
+        "core); a fragment for one that is not selected is for nobody, and a point that a "
+        "selected overlay does not have is an error.",
+        "| point | what it takes |\n| --- | --- |\n" + "\n".join(rows),
+    )
+
+
 def hooks() -> str:
     """Every hook with its signature and description."""
     sections = [_markdown(inspect.getdoc(hookspecs) or "")]
@@ -136,6 +155,7 @@ def pages(repository: Path) -> Mapping[str, Callable[[], str]]:
         "exit-codes.md": exit_codes,
         "faults.md": lambda: faults(distributions),
         "hooks.md": hooks,
+        "points.md": lambda: points(distributions),
         "verbs.md": lambda: verbs(distributions),
         "settings.md": lambda: settings(distributions),
     }
