@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -214,51 +213,6 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
         assert process.wait() in (0, 141)
-
-
-# --- commands of overlays ---------------------------------------------------------------
-
-
-def point(name: str, value: str) -> importlib.metadata.EntryPoint:
-    return importlib.metadata.EntryPoint(name, value, app.COMMANDS_GROUP)
-
-
-@pytest.fixture
-def points(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[importlib.metadata.EntryPoint]]:
-    found: list[importlib.metadata.EntryPoint] = []
-    app.plugin_commands.cache_clear()
-    monkeypatch.setattr(app, "entry_points", lambda group: found)
-    yield found
-    app.plugin_commands.cache_clear()
-
-
-@pytest.mark.parametrize(
-    ("values", "text"),
-    [
-        (["no_such_module:x"], "cannot be imported: ModuleNotFoundError"),
-        (["json:dumps"], "must be a click.Command"),
-        (["a:b", "c:d"], "two distributions offer the verb 'extra'"),
-    ],
-)
-def test_a_broken_command_of_an_overlay_is_its_makers_fault(
-    points: list[importlib.metadata.EntryPoint],
-    values: list[str],
-    text: str,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    points += [point("extra", value) for value in values]
-    assert app.run(["--help"]) == 0
-    assert "extra" in capfd.readouterr().out
-    assert app.run(["extra"]) == 3
-    assert text in capfd.readouterr().err
-
-
-def test_an_overlay_cannot_take_a_verb_of_the_core(
-    points: list[importlib.metadata.EntryPoint],
-) -> None:
-    points.append(point("up", "no_such_module:x"))
-    assert app.xk8s.get_command(click.Context(app.xk8s), "up") is not None
-    assert app.plugin_commands() == {}
 
 
 # --- completion -------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from xk8s.overlay import (
     Layer,
     Node,
     Overlay,
+    Point,
     Take,
     setting,
 )
@@ -88,7 +89,7 @@ def motd(**more: Callable[..., object]) -> object:
                 summary="says hello",
                 requires=("base",),
                 settings=MotdSettings,
-                points={"t-motd.lines": "more text (str)"},
+                points={"t-motd.lines": Point(type=str, help="More text.", example="!")},
             ),
             "layers": layers,
             "kernel": lambda ctx: KernelNeeds(
@@ -133,25 +134,12 @@ def test_fragments_reach_the_owner_of_the_point() -> None:
     assert layer.entries == (File(path="/etc/motd", data=b"hello!"),)
 
 
-def test_a_fragment_for_a_point_that_is_not_there_is_an_error_with_the_nearest_name():
-    extra = plugin(
-        overlay=lambda: Overlay(summary="more", after=("t-motd",)),
-        fragments=lambda ctx: [Fragment(point="t-motd.line", value="lost")],
-    )
-    registry_ = registry(**{"t-extra": extra})
-    with pytest.raises(PlanError, match=r"'t-extra': there is no point 't-motd\.line'") as caught:
-        make_plan(request(names=("t-motd", "t-os", "t-extra")), registry_)
-    assert "t-motd.lines" in caught.value.hint
-    alone = make_plan(request(names=("t-os", "t-extra")), registry_)
-    assert "t-extra" in alone.ctx.overlays, "for an overlay that is not selected it is for nobody"
-
-
 def test_fragment_of_the_wrong_type_names_the_point() -> None:
     extra = plugin(
         overlay=lambda: Overlay(summary="adds", requires=("t-motd",)),
         fragments=lambda ctx: [Fragment(point="t-motd.lines", value=5)],
     )
-    with pytest.raises(PluginError, match=r"t-motd.lines takes str, not int"):
+    with pytest.raises(PluginError, match=r"t-motd.lines is wrong: its value: it is 5, not str"):
         make_plan(request(names=("t-os", "t-extra")), registry(**{"t-extra": extra}))
 
 

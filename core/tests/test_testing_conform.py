@@ -54,7 +54,7 @@ GOOD = '''
         text: str = setting("hello", "what is said")
 
 
-    POINTS = {"t-broken.lines": "a line (str)"}
+    POINTS = {"t-broken.lines": Point(type=str, help="A line.", example="x")}
 
 
     @hookimpl
@@ -237,7 +237,9 @@ BROKEN = {
         "it takes fragments for 't-broken.x'",
     ),
     "a point under another's name": (
-        "POINTS = {'kubernetes.mine': 'x'}", "xk8s_overlay", "the point 'kubernetes.mine'"
+        "POINTS = {'kubernetes.mine': Point(type=str, help='x', example='x')}",
+        "xk8s_overlay",
+        "the point 'kubernetes.mine'",
     ),
 }  # fmt: skip
 

@@ -27,7 +27,7 @@ def test_plan_needs_nothing_but_the_overlay(
     plan: MakePlan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As where nothing but the core is installed: the base is the kit's."""
-    monkeypatch.setattr("xk8s.registry.available", lambda: ())
+    monkeypatch.setattr("xk8s.registry.available", lambda _rules: ())
     monkeypatch.setenv("PATH", str(tmp_path))  # no QEMU, no mkfs
     made = plan("t-one", "cluster.nodes=3", plugins={"t-one": one()})
     assert made.ctx.overlays == (plans.BASE, "t-one")

@@ -9,6 +9,7 @@ In a field's name a dot means an underscore: ``kubernetes.apiserver.args`` is
 
 from __future__ import annotations
 
+import math
 import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -20,11 +21,10 @@ from attrs import Attribute, frozen
 
 from xk8s.context import IpFamily
 from xk8s.errors import UsageError, Xk8sError
+from xk8s.offers import CONFIG_FILE
 from xk8s.overlay import setting
 from xk8s.suggest import nearest
 from xk8s.values import convert, is_table, type_name
-
-CONFIG_FILE = "xk8s.toml"
 
 
 @frozen(kw_only=True)
@@ -47,6 +47,27 @@ class ClusterSettings:
     mtu: int = setting(1500, "MTU of the cluster's networks, 1280 to 9216")
     kernel_args: str = setting("", "more kernel arguments for all VMs, as on a command line")
     qemu_args: str = setting("", "more QEMU arguments for all VMs, quoted as in a shell")
+
+
+@frozen(kw_only=True)
+class PluginSettings:
+    """What the user lets plugins do, under the name ``plugins``; see `xk8s.offers.policy`."""
+
+    allow: tuple[str, ...] = setting(
+        ("*",), "distributions whose overlays and verbs may be used, patterns of their names"
+    )
+    timeout: float = setting(
+        60.0, "seconds that a plugin may take to be imported or to answer a hook; 0: any"
+    )
+
+    def __attrs_post_init__(self) -> None:
+        """ValueError for a time that none is."""
+        if not 0 <= self.timeout < math.inf:
+            raise ValueError(f"timeout is {self.timeout}, not a number of seconds")
+
+
+CORE_SETTINGS: Mapping[str, type[Any]] = {"cluster": ClusterSettings, "plugins": PluginSettings}
+"""Settings that are no overlay's."""
 
 
 @frozen(kw_only=True)

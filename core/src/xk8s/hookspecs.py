@@ -44,8 +44,6 @@ from xk8s.progress import Progress
 if TYPE_CHECKING:
     from xk8s.pki import Keys  # cryptography takes long to import, and a plan needs no keys
 
-ENTRY_POINT_GROUP = "xk8s.v1"
-
 hookspec = pluggy.HookspecMarker("xk8s")
 hookimpl = pluggy.HookimplMarker("xk8s")
 

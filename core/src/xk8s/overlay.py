@@ -53,8 +53,8 @@ class Overlay:
     name). ``defaults`` says, per required capability, which overlays are tried in which order
     when none of the selected ones provides it. ``after`` orders without requiring.
     ``settings`` is an attrs class made of `setting` fields, or None. ``points`` are the named
-    points that other overlays may give a `Fragment` for, with what each takes; their names begin
-    with this overlay's name and a dot.
+    points that other overlays may give a `Fragment` for; their names begin with this overlay's
+    name and a dot.
     """
 
     summary: str
@@ -64,7 +64,7 @@ class Overlay:
     after: tuple[str, ...] = ()
     defaults: Mapping[str, tuple[str, ...]] = field(factory=dict)
     settings: type[Any] | None = None
-    points: Mapping[str, str] = field(factory=dict)
+    points: Mapping[str, Point] = field(factory=dict)
 
 
 # --- files and layers -------------------------------------------------------------------
@@ -254,13 +254,53 @@ class Node:
 
 @frozen(kw_only=True)
 class Fragment:
-    """Something for a named point of another overlay: a string for a template
-    (``patch("kubernetes.kubelet.config")``), or any frozen value whose type the point's owner
-    documents (an image to bake, a manifest to apply).
+    """Something for a named point of another overlay, or of the core (``cluster.…``):
+    docs/reference/points.md has those of xk8s. ``value`` is of the type that the point's owner says
+    in its `Point`. ``overlay``, whose fragment it is, is filled in by the core.
     """
 
     point: str
     value: Any
+    overlay: str = field(default="", eq=False, metadata=UNDIGESTED)
+
+
+@frozen(kw_only=True)
+class Point:
+    """A named point of an overlay, where others may add something by a `Fragment`.
+
+    ``type`` is that of a fragment's value, ``help`` says what becomes of it, ``example`` is such a
+    value. ``sets`` tells what a value sets, key by key: when two overlays set one key to different
+    values, that is an error that names both; ValueError says what is wrong with a value. Without it
+    values just add up. The owner reads them with ``ctx.fragments(point, type)``, or in a template
+    with ``patch(point)`` where they are texts.
+    """
+
+    type: Any
+    help: str
+    example: Any
+    sets: Callable[[Any], Mapping[str, Any]] | None = None
+
+
+@frozen(kw_only=True)
+class Sysctl:
+    """A kernel parameter of guests (a value of the point ``cluster.sysctl``)."""
+
+    key: str
+    value: str
+    roles: frozenset[Role] = ALL_ROLES
+
+
+@frozen(kw_only=True)
+class DropIn:
+    """``option=value`` in ``[section]`` of a systemd unit (a value of the point
+    ``cluster.dropin``).
+    """
+
+    unit: str
+    section: str
+    option: str
+    value: str
+    roles: frozenset[Role] = ALL_ROLES
 
 
 @frozen(kw_only=True)

@@ -17,21 +17,30 @@ from attrs import field, frozen
 from xk8s import topology
 from xk8s.artifacts.keys import artifact_key
 from xk8s.artifacts.model import Artifact
-from xk8s.config import ClusterSettings, Request, Settings, Value, canonical
+from xk8s.config import (
+    CORE_SETTINGS,
+    ClusterSettings,
+    PluginSettings,
+    Request,
+    Settings,
+    Value,
+    canonical,
+)
 from xk8s.context import Context
 from xk8s.digest import UNDIGESTED, digest
 from xk8s.directory import LocalDirectory, is_directory, read_directories
 from xk8s.errors import PlanError, UsageError
+from xk8s.guest_points import guest_files
 from xk8s.kernel import check_kernel, module_files
 from xk8s.layers.ontop import OnTop, over_plan
 from xk8s.layers.owners import check_owners
+from xk8s.offers import Offer, policy
 from xk8s.overlay import (
     BootImage,
     BootOptions,
     Check,
     File,
     Forward,
-    Fragment,
     GuestNeeds,
     KernelFacts,
     KernelNeeds,
@@ -42,18 +51,13 @@ from xk8s.overlay import (
 )
 from xk8s.paths import check_name
 from xk8s.plan_json import boot_json, plan_json, take_json
-from xk8s.registry import Offer, Registry
+from xk8s.points import ROUTE_POINT, collect
+from xk8s.registry import Registry
 from xk8s.resolve import Choice, check_names, provider, resolve
 from xk8s.suggest import nearest
 
 NODE_LAYER = "node"
 """In names of layers: a node's own files."""
-
-ROUTE_POINT = "cluster.route"
-"""Fragments of this point are prefixes that lie behind the first router."""
-
-CORE_POINTS: Mapping[str, str] = {ROUTE_POINT: "a prefix that lies behind the first router (str)"}
-"""The points that no overlay owns."""
 
 
 @frozen(kw_only=True)
@@ -168,9 +172,10 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
     local = read_directories(
         [name for name in request.overlays if is_directory(name)], request.kept, request.again
     )
-    registry = registry or Registry()
+    registry = registry or Registry(rules=policy(request))
     settings = Settings(request)
     cluster: ClusterSettings = settings.load("cluster", ClusterSettings)
+    settings.load("plugins", PluginSettings)  # the registry goes by it: here just its errors
 
     def unavailable(name: str) -> str | None:
         overlay = registry.overlay(name)
@@ -180,7 +185,7 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
     resolution = resolve(names, registry, unavailable)
     overlays = {name: registry.overlay(name) for name in resolution.overlays}
     installed = frozenset(offer.name for offer in registry.offers)
-    settings.check_overlays({"cluster": None, **overlays}, installed)
+    settings.check_overlays({**CORE_SETTINGS, **overlays}, installed)
     values = {
         overlay.settings: settings.load(name, overlay.settings)
         for name, overlay in overlays.items()
@@ -194,8 +199,7 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
         nodes=topology.nodes(cluster),
         all_settings=values,
     )
-    points = {"cluster": CORE_POINTS, **{name: one.points for name, one in overlays.items()}}
-    ctx = attrs.evolve(ctx, all_fragments=_fragments(ctx, registry, points))
+    ctx = attrs.evolve(ctx, all_fragments=collect(ctx, registry, overlays))
     try:
         base = provider("base", overlays)
     except KeyError:
@@ -264,13 +268,11 @@ def explain(request: Request, key: str, registry: Registry | None = None) -> Val
     """One setting of a request: type, default, value and where it came from. The overlay need
     not be among the request's overlays.
     """
-    registry = registry or Registry()
+    registry = registry or Registry(rules=policy(request))
     overlay, _, field_name = key.partition(".")
     field_name = canonical(field_name)
     settings = Settings(request)
-    cls: type[Any] | None = (
-        ClusterSettings if overlay == "cluster" else registry.overlay(overlay).settings
-    )
+    cls = CORE_SETTINGS.get(overlay) or registry.overlay(overlay).settings
     if cls is None:
         raise UsageError(f"overlay {overlay!r} has no settings")
     settings.load(overlay, cls)
@@ -281,27 +283,6 @@ def explain(request: Request, key: str, registry: Registry | None = None) -> Val
             hint=f"{nearest(field_name, found)}{overlay} has: {', '.join(found)}",
         )
     return found[field_name]
-
-
-def _fragments(
-    ctx: Context, registry: Registry, points: Mapping[str, Mapping[str, str]]
-) -> Mapping[str, tuple[Fragment, ...]]:
-    """By point. One for an overlay that is not selected is for nobody; a selected one must know it:
-    a fragment with a wrong name would be lost.
-    """
-    found: dict[str, list[Fragment]] = {}
-    for name in ctx.overlays:
-        for fragment in registry.many(name, "xk8s_fragments", Fragment, ctx=ctx):
-            owner = fragment.point.partition(".")[0]
-            if owner in points and fragment.point not in points[owner]:
-                has = ", ".join(points[owner]) or "none"
-                raise PlanError(
-                    f"overlay {name!r}: there is no point {fragment.point!r} for its fragment",
-                    where=f"distribution {registry.offer(name).distribution}",
-                    hint=f"{nearest(fragment.point, points[owner])}points of {owner}: {has}",
-                )
-            found.setdefault(fragment.point, []).append(fragment)
-    return {point: tuple(fragments) for point, fragments in sorted(found.items())}
 
 
 def _layers(
@@ -367,7 +348,7 @@ def _node(
                 hint="use a fragment of the file's owner, or a drop-in of another name",
             )
 
-    for file in module_files(needs, node.role):
+    for file in (*module_files(needs, node.role), *guest_files(ctx, node.role)):
         add("cluster", file)
     for name in ctx.overlays:
         for file in registry.many(name, "xk8s_node_files", File, ctx=ctx, node=node):

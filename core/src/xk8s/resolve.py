@@ -129,7 +129,8 @@ def _choose(
         if not _is_overlay(candidate, registry):
             refused.append(f"{candidate}: not installed")
             continue
-        reason = unavailable(candidate)
+        offer = registry.offer(candidate)
+        reason = offer.refused if offer.denied else unavailable(candidate)
         if reason is None:
             why = "; ".join(refused) if refused else "the default"
             return Choice(capability=capability, chosen=candidate, reason=why)

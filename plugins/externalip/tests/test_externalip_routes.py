@@ -120,7 +120,8 @@ def test_switched_off_nothing_of_it_is_there(tmp_path):
     ctx = context("ipv4", load_balancer=False)
     assert list(overlay.xk8s_layers(ctx)) == []
     assert list(overlay.xk8s_secrets(ctx, ctx.nodes[0], Keys(tmp_path))) == []
-    assert [one.point for one in overlay.xk8s_fragments(ctx)] == ["cluster.route"]
+    points = {one.point for one in overlay.xk8s_fragments(ctx)}
+    assert points == {"cluster.route", "cluster.sysctl"}
     assert [check.name for check in overlay.xk8s_checks(ctx)] == ["externalip 10.0.0.2"]
 
 

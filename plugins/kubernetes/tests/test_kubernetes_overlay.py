@@ -180,7 +180,9 @@ def test_manifests_are_numbered_in_order_and_unique():
     ctx = context(fragments={"kubernetes.manifest": Manifest(name="50-dns", yaml="a: 1\n")})
     paths = [path for path in files(ctx) if "manifests.d" in path]
     assert [path.rpartition("/")[2] for path in paths] == ["00-kube-system.yaml", "01-50-dns.yaml"]
-    twice = (Manifest(name="x", yaml=""), Manifest(name="x", yaml=""))
+    same = (Manifest(name="x", yaml="a: 1"), Manifest(name="x", yaml="a: 1"))
+    assert len(overlay.manifest_files(same)) == 2
+    twice = (Manifest(name="x", yaml=""), Manifest(name="x", yaml="a: 1"))
     with pytest.raises(PlanError, match="'x'"):
         overlay.manifest_files(twice)
     with pytest.raises(PlanError):

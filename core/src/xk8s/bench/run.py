@@ -103,7 +103,7 @@ def machine(plan: Plan) -> Mapping[str, str]:
 def _versions(plans: Iterable[Plan]) -> Mapping[str, str]:
     used = {name for plan in plans for name in plan.ctx.overlays}
     # A local directory has none: its digest is in the plan's.
-    overlays = {one.name: f"{one.distribution} {one.version}".strip() for one in available()}
+    overlays = {one.name: one.origin for one in available() if not one.refused}
     return {
         "xk8s": str(versions()["xk8s"]),
         **{name: overlays[name] for name in sorted(used) if name in overlays},

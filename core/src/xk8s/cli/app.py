@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 
 import click
 from click.shell_completion import CompletionItem, shell_complete
@@ -16,10 +16,9 @@ from click.shell_completion import CompletionItem, shell_complete
 from xk8s.cli.report import report
 from xk8s.cli.session import DEFAULT_NAME, Session, cluster_option
 from xk8s.errors import PluginError, UsageError
+from xk8s.guard import guarded
+from xk8s.offers import COMMANDS_GROUP, Offer, by_name, careful_policy, offered, refusal
 from xk8s.suggest import nearest
-
-COMMANDS_GROUP = "xk8s.v1.commands"
-"""Entry-point group of commands that overlays add: verb = "module:click_command"."""
 
 VERBS: Mapping[str, str] = {
     "up": "Start a cluster made of overlays and check it.",
@@ -55,7 +54,7 @@ class Verbs(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """All verbs, those of overlays last; imports nothing."""
-        return [*VERBS, *sorted(plugin_commands())]
+        return [*VERBS, *sorted({*plugin_commands()} - {*VERBS})]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         """The verb, imported now. None when there is none of that name."""
@@ -63,8 +62,8 @@ class Verbs(click.Group):
             command: click.Command = import_module(f"xk8s.cli.verbs.{name}").command
             command.short_help = VERBS[name]
             return command
-        points = plugin_commands().get(name)
-        return None if points is None else load_command(name, points)
+        offer = plugin_commands().get(name)
+        return None if offer is None else load_command(offer)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -85,7 +84,7 @@ class Verbs(click.Group):
         added = plugin_commands()
         if added:
             with formatter.section("Verbs of overlays"):
-                formatter.write_dl([(name, origin(added[name][0])) for name in sorted(added)])
+                formatter.write_dl([(name, origin(added[name])) for name in sorted(added)])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Verbs with their help, without importing them; then the group's options."""
@@ -98,41 +97,32 @@ class Verbs(click.Group):
 
 
 @functools.cache
-def plugin_commands() -> dict[str, list[EntryPoint]]:
-    """Verbs that installed distributions add, with all who offer them; imports none."""
-    found: dict[str, list[EntryPoint]] = {}
-    for point in entry_points(group=COMMANDS_GROUP):
-        if point.name not in VERBS:
-            found.setdefault(point.name, []).append(point)
-    return found
+def plugin_commands() -> Mapping[str, Offer]:
+    """Verbs that installed distributions add, those that are refused too; imports none."""
+    return by_name(offered(COMMANDS_GROUP, careful_policy()))
 
 
-def origin(point: EntryPoint) -> str:
-    """Who adds a verb."""
-    return f"From {point.dist.name}." if point.dist else "From an overlay."
+def origin(offer: Offer) -> str:
+    """Who adds a verb, or why nobody does."""
+    if offer.refused:
+        return f"{'Denied' if offer.denied else 'Refused'}: {offer.refused}."
+    return f"From {offer.origin}."
 
 
-def load_command(name: str, points: Sequence[EntryPoint]) -> click.Command:
+def load_command(offer: Offer) -> click.Command:
     """Import an overlay's command; `PluginError` names the distribution that broke it."""
-    names = sorted({point.dist.name if point.dist else "?" for point in points})
-    if len({point.value for point in points}) > 1:
-        raise PluginError(
-            f"two distributions offer the verb {name!r}: {' and '.join(names)}",
-            hint="uninstall one of them",
-        )
-    try:
-        command = points[0].load()
-    except Exception as error:
-        raise PluginError(
-            f"the verb {name!r} cannot be imported: {type(error).__name__}: {error}",
-            where=f"distribution {names[0]}",
-            hint=f"reinstall or remove {names[0]}",
-        ) from error
+    if offer.refused:
+        raise refusal(offer)
+    what = f"the verb {offer.name!r}"
+    command: object = guarded(
+        EntryPoint(offer.name, offer.value, COMMANDS_GROUP).load,
+        offer=offer,
+        what=what,
+        doing="",
+        limit=careful_policy().timeout,
+    )
     if not isinstance(command, click.Command):
-        raise PluginError(
-            f"the verb {name!r} must be a click.Command, not {command!r:.60}",
-            where=f"distribution {names[0]}",
-        )
+        raise PluginError(f"{what} must be a click.Command, not {command!r:.60}", where=offer.where)
     return command
 
 

@@ -19,12 +19,11 @@ import attrs
 import click
 
 from xk8s import errors, hookspecs
-from xk8s.cli import app, report
-from xk8s.config import ClusterSettings
+from xk8s.cli import app, points, report
+from xk8s.config import CORE_SETTINGS
 from xk8s.core_faults import CORE_FAULTS
 from xk8s.errors import Xk8sError
 from xk8s.overlay import Fault
-from xk8s.plan import CORE_POINTS
 from xk8s.registry import Registry
 from xk8s.values import text, type_name
 
@@ -59,16 +58,16 @@ def verbs(distributions: frozenset[str]) -> str:
         command = app.xk8s.get_command(click.Context(app.xk8s), name)
         assert command is not None
         sections += _command(command, f"xk8s {name}")
-    for name, points in sorted(app.plugin_commands().items()):
-        if points[0].dist is not None and points[0].dist.name in distributions:
-            sections += _command(app.load_command(name, points), f"xk8s {name}")
+    for name, offer in sorted(app.plugin_commands().items()):
+        if offer.distribution in distributions:
+            sections += _command(app.load_command(offer), f"xk8s {name}")
     return _page("Verbs", *sections)
 
 
 def settings(distributions: frozenset[str]) -> str:
     """Every setting of the core and of the repository's overlays."""
     registry = Registry()
-    classes: dict[str, type[Any]] = {"cluster": ClusterSettings}
+    classes: dict[str, type[Any]] = dict(CORE_SETTINGS)
     for offer in registry.offers:
         if offer.distribution in distributions:
             cls = registry.overlay(offer.name).settings
@@ -85,24 +84,6 @@ def settings(distributions: frozenset[str]) -> str:
         head = "| key | type | default | meaning |\n| --- | --- | --- | --- |\n"
         sections.append(f"## {overlay}\n\n{head}" + "\n".join(rows))
     return _page("Settings", *sections)
-
-
-def points(distributions: frozenset[str]) -> str:
-    """Every named point that fragments may be given for."""
-    registry = Registry()
-    owned = {"cluster": CORE_POINTS}
-    for offer in registry.offers:
-        if offer.distribution in distributions:
-            owned[offer.name] = registry.overlay(offer.name).points
-    rows = [f"| `{point}` | {takes} |" for _, its in owned.items() for point, takes in its.items()]
-    return _page(
-        "Points",
-        "What an overlay lets others add to: they return `Fragment(point=…, value=…)` from "
-        "`xk8s_fragments`. The first word is the overlay that owns the point (`cluster`: the "
-        "core); a fragment for one that is not selected is for nobody, and a point that a "
-        "selected overlay does not have is an error.",
-        "| point | what it takes |\n| --- | --- |\n" + "\n".join(rows),
-    )
 
 
 def hooks() -> str:
@@ -155,7 +136,7 @@ def pages(repository: Path) -> Mapping[str, Callable[[], str]]:
         "exit-codes.md": exit_codes,
         "faults.md": lambda: faults(distributions),
         "hooks.md": hooks,
-        "points.md": lambda: points(distributions),
+        "points.md": lambda: _page("Points", *points.sections(distributions)),
         "verbs.md": lambda: verbs(distributions),
         "settings.md": lambda: settings(distributions),
     }

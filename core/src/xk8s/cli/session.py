@@ -243,7 +243,8 @@ def complete_overlays(
     if "/" in incomplete or incomplete.startswith((".", "~")):
         return [CompletionItem(incomplete, type="dir")]
 
-    return [CompletionItem(one.name) for one in available() if one.name.startswith(incomplete)]
+    names = {one.name for one in available() if not one.refused}
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
 
 
 def complete_nodes(

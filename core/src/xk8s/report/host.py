@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from xk8s.doctor import examine
-from xk8s.registry import available
+from xk8s.offers import COMMANDS_GROUP, OVERLAYS_GROUP, careful_policy, offered
 
 
 def versions() -> dict[str, Any]:
-    """xk8s, its overlays with their distributions, Python, QEMU, kernel, CPU. A value that cannot
-    be had says why instead.
+    """xk8s, overlays and verbs of plugins with their distributions, Python, QEMU, kernel, CPU. A
+    value that cannot be had says why instead.
     """
     return {
         "xk8s": _try(lambda: version("xk8s")),
-        "overlays": _try(_overlays),
+        "overlays": _try(lambda: _offered(OVERLAYS_GROUP)),
+        "verbs of overlays": _try(lambda: _offered(COMMANDS_GROUP)),
         "python": f"{platform.python_version()} ({sys.executable})",
         "qemu": _try(_qemu),
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -47,8 +48,12 @@ def _try(what: Callable[[], Any]) -> Any:
         return f"cannot be had: {type(error).__name__}: {error}"
 
 
-def _overlays() -> dict[str, str]:
-    return {one.name: f"{one.distribution} {one.version}".strip() for one in available()}
+def _offered(group: str) -> dict[str, str]:
+    found: dict[str, list[str]] = {}
+    for one in offered(group, careful_policy()):
+        text = f"{one.origin}, refused: {one.refused}" if one.refused else one.origin
+        found.setdefault(one.name, []).append(text)
+    return {name: "; ".join(texts) for name, texts in found.items()}
 
 
 def _qemu() -> str:

@@ -14,8 +14,8 @@ from xk8s import hookspecs
 from xk8s.errors import Xk8sError
 from xk8s.layers.guest import guest_path
 from xk8s.layers.owners import claims
-from xk8s.overlay import Fragment, Overlay
-from xk8s.plan import CORE_POINTS
+from xk8s.overlay import Fragment, Overlay, Point
+from xk8s.points import CORE_POINTS
 from xk8s.registry import Registry
 from xk8s.suggest import nearest
 from xk8s.testing.again import ask_again
@@ -149,13 +149,13 @@ def _settings(overlay: str, about: Overlay) -> Iterator[Finding]:
 
 
 def _own_points(overlay: str, about: Overlay) -> Iterator[Finding]:
-    for point, takes in about.points.items():
-        if not point.startswith(f"{overlay}.") or not takes.strip():
+    for point, its in about.points.items():
+        if not point.startswith(f"{overlay}.") or not its.help.strip():
             yield Finding(
                 overlay=overlay,
                 hook="xk8s_overlay",
                 what=f"the point {point!r} has another name or no description",
-                todo=f'points={{"{overlay}.…": "what it takes (type)"}}',
+                todo=f'points={{"{overlay}.…": Point(type=…, help="what becomes of it", …)}}',
             )
 
 
@@ -186,7 +186,7 @@ def _fragments(overlay: str, notes: Notes) -> Iterator[Finding]:
             )
 
 
-def _points_beside(point: str, registry: Registry) -> tuple[Mapping[str, str], str]:
+def _points_beside(point: str, registry: Registry) -> tuple[Mapping[str, Point], str]:
     """The points of whom this one would belong to, and a word on them."""
     owner = point.partition(".")[0]
     if owner == "cluster":
@@ -206,7 +206,7 @@ def _asked(overlay: str, notes: Notes) -> Iterator[Finding]:
                     overlay=overlay,
                     hook=hook,
                     what=f"it takes fragments for {point!r}, which nobody can know",
-                    todo='declare it: Overlay(points={"…": "what it takes (type)"})',
+                    todo='declare it: Overlay(points={"…": Point(…)})',
                 )
 
 

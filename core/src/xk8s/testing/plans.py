@@ -11,6 +11,7 @@ from xk8s import hookimpl
 from xk8s.artifacts.model import Artifact
 from xk8s.config import Request
 from xk8s.errors import Xk8sError
+from xk8s.offers import Policy
 from xk8s.overlay import BootImage, KernelFacts, Overlay, Take
 from xk8s.plan import Plan, make_plan
 from xk8s.registry import Registry
@@ -45,7 +46,7 @@ def plan_of(
     `plugin` makes. Where no base system is installed, one without content takes its place.
     Raises what `make_plan` raises.
     """
-    return make_plan(request_of(overlays, sets, name), Registry(with_base(plugins)))
+    return make_plan(request_of(overlays, sets, name), Registry(with_base(plugins), Policy()))
 
 
 def request_of(overlays: str | tuple[str, ...], sets: tuple[str, ...], name: str) -> Request:
@@ -57,7 +58,7 @@ def request_of(overlays: str | tuple[str, ...], sets: tuple[str, ...], name: str
 def with_base(plugins: Mapping[str, object] | None = None) -> dict[str, object]:
     """These, and the stand-in where nothing else provides ``base``."""
     found = dict(plugins or {})
-    if not _provides_base(Registry(found)):
+    if not _provides_base(Registry(found, Policy())):
         found[BASE] = base()
     return found
 

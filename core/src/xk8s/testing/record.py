@@ -11,6 +11,7 @@ from attrs import define, field
 from xk8s.context import Context
 from xk8s.digest import plain
 from xk8s.errors import Xk8sError
+from xk8s.offers import Policy
 from xk8s.overlay import Fault, Fragment, LogFiles, Node, Observation, Overlay
 from xk8s.plan import Plan, make_plan
 from xk8s.registry import Registry
@@ -62,7 +63,7 @@ class _Recorder(Registry):
     """Notes what one overlay answers."""
 
     def __init__(self, subject: str, notes: Notes) -> None:
-        super().__init__(with_base())
+        super().__init__(with_base(), Policy())
         self._subject = subject
         self._notes = notes
 
@@ -88,6 +89,11 @@ class _Recorder(Registry):
     def many(self, name: str, hook: str, kind: type[T], **arguments: Any) -> tuple[T, ...]:
         return self._noted(name, hook, arguments, lambda more: super(_Recorder, self).many(
             name, hook, kind, **more))  # fmt: skip
+
+    def _check(self, name: str, hook: str, kind: type[Any], value: object) -> None:
+        """Just what the plan cannot do without: all that is mistyped is to be told at once."""
+        if name != self._subject or not isinstance(value, kind):
+            super()._check(name, hook, kind, value)
 
     def _noted(
         self, name: str, hook: str, arguments: dict[str, Any], call: Callable[[dict[str, Any]], T]

@@ -30,6 +30,7 @@ from xk8s_containerd.artifacts import (
     runtime_artifact,
     store_artifact,
 )
+from xk8s_containerd.config import CONFIG, CONFIG_POINT, with_fragments
 from xk8s_containerd.load import listing, load
 from xk8s_containerd.settings import ContainerdSettings
 
@@ -45,7 +46,7 @@ def xk8s_overlay() -> Overlay:
         provides=("cri",),
         requires=("base", "images"),
         settings=ContainerdSettings,
-        points={"containerd.config": "lines for containerd's config.toml (str)"},
+        points={CONFIG_POINT: CONFIG},
     )
 
 
@@ -88,14 +89,17 @@ def xk8s_layers(ctx: Context) -> Iterable[Layer]:
         name="containerd-config",
         units=_UNITS,
         entries=(
-            *render_tree(
-                "xk8s_containerd",
-                "node",
+            *with_fragments(
                 ctx,
-                pause=PAUSE_REF,
-                runtime=settings.runtime,
-                cgroup_driver=settings.cgroup_driver,
-                log_level=settings.log_level,
+                render_tree(
+                    "xk8s_containerd",
+                    "node",
+                    ctx,
+                    pause=PAUSE_REF,
+                    runtime=settings.runtime,
+                    cgroup_driver=settings.cgroup_driver,
+                    log_level=settings.log_level,
+                ),
             ),
             _enable("multi-user.target.wants", "containerd.service"),
             _enable("local-fs.target.requires", "var-lib-containerd.mount"),

@@ -30,6 +30,7 @@ from xk8s_crio.artifacts import (
     store_artifact,
     unavailable,
 )
+from xk8s_crio.config import CONFIG, CONFIG_POINT, fragment_files
 from xk8s_crio.load import listing, load
 from xk8s_crio.settings import CrioSettings
 
@@ -45,7 +46,7 @@ def xk8s_overlay() -> Overlay:
         provides=("cri",),
         requires=("base", "images"),
         settings=CrioSettings,
-        points={"crio.config": "lines for CRI-O's configuration in TOML (str)"},
+        points={CONFIG_POINT: CONFIG},
     )
 
 
@@ -96,6 +97,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
                 log_level=settings.log_level,
                 store=STORE_IN_NODE,
             ),
+            *fragment_files(ctx),
             _enable("multi-user.target.wants", "crio.service"),
             _enable("local-fs.target.requires", "var-lib-containers.mount"),
             # What others order themselves by, whichever runtime it is.

@@ -27,6 +27,7 @@ from xk8s_debian.initramfs import init_script
 from xk8s_debian.kernel import BOOT_MODULES, recorded_facts
 from xk8s_debian.settings import (
     BASE_PACKAGES,
+    PACKAGES,
     PACKAGES_POINT,
     DebianSettings,
     check_package,
@@ -63,7 +64,7 @@ def xk8s_overlay() -> Overlay:
         summary="Debian base system: packages, kernel, initramfs, network configuration",
         provides=("base",),
         settings=DebianSettings,
-        points={PACKAGES_POINT: "the name of a Debian package to install in the base (str)"},
+        points={PACKAGES_POINT: PACKAGES},
     )
 
 

@@ -6,10 +6,9 @@ import re
 
 from attrs import frozen
 from xk8s.errors import UsageError
-from xk8s.overlay import setting
+from xk8s.overlay import Point, setting
 
 PACKAGES_POINT = "debian.packages"
-"""Fragments of this point are names of packages that an overlay needs in the base (str)."""
 
 BASE_PACKAGES = (
     # What runs the machine.
@@ -81,3 +80,17 @@ def check_package(name: str) -> str:
             hint="names have lower-case letters, digits, '+', '-' and '.', at least two",
         )
     return name
+
+
+def _sets(name: str) -> dict[str, str]:
+    check_package(name)
+    return {}
+
+
+PACKAGES = Point(
+    type=str,
+    help="The name of a Debian package that an overlay needs in the base system of all guests; one "
+    "more makes another base image, which takes minutes.",
+    example="bird2",
+    sets=_sets,
+)

@@ -23,6 +23,7 @@ from xk8s.render import render_tree
 
 from xk8s_etcd import CA
 from xk8s_etcd.artifact import MEMBERS, etcd_artifact
+from xk8s_etcd.points import ARGS, ARGS_POINT
 from xk8s_etcd.settings import EtcdSettings
 from xk8s_etcd.unit import logged, quote
 
@@ -43,6 +44,7 @@ def xk8s_overlay() -> Overlay:
         summary="etcd on the control plane, in memory",
         requires=("base",),
         settings=EtcdSettings,
+        points={ARGS_POINT: ARGS},
     )
 
 
@@ -76,15 +78,16 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
                 "etcd",
                 ctx,
                 size=settings.size,
-                command=logged("/usr/bin/etcd", "/var/log/etcd.log", _arguments(settings)),
+                command=logged("/usr/bin/etcd", "/var/log/etcd.log", _arguments(ctx)),
             ),
             Symlink(path=_WANTED, target=_UNIT),
         ),
     )
 
 
-def _arguments(settings: EtcdSettings) -> list[str]:
+def _arguments(ctx: Context) -> list[str]:
     """One member that nobody else joins, tuned for a node that lives in memory."""
+    added = (*ctx.fragments(ARGS_POINT, str), *ctx.settings(EtcdSettings).args)
     url, peer = "https://127.0.0.1:2379", "https://127.0.0.1:2380"
     return [
         "--name=%H",
@@ -110,7 +113,7 @@ def _arguments(settings: EtcdSettings) -> list[str]:
         "--election-timeout=5000",
         # Entries of the log since the last snapshot are kept in memory.
         "--snapshot-count=2000",
-        *(quote(argument) for argument in settings.args),
+        *(quote(argument) for argument in added),
     ]
 
 

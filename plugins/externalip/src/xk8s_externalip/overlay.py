@@ -11,7 +11,18 @@ from xk8s import hookimpl
 from xk8s.checks import CheckContext, NotYet
 from xk8s.context import Context
 from xk8s.errors import CheckFailed, UsageError
-from xk8s.overlay import NODE_ROLES, Check, File, Fragment, KernelNeeds, Layer, Node, Overlay
+from xk8s.overlay import (
+    NODE_ROLES,
+    Check,
+    File,
+    Fragment,
+    KernelNeeds,
+    Layer,
+    Node,
+    Overlay,
+    Role,
+    Sysctl,
+)
 from xk8s_kubernetes import addresses
 from xk8s_kubernetes.checks import journal
 from xk8s_mconnect.client import connect
@@ -27,11 +38,7 @@ if TYPE_CHECKING:
 CONNECTS = 400
 """As many as the seed makes: enough for ±50 % of a share of 100 to be no accident."""
 
-_HASH = """\
-# By ports too: by addresses alone, all connections of a client would take the same node.
-net.ipv4.fib_multipath_hash_policy = 1
-net.ipv6.fib_multipath_hash_policy = 1
-"""
+_ROUTERS: frozenset[Role] = frozenset({"router"})
 
 
 @hookimpl
@@ -52,10 +59,16 @@ def xk8s_kernel(ctx: Context) -> KernelNeeds:  # noqa: ARG001
 
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
-    """The cluster's namespace, where clients are, sends the prefixes to the first router."""
+    """The cluster's namespace, where clients are, sends the prefixes to the first router, and
+    routers spread connections over nodes.
+    """
     _check_settings(ctx)
     for prefix in prefixes(ctx):
         yield Fragment(point="cluster.route", value=str(prefix))
+    # By ports too: by addresses alone, all connections of a client would take the same node.
+    for family in ("ipv4", "ipv6"):
+        key = f"net.{family}.fib_multipath_hash_policy"
+        yield Fragment(point="cluster.sysctl", value=Sysctl(key=key, value="1", roles=_ROUTERS))
     if _load_balancer(ctx):
         yield Fragment(point="kubernetes.manifest", value=loadbalancer.manifest(ctx))
 
@@ -74,7 +87,6 @@ def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
         return
     text = "\n".join(route(str(prefix), _gateways(ctx, prefix)) for prefix in prefixes(ctx))
     yield File(path="/etc/systemd/network/20-eth1.network.d/externalip.conf", data=text.encode())
-    yield File(path="/etc/sysctl.d/60-externalip.conf", data=_HASH.encode())
 
 
 @hookimpl

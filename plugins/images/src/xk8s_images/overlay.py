@@ -5,7 +5,7 @@ from __future__ import annotations
 from xk8s import hookimpl
 from xk8s.overlay import Overlay
 
-from xk8s_images import build, loader
+from xk8s_images.points import POINTS
 from xk8s_images.settings import ImagesSettings
 
 
@@ -16,8 +16,5 @@ def xk8s_overlay() -> Overlay:
         summary="container images, pre-pulled or built here, in the nodes' stores from the start",
         requires=("base",),
         settings=ImagesSettings,
-        points={
-            build.POINT: "an image for the nodes' stores (xk8s_images.image.Image)",
-            loader.POINT: "how a container runtime takes an image (xk8s_images.loader.Loader)",
-        },
+        points=POINTS,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from xk8s.context import Context
+from xk8s.fragments import merged
 from xk8s.overlay import Node
 
 from xk8s_kubernetes import addresses
@@ -129,16 +130,6 @@ def pod_routes(ctx: Context, node: Node) -> str:
             for cidr, ip in zip(cidrs, ips, strict=True)
         ]
     return "\n".join(sections)
-
-
-def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """``more`` over ``base``: mappings are merged, anything else is replaced."""
-    result = dict(base)
-    for key, value in more.items():
-        old = result.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
-        result[key] = merged(old, value) if both else value  # type: ignore[arg-type]
-    return result
 
 
 def _dump(ctx: Context, component: str, config: dict[str, Any]) -> str:

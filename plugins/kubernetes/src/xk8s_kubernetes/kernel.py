@@ -90,3 +90,17 @@ def kernel_needs(proxy_mode: ProxyMode) -> KernelNeeds:
         load=(*_LOAD, *(_LOAD_IPVS if proxy_mode == "ipvs" else ())),
         roles=NODE_ROLES,
     )
+
+
+SYSCTL = "cluster.sysctl"
+
+SYSCTLS: Mapping[str, str] = {
+    "net.ipv4.ip_forward": "1",
+    "net.ipv6.conf.all.forwarding": "1",
+    # Pods of one node reach each other through the bridge, and Services must see the answers.
+    "net.bridge.bridge-nf-call-iptables": "1",
+    "net.bridge.bridge-nf-call-ip6tables": "1",
+    # Every watch of a configmap or log is one.
+    "fs.inotify.max_user_instances": "8192",
+    "fs.inotify.max_user_watches": "524288",
+}

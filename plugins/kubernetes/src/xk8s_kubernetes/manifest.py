@@ -31,8 +31,9 @@ class Manifest:
 
 def manifest_files(manifests: Sequence[Manifest]) -> tuple[File, ...]:
     """The files of the control plane, numbered so that kubectl applies them in this order.
-    `PlanError` for a name given twice or one that is no file name.
+    `PlanError` for a name with two contents or one that is no file name.
     """
+    manifests = tuple(dict.fromkeys(manifests))
     names = [manifest.name for manifest in manifests]
     for name in names:
         if names.count(name) > 1:

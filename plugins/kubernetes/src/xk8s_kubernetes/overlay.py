@@ -26,6 +26,7 @@ from xk8s.overlay import (
     Overlay,
     Role,
     Symlink,
+    Sysctl,
     Take,
 )
 from xk8s.progress import Progress
@@ -36,7 +37,7 @@ from xk8s_kubernetes import addresses, components, configs, observe
 from xk8s_kubernetes.artifacts import CNI_PLUGINS, CONTROL, NODE, cni_artifact, kubernetes_artifact
 from xk8s_kubernetes.checks import checks
 from xk8s_kubernetes.faults import FAULTS
-from xk8s_kubernetes.kernel import kernel_needs
+from xk8s_kubernetes.kernel import SYSCTL, SYSCTLS, kernel_needs
 from xk8s_kubernetes.manifest import Manifest, manifest_files
 from xk8s_kubernetes.points import POINTS
 from xk8s_kubernetes.probe import PROBE_IMAGE
@@ -111,8 +112,12 @@ def xk8s_boot(ctx: Context, node: Node) -> BootOptions:
 
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:  # noqa: ARG001
-    """The image of the pod that the check of service accounts runs."""
+    """The image of the pod that the check of service accounts runs, and what pods, Services and
+    watches need of the kernel.
+    """
     yield Fragment(point="images.image", value=PROBE_IMAGE)
+    for key, value in SYSCTLS.items():
+        yield Fragment(point=SYSCTL, value=Sysctl(key=key, value=value, roles=NODE_ROLES))
 
 
 @hookimpl

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 def command(session: Session, key: str, as_json: bool) -> None:
     """Tell what the setting KEY (overlay.name) means: type, default, value, and its origin.
 
-    With the name of an overlay alone: all of its settings. "cluster" has those of the core.
-    A dot in a name is an underscore; "kubernetes.apiserver" is all that begins so.
+    With the name of an overlay alone: all of its settings. "cluster" and "plugins" have those of
+    the core. A dot in a name is an underscore; "kubernetes.apiserver" is all that begins so.
     """
     from xk8s.digest import plain
     from xk8s.plan import explain
@@ -64,11 +64,11 @@ def wanted(key: str) -> tuple[list[str], bool]:
 
 def fields(overlay: str) -> list[str]:
     """Names of an overlay's settings; `UsageError` when it has none."""
-    from xk8s.config import ClusterSettings
+    from xk8s.config import CORE_SETTINGS
     from xk8s.registry import Registry
 
-    cls: type[Any] | None = ClusterSettings
-    if overlay != "cluster":
+    cls: type[Any] | None = CORE_SETTINGS.get(overlay)
+    if cls is None:
         cls = Registry().overlay(overlay).settings
     if cls is None:
         raise UsageError(f"overlay {overlay!r} has no settings")

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from importlib.metadata import PackageNotFoundError, metadata
+from typing import TYPE_CHECKING
 
 import click
 
 from xk8s.cli.session import Session, cluster_option, json_option, pass_session, print_json
 from xk8s.cli.verbs.status import table
+
+if TYPE_CHECKING:
+    from xk8s.offers import Offer
+    from xk8s.registry import Registry
 
 
 @click.command()
@@ -16,28 +21,17 @@ from xk8s.cli.verbs.status import table
 @cluster_option
 @pass_session
 def command(session: Session, load: bool, as_json: bool) -> None:  # noqa: ARG001
-    """List the installed overlays. Without --long none of them is imported."""
+    """List the installed overlays. Without --long none of them is imported.
+
+    An overlay is a plugin: a program that runs as you, with all that you may do. Those that are
+    refused are listed with the reason; plugins.allow in xk8s.toml says which distributions may be
+    used.
+    """
     from xk8s.registry import Registry, available
 
     offers = available()
     registry = Registry() if load else None
-    found = []
-    for offer in offers:
-        item: dict[str, object] = {
-            "name": offer.name,
-            "distribution": offer.distribution,
-            "version": offer.version,
-            "summary": summary(offer.distribution),
-        }
-        if registry:
-            overlay = registry.overlay(offer.name)
-            item |= {
-                "summary": overlay.summary,
-                "requires": list(overlay.requires),
-                "provides": list(overlay.provides),
-                "conflicts": list(overlay.conflicts),
-            }
-        found.append(item)
+    found = [describe(offer, registry) for offer in offers]
     if as_json:
         print_json(found)
         return
@@ -45,10 +39,36 @@ def command(session: Session, load: bool, as_json: bool) -> None:  # noqa: ARG00
     for item in found:
         cells = [str(item["name"]), f"{item['distribution']} {item['version']}"]
         if load:
-            cells += [f"{key} {_names(item[key])}" for key in ("requires", "provides")]
-        rows.append((*cells, str(item["summary"])))
+            cells += [f"{key} {_names(item.get(key))}" for key in ("requires", "provides")]
+        trouble = item.get("error") or (item["refused"] and f"refused: {item['refused']}")
+        rows.append((*cells, str(trouble or item["summary"])))
     if rows:
         table(rows)
+
+
+def describe(offer: Offer, registry: Registry | None) -> dict[str, object]:
+    """An overlay as JSON data; with a registry it is loaded, and what is wrong then is said."""
+    from xk8s.errors import Xk8sError
+
+    item: dict[str, object] = {
+        "name": offer.name,
+        "distribution": offer.distribution,
+        "version": offer.version,
+        "summary": summary(offer.distribution),
+        "refused": offer.refused or None,
+    }
+    if registry is None or offer.refused:
+        return item
+    try:
+        overlay = registry.overlay(offer.name)
+    except Xk8sError as error:
+        return {**item, "error": f"{error} ({error.where})" if error.where else str(error)}
+    return item | {
+        "summary": overlay.summary,
+        "requires": list(overlay.requires),
+        "provides": list(overlay.provides),
+        "conflicts": list(overlay.conflicts),
+    }
 
 
 def _names(value: object) -> str:

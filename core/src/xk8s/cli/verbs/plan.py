@@ -43,7 +43,7 @@ def show(plan: Plan) -> None:
     click.echo(f"cluster {plan.name!r}, {plan.ctx.ip_family}, digest {plan.digest[:12]}")
     click.echo("\noverlays, lowest first:")
     rows = [
-        (f"  {one.offer.name}", one.offer.distribution, f"for {', '.join(one.asked_by)}")
+        (f"  {one.offer.name}", one.offer.origin, f"for {', '.join(one.asked_by)}")
         for one in plan.overlays
     ]
     table(rows)

@@ -1,0 +1,118 @@
+"""Points of the core for what all guests have: sysctls, and options of systemd units."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from xk8s.context import Context
+from xk8s.overlay import NODE_ROLES, DropIn, File, Fragment, Point, Role, Sysctl
+
+SYSCTL_POINT = "cluster.sysctl"
+DROPIN_POINT = "cluster.dropin"
+
+SYSCTL_FILE = "/etc/sysctl.d/70-xk8s.conf"
+"""After those of the base, whose values are defaults."""
+
+_SYSCTL = re.compile(r"[A-Za-z0-9_*][A-Za-z0-9_*./:@-]*")
+_UNIT = re.compile(
+    r"[A-Za-z0-9:_.@\\-]+\.(automount|mount|path|scope|service|slice|socket|target|timer)"
+)
+_WORD = re.compile(r"[A-Za-z0-9-]+")
+
+_ADDING = re.compile(
+    r"After|Before|Wants|WantedBy|Requires|Requisite|BindsTo|PartOf|Upholds|Conflicts|OnFailure|"
+    r"OnSuccess|Documentation|Environment|EnvironmentFile|PassEnvironment|SetCredential|"
+    r"LoadCredential|ImportCredential|Exec\w*|Condition\w*|Assert\w*|\w*Paths|Device(Allow|Policy)|"
+    r"AmbientCapabilities|CapabilityBoundingSet|SystemCallFilter|SupplementaryGroups|\w*Directory|"
+    r"RestrictAddressFamilies|IPAddress(Allow|Deny)|Socket|Listen\w+|On\w+Sec|OnCalendar|Sockets"
+)
+"""Options that may be given many times, and add up."""
+
+
+def sysctl_key(key: str) -> str:
+    """The path of a sysctl below /proc/sys: ``net/ipv4/ip_forward``, whichever way it is written
+    (the first separator tells, see sysctl.d(5)).
+    """
+    first = re.search(r"[./]", key)
+    return key.translate(str.maketrans("./", "/.")) if first and first[0] == "." else key
+
+
+def _sysctl(value: Sysctl) -> Mapping[str, str]:
+    if not _SYSCTL.fullmatch(value.key) or ".." in value.key:
+        raise ValueError(f"{value.key!r} is no name of a sysctl")
+    if "\n" in value.value or not value.value.strip():
+        raise ValueError(f"{value.value!r} is no value of a sysctl")
+    key = sysctl_key(value.key)
+    return {f"{key} on a {role}": " ".join(value.value.split()) for role in sorted(value.roles)}
+
+
+def _dropin(value: DropIn) -> Mapping[str, str]:
+    if not _UNIT.fullmatch(value.unit):
+        raise ValueError(f"{value.unit!r} is no name of a unit")
+    for word in (value.section, value.option):
+        if not _WORD.fullmatch(word):
+            raise ValueError(f"{word!r} is no section or option")
+    if "\n" in value.value:
+        raise ValueError(f"{value.value!r} has more than one line")
+    if _ADDING.fullmatch(value.option):
+        return {}
+    what = f"{value.option} in [{value.section}] of {value.unit}"
+    return {f"{what} on a {role}": value.value for role in sorted(value.roles)}
+
+
+SYSCTLS = Point(
+    type=Sysctl,
+    help=f"A kernel parameter of the guests, put into {SYSCTL_FILE} on its roles. What the base "
+    "system sets are defaults that it replaces.",
+    example=Sysctl(key="net.core.somaxconn", value="4096", roles=NODE_ROLES),
+    sets=_sysctl,
+)
+
+DROPINS = Point(
+    type=DropIn,
+    help="An option of a systemd unit, whoever the unit is from: all of a unit go into "
+    "/etc/systemd/system/UNIT.d/70-xk8s.conf on their roles. Those that systemd adds up (After, "
+    "Environment, ExecStartPre …) do not conflict. A whole unit is a file of your own layer.",
+    example=DropIn(
+        unit="kubelet.service",
+        section="Service",
+        option="MemoryMax",
+        value="512M",
+        roles=NODE_ROLES,
+    ),
+    sets=_dropin,
+)
+
+
+def guest_files(ctx: Context, role: Role) -> Iterator[File]:
+    """What comes of the fragments of these points, on nodes of one role."""
+    sysctls = _of(ctx, SYSCTL_POINT, role)
+    if sysctls:
+        lines = [(one, f"{sysctl_key(one.value.key)} = {one.value.value}") for one in sysctls]
+        yield File(path=SYSCTL_FILE, data=_told(lines).encode())
+    units: dict[str, dict[str, list[Fragment]]] = {}
+    for one in _of(ctx, DROPIN_POINT, role):
+        units.setdefault(one.value.unit, {}).setdefault(one.value.section, []).append(one)
+    for unit, sections in sorted(units.items()):
+        text = "\n".join(
+            f"[{section}]\n"
+            + _told([(one, f"{one.value.option}={one.value.value}") for one in fragments])
+            for section, fragments in sorted(sections.items())
+        )
+        yield File(path=f"/etc/systemd/system/{unit}.d/70-xk8s.conf", data=text.encode())
+
+
+def _of(ctx: Context, point: str, role: Role) -> list[Fragment]:
+    return [one for one in ctx.all_fragments.get(point, ()) if role in one.value.roles]
+
+
+def _told(lines: Sequence[tuple[Fragment, str]]) -> str:
+    """The lines, each once, below the name of the overlay that wants it first."""
+    text, last = "", ""
+    for line in dict.fromkeys(line for _, line in lines):
+        overlay = next(fragment.overlay for fragment, its in lines if its == line)
+        text += f"# {overlay}\n" if overlay != last else ""
+        text += f"{line}\n"
+        last = overlay
+    return text

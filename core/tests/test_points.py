@@ -1,0 +1,325 @@
+"""Named points: what overlays add to each other, and who is told when it does not fit."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from xk8s.config import Request
+from xk8s.errors import PlanError, PluginError
+from xk8s.fragments import argument_sets, config_sets, merged, toml_text
+from xk8s.overlay import NODE_ROLES, DropIn, File, Fragment, Layer, Overlay, Point, Role, Sysctl
+from xk8s.plan import Plan, make_plan
+from xk8s.registry import Registry
+from xk8s.testing.plans import plugin, with_base
+
+OWNED = {
+    "t-own.text": Point(type=str, help="a text", example="x"),
+    "t-own.arg": Point(type=str, help="an argument", example="--x=1", sets=argument_sets()),
+    "t-own.config": Point(
+        type=Mapping[str, Any], help="a part", example={"a": 1}, sets=config_sets
+    ),
+    "t-own.layer": Point(type=Layer, help="a layer", example=Layer(name="x")),
+}
+
+
+def owner() -> object:
+    def layers(ctx: Any) -> list[Layer]:
+        texts = "\n".join(ctx.fragments("t-own.text", str))
+        return [Layer(name="t-own", entries=(File(path="/etc/own", data=texts.encode()),))]
+
+    return plugin(overlay=lambda: Overlay(summary="owner", points=OWNED), layers=layers)
+
+
+def giver(*fragments: Fragment, **about: Any) -> object:
+    return plugin(
+        overlay=lambda: Overlay(summary="giver", **about), fragments=lambda ctx: fragments
+    )
+
+
+def fragment(point: str, value: object) -> Fragment:
+    return Fragment(point=point, value=value)
+
+
+def plan(*given: tuple[str, object], without: str = "", **more: object) -> Plan:
+    """A plan of t-own and of overlays t-a, t-b, … that give a fragment each."""
+    plugins: dict[str, object] = {
+        f"t-{'abcdef'[index]}": giver(fragment(*one)) for index, one in enumerate(given)
+    }
+    plugins |= {name.replace("_", "-"): value for name, value in more.items()}
+    if without != "t-own":
+        plugins["t-own"] = owner()
+    request = Request(
+        overlays=(*plugins, "debian"), environment={}, stored={}, sets=("cluster.nodes=2",)
+    )
+    return make_plan(request, Registry(with_base(plugins)))
+
+
+def files(plan: Plan, role: Role, path: str) -> str | None:
+    (text,) = {
+        next((file.data.decode() for file in node.files if file.path == path), None)
+        for node in plan.nodes
+        if node.node.role == role
+    }
+    return text
+
+
+# --- who owns what --------------------------------------------------------------------------
+
+
+def test_values_reach_the_owner_in_the_order_of_overlays() -> None:
+    made = plan(("t-own.text", "one"), ("t-own.text", "two"))
+    (layer,) = [one.layer for one in made.layers if one.overlay == "t-own"]
+    assert layer.entries == (File(path="/etc/own", data=b"one\ntwo"),)
+    assert [one.overlay for one in made.ctx.all_fragments["t-own.text"]] == ["t-a", "t-b"]
+
+
+def test_a_point_that_its_owner_has_not_is_an_error_with_those_that_are_there() -> None:
+    with pytest.raises(PluginError, match=r"'t-a': there is no point 't-own.txt'") as caught:
+        plan(("t-own.txt", "x"))
+    assert "did you mean 't-own.text'?" in caught.value.hint
+    assert "points of t-own: t-own.text, t-own.arg" in caught.value.hint
+    with pytest.raises(PluginError, match=r"there is no point 'cluster.sysctls'") as caught:
+        plan(("cluster.sysctls", "x"))
+    assert "cluster.sysctl" in caught.value.hint
+
+
+def test_a_fragment_for_an_installed_overlay_that_is_not_selected_is_for_nobody() -> None:
+    made = plan(("containerd.whatever", 3), ("kubernetes.kubelet.config", {}))
+    assert "kubernetes" not in made.ctx.overlays
+
+
+def test_a_fragment_for_an_overlay_that_nobody_has_needs_a_word() -> None:
+    with pytest.raises(PluginError, match="for no overlay 'kuberntes' is installed") as caught:
+        plan(("kuberntes.manifest", "x"))
+    assert "did you mean 'kubernetes'?" in caught.value.hint
+    assert "Overlay(after=('kuberntes',))" in caught.value.hint
+    plan(t_a=giver(fragment("kuberntes.manifest", "x"), after=("kuberntes",)))
+
+
+def test_a_point_begins_with_its_owners_name() -> None:
+    stranger = plugin(
+        overlay=lambda: Overlay(summary="x", points={"t-own.mine": OWNED["t-own.text"]})
+    )
+    with pytest.raises(PluginError, match=r"'t-z': its point 't-own.mine' does not begin with"):
+        plan(t_z=stranger)
+
+
+# --- values ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("point", "value", "text"),
+    [
+        ("t-own.text", 5, "it is 5, not str"),
+        ("t-own.config", [], r"it is \[\], not Mapping"),
+        ("t-own.config", {"a": {3: 4}}, "3 in a. is no text"),
+        ("t-own.layer", Layer(name=3), "name is 3, not str"),  # type: ignore[arg-type]
+        ("t-own.arg", "x=3", "'x=3' is no argument --name=value"),
+        ("cluster.route", "10.0.0.0/99", "10.0.0.0/99"),
+        ("cluster.sysctl", "net.x=1", "it is 'net.x=1', not Sysctl"),
+        ("cluster.sysctl", Sysctl(key="a b", value="1"), "'a b' is no name of a sysctl"),
+        ("cluster.sysctl", Sysctl(key="a", value="1\nb = 2"), "is no value of a sysctl"),
+        ("cluster.sysctl", Sysctl(key="../x", value="1"), "no name of a sysctl"),
+        (
+            "cluster.dropin",
+            DropIn(unit="x", section="Service", option="Nice", value="1"),
+            "'x' is no name of a unit",
+        ),
+        (
+            "cluster.dropin",
+            DropIn(unit="../x.service", section="Service", option="Nice", value="1"),
+            "is no name of a unit",
+        ),
+        (
+            "cluster.dropin",
+            DropIn(unit="x.service", section="Service", option="Nice", value="1\n[Unit]"),
+            "has more than one line",
+        ),
+    ],
+)
+def test_a_value_that_does_not_fit_is_its_givers_fault(
+    point: str, value: object, text: str
+) -> None:
+    with pytest.raises(PluginError, match=text) as caught:
+        plan((point, value))
+    assert "overlay 't-a': a fragment of" in str(caught.value)
+    assert "such as" in caught.value.hint
+
+
+def test_a_point_that_breaks_is_its_owners_fault() -> None:
+    broken = Point(type=str, help="x", example="x", sets=lambda value: 1 / 0)  # type: ignore
+    own = plugin(overlay=lambda: Overlay(summary="x", points={"t-z.x": broken}))
+    with pytest.raises(PluginError, match=r"'t-z': its point t-z.x raised ZeroDivisionError"):
+        plan(("t-z.x", "v"), t_z=own)
+
+
+@pytest.mark.parametrize(
+    ("point", "one", "other", "text"),
+    [
+        ("t-own.arg", "--v=4", "--v=5", "set --v: to '4' and to '5'"),
+        ("t-own.arg", "--on", "--on=false", "set --on: to 'true' and to 'false'"),
+        ("t-own.config", {"a": {"b": 1}}, {"a": {"b": 2}}, "set a.b: to 1 and to 2"),
+        ("t-own.config", {"a": {"b": 1}}, {"a": 2}, "set a: to 'a table' and to 2"),
+        (
+            "cluster.sysctl",
+            Sysctl(key="net.ipv4.ip_forward", value="1", roles=NODE_ROLES),
+            Sysctl(key="net/ipv4/ip_forward", value="0", roles=frozenset({"worker", "router"})),
+            "set net/ipv4/ip_forward on a worker: to '1' and to '0'",
+        ),
+        (
+            "cluster.dropin",
+            DropIn(unit="x.service", section="Service", option="Nice", value="1"),
+            DropIn(unit="x.service", section="Service", option="Nice", value="2"),
+            r"set Nice in \[Service\] of x.service on a control-plane: to '1' and to '2'",
+        ),
+    ],
+)
+def test_two_values_for_one_thing_name_both_overlays(
+    point: str, one: object, other: object, text: str
+) -> None:
+    with pytest.raises(PlanError, match=f"overlays 't-a' and 't-b' both {text}") as caught:
+        plan((point, one), (point, other))
+    assert caught.value.where == f"fragments of {point}"
+    plan((point, one), (point, one))  # of one mind
+
+
+def test_one_overlay_that_contradicts_itself() -> None:
+    both = giver(fragment("t-own.arg", "--v=1"), fragment("t-own.arg", "--v=2"))
+    with pytest.raises(PlanError, match="overlay 't-a' sets twice --v"):
+        plan(t_a=both)
+
+
+# --- sysctls and drop-ins -------------------------------------------------------------------
+
+
+def test_sysctls_are_a_file_of_the_nodes_of_their_roles() -> None:
+    made = plan(
+        ("cluster.sysctl", Sysctl(key="net.ipv4.ip_forward", value="1")),
+        ("cluster.sysctl", Sysctl(key="net/ipv4/conf/eth1.5/rp_filter", value="0",
+                                  roles=frozenset({"worker"}))),
+        ("cluster.sysctl", Sysctl(key="net.ipv4.ip_forward", value="1")),
+    )  # fmt: skip
+    path = "/etc/sysctl.d/70-xk8s.conf"
+    assert files(made, "control-plane", path) == "# t-a\nnet/ipv4/ip_forward = 1\n"
+    assert files(made, "worker", path) == (
+        "# t-a\nnet/ipv4/ip_forward = 1\n# t-b\nnet/ipv4/conf/eth1.5/rp_filter = 0\n"
+    )
+    assert files(plan(), "worker", path) is None
+
+
+def test_options_of_a_unit_are_one_drop_in() -> None:
+    def option(section: str, name: str, value: str) -> tuple[str, DropIn]:
+        roles: frozenset[Role] = frozenset({"worker"})
+        return "cluster.dropin", DropIn(
+            unit="x.service", section=section, option=name, value=value, roles=roles
+        )
+
+    made = plan(
+        option("Service", "Nice", "5"),
+        option("Unit", "After", "a.service"),
+        option("Unit", "After", "b.service"),
+        option("Service", "Environment", "A=1"),
+    )
+    path = "/etc/systemd/system/x.service.d/70-xk8s.conf"
+    assert files(made, "worker", path) == (
+        "[Service]\n# t-a\nNice=5\n# t-d\nEnvironment=A=1\n\n"
+        "[Unit]\n# t-b\nAfter=a.service\n# t-c\nAfter=b.service\n"
+    )
+    assert files(made, "control-plane", path) is None
+
+
+# --- arguments and configurations -----------------------------------------------------------
+
+
+def test_flags_that_are_tables_or_add_up() -> None:
+    sets = argument_sets(tables=("feature-gates",), adding=("plugins",))
+    assert sets("--feature-gates=A=true,B=false") == {
+        "--feature-gates A": "true",
+        "--feature-gates B": "false",
+    }
+    assert sets("--feature_gates=A=true") == {"--feature-gates A": "true"}
+    assert sets("--plugins=x") == {}
+    assert sets("--v=4") == {"--v": "4"}
+    assert sets("-v") == {"-v": "true"}
+
+
+def test_a_part_of_a_configuration_is_told_by_its_leaves() -> None:
+    assert config_sets({"a": {"b.c": [1], "d": {}}, "e": None}) == {
+        "a": "a table",
+        'a."b.c"': [1],
+        "a.d": "a table",
+        "e": None,
+    }
+    assert merged({"a": {"b": 1, "c": 2}}, {"a": {"b": [3]}}) == {"a": {"b": [3], "c": 2}}
+
+
+_KEYS = st.text(max_size=8)
+_VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_KEYS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(_KEYS, _VALUES, max_size=5))
+def test_any_configuration_becomes_toml_and_back(config: dict[str, Any]) -> None:
+    assert tomllib.loads(toml_text(config)) == config
+
+
+@pytest.mark.parametrize("value", [None, b"x", object()])
+def test_what_toml_has_not(value: object) -> None:
+    with pytest.raises(ValueError, match="TOML has no"):
+        toml_text({"a": {"b": [value]}})
+
+
+# --- the points of our own overlays ---------------------------------------------------------
+
+
+def owned() -> list[tuple[str, Point]]:
+    from xk8s.points import CORE_POINTS
+
+    registry = Registry()
+    found = dict(CORE_POINTS)
+    for offer in registry.offers:
+        if offer.distribution.startswith("xk8s-"):
+            found |= registry.overlay(offer.name).points
+    return list(found.items())
+
+
+@pytest.mark.parametrize(("name", "point"), owned(), ids=lambda value: str(value)[:40])
+def test_each_points_example_is_a_value_that_it_takes(name: str, point: Point) -> None:
+    from xk8s.shapes import problem
+
+    assert problem(point.example, point.type) is None
+    assert point.help.endswith(".")
+    if point.sets is not None:
+        point.sets(point.example)
+
+
+def test_examples_of_all_points_go_together_in_a_real_plan() -> None:
+    given = [fragment(name, point.example) for name, point in owned() if name != "images.loader"]
+    request = Request(
+        overlays=("kubernetes", "containerd", "t-a"),
+        environment={},
+        stored={},
+    )
+    made = make_plan(request, Registry({"t-a": giver(*given)}))
+    entries: dict[str, Callable[[], bytes] | bytes] = {
+        entry.path: entry.data
+        for one in made.layers
+        for entry in one.layer.entries
+        if isinstance(entry, File)
+    }
+    config = tomllib.loads(entries["/etc/containerd/config.toml"].decode())  # type: ignore[union-attr]
+    runtime = config["plugins"]["io.containerd.cri.v1.runtime"]
+    assert runtime["device_ownership_from_security_context"] is True
+    assert runtime["cni"]["bin_dirs"] == ["/opt/cni/bin"]
+    assert b"maxPods: 50" in entries["/etc/kubernetes/kubelet.yaml"]  # type: ignore[operator]
