@@ -119,7 +119,9 @@ def test_no_program_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("ä", "is no name", "my-overlay"),
         ("x\n", "is no name", ": x"),
         ("a" * 33, "is no name", ": " + "a" * 32),
-        ("cluster", "the core's own settings", "my-cluster"),
+        ("cluster", "settings of xk8s itself", "my-cluster"),
+        ("plugins", "settings of xk8s itself", "my-plugins"),
+        ("check", "a verb of xk8s", "my-check"),
         ("kubernetes", "is installed already", "my-kubernetes"),
     ],
 )

@@ -9,11 +9,10 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from xk8s.errors import HostError, UsageError
+from xk8s.offers import CORE, builtin_verbs
 from xk8s.registry import available
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
-_CORE = frozenset({"cluster"})
-"""The core's own settings have this name."""
 
 
 def check_overlay_name(name: str, *, again: bool = False) -> str:
@@ -25,11 +24,10 @@ def check_overlay_name(name: str, *, again: bool = False) -> str:
             hint="use 1 to 32 lower-case letters, digits and dashes, a letter first: "
             f"{_nearest_name(name)}",
         )
-    if name in _CORE:
+    if name in CORE or name in builtin_verbs():
+        what = "what settings of xk8s itself are called" if name in CORE else "a verb of xk8s"
         raise UsageError(
-            f"{name!r} is what the core's own settings are called",
-            where="command line",
-            hint=f"use another name, e.g. my-{name}",
+            f"{name!r} is {what}", where="command line", hint=f"use another name, e.g. my-{name}"
         )
     for offer in available():
         if offer.name == name and not again:
