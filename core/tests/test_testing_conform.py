@@ -145,7 +145,9 @@ BROKEN = {
         "@hookimpl\ndef xk8s_boot(ctx: Context, node: Node) -> BootOptions: return node.disk",
         "xk8s_boot", "no attribute 'disk'",
     ),
-    "wrong type": (layers(FILE.format("'text'")), "xk8s_layers", "Layer: entries[0].data is 'text', not bytes"),
+    "wrong type": (
+        layers(FILE.format("'text'")), "xk8s_layers", "Layer: entries[0].data is 'text', not bytes"
+    ),
     "wrong type in a check": (
         "@hookimpl\ndef xk8s_checks(ctx: Context) -> list[Check]:\n"
         "    return [Check(name='t', run=lambda: 'ok')]", "xk8s_checks",
