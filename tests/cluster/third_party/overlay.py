@@ -16,9 +16,10 @@ from xk8s_my_overlay.settings import Settings
 
 @hookimpl
 def xk8s_overlay() -> Overlay:
-    """What it is and needs."""
+    """What it is and needs: it is the network of pods itself, where one has to be chosen."""
     return Overlay(
         summary="few pods per node, on a bridge of our own",
+        provides=("cni",),
         requires=("kubernetes",),
         settings=Settings,
     )
