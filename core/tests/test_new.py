@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 from xk8s.cli import app
-from xk8s.errors import UsageError
+from xk8s.errors import HostError, UsageError
 from xk8s.new import check_overlay_name, make_overlay
 
 Run = Callable[..., str]
@@ -169,6 +170,36 @@ def test_what_a_link_leads_to_is_never_written(tmp_path: Path) -> None:
     make_overlay("my-overlay", directory, overwrite=True)
     assert other.read_text() == "theirs"
     assert not (tmp_path / "nothing").exists()
+
+
+def test_where_nothing_can_be_written_that_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HostError, match=r"cannot write .*file.*: Not a directory"):
+        make_overlay("my-overlay", tmp_path / "file" / "new")
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_disk_that_gets_full_leaves_nothing_of_it_mocked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    directory = tmp_path / "new"
+    if there:
+        directory.mkdir()
+        (directory / "README.md").write_text("mine")
+    real = Path.write_bytes
+
+    def write_bytes(path: Path, data: bytes) -> int:
+        if path.is_relative_to(directory) and "settings" in path.name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return real(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    with pytest.raises(HostError, match="No space left on device"):
+        make_overlay("my-overlay", directory, overwrite=True)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files == ([directory / "README.md"] if there else [])
+    assert directory.exists() == there
+    assert not there or (directory / "README.md").read_text() == "mine"
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

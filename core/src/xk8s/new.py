@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shutil
 import tempfile
 from importlib.metadata import version
 from importlib.resources import as_file, files
@@ -52,19 +54,7 @@ def make_overlay(name: str, directory: Path, *, overwrite: bool = False) -> tupl
         _render(name, made)
         found = sorted(path.relative_to(made) for path in made.rglob("*") if path.is_file())
         _check_room(directory, found, overwrite=overwrite)
-        try:
-            for path in found:
-                target = directory / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                # A link is replaced: what it leads to is somebody else's.
-                target.unlink(missing_ok=True)
-                target.write_bytes((made / path).read_bytes())
-        except OSError as error:
-            raise HostError(
-                f"cannot write {error.filename}: {error.strerror}",
-                where=str(directory),
-                hint="name a directory that you may write: --directory DIR",
-            ) from error
+        _put(made, directory, found)
     return tuple(directory / path for path in found)
 
 
@@ -80,6 +70,32 @@ def _render(name: str, made: Path) -> None:
     with as_file(files("xk8s") / "template") as template:
         # Not unsafe: a template that would run something is refused.
         run_copy(str(template), made, data=answers, defaults=True, quiet=True, unsafe=False)
+
+
+def _put(made: Path, directory: Path, found: list[Path]) -> None:
+    """All files, or none: each is beside its place before the first one takes it."""
+    is_new = not directory.exists()
+    ready: list[tuple[Path, Path]] = []
+    try:
+        for path in found:
+            target = directory / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            beside = target.with_name(f".{target.name}.xk8s-new")
+            ready.append((beside, target))
+            beside.write_bytes((made / path).read_bytes())
+        for beside, target in ready:
+            beside.replace(target)  # of a link, the link: what it leads to is somebody else's
+    except OSError as error:
+        for beside, _ in ready:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+        if is_new:
+            shutil.rmtree(directory, ignore_errors=True)
+        raise HostError(
+            f"cannot write {error.filename or directory}: {error.strerror}",
+            where=str(directory),
+            hint="make room, or name a directory that you may write: --directory DIR",
+        ) from error
 
 
 def _check_room(directory: Path, found: list[Path], *, overwrite: bool) -> None:
