@@ -1,7 +1,6 @@
 """Every hook is documented with an example, and the examples are right: they are run."""
 
 from __future__ import annotations
-
 import __future__
 
 import inspect
