@@ -49,7 +49,7 @@ class Block:
     @property
     def commands(self) -> tuple[str, ...]:
         """Command lines, without the prompt; only of blocks in a shell's language."""
-        if self.language not in _SHELLS:
+        if self.language not in _SHELLS or self.file:
             return ()
         return tuple(line.removeprefix("$ ") for line in self.body.splitlines() if line.strip())
 
@@ -124,7 +124,7 @@ def problems(block: Block, known: Mapping[str, str]) -> Iterator[str]:
             yield f"{block.where}: {word!r} is none of {', '.join(sorted(allowed))}"
     if block.file is not None and not _is_inside(block.file):
         yield f"{block.where}: {block.file} is not below the directory of the reader"
-    if block.language not in _SHELLS:
+    if block.language not in _SHELLS or block.file:
         return
     if block.language != "console":
         yield f"{block.where}: write commands as ```console, with $ before each"
