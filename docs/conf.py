@@ -1,7 +1,7 @@
 """Makes a site of these pages: ``./run sphinx-build -W --keep-going docs build/site``.
 
-Furo brings its style and the search along: the pages ask no other host for anything, and need no
-server (open build/site/index.html).
+Sphinx, since it is kept well, reads Markdown (MyST) and has a search that works without a server;
+Furo, since it brings its style along: the pages ask no other host for anything.
 """
 
 project = "xk8s"
