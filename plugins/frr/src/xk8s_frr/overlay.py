@@ -10,6 +10,7 @@ from xk8s.errors import UsageError
 from xk8s.overlay import (
     NODE_ROLES,
     Check,
+    Fault,
     File,
     Fragment,
     GuestNeeds,
@@ -22,6 +23,7 @@ from xk8s.overlay import (
 from xk8s.render import render_tree
 
 from xk8s_frr import checks, peers
+from xk8s_frr.faults import FAULTS
 from xk8s_frr.settings import FrrSettings, anycast
 
 _UNITS = ("frr.service",)
@@ -84,10 +86,16 @@ def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
 @hookimpl
 def xk8s_checks(ctx: Context) -> Iterator[Check]:  # noqa: ARG001
     """Sessions, and what comes of them."""
-    yield Check(name="bgp sessions", run=checks.sessions, timeout=180.0, after_restore=True,
+    yield Check(name="bgp sessions", run=checks.sessions, timeout=300.0, after_restore=True,
                 explain=checks.explain)  # fmt: skip
-    yield Check(name="bgp routes", run=checks.routes, timeout=60.0, after_restore=True,
+    yield Check(name="bgp routes", run=checks.routes, timeout=120.0, after_restore=True,
                 explain=checks.explain)  # fmt: skip
+
+
+@hookimpl
+def xk8s_faults() -> Iterator[Fault]:
+    """Sessions that end or do not begin."""
+    yield from FAULTS
 
 
 @hookimpl
