@@ -18,26 +18,26 @@ DOCS = ROOT / "docs"
 
 pytestmark = pytest.mark.skipif(not DOCS.is_dir(), reason="the docs are not part of the package")
 
-BLOCK = re.compile(r"^```console( cluster)?\n(.*?)^```$", re.M | re.S)
+BLOCK = re.compile(r"^```console( [^\n]*)?\n(.*?)^```$", re.M | re.S)
+"""What the words behind "console" mean, and who runs the commands: tests/doc_blocks.py."""
 
 
 def documents() -> list[Path]:
     return [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
 
-def commands(*, cluster: bool | None = None) -> Iterator[tuple[str, str]]:
-    """(document, command line) of each ``$`` line; ``cluster``: only of blocks that need one."""
+def commands() -> Iterator[tuple[str, str]]:
+    """(document, command line) of each ``$`` line that runs something of ours."""
     for path in documents():
-        for mark, body in BLOCK.findall(path.read_text()):
-            if cluster is None or bool(mark) is cluster:
-                for line in body.splitlines():
-                    assert line.startswith("$ "), f"{path}: {line}"
+        for _, body in BLOCK.findall(path.read_text()):
+            for line in body.splitlines():
+                if line.startswith("$ ./run "):
                     yield str(path.relative_to(ROOT)), line.removeprefix("$ ")
 
 
 @pytest.mark.parametrize("name", sorted(docgen.pages(ROOT)))
 def test_made_pages_are_current(name: str) -> None:
-    assert (DOCS / "reference" / name).read_text() == docgen.pages(ROOT)[name](), (
+    assert (DOCS / name).read_text() == docgen.pages(ROOT)[name](), (
         "run: ./run python -m xk8s.cli.docgen"
     )
 
@@ -60,7 +60,7 @@ def test_commands_parse(document: str, line: str) -> None:
     if words[1] == "xk8s":
         dry_parse(words[2:])
     else:
-        assert words[1:] == ["pytest"]
+        assert words[1] in {"pytest", "python", "sphinx-build"}
 
 
 def test_a_wrong_command_would_not_parse() -> None:
@@ -69,7 +69,8 @@ def test_a_wrong_command_would_not_parse() -> None:
 
 
 def test_the_readmes_two_commands_are_what_ci_runs() -> None:
-    two = [line for document, line in commands(cluster=False) if document == "README.md"]
+    all_of_it = [line for document, line in commands() if document == "README.md"]
+    two = [all_of_it[0], all_of_it[-1]]
     assert two == ["./run xk8s up kubernetes coredns externalip", "./run pytest"]
     script = (ROOT / ".ci" / "run").read_text()
     assert re.search(r"^\./run pytest( </dev/null)?$", script, re.M)

@@ -1,11 +1,12 @@
 """IPv6 and dual stack, and the other two modes of kube-proxy: real clusters of two nodes.
 
 Family and mode are told in pairs, so that two boots prove both; IPv4 with nftables is the
-cluster of `test_kubernetes.py`.
+cluster of `test_kubernetes.py`. In one of them the routers learn the virtual addresses by BGP.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -27,6 +28,7 @@ class Case:
     family: str
     mode: str
     vips: tuple[str, ...]
+    more: tuple[str, ...]
     xk8s: Xk8s
 
     def __call__(self, *words: str, **more: object) -> str:
@@ -38,16 +40,19 @@ class Case:
 
 @pytest.fixture(
     scope="module",
-    params=[("ipv6", "ipvs", ("1000::2",)), ("dual", "iptables", ("10.0.0.2", "1000::2"))],
-    ids=["ipv6-ipvs", "dual-iptables"],
+    params=[
+        ("ipv6", "ipvs", ("1000::2",), ()),
+        ("dual", "iptables", ("10.0.0.2", "1000::2"), ("frr",)),
+    ],
+    ids=["ipv6-ipvs", "dual-iptables-frr"],
 )
 def case(request: pytest.FixtureRequest, xk8s: Xk8s) -> Iterator[Case]:
     """The running cluster of the pair; `up` has passed all checks of its overlays."""
-    family, mode, vips = request.param
-    made = Case(family=family, mode=mode, vips=vips, xk8s=xk8s)
+    family, mode, vips, more = request.param
+    made = Case(family=family, mode=mode, vips=vips, more=more, xk8s=xk8s)
     settings = ("-s", f"kubernetes.proxy_mode={mode}", "-s", "cluster.snapshot=false")
     try:
-        made("up", *OVERLAYS, "--ip-family", family, *settings, timeout=3000)
+        made("up", *OVERLAYS, *more, "--ip-family", family, *settings, timeout=3000)
         yield made
     finally:
         made("down")
@@ -67,6 +72,17 @@ def test_nodes_pods_and_services_have_addresses_of_the_family(case: Case) -> Non
     for name, namespace in (("mconnect", "default"), ("kube-dns", "kube-system")):
         ips = get("service", name, "-n", namespace, "-o=jsonpath={.spec.clusterIPs[*]}")
         assert family_of(ips) == case.family, name
+
+
+def test_the_router_leads_virtual_addresses_to_all_nodes(case: Case) -> None:
+    prefixes = [("-4", "10.0.0.0/24")] * (case.family == "dual") + [("-6", "1000::/64")]
+    for family, prefix in prefixes:
+        out = case.guest("vm-201", "ip", "-j", "-d", family, "route", "show", prefix)
+        routes = json.loads(out)
+        hops = [hop for route in routes for hop in route.get("nexthops", [route])]
+        assert len(hops) == 2, (prefix, routes)
+        learnt = "bgp" if "frr" in case.more else "static"
+        assert {route["protocol"] for route in routes} == {learnt}, (prefix, routes)
 
 
 def test_every_virtual_address_is_reached_from_outside(case: Case) -> None:

@@ -105,7 +105,14 @@ def xk8s_layers(ctx: Context) -> Iterable[Layer]:  # type: ignore[empty-body]
 
 @hookspec
 def xk8s_kernel(ctx: Context) -> KernelNeeds:  # type: ignore[empty-body]
-    """What this overlay needs of the guest kernel; checked when the plan is built."""
+    """What this overlay needs of the guest kernel; checked when the plan is built.
+
+    Example::
+
+        @hookimpl
+        def xk8s_kernel(ctx: Context) -> KernelNeeds:
+            return KernelNeeds(modules=("dummy",), config=("IP_ROUTE_MULTIPATH",))
+    """
 
 
 @hookspec
@@ -123,28 +130,75 @@ def xk8s_guest(ctx: Context) -> GuestNeeds:  # type: ignore[empty-body]
 
 @hookspec
 def xk8s_kernel_facts(ctx: Context) -> KernelFacts:  # type: ignore[empty-body]
-    """What the kernel has. Implemented by the overlay that provides ``base`` only."""
+    """What the kernel has. Implemented by the overlay that provides ``base`` only.
+
+    Example::
+
+        @hookimpl
+        def xk8s_kernel_facts(ctx: Context) -> KernelFacts:
+            return KernelFacts(
+                release="6.12.1",
+                config={"SWAP": "y", "DUMMY": "m"},
+                modules=frozenset({"dummy"}),
+                builtin=frozenset(),
+            )
+    """
 
 
 @hookspec
 def xk8s_boot_image(ctx: Context) -> BootImage:  # type: ignore[empty-body]
-    """Kernel and initramfs. Implemented by the overlay that provides ``base`` only."""
+    """Kernel and initramfs. Implemented by the overlay that provides ``base`` only.
+
+    Example::
+
+        @hookimpl
+        def xk8s_boot_image(ctx: Context) -> BootImage:
+            return BootImage(
+                kernel=Take(artifact=KERNEL, member="vmlinuz", path="/vmlinuz"),
+                initramfs=Take(artifact=KERNEL, member="initrd.img", path="/initrd.img"),
+                kernel_args=("console=ttyS0",),
+            )
+    """
 
 
 @hookspec
 def xk8s_boot(ctx: Context, node: Node) -> BootOptions:  # type: ignore[empty-body]
-    """Kernel arguments, QEMU devices (kvm flags) and port forwards of one node."""
+    """Kernel arguments, QEMU devices (kvm flags) and port forwards of one node.
+
+    Example::
+
+        @hookimpl
+        def xk8s_boot(ctx: Context, node: Node) -> BootOptions:
+            return BootOptions(
+                qemu_args=("-device", "virtio-balloon-pci"),
+                forwards=(Forward(name="web", guest_port=80),),
+            )
+    """
 
 
 @hookspec
 def xk8s_node_files(ctx: Context, node: Node) -> Iterable[File]:  # type: ignore[empty-body]
-    """Files of one node that hold no secret: addresses, routes, names. Part of the plan."""
+    r"""Files of one node that hold no secret: addresses, routes, names. Part of the plan.
+
+    Example::
+
+        @hookimpl
+        def xk8s_node_files(ctx: Context, node: Node) -> Iterable[File]:
+            yield File(path="/etc/number", data=f"{node.number}\n".encode())
+    """
 
 
 @hookspec
 def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterable[File]:  # type: ignore[empty-body]
     """Files of one node made from the cluster's own keys; called when the cluster is started,
     never part of the plan, of a shared layer or of a log.
+
+    Example::
+
+        @hookimpl
+        def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterable[File]:
+            pair = keys.cert("web-ca", node.name, common_name=node.name)
+            yield File(path="/etc/web/tls.key", data=pair.key, mode=0o600)
     """
 
 
@@ -152,6 +206,12 @@ def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterable[File]:  # typ
 def xk8s_host_files(access: ClusterAccess, keys: Keys) -> Iterable[File]:  # type: ignore[empty-body]
     """Files for the host, written 0600 below the cluster's state directory before the checks
     run, e.g. ``File(path="kubeconfig", …)`` (relative path). ``access`` knows the forwards.
+
+    Example::
+
+        @hookimpl
+        def xk8s_host_files(access: ClusterAccess, keys: Keys) -> Iterable[File]:
+            yield File(path="web-ca.crt", data=keys.ca("web-ca").cert)
     """
 
 
@@ -187,7 +247,14 @@ def xk8s_leave(access: ClusterAccess, nodes: tuple[str, ...], progress: Progress
 
 @hookspec
 def xk8s_checks(ctx: Context) -> Iterable[Check]:  # type: ignore[empty-body]
-    """Tests of the running cluster, in the order to run."""
+    """Tests of the running cluster, in the order to run.
+
+    Example::
+
+        @hookimpl
+        def xk8s_checks(ctx: Context) -> Iterable[Check]:
+            yield Check(name="web answers", run=check_web, timeout=60.0)
+    """
 
 
 @hookspec

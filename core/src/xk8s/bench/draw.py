@@ -1,77 +1,59 @@
-"""The picture of a result: SVG with horizontal bars, from the result alone.
-
-No dependency, no script, no font but the reader's; the same result gives the same bytes. Colours
-follow the reader's choice of light or dark.
-"""
+"""The picture of a result: SVG with horizontal bars, from the result alone."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from xml.sax.saxutils import escape
 
+from xk8s import svg as draw
 from xk8s.bench.result import Measure, Result, Series, amount, times
 
 WIDTH = 780
 _MARGIN, _LABEL, _BAR, _GAP = 16, 210, 300, 12
 _ROW, _BAR_HEIGHT, _HEAD, _FOOT = 26, 14, 34, 34
-_NO_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
-_STYLE = """\
-text { font: 13px system-ui, sans-serif; fill: #1f2328; }
-.title { font-size: 15px; font-weight: 600; }
-.head { font-weight: 600; }
-.small { font-size: 11px; fill: #59636e; }
-.ground { fill: #ffffff; }
+_LIGHT = """\
 .bar { fill: #0969da; }
 .first { fill: #818b98; }
 .range { stroke: #1f2328; stroke-width: 1; }
-.goal { stroke: #d1242f; stroke-width: 1.5; stroke-dasharray: 3 2; }
-@media (prefers-color-scheme: dark) {
-  text { fill: #f0f6fc; }
-  .small { fill: #9198a1; }
-  .ground { fill: #0d1117; }
+.goal { stroke: #d1242f; stroke-width: 1.5; stroke-dasharray: 3 2; }"""
+_DARK = """\
   .bar { fill: #4493f8; }
   .first { fill: #656c76; }
   .range { stroke: #f0f6fc; }
-  .goal { stroke: #f85149; }
-}"""
+  .goal { stroke: #f85149; }"""
 
 
 def svg(result: Result) -> str:
     """The picture. Its title and description say all that it shows."""
     body: list[str] = []
     y = _MARGIN + 14
-    body.append(_text(_MARGIN, y, result.summary, "title"))
+    body.append(draw.text(_MARGIN, y, result.summary, "title"))
     y += 10
     for measure in result.measures:
         y += _HEAD
-        body.append(_text(_MARGIN, y - 12, f"{measure.title} [{measure.unit}]", "head"))
+        body.append(draw.text(_MARGIN, y - 12, f"{measure.title} [{measure.unit}]", "head"))
         scale = _BAR / max(max(series.values) for series in measure.series)
         for series in measure.series:
             body += _row(result.title(series), measure, series, y, scale)
             y += _ROW
     y += _FOOT
-    body.append(_text(_MARGIN, y - 14, _caption(result), "small"))
-    return "\n".join([
-        '<?xml version="1.0" encoding="UTF-8"?>',
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y}" '
-        f'viewBox="0 0 {WIDTH} {y}" role="img" aria-labelledby="title desc">',
-        f'<title id="title">{_clean(result.summary)}</title>',
-        f'<desc id="desc">{_clean(" ".join(_sentences(result)))}</desc>',
-        f"<style>\n{_STYLE}\n</style>",
-        # A ground of its own: where the reader's choice is not known, the page may be dark.
-        f'<rect class="ground" width="{WIDTH}" height="{y}" rx="6"/>',
-        *body,
-        "</svg>",
-    ]) + "\n"  # fmt: skip
+    body.append(draw.text(_MARGIN, y - 14, _caption(result), "small"))
+    return draw.page(
+        WIDTH,
+        y,
+        title=result.summary,
+        description=" ".join(_sentences(result)),
+        light=_LIGHT,
+        dark=_DARK,
+        body=body,
+    )
 
 
 def _row(title: str, measure: Measure, series: Series, y: int, scale: float) -> Iterator[str]:
     left = _MARGIN + _LABEL + _GAP
     middle = y + _BAR_HEIGHT / 2
     first = series is measure.series[0]
-    yield _text(_MARGIN + _LABEL, middle + 4.5, title, "label", anchor="end")
+    yield draw.text(_MARGIN + _LABEL, middle + 4.5, title, "label", anchor="end")
     # A bar that is there is seen, however short.
     width = max(1.5, series.median * scale)
     yield (
@@ -80,13 +62,13 @@ def _row(title: str, measure: Measure, series: Series, y: int, scale: float) -> 
     )
     low, high = min(series.values) * scale, max(series.values) * scale
     if high - low >= 1:
-        yield _line("range", left + low, middle, left + high, middle)
+        yield draw.line("range", left + low, middle, left + high, middle)
     if series.goal is not None:
         at = left + series.goal * measure.series[0].median * scale
         # Beyond the longest bar there is no room, and nothing to be worried about.
         if at <= left + _BAR:
-            yield _line("goal", at, y - 3, at, y + _BAR_HEIGHT + 3)
-    yield _text(left + _BAR + _GAP, middle + 4.5, _figures(measure, series), "figure")
+            yield draw.line("goal", at, y - 3, at, y + _BAR_HEIGHT + 3)
+    yield draw.text(left + _BAR + _GAP, middle + 4.5, _figures(measure, series), "figure")
 
 
 def _figures(measure: Measure, series: Series) -> str:
@@ -113,19 +95,3 @@ def _caption(result: Result) -> str:
     machine = result.machine
     where = ", ".join(machine[key] for key in ("cpu", "accel") if key in machine)
     return f"{runs}{spread}; {where}; ratios to the first bar are what counts"
-
-
-def _text(x: float, y: float, text: str, kind: str, *, anchor: str = "start") -> str:
-    return (
-        f'<text class="{kind}" x="{x:g}" y="{y:g}" text-anchor="{anchor}" '
-        f'xml:space="preserve">{_clean(text)}</text>'
-    )
-
-
-def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
-    return f'<line class="{kind}" x1="{x1:.1f}" y1="{y1:g}" x2="{x2:.1f}" y2="{y2:g}"/>'
-
-
-def _clean(text: str) -> str:
-    """Text for XML, which has no way to say most control characters."""
-    return escape(_NO_XML.sub("\ufffd", text))

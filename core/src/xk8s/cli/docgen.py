@@ -1,4 +1,4 @@
-"""The reference pages that are made from the code: ``python -m xk8s.cli.docgen [--check] DOCS``.
+"""The pages and pictures made from the code: ``python -m xk8s.cli.docgen [--check] DOCS``.
 
 Only overlays of the same repository are described, so that what else is installed does not
 change the pages.
@@ -19,7 +19,7 @@ import attrs
 import click
 
 from xk8s import errors, hookspecs
-from xk8s.cli import app, points, report
+from xk8s.cli import app, docpictures, points, report
 from xk8s.config import CORE_SETTINGS
 from xk8s.core_faults import CORE_FAULTS
 from xk8s.errors import Xk8sError
@@ -130,15 +130,19 @@ def faults(distributions: frozenset[str]) -> str:
 
 
 def pages(repository: Path) -> Mapping[str, Callable[[], str]]:
-    """File name below docs/reference -> what makes its text."""
+    """File name below docs -> what makes its text."""
     distributions = frozenset(_names(repository))
-    return {
+    made = {
         "exit-codes.md": exit_codes,
         "faults.md": lambda: faults(distributions),
         "hooks.md": hooks,
         "points.md": lambda: _page("Points", *points.sections(distributions)),
         "verbs.md": lambda: verbs(distributions),
         "settings.md": lambda: settings(distributions),
+    }
+    return {
+        **{f"reference/{name}": make for name, make in made.items()},
+        **{f"pictures/{name}": make for name, make in docpictures.pictures().items()},
     }
 
 
@@ -149,7 +153,7 @@ def main(arguments: list[str]) -> int:
     docs = (directories or [Path("docs")])[0].resolve()
     stale = 0
     for name, make in pages(docs.parent).items():
-        path = docs / "reference" / name
+        path = docs / name
         content = make()
         if path.exists() and path.read_text() == content:
             continue

@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from xk8s.context import Context
 from xk8s.overlay import File, Nic, Node
 
+LEARNT_POINT = "debian.learnt"
+"""Fragments of this point are prefixes of networks (str) to which nodes get no static route: a
+routing protocol brings them.
+"""
+
 _GATEWAY = "192.168.0.250"
 """QEMU's user network on the management interface; the way out of the lab, for what has no
 better route."""
@@ -81,7 +86,9 @@ def _network(ctx: Context, node: Node, nic: Nic) -> str:
 
 
 def _far(ctx: Context, node: Node, nic: Nic) -> Iterator[tuple[str, str]]:
-    """The networks that this node reaches by way of the first router on network 1."""
+    """The networks that this node reaches by way of the first router on network 1, but for those
+    that a routing protocol leads to.
+    """
     routers = ctx.by_role("router")
     if nic.network != 1 or not routers:
         return
@@ -89,8 +96,9 @@ def _far(ctx: Context, node: Node, nic: Nic) -> Iterator[tuple[str, str]]:
     gateway = routers[0].nic(1)
     for network in ctx.networks:
         if network.index not in near:
-            yield network.ipv4, _bare(gateway.ipv4)
-            yield network.ipv6, _bare(gateway.ipv6)
+            for prefix, way in ((network.ipv4, gateway.ipv4), (network.ipv6, gateway.ipv6)):
+                if prefix not in ctx.fragments(LEARNT_POINT, str):
+                    yield prefix, _bare(way)
 
 
 def _route(destination: str, gateway: str, *, metric: int | None = None) -> str:

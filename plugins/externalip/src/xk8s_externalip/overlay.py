@@ -60,11 +60,13 @@ def xk8s_kernel(ctx: Context) -> KernelNeeds:  # noqa: ARG001
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
     """The cluster's namespace, where clients are, sends the prefixes to the first router, and
-    routers spread connections over nodes.
+    routers spread connections over nodes; with frr, nodes announce them.
     """
     _check_settings(ctx)
     for prefix in prefixes(ctx):
         yield Fragment(point="cluster.route", value=str(prefix))
+        if _learnt(ctx):
+            yield Fragment(point="frr.announce", value=str(prefix))
     # By ports too: by addresses alone, all connections of a client would take the same node.
     for family in ("ipv4", "ipv6"):
         key = f"net.{family}.fib_multipath_hash_policy"
@@ -82,8 +84,13 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
 
 @hookimpl
 def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
-    """The routes of a router, as a drop-in to its interface on network 1."""
+    """The routes of a router, as a drop-in to its interface on network 1, where they are not
+    learnt.
+    """
     if node.role != "router":
+        return
+    yield File(path="/etc/sysctl.d/60-externalip.conf", data=_HASH.encode())
+    if _learnt(ctx):
         return
     text = "\n".join(route(str(prefix), _gateways(ctx, prefix)) for prefix in prefixes(ctx))
     yield File(path="/etc/systemd/network/20-eth1.network.d/externalip.conf", data=text.encode())
@@ -154,6 +161,11 @@ def explain_load_balancer(context: CheckContext) -> str:
     """Its log."""
     node = addresses.control_plane(context.access.ctx).name
     return journal(context, node, ("kube-manifests", loadbalancer.UNIT))
+
+
+def _learnt(ctx: Context) -> bool:
+    """Whether routers learn the way to the nodes by BGP, and so that one of them is gone."""
+    return "frr" in ctx.overlays
 
 
 def _load_balancer(ctx: Context) -> bool:

@@ -18,24 +18,57 @@ from xk8s.cli.session import (
 from xk8s.cli.verbs.status import table
 
 if TYPE_CHECKING:
+    from xk8s.graph import Part
     from xk8s.plan import Plan
 
 
 @click.command()
 @click.argument("overlays", nargs=-1, required=True, shell_complete=complete_overlays)
 @json_option
+@click.option(
+    "--graph",
+    "graph_format",
+    type=click.Choice(["svg", "mermaid"]),
+    help="Print a picture of it: nodes on networks, and who has which layers.",
+)
+@click.option(
+    "--graph-of",
+    type=click.Choice(["networks", "layers"]),
+    help="Only that part of the picture.",
+)
 @plan_options
 @cluster_option
 @pass_session
-def command(session: Session, overlays: tuple[str, ...], as_json: bool) -> None:
+def command(
+    session: Session,
+    overlays: tuple[str, ...],
+    as_json: bool,
+    graph_format: str | None,
+    graph_of: Part | None,
+) -> None:
     """Show what `up` would do with OVERLAYS. Needs no root, QEMU or network, changes nothing."""
+    if (as_json and graph_format) or (graph_of and not graph_format):
+        raise click.UsageError(
+            "--json and --graph exclude each other" if as_json else "--graph-of needs --graph"
+        )
     from xk8s.plan import make_plan
 
     plan = make_plan(session.request(overlays))
-    if as_json:
+    if graph_format:
+        click.echo(picture(plan, graph_format, graph_of), nl=False)
+    elif as_json:
         print_json(plan.to_json())
     else:
         show(plan)
+
+
+def picture(plan: Plan, kind: str, part: Part | None) -> str:
+    """The plan drawn."""
+    from xk8s.graph import PARTS, graph, mermaid
+    from xk8s.graph_svg import draw
+
+    parts = (part,) if part else PARTS
+    return (draw if kind == "svg" else mermaid)(graph(plan), parts)
 
 
 def show(plan: Plan) -> None:

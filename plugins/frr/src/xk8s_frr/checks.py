@@ -1,0 +1,88 @@
+"""Whether neighbours talk, and whether the kernels have the routes that come of it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from xk8s.checks import CheckContext, NotYet
+from xk8s.context import Context
+from xk8s.errors import CheckFailed
+from xk8s.overlay import NODE_ROLES, Node
+
+from xk8s_frr import peers
+from xk8s_frr.settings import anycast
+
+
+def sessions(context: CheckContext) -> str:
+    """Every router has one with every node and tester, in each family."""
+    ctx = context.access.ctx
+    count = 0
+    for router in ctx.by_role("router"):
+        for version in peers.versions(ctx):
+            found = _vtysh(context, router, f"show bgp ipv{version} unicast summary json")
+            states = {
+                address: str(peer.get("state")) for address, peer in found.get("peers", {}).items()
+            }
+            for address, name in peers.neighbours(ctx, router, version).items():
+                if (state := states.get(address, "not there")) != "Established":
+                    raise NotYet(f"{router.name}: session with {name} ({address}) is {state}")
+                count += 1
+    return f"{count} established"
+
+
+def routes(context: CheckContext) -> str:
+    """Routers lead anycast addresses to all nodes, testers to all routers."""
+    ctx = context.access.ctx
+    seen = []
+    for one in anycast(ctx):
+        for node in ctx.by_role("router", "tester"):
+            wanted = gateways(ctx, node, one.version)
+            words = ("ip", "-j", f"-{one.version}", "route", "show", f"{one}/{one.max_prefixlen}")
+            listing = context.ok(node.name, *words)
+            if (found := next_hops(listing)) != wanted:
+                raise NotYet(
+                    f"{node.name} leads {one} to {', '.join(sorted(found)) or 'nobody'}, "
+                    f"not to {', '.join(sorted(wanted))}"
+                )
+        seen.append(f"{one} by {len(ctx.by_role(*NODE_ROLES))} nodes")
+    return ", ".join(seen) or "no anycast address"
+
+
+def gateways(ctx: Context, node: Node, version: int) -> set[str]:
+    """Where a router or tester sends what is for an anycast address."""
+    if node.role == "tester":
+        return {peers.address(one, peers.OUTSIDE, version) for one in ctx.by_role("router")}
+    return {peers.address(one, 1, version) for one in ctx.by_role(*NODE_ROLES)}
+
+
+def next_hops(listing: str) -> set[str]:
+    """Gateways of what ``ip -j route show PREFIX`` printed."""
+    found = set()
+    for route in json.loads(listing or "[]"):
+        for hop in route.get("nexthops", [route]):
+            if gateway := hop.get("gateway"):
+                found.add(str(gateway))
+    return found
+
+
+def explain(context: CheckContext) -> str:
+    """What the routers' and testers' daemons say."""
+    parts = []
+    for node in context.access.ctx.by_role("router", "tester"):
+        try:
+            said = context.ok(node.name, "vtysh", "-c", "show bgp all summary")
+            log = context.ok(node.name, "journalctl", "-u", "frr", "-n", "20", "--no-pager")
+        except NotYet as error:
+            said, log = str(error), ""
+        parts.append(f"{node.name}:\n{said}\n{log}")
+    return "\n".join(parts)
+
+
+def _vtysh(context: CheckContext, node: Node, command: str) -> dict[str, Any]:
+    text = context.ok(node.name, "vtysh", "-c", command)
+    try:
+        found: dict[str, Any] = json.loads(text)
+    except ValueError as error:
+        raise CheckFailed(f"{node.name}: {command!r} gave no JSON: {text[:200]}") from error
+    return found

@@ -1,0 +1,67 @@
+"""Settings of the overlay ``frr``."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from attrs import frozen
+from xk8s.context import Context
+from xk8s.errors import UsageError
+from xk8s.overlay import Role, setting
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+@frozen(kw_only=True)
+class FrrSettings:
+    """Who announces what, and how soon a dead neighbour is noticed."""
+
+    anycast: tuple[str, ...] = setting(
+        ("10.0.1.1", "1000:0:0:1::1"),
+        "addresses that every node has on its loopback interface and announces",
+    )
+    hold: int = setting(
+        9, "seconds without a word after which a neighbour counts as gone (at least 3)"
+    )
+    nodes_as: int = setting(64512, "number of the nodes' autonomous system")
+    routers_as: int = setting(64513, "number of the routers' autonomous system")
+    testers_as: int = setting(64514, "number of the testers' autonomous system")
+
+    def __attrs_post_init__(self) -> None:
+        """Raise `UsageError` for what bgpd would refuse when the cluster has booted."""
+        for text in self.anycast:
+            _address(text)
+        if not 3 <= self.hold <= 65535:
+            raise UsageError(f"frr.hold={self.hold} is out of range", hint="3 to 65535 seconds")
+        numbers = {
+            "frr.nodes_as": self.nodes_as,
+            "frr.routers_as": self.routers_as,
+            "frr.testers_as": self.testers_as,
+        }
+        for key, number in numbers.items():
+            if not 1 <= number <= 4294967294:
+                raise UsageError(f"{key}={number} is no AS number", hint="such as 64512")
+        if len(set(numbers.values())) < len(numbers):
+            raise UsageError(
+                f"{', '.join(numbers)} must differ: {', '.join(map(str, numbers.values()))}",
+                hint="all sessions are external ones (eBGP); 64512 to 65534 are free for anyone",
+            )
+
+    def number(self, role: Role) -> int:
+        """The autonomous system of the VMs of a role."""
+        return {"router": self.routers_as, "tester": self.testers_as}.get(role, self.nodes_as)
+
+
+def anycast(ctx: Context) -> tuple[IpAddress, ...]:
+    """The addresses, of the cluster's IP families alone."""
+    found = map(_address, ctx.settings(FrrSettings).anycast)
+    return tuple(one for one in found if (ctx.ipv4 if one.version == 4 else ctx.ipv6))
+
+
+def _address(text: str) -> IpAddress:
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError as error:
+        raise UsageError(
+            f"frr.anycast: {error}", hint="addresses without a length, such as 10.0.1.1"
+        ) from error

@@ -1,0 +1,56 @@
+"""The pages' blocks of commands for a cluster that runs, as they stand (see tests/doc_blocks.py).
+
+A page that begins without an `up` of its own speaks of the README's cluster: that is up beforehand.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from xk8s.paths import cache_dir
+
+from tests.conftest import Xk8s
+from tests.doc_blocks import Block, Reader, blocks, documents
+
+pytestmark = pytest.mark.cluster
+
+README = ("kubernetes", "coredns", "externalip")
+ON_CLUSTER = [
+    document
+    for document in documents()
+    if any(block.is_run and block.on_cluster for block in blocks(document))
+]
+
+
+def speaks_of_a_cluster(page: tuple[Block, ...]) -> bool:
+    """Whether something is asked of a cluster before the page starts one."""
+    commands = [line for block in page if block.is_run and block.on_cluster
+                for line in block.commands]  # fmt: skip
+    verbs = [line.split()[2] for line in commands if line.startswith("./run xk8s ")]
+    return next(verb for verb in verbs if verb != "plan") != "up"
+
+
+@pytest.mark.parametrize("document", ON_CLUSTER)
+def test_commands_of_a_page_work(xk8s: Xk8s, document: str, tmp_path: Path) -> None:
+    own = {
+        **{key: value for key, value in xk8s.environment.items() if key.startswith("XK8S_")},
+        # The user's own cache: only what is in the home directory must not be touched.
+        "XK8S_CACHE": os.environ.get("XK8S_CACHE") or str(cache_dir()),
+        "HOME": str(tmp_path),
+        "KUBECONFIG": "",
+        "XK8S_NAME": "",
+    }
+    reader = Reader(directory=tmp_path / "clone", environment=own)
+    reader.prepare()
+    page = blocks(document)
+    try:
+        if speaks_of_a_cluster(page):
+            xk8s("up", *README, timeout=3000)
+        for block in page:
+            if block.on_cluster or block.file:
+                reader.follow(block)
+    finally:
+        xk8s("down", "--all", timeout=120)
+    assert xk8s.left() == []
