@@ -7,11 +7,9 @@ import pytest
 from xk8s import topology
 from xk8s.config import ClusterSettings, Request
 from xk8s.context import Context
-from xk8s.errors import PlanError
 from xk8s.overlay import Node
 from xk8s.plan import make_plan
 from xk8s_bridge import overlay
-from xk8s_kubernetes.cni import NETWORK, PodNetwork
 from xk8s_kubernetes.settings import KubernetesSettings
 
 
@@ -50,11 +48,9 @@ def test_the_mtu_is_that_of_the_network_or_of_the_setting():
     for settings, mtu in (({}, 1500), ({"pod_mtu": 1400}, 1400)):
         ctx = context(**settings)
         config = json.loads(of_node(ctx, "vm-001")[overlay.CONFIG])
-        (fragment,) = overlay.xk8s_fragments(ctx)
+        (check,) = overlay.xk8s_checks(ctx)
         assert config["plugins"][0]["mtu"] == mtu
-        assert (fragment.point, fragment.value) == (
-            NETWORK, PodNetwork(overlay="bridge", mtu=mtu),
-        )  # fmt: skip
+        assert check.run.keywords["network"].mtu == mtu
 
 
 def test_every_node_knows_the_way_to_the_pods_of_the_others():
@@ -82,7 +78,7 @@ def test_it_is_the_cni_where_nobody_names_one():
     ]
 
 
-def test_alone_it_says_what_is_missing():
-    with pytest.raises(PlanError, match="nobody runs pods") as caught:
-        make_plan(Request(overlays=("debian", "bridge"), environment={}))
-    assert "xk8s up kubernetes bridge" in caught.value.hint
+def test_it_lies_over_kubernetes_which_needs_it_and_under_what_needs_a_network():
+    request = Request(overlays=("bridge", "containerd", "coredns"), environment={})
+    order = make_plan(request).ctx.overlays
+    assert order.index("kubernetes") < order.index("bridge") < order.index("coredns")

@@ -45,9 +45,9 @@ def files(ctx: Context) -> dict[str, str]:
     }
 
 
-def network_of(ctx: Context) -> cni.PodNetwork:
-    (found,) = (one.value for one in overlay.xk8s_fragments(ctx) if one.point == cni.NETWORK)
-    assert isinstance(found, cni.PodNetwork)
+def expected_mtu(ctx: Context) -> int:
+    (check,) = overlay.xk8s_checks(ctx)
+    found: int = check.run.keywords["network"].mtu
     return found
 
 
@@ -70,7 +70,7 @@ def test_configuration(family, snapshot):
 def test_the_mtu_is_what_the_tunnel_leaves_or_the_setting(family, settings, mtu):
     ctx = context(family, **settings)
     config = json.loads(files(ctx)[overlay.CONFIG])
-    assert config["plugins"][0]["delegate"]["mtu"] == network_of(ctx).mtu == mtu
+    assert config["plugins"][0]["delegate"]["mtu"] == expected_mtu(ctx) == mtu
 
 
 @pytest.mark.parametrize("family", ["ipv6", "dual"])

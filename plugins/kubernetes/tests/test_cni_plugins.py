@@ -12,7 +12,6 @@ from xk8s.overlay import Fragment, Layer, Take
 from xk8s.plan import make_plan
 from xk8s_kubernetes import cni, cni_plugins
 from xk8s_kubernetes.artifacts import CNI_PLUGINS
-from xk8s_kubernetes.cni import PodNetwork, pod_network
 from xk8s_kubernetes.settings import KubernetesSettings
 
 SCRIPT = "#!/bin/sh\nexit 0\n"
@@ -130,10 +129,3 @@ def test_a_plugin_that_two_bring_is_an_error_that_names_both():
     mine = Artifact(name="mine", version="1", members=("bridge",), sources=())
     with pytest.raises(PlanError, match="cni-plugins and mine"):
         cni_plugins.layer(context({cni.PLUGINS: (mine,)}))
-
-
-def test_only_one_says_what_the_network_is():
-    assert pod_network(context()) == PodNetwork(overlay="cni")
-    both = (PodNetwork(overlay="one"), PodNetwork(overlay="two"))
-    with pytest.raises(PlanError, match="'one' and 'two'"):
-        pod_network(context({cni.NETWORK: both}))

@@ -19,7 +19,7 @@ from xk8s.context import Context, ExecResult
 from xk8s.errors import CheckFailed, MachineError
 from xk8s.pki import Keys
 from xk8s_kubernetes import checks, pod_network
-from xk8s_kubernetes.cni import PodNetwork
+from xk8s_kubernetes.pod_network import PodNetwork
 from xk8s_kubernetes.secrets import host_kubeconfig
 from xk8s_kubernetes.settings import KubernetesSettings
 
@@ -317,7 +317,9 @@ def test_pods_that_cannot_reach_each_other_at_all_may_do_so_later(
         reached(check)
 
 
-def test_a_single_node_has_no_other_to_reach(cluster: Cluster) -> None:
-    one = attrs.evolve(cluster.ctx, nodes=cluster.ctx.nodes[:1])
-    names = [[check.name for check in checks.checks(ctx)] for ctx in (one, cluster.ctx)]
-    assert ["pod network" in found for found in names] == [False, True]
+def test_the_pod_of_a_single_node_has_its_mtu(cluster: Cluster, check: CheckContext) -> None:
+    cluster.ctx = attrs.evolve(cluster.ctx, nodes=cluster.ctx.nodes[:1])
+    cluster.answers[f"GET {PODS}"] = (200, {"items": [running("vm-001")]})
+    assert reached(check) == "a pod of vm-001 has an MTU of 1450"
+    with pytest.raises(CheckFailed, match="was to give them 1400"):
+        reached(check, mtu=1400)

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 from attrs import evolve
 from xk8s import hookimpl
 from xk8s.context import Context
-from xk8s.overlay import NODE_ROLES, File, Fragment, GuestNeeds, Layer, Node, Overlay, Symlink
+from xk8s.overlay import NODE_ROLES, Check, File, GuestNeeds, Layer, Node, Overlay, Symlink
 from xk8s.render import render_tree
 from xk8s_kubernetes import addresses, cni
+from xk8s_kubernetes.pod_network import PodNetwork, network_check
 
 CONFIG = "/etc/cni/net.d/10-xk8s.conflist"
 BRIDGE = "cni0"
@@ -29,7 +30,7 @@ def xk8s_overlay() -> Overlay:
     return Overlay(
         summary="CNI: a bridge per node, routes between them; nothing else runs",
         provides=("cni",),
-        requires=("base",),
+        requires=("kubernetes",),
     )
 
 
@@ -37,13 +38,6 @@ def xk8s_overlay() -> Overlay:
 def xk8s_guest(ctx: Context) -> GuestNeeds:  # noqa: ARG001
     """Masquerading is a table of nftables."""
     return GuestNeeds(programs=("nft",), roles=NODE_ROLES)
-
-
-@hookimpl
-def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
-    """What pods can expect of it."""
-    cni.require_kubernetes(ctx, "bridge")
-    yield Fragment(point=cni.NETWORK, value=cni.PodNetwork(overlay="bridge", mtu=cni.pod_mtu(ctx)))
 
 
 @hookimpl
@@ -76,24 +70,17 @@ def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
     )
 
 
+@hookimpl
+def xk8s_checks(ctx: Context) -> Iterator[Check]:
+    """Pods of all nodes reach each other."""
+    network = PodNetwork(overlay="bridge", mtu=cni.pod_mtu(ctx))
+    yield network_check(ctx, network)
+
+
 def config(ctx: Context, node: Node) -> str:
-    """The configuration list. Masquerading is not the bridge's business (a program run per pod):
-    see masquerade.nft.
-    """
-    ranges = [[{"subnet": cidr}] for cidr in addresses.node_pod_cidrs(ctx, node)]
-    routes = [{"dst": "0.0.0.0/0"}] if ctx.ipv4 else []
-    routes += [{"dst": "::/0"}] if ctx.ipv6 else []
-    bridge = {
-        "type": "bridge",
-        "bridge": BRIDGE,
-        "isGateway": True,
-        # A pod may reach itself by its Service.
-        "hairpinMode": True,
-        "ipMasq": False,
-        "mtu": cni.pod_mtu(ctx),
-        "ipam": {"type": "host-local", "dataDir": "/run/cni", "ranges": ranges, "routes": routes},
-    }
-    content = {"cniVersion": "1.0.0", "name": "xk8s", "plugins": [bridge, cni.portmap(ctx)]}
+    """The configuration list; masquerading is in masquerade.nft."""
+    plugins = [cni.bridge(ctx, node, BRIDGE), cni.portmap(ctx)]
+    content = {"cniVersion": "1.0.0", "name": "xk8s", "plugins": plugins}
     return json.dumps(content, indent=2) + "\n"
 
 

@@ -15,6 +15,7 @@ from xk8s.context import Context
 from xk8s.errors import PlanError
 from xk8s.overlay import (
     NODE_ROLES,
+    Check,
     File,
     Fragment,
     GuestNeeds,
@@ -29,6 +30,7 @@ from xk8s.overlay import (
 from xk8s.render import render_text, render_tree
 from xk8s_etcd.unit import logged
 from xk8s_kubernetes import Manifest, addresses, cni
+from xk8s_kubernetes.pod_network import PodNetwork, network_check
 from xk8s_kubernetes.settings import KubernetesSettings
 
 from xk8s_flannel.artifacts import flanneld_artifact, plugin_artifact
@@ -52,7 +54,7 @@ def xk8s_overlay() -> Overlay:
     return Overlay(
         summary="CNI: flannel, a VXLAN between the nodes (or host-gw, ipip, wireguard)",
         provides=("cni",),
-        requires=("base",),
+        requires=("kubernetes",),
         settings=FlannelSettings,
     )
 
@@ -77,10 +79,7 @@ def xk8s_guest(ctx: Context) -> GuestNeeds:  # noqa: ARG001
 
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
-    """What pods can expect, the plugin, and what the API server has to know."""
-    cni.require_kubernetes(ctx, "flannel")
-    network = cni.PodNetwork(overlay="flannel", mtu=cni.pod_mtu(ctx, overhead(ctx)), units=(UNIT,))
-    yield Fragment(point=cni.NETWORK, value=network)
+    """The plugin, and what the API server has to know."""
     yield Fragment(point=cni.PLUGINS, value=plugin_artifact())
     yield Fragment(point="kubernetes.manifest", value=cni.node_ranges(ctx))
     role = Manifest(name="20-flannel", yaml=render_text(_PACKAGE, "flannel.yaml", ctx))
@@ -127,6 +126,13 @@ def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterator[File]:
     """Its kubeconfig."""
     if node.role in NODE_ROLES:
         yield cni.agent_secrets(ctx, node, keys, name="flannel", user=USER)
+
+
+@hookimpl
+def xk8s_checks(ctx: Context) -> Iterator[Check]:
+    """Pods of all nodes reach each other."""
+    network = PodNetwork(overlay="flannel", mtu=cni.pod_mtu(ctx, overhead(ctx)), units=(UNIT,))
+    yield network_check(ctx, network)
 
 
 @hookimpl

@@ -1,5 +1,5 @@
-"""Checks of the running cluster: the API server, every node, service accounts; the pods' network
-has a module of its own.
+"""Checks of the running cluster: the API server, every node, and service accounts; that of the
+pods' network is the CNI's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from xk8s.context import Context
 from xk8s.errors import CheckFailed, Xk8sError
 from xk8s.overlay import Check
 
-from xk8s_kubernetes import addresses, pod_network
+from xk8s_kubernetes import addresses
 from xk8s_kubernetes.probe import PROBE_ANSWER, PROBE_NAME, PROBE_NAMESPACE, probe_pod
 from xk8s_kubernetes.settings import KubernetesSettings
 
@@ -50,7 +50,6 @@ def checks(ctx: Context) -> tuple[Check, ...]:
             interval=1,
             explain=explain_nodes,
         ),
-        *pod_network.checks(ctx, journal),
     )
 
 

@@ -1,8 +1,7 @@
-"""What overlays that provide ``cni`` share, and the two points at which they tell about themselves.
+"""What overlays that provide ``cni`` share; the check is in `xk8s_kubernetes.pod_network`.
 
-At `PLUGINS` they give artifacts whose members are CNI plugins: /opt/cni/bin has one owner, which
-puts those of the user's own directory first. At `NETWORK` they say what pods can expect; the check
-of the pods' network is made of it.
+At the point `PLUGINS` they give artifacts whose members are CNI plugins: /opt/cni/bin has one
+owner, which puts those of the user's own directory first.
 """
 
 from __future__ import annotations
@@ -10,9 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from attrs import frozen
 from xk8s.context import Context
-from xk8s.errors import PlanError
 from xk8s.overlay import File, Node
 
 from xk8s_kubernetes import addresses
@@ -26,44 +23,6 @@ if TYPE_CHECKING:
 PLUGINS = "kubernetes.cni.plugins"
 """Point: values are `xk8s.artifacts.model.Artifact`."""
 
-NETWORK = "kubernetes.cni.network"
-"""Point: one `PodNetwork`, of the overlay that provides ``cni``."""
-
-
-@frozen(kw_only=True)
-class PodNetwork:
-    """What pods can expect: ``mtu`` of their interfaces, in bytes (0: whatever they have);
-    ``units`` of the nodes whose logs tell why they have none.
-    """
-
-    overlay: str
-    mtu: int = 0
-    units: tuple[str, ...] = ()
-
-
-def pod_network(ctx: Context) -> PodNetwork:
-    """What the CNI said of itself; one that says nothing is checked all the same."""
-    given = ctx.fragments(NETWORK, PodNetwork)
-    if len(given) > 1:
-        raise PlanError(
-            f"overlays {given[0].overlay!r} and {given[1].overlay!r} both say what the pods' "
-            "network is",
-            where=NETWORK,
-            hint="only the overlay that provides 'cni' does",
-        )
-    return given[0] if given else PodNetwork(overlay="cni")
-
-
-def require_kubernetes(ctx: Context, overlay: str) -> None:
-    """`PlanError` for a CNI alone. That it requires ``kubernetes`` cannot be declared: it is
-    kubernetes that requires a CNI.
-    """
-    if "kubernetes" not in ctx.overlays:
-        raise PlanError(
-            f"overlay {overlay!r} is a network for pods, and nobody runs pods",
-            hint=f"name kubernetes too: xk8s up kubernetes {overlay}",
-        )
-
 
 def pod_mtu(ctx: Context, overhead: int = 0) -> int:
     """MTU of pods' interfaces: that of the setting, or what is left of the nodes' network when
@@ -71,6 +30,25 @@ def pod_mtu(ctx: Context, overhead: int = 0) -> int:
     """
     network = next(network for network in ctx.networks if network.index == 1)
     return ctx.settings(KubernetesSettings).pod_mtu or network.mtu - overhead
+
+
+def bridge(ctx: Context, node: Node, name: str) -> dict[str, Any]:
+    """The plugin ``bridge`` in a configuration list, with the node's ranges of pods. Masquerading
+    is not its business (a program run per pod).
+    """
+    ranges = [[{"subnet": cidr}] for cidr in addresses.node_pod_cidrs(ctx, node)]
+    routes = [{"dst": "0.0.0.0/0"}] if ctx.ipv4 else []
+    routes += [{"dst": "::/0"}] if ctx.ipv6 else []
+    return {
+        "type": "bridge",
+        "bridge": name,
+        "isGateway": True,
+        # A pod may reach itself by its Service.
+        "hairpinMode": True,
+        "ipMasq": False,
+        "mtu": pod_mtu(ctx),
+        "ipam": {"type": "host-local", "dataDir": "/run/cni", "ranges": ranges, "routes": routes},
+    }
 
 
 def portmap(ctx: Context) -> dict[str, Any]:

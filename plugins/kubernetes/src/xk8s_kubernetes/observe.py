@@ -8,7 +8,6 @@ from xk8s.context import Context
 from xk8s.overlay import NODE_ROLES, GuestNeeds, LogFiles, Observation, Role
 
 from xk8s_kubernetes.artifacts import CONTROL
-from xk8s_kubernetes.pod_network import PROGRAMS as POD_NETWORK_PROGRAMS
 from xk8s_kubernetes.settings import KubernetesSettings, ProxyMode
 
 _CONTROL: frozenset[Role] = frozenset({"control-plane"})
@@ -40,8 +39,8 @@ _KUBECTL = {
     "kubectl/events": ("events", f"go-template={_EVENTS}"),
 }
 
-_PROGRAMS = ("bash", "curl", "mount", "tee", "umount")
-"""kubelet calls mount and umount, our units the others."""
+_PROGRAMS = ("bash", "curl", "ip", "mount", "nsenter", "pgrep", "ping", "tee", "umount")
+"""kubelet calls mount and umount, checks what looks into pods' networks, our units the others."""
 
 _PROXY_PROGRAMS: dict[ProxyMode, tuple[str, ...]] = {
     "nftables": (),
@@ -54,7 +53,7 @@ def guest_needs(ctx: Context) -> GuestNeeds:
     """What the base system has to have for kubelet, kube-proxy, the checks and the units here."""
     mode = ctx.settings(KubernetesSettings).proxy_mode
     return GuestNeeds(
-        programs=(*_PROGRAMS, "nft", *POD_NETWORK_PROGRAMS, *_PROXY_PROGRAMS[mode]),
+        programs=(*_PROGRAMS, "nft", *_PROXY_PROGRAMS[mode]),
         # Every pod sandbox is made with the one, the pods of the checks run the other.
         files=("/etc/resolv.conf", "/usr/bin/busybox"),
         roles=NODE_ROLES,

@@ -1,5 +1,5 @@
-"""The check of the pods' network, the same for every CNI: pods reach those of the other nodes with
-the largest packet that fits, and no larger one.
+"""The check of the pods' network, the same for every CNI that yields it from `xk8s_checks`: pods
+reach those of the other nodes with the largest packet that fits, and no larger one.
 
 A pod on each node does nothing but exist. What is sent is sent by the node's own programs inside
 the pod's network namespace: `ping` of busybox cannot forbid fragments, and containers of some
@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -21,23 +21,19 @@ from xk8s.errors import CheckFailed, Xk8sError
 from xk8s.overlay import Check
 
 from xk8s_kubernetes import addresses
-from xk8s_kubernetes.cni import PodNetwork, pod_network
+from xk8s_kubernetes.checks import journal
 from xk8s_kubernetes.probe import PROBE_IMAGE, PROBE_NAMESPACE
 
 if TYPE_CHECKING:
     from xk8s_kubernetes.api import Api
 
 POD = "xk8s-pod-network"
-PROGRAMS = ("ip", "nsenter", "pgrep", "ping")
-"""Of the nodes, for the check."""
-
 _PODS = f"/api/v1/namespaces/{PROBE_NAMESPACE}/pods"
 _HEADERS = {4: 28, 6: 48}
 """Bytes of IP and ICMP around what ping is told to send."""
 
 _SMALL = 56
 _SECONDS = 90.0
-Journal = Callable[[CheckContext, str, Iterable[str]], str]
 
 
 @frozen(kw_only=True)
@@ -50,18 +46,26 @@ class Probe:
     mtu: int
 
 
-def checks(ctx: Context, journal: Journal) -> Iterator[Check]:
-    """None where there is no other node to reach."""
-    nodes = addresses.kubernetes_nodes(ctx)
-    network = pod_network(ctx)
-    if len(nodes) > 1:
-        yield Check(
-            name="pod network",
-            run=functools.partial(reached, network=network),
-            timeout=240.0 + 60.0 * len(nodes),
-            interval=1.0,
-            explain=functools.partial(explain, network=network, journal=journal),
-        )
+@frozen(kw_only=True)
+class PodNetwork:
+    """What pods can expect of an overlay: ``mtu`` of their interfaces, in bytes (0: whatever they
+    have); ``units`` of the nodes whose logs tell why they have none.
+    """
+
+    overlay: str
+    mtu: int = 0
+    units: tuple[str, ...] = ()
+
+
+def network_check(ctx: Context, network: PodNetwork) -> Check:
+    """The check of an overlay that provides ``cni``."""
+    return Check(
+        name="pod network",
+        run=functools.partial(reached, network=network),
+        timeout=240.0 + 60.0 * len(addresses.kubernetes_nodes(ctx)),
+        interval=1.0,
+        explain=functools.partial(explain, network=network),
+    )
 
 
 def probe_pod(node: str) -> dict[str, Any]:
@@ -117,10 +121,12 @@ def reached(check: CheckContext, network: PodNetwork) -> str:
     for name in names:
         api.delete(f"{_PODS}/{POD}-{name}")
     sizes = "/".join(str(mtu) for mtu in sorted({probe.mtu for probe in (first, *others)}))
+    if not others:
+        return f"a pod of {first.node} has an MTU of {sizes}"
     return f"pods of {', '.join(names)} reach each other with {sizes} bytes, and no more"
 
 
-def explain(check: CheckContext, network: PodNetwork, journal: Journal) -> str:
+def explain(check: CheckContext, network: PodNetwork) -> str:
     """The pods' states, and the logs of those who make the network."""
     from xk8s_kubernetes.api import connect
 

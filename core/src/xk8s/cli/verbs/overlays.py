@@ -33,7 +33,7 @@ def command(session: Session, load: bool, as_json: bool) -> None:  # noqa: ARG00
             overlay = registry.overlay(offer.name)
             item |= {
                 "summary": overlay.summary,
-                "requires": list(overlay.requires),
+                "requires": [*overlay.requires, *overlay.completed_by],
                 "provides": list(overlay.provides),
                 "conflicts": list(overlay.conflicts),
             }
