@@ -132,5 +132,5 @@ def test_what_completes_an_overlay_is_required_and_lies_on_top_of_it() -> None:
     # Named alone, it brings what it completes.
     assert solve(NETWORKED, "net-b").overlays == ("os", "kube", "net-b")
     without = {name: one for name, one in NETWORKED.items() if not name.startswith("net-")}
-    with pytest.raises(PlanError, match="net-a: not installed|'t-net'"):
+    with pytest.raises(PlanError, match="'t-net'"):
         solve(without, "kube")
