@@ -16,6 +16,7 @@ from xk8s.errors import PlanError
 from xk8s.overlay import (
     NODE_ROLES,
     Check,
+    Fault,
     File,
     Fragment,
     GuestNeeds,
@@ -133,6 +134,22 @@ def xk8s_checks(ctx: Context) -> Iterator[Check]:
     """Pods of all nodes reach each other."""
     network = PodNetwork(overlay="flannel", mtu=cni.pod_mtu(ctx, overhead(ctx)), units=(UNIT,))
     yield network_check(ctx, network)
+
+
+@hookimpl
+def xk8s_faults() -> Iterator[Fault]:
+    """Pods before their network."""
+    yield Fault(
+        name="flannel-no-subnet",
+        pattern=r"open /run/flannel/subnet\.env: no such file",
+        cause="a pod is to start on a node whose flanneld has no range of addresses yet",
+        remedy="xk8s logs NODE flanneld tells what it waits for",
+        examples=(
+            'plugin type="flannel" failed (add): open /run/flannel/subnet.env: no such file or '
+            "directory",
+        ),
+        transient=True,
+    )
 
 
 @hookimpl
