@@ -47,6 +47,8 @@ USER = "kube-router"
 _PACKAGE = "xk8s_kube_router"
 _PROGRAM = "/usr/bin/kube-router"
 
+_TABLES = b"255\tlocal\n254\tmain\n253\tdefault\n0\tunspec\n"
+
 _MODULES = (
     "br_netfilter",
     "ip_set",
@@ -118,6 +120,8 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
         units=(UNIT,),
         entries=(
             *render_tree(_PACKAGE, "node", ctx, command=command),
+            # Where it looks for names of routing tables; Debian has the file in /usr/share.
+            File(path="/etc/iproute2/rt_tables", data=_TABLES, units=()),
             Symlink(
                 path=f"/etc/systemd/system/multi-user.target.wants/{UNIT}",
                 target=f"/etc/systemd/system/{UNIT}",
@@ -165,6 +169,10 @@ def arguments(ctx: Context) -> tuple[str, ...]:
     settings = ctx.settings(KubeRouterSettings)
     return (
         "--auto-mtu=false",
+        # Without it peers that meet by IPv4 tell each other no IPv6 routes. A node that is not there
+        # yet is not waited for.
+        "--bgp-graceful-restart=true",
+        "--bgp-graceful-restart-deferral-time=5s",
         # It ends without its rights, and they may take a while; in itself it would wait longer.
         "--cache-sync-timeout=20s",
         "--enable-cni=false",
