@@ -166,7 +166,7 @@ def test_ranges_of_pods_are_learnt_by_bgp(kube_router: Cluster) -> None:
 def test_a_network_policy_is_enforced_in_both_families(kube_router: Cluster) -> None:
     sleep = ("sleep", "36000")
     objects = [
-        pod("server", "vm-002", "nc", "-lk", "-p", "8080", "-e", BUSYBOX, "echo", "served"),
+        pod("server", "vm-002", "nc", "-ll", "-p", "8080", "-e", BUSYBOX, "echo", "served"),
         pod("friend", "vm-001", *sleep),
         pod("stranger", "vm-001", *sleep),
     ]
