@@ -109,3 +109,28 @@ def test_everything_required_comes_before(edges: dict[int, set[int]]) -> None:
     for name in order:
         for need in overlays[name].requires:
             assert order.index(need) < order.index(name)
+
+
+NETWORKED = {
+    **KUBE,
+    "kube": Overlay(
+        summary="",
+        requires=("t-base",),
+        completed_by=("t-net",),
+        defaults={"t-net": ("net-a",)},
+    ),
+    "net-a": Overlay(summary="", provides=("t-net",), requires=("kube",)),
+    "net-b": Overlay(summary="", provides=("t-net",), requires=("kube",)),
+    "dns": Overlay(summary="", requires=("kube",), after=("t-net",)),
+}
+
+
+def test_what_completes_an_overlay_is_required_and_lies_on_top_of_it() -> None:
+    found = solve(NETWORKED, "dns")
+    assert found.overlays == ("os", "kube", "net-a", "dns")
+    assert found.asked_by["net-a"] == ("kube",)
+    # Named alone, it brings what it completes.
+    assert solve(NETWORKED, "net-b").overlays == ("os", "kube", "net-b")
+    without = {name: one for name, one in NETWORKED.items() if not name.startswith("net-")}
+    with pytest.raises(PlanError, match="'t-net'"):
+        solve(without, "kube")

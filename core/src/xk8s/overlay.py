@@ -51,7 +51,9 @@ class Overlay:
 
     ``requires`` and ``provides`` name overlays or capabilities (an overlay provides its own
     name). ``defaults`` says, per required capability, which overlays are tried in which order
-    when none of the selected ones provides it. ``after`` orders without requiring.
+    when none of the selected ones provides it. ``after`` orders without requiring;
+    ``completed_by`` requires without ordering: capabilities that overlays on top of this one bring,
+    such as the network that a cluster is of no use without.
     ``settings`` is an attrs class made of `setting` fields, or None. ``points`` are the named
     points that other overlays may give a `Fragment` for; their names begin with this overlay's
     name and a dot.
@@ -62,6 +64,7 @@ class Overlay:
     requires: tuple[str, ...] = ()
     conflicts: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
+    completed_by: tuple[str, ...] = ()
     defaults: Mapping[str, tuple[str, ...]] = field(factory=dict)
     settings: type[Any] | None = None
     points: Mapping[str, Point] = field(factory=dict)

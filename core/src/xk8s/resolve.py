@@ -105,7 +105,7 @@ def _missing(selected: Mapping[str, Overlay]) -> list[tuple[str, str]]:
     return [
         (name, need)
         for name, overlay in sorted(selected.items())
-        for need in overlay.requires
+        for need in (*overlay.requires, *overlay.completed_by)
         if need not in have
     ]
 

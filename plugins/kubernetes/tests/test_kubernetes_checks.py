@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from xk8s import topology
 from xk8s.checks import CheckContext, NotYet
@@ -17,7 +18,8 @@ from xk8s.config import ClusterSettings
 from xk8s.context import Context, ExecResult
 from xk8s.errors import CheckFailed, MachineError
 from xk8s.pki import Keys
-from xk8s_kubernetes import checks
+from xk8s_kubernetes import checks, pod_network
+from xk8s_kubernetes.pod_network import PodNetwork
 from xk8s_kubernetes.secrets import host_kubeconfig
 from xk8s_kubernetes.settings import KubernetesSettings
 
@@ -43,6 +45,9 @@ class Cluster:
         self.port = 0
         self.agent = True
         self.modes = {"vm-001": "nftables", "vm-002": "nftables"}
+        self.mtu = {"vm-001": 1450, "vm-002": 1450}
+        self.path_mtu = 1500
+        self.lost = False
 
     def forward(self, name: str) -> tuple[str, int]:
         assert name == "api"
@@ -57,7 +62,28 @@ class Cluster:
             mode = self.modes.get(node)
             code, said, err = (0, mode or "", "") if mode else (7, "", "connection refused")
             return ExecResult(exit_code=code, stdout=said.encode(), stderr=err.encode())
+        if argv[0] == "pgrep":
+            return ExecResult(exit_code=0, stdout=b"42\n", stderr=b"")
+        if tuple(argv[:4]) == ("nsenter", "-t", "42", "-n"):
+            return self.in_pod(node, list(argv[4:]))
         return ExecResult(exit_code=0, stdout=f"log of {argv[-1]}\n".encode(), stderr=b"")
+
+    def in_pod(self, node: str, argv: list[str]) -> ExecResult:
+        """As iproute2 and ping of Debian 13 answer in a pod's network namespace."""
+        if argv[0] == "ip":
+            said = json.dumps([{"ifname": "eth0", "mtu": self.mtu[node]}])
+            return ExecResult(exit_code=0, stdout=said.encode(), stderr=b"")
+        size = int(argv[argv.index("-s") + 1]) + 28
+        if self.lost:
+            said = "1 packets transmitted, 0 received, 100% packet loss, time 0ms\n"
+            return ExecResult(exit_code=1, stdout=said.encode(), stderr=b"")
+        if size > self.mtu[node]:
+            err = f"ping: local error: message too long, mtu={self.mtu[node]}\n"
+            return ExecResult(exit_code=1, stdout=b"", stderr=err.encode())
+        if size > self.path_mtu:
+            said = f"From 11.0.1.1 icmp_seq=1 Frag needed and DF set (mtu = {self.path_mtu})\n"
+            return ExecResult(exit_code=1, stdout=said.encode(), stderr=b"")
+        return ExecResult(exit_code=0, stdout=b"1 received\n", stderr=b"")
 
     def dial(self, address: str, port: int, *, timeout: float = 5.0) -> Any:
         raise OSError
@@ -224,3 +250,76 @@ def test_what_is_not_ready_is_named_however_long_the_list(cluster):
     cluster.answers["GET /readyz"] = (500, "[-]poststarthook/rbac/bootstrap-roles failed\n" + ready)
     with pytest.raises(NotYet, match=r"^waits for poststarthook/rbac/bootstrap-roles$"):
         checks.api_ready(CheckContext(access=cluster))
+
+
+# --- the pods' network (answers of a guest's ip and ping are written down here) ---------
+
+
+PODS = "/api/v1/namespaces/default/pods"
+
+
+def running(node: str) -> dict[str, Any]:
+    return {
+        "metadata": {"name": f"xk8s-pod-network-{node}"},
+        "spec": {"nodeName": node},
+        "status": {"phase": "Running", "podIPs": [{"ip": f"11.0.{node[-1]}.2"}]},
+    }
+
+
+@pytest.fixture
+def pods(cluster: Cluster) -> Cluster:
+    """A pod of the check runs on each node."""
+    cluster.answers[f"GET {PODS}"] = (200, {"items": [running("vm-001"), running("vm-002")]})
+    return cluster
+
+
+def reached(check: CheckContext, mtu: int = 1450) -> str:
+    return pod_network.reached(check, PodNetwork(overlay="flannel", mtu=mtu))
+
+
+def test_pods_of_all_nodes_are_made_at_once(cluster: Cluster, check: CheckContext) -> None:
+    cluster.answers |= {f"GET {PODS}": (200, {"items": []}), f"POST {PODS}": (201, {})}
+    with pytest.raises(NotYet, match="xk8s-pod-network-vm-001: not made yet"):
+        reached(check)
+    assert cluster.seen.count(f"POST {PODS}") == 2
+
+
+def test_a_network_that_carries_the_largest_packet_passes_and_leaves_no_pods(
+    pods: Cluster, check: CheckContext
+) -> None:
+    assert "reach each other with 1450 bytes, and no more" in reached(check)
+    assert f"DELETE {PODS}/xk8s-pod-network-vm-002" in pods.seen
+    # Whoever does not say what the MTU is, is not held to one.
+    assert "1450" in reached(check, mtu=0)
+
+
+def test_another_mtu_than_the_cni_said_fails(pods: Cluster, check: CheckContext) -> None:
+    pods.mtu["vm-002"] = 1500
+    with pytest.raises(
+        CheckFailed, match="pods of vm-002 have an MTU of 1500, and overlay flannel"
+    ):
+        reached(check)
+
+
+def test_an_mtu_that_the_way_does_not_carry_fails_and_tells_the_setting(
+    pods: Cluster, check: CheckContext
+) -> None:
+    pods.path_mtu = 1400
+    with pytest.raises(CheckFailed, match=r"mtu = 1400.*kubernetes\.pod_mtu"):
+        reached(check)
+
+
+def test_pods_that_cannot_reach_each_other_at_all_may_do_so_later(
+    pods: Cluster, check: CheckContext
+) -> None:
+    pods.lost = True
+    with pytest.raises(NotYet, match=r"pod of vm-001 to 11\.0\.2\.2 on vm-002: 1 packets"):
+        reached(check)
+
+
+def test_the_pod_of_a_single_node_has_its_mtu(cluster: Cluster, check: CheckContext) -> None:
+    cluster.ctx = attrs.evolve(cluster.ctx, nodes=cluster.ctx.nodes[:1])
+    cluster.answers[f"GET {PODS}"] = (200, {"items": [running("vm-001")]})
+    assert reached(check) == "a pod of vm-001 has an MTU of 1450"
+    with pytest.raises(CheckFailed, match="was to give them 1400"):
+        reached(check, mtu=1400)

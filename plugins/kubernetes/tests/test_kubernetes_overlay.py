@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 from types import SimpleNamespace
 
@@ -89,7 +88,7 @@ def test_every_file_renders_in_every_family_and_proxy_mode(family, mode):
         if path.endswith(".yaml"):
             assert list(yaml.safe_load_all(text)), path
     for name in ("vm-001", "vm-002"):
-        json.loads(of_node(ctx, name)["/etc/cni/net.d/10-xk8s.conflist"])
+        assert of_node(ctx, name)["/etc/kubernetes/node.env"].startswith("NODE_IP=")
     proxy = yaml.safe_load(files(ctx)["/etc/kubernetes/proxy.yaml"].data)
     assert proxy["mode"] == mode
     assert len(proxy["clusterCIDR"].split(",")) == (2 if family == "dual" else 1)
@@ -199,18 +198,6 @@ def test_addresses_follow_the_plan():
     assert addresses.node_ips(ctx, second) == ("192.168.1.2", "1000::1:c0a8:102")
     assert addresses.dns_addresses(ctx) == ("10.96.0.10", "fd00:4000::10")
     assert addresses.api_url(context("ipv6")) == "https://[1000::1:c0a8:101]:6443"
-
-
-def test_every_node_knows_the_way_to_the_pods_of_the_others():
-    ctx = context("dual")
-    routes = of_node(ctx, "vm-002")["/etc/systemd/network/20-eth1.network.d/50-pods.conf"]
-    pairs = re.findall(r"Destination=(\S+)\nGateway=(\S+)", routes)
-    assert pairs == [
-        ("11.0.1.0/24", "192.168.1.1"),
-        ("1100::100/120", "1000::1:c0a8:101"),
-        ("11.0.3.0/24", "192.168.1.3"),
-        ("1100::300/120", "1000::1:c0a8:103"),
-    ]
 
 
 def test_routers_get_no_node_files():
@@ -397,7 +384,7 @@ def test_an_own_program_changes_the_layers_of_programs_alone(tmp_path, monkeypat
 
 
 def test_cni_plugins_come_from_debian_last():
-    sources = cni_artifact(KubernetesSettings()).sources
+    sources = cni_artifact().sources
     assert [type(source) for source in sources] == [Release, GoModule, DebPackage]
     module = sources[1]
     assert isinstance(module, GoModule)

@@ -27,6 +27,8 @@ def xk8s_overlay() -> Overlay:
     return Overlay(
         summary="CoreDNS: names of Services, as a Deployment behind the Service kube-dns",
         requires=("kubernetes", "images"),
+        # Its pods are the first that need more than their node's part of the network.
+        after=("cni",),
         settings=CorednsSettings,
     )
 

@@ -1,4 +1,4 @@
-"""Kubernetes: control plane, kubelet, kube-proxy, bridge CNI, TLS and kubeconfig."""
+"""Kubernetes: control plane, kubelet, kube-proxy, TLS and kubeconfig."""
 
 from __future__ import annotations
 

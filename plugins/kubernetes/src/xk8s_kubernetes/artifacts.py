@@ -62,8 +62,8 @@ def kubernetes_artifact(settings: KubernetesSettings) -> Artifact:
     )
 
 
-def cni_artifact(settings: KubernetesSettings) -> Artifact:
-    """The CNI plugins."""
+def cni_artifact() -> Artifact:
+    """The usual CNI plugins; how the user's own are mixed in: `xk8s_kubernetes.cni_plugins`."""
     base = f"https://github.com/containernetworking/plugins/releases/download/{CNI_VERSION}"
     archive = f"{base}/cni-plugins-linux-amd64-{CNI_VERSION}.tgz"
     source = "github.com/containernetworking/plugins"
@@ -72,7 +72,6 @@ def cni_artifact(settings: KubernetesSettings) -> Artifact:
         version=CNI_VERSION,
         members=tuple(CNI_PLUGINS),
         sources=(
-            *_own(settings.cni_dir),
             Release(
                 url=archive,
                 checksum_url=f"{archive}.sha256",

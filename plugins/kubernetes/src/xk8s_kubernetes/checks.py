@@ -1,4 +1,6 @@
-"""Checks of the running cluster: the API server, every node, and service accounts."""
+"""Checks of the running cluster: the API server, every node, and service accounts; that of the
+pods' network is the CNI's.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Configuration files: kubelet, kube-proxy, CNI, and each node's own part."""
+"""Configuration files: kubelet, kube-proxy, and each node's own part."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,55 +80,10 @@ def proxy_config(ctx: Context) -> str:
     return _dump(ctx, "proxy", config)
 
 
-def cni_config(ctx: Context, node: Node) -> str:
-    """A bridge per node with the node's own range. Masquerading is not the bridge's business
-    (a program run per pod): see masquerade.nft.
-    """
-    settings = ctx.settings(KubernetesSettings)
-    network = next(network for network in ctx.networks if network.index == 1)
-    ranges = [[{"subnet": cidr}] for cidr in addresses.node_pod_cidrs(ctx, node)]
-    routes = [{"dst": "0.0.0.0/0"}] if ctx.ipv4 else []
-    routes += [{"dst": "::/0"}] if ctx.ipv6 else []
-    bridge = {
-        "type": "bridge",
-        "bridge": "cni0",
-        "isGateway": True,
-        # A pod may reach itself by its Service.
-        "hairpinMode": True,
-        "ipMasq": False,
-        "mtu": settings.pod_mtu or network.mtu,
-        "ipam": {"type": "host-local", "dataDir": "/run/cni", "ranges": ranges, "routes": routes},
-    }
-    backend = "nftables" if settings.proxy_mode == "nftables" else "iptables"
-    portmap = {
-        "type": "portmap",
-        "capabilities": {"portMappings": True},
-        "snat": True,
-        "backend": backend,
-    }
-    config = {"cniVersion": "1.0.0", "name": "xk8s", "plugins": [bridge, portmap]}
-    return json.dumps(config, indent=2) + "\n"
-
-
 def node_environment(ctx: Context, node: Node) -> str:
     """Variables for the units; NODE_IP is the first of NODE_IPS."""
     ips = addresses.node_ips(ctx, node)
     return f"NODE_IP={ips[0]}\nNODE_IPS={','.join(ips)}\n"
-
-
-def pod_routes(ctx: Context, node: Node) -> str:
-    """A networkd drop-in with the way to the pods of every other node."""
-    sections = ["# The pods of the other nodes.\n"]
-    for other in addresses.kubernetes_nodes(ctx):
-        if other.name == node.name:
-            continue
-        cidrs = addresses.node_pod_cidrs(ctx, other)
-        ips = addresses.node_ips(ctx, other)
-        sections += [
-            f"[Route]\nDestination={cidr}\nGateway={ip}\n"
-            for cidr, ip in zip(cidrs, ips, strict=True)
-        ]
-    return "\n".join(sections)
 
 
 def _dump(ctx: Context, component: str, config: dict[str, Any]) -> str:

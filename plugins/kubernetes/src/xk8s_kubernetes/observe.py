@@ -39,8 +39,8 @@ _KUBECTL = {
     "kubectl/events": ("events", f"go-template={_EVENTS}"),
 }
 
-_PROGRAMS = ("bash", "curl", "mount", "nsenter", "tee", "umount")
-"""kubelet calls mount and umount, people and older runtimes nsenter; our units the others."""
+_PROGRAMS = ("bash", "curl", "ip", "mount", "nsenter", "pgrep", "ping", "tee", "umount")
+"""kubelet calls mount and umount, checks what looks into pods' networks, our units the others."""
 
 _PROXY_PROGRAMS: dict[ProxyMode, tuple[str, ...]] = {
     "nftables": (),
@@ -50,12 +50,12 @@ _PROXY_PROGRAMS: dict[ProxyMode, tuple[str, ...]] = {
 
 
 def guest_needs(ctx: Context) -> GuestNeeds:
-    """What the base system has to have for kubelet, kube-proxy, CNI and the units here."""
+    """What the base system has to have for kubelet, kube-proxy, the checks and the units here."""
     mode = ctx.settings(KubernetesSettings).proxy_mode
     return GuestNeeds(
         programs=(*_PROGRAMS, "nft", *_PROXY_PROGRAMS[mode]),
-        # Every pod sandbox is made with it.
-        files=("/etc/resolv.conf",),
+        # Every pod sandbox is made with the one, the pods of the checks run the other.
+        files=("/etc/resolv.conf", "/usr/bin/busybox"),
         roles=NODE_ROLES,
     )
 

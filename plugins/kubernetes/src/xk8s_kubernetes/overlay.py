@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from attrs import evolve
 from xk8s import hookimpl
 from xk8s.context import ClusterAccess, Context
 from xk8s.overlay import (
@@ -33,8 +32,8 @@ from xk8s.progress import Progress
 from xk8s.render import render_tree
 from xk8s_etcd.unit import logged
 
-from xk8s_kubernetes import addresses, components, configs, observe
-from xk8s_kubernetes.artifacts import CNI_PLUGINS, CONTROL, NODE, cni_artifact, kubernetes_artifact
+from xk8s_kubernetes import addresses, cni_plugins, components, configs, observe
+from xk8s_kubernetes.artifacts import CONTROL, NODE, kubernetes_artifact
 from xk8s_kubernetes.checks import checks
 from xk8s_kubernetes.faults import FAULTS
 from xk8s_kubernetes.kernel import SYSCTL, SYSCTLS, kernel_needs
@@ -50,8 +49,6 @@ _CONTROL_ROLES: frozenset[Role] = frozenset({"control-plane"})
 _WANTS = "/etc/systemd/system/multi-user.target.wants"
 _PACKAGE = "xk8s_kubernetes"
 _NODE_UNITS = ("kubelet.service", "kube-proxy.service")
-_FILE_UNITS = {f"{components.ETC}/masquerade.nft": ("kube-masquerade.service",)}
-_CNI = "/etc/cni/net.d/10-xk8s.conflist"
 _CONTROL_UNITS = tuple(f"{name}.service" for name in CONTROL)
 
 
@@ -61,7 +58,9 @@ def xk8s_overlay() -> Overlay:
     return Overlay(
         summary="Kubernetes: control plane on vm-001, kubelet and kube-proxy on every node",
         requires=("base", "etcd", "cri", "images"),
-        defaults={"cri": ("crio", "containerd")},
+        # Which is made of what is here: ranges of pods, /opt/cni/bin, checks.
+        completed_by=("cni",),
+        defaults={"cri": ("crio", "containerd"), "cni": ("bridge",)},
         settings=KubernetesSettings,
         points=POINTS,
     )
@@ -125,15 +124,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
     """Programs and configuration apart, and a worker gets nothing of the control plane."""
     settings = ctx.settings(KubernetesSettings)
     programs = kubernetes_artifact(settings)
-    plugins = cni_artifact(settings)
-    yield Layer(
-        name="cni",
-        roles=NODE_ROLES,
-        entries=tuple(
-            Take(artifact=plugins, member=name, path=f"/opt/cni/bin/{name}", mode=0o755)
-            for name in CNI_PLUGINS
-        ),
-    )
+    yield cni_plugins.layer(ctx)
     for layer, names, roles, units in (
         ("kubernetes-node", NODE, NODE_ROLES, _NODE_UNITS),
         ("kubernetes-control", CONTROL, _CONTROL_ROLES, _CONTROL_UNITS),
@@ -159,12 +150,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
         roles=NODE_ROLES,
         units=_NODE_UNITS,
         entries=(
-            *(
-                evolve(file, units=_FILE_UNITS.get(file.path))
-                for file in render_tree(
-                    _PACKAGE, "node", ctx, commands=commands, pod_cidrs=addresses.pod_cidrs(ctx)
-                )
-            ),
+            *render_tree(_PACKAGE, "node", ctx, commands=commands),
             File(
                 path=f"{components.ETC}/kubelet.yaml",
                 data=configs.kubelet_config(ctx).encode(),
@@ -176,7 +162,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
                 units=("kube-proxy.service",),
             ),
             Symlink(path="/root/.kube/config", target=f"{components.ETC}/root.conf"),
-            *_enabled("kube-masquerade", "kube-proxy", "kubelet"),
+            *_enabled("kube-proxy", "kubelet"),
         ),
     )
     yield Layer(
@@ -193,17 +179,10 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
 
 @hookimpl
 def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
-    """Addresses of the node, its range of pods, and the way to those of the others."""
-    if node.role not in NODE_ROLES:
-        return
-    texts = {
-        f"{components.ETC}/node.env": configs.node_environment(ctx, node),
-        _CNI: configs.cni_config(ctx, node),
-        "/etc/systemd/network/20-eth1.network.d/50-pods.conf": configs.pod_routes(ctx, node),
-    }
-    for path, text in texts.items():
-        # The container runtime watches the directory of CNI.
-        yield File(path=path, data=text.encode(), units=() if path == _CNI else None)
+    """Addresses of the node."""
+    if node.role in NODE_ROLES:
+        text = configs.node_environment(ctx, node)
+        yield File(path=f"{components.ETC}/node.env", data=text.encode())
 
 
 @hookimpl

@@ -154,8 +154,8 @@ WAITING = (
         pattern=r"cni plugin not initialized|no networks found in /etc/cni/net\.d|"
         r"No CNI configuration file in|no network config found in",
         cause="the container runtime of a node has no CNI configuration yet",
-        remedy="xk8s exec NODE -- ls -l /etc/cni/net.d; overlay kubernetes puts "
-        "10-xk8s.conflist there; then xk8s logs NODE cri",
+        remedy="xk8s exec NODE -- ls -l /etc/cni/net.d; the overlay that "
+        "provides cni puts it there; then xk8s logs NODE cri",
         examples=(
             "container runtime network not ready: NetworkReady=false "
             "reason:NetworkPluginNotReady message:Network plugin returns error: cni plugin not "

@@ -64,6 +64,13 @@ def host_kubeconfig(access: ClusterAccess, keys: Keys) -> bytes:
     )
 
 
+def agent_kubeconfig(ctx: Context, node: Node, keys: Keys, *, name: str, user: str) -> bytes:
+    """For a program of an overlay on that node: no group, so it may do what ``user`` is bound to.
+    ``name`` is that of the certificate among the cluster's keys.
+    """
+    return _config(ctx, node, keys, name, user)
+
+
 def admin(keys: Keys) -> Pair:
     """The certificate that may do everything."""
     return keys.cert(CA, "admin", common_name="xk8s-admin", organizations=[MASTERS])

@@ -35,6 +35,12 @@ CONTROLLERS = (
 )
 
 
+def _pin_plugins(text: str) -> str:
+    from xk8s_kubernetes.cni_plugins import pin  # which needs this module
+
+    return pin(text)
+
+
 @frozen(kw_only=True)
 class KubernetesSettings:
     """What users can change. Addresses are planned by `xk8s_kubernetes.addresses`."""
@@ -48,7 +54,12 @@ class KubernetesSettings:
     allow_skew: bool = setting(
         False, "run programs whose versions Kubernetes does not support together"
     )
-    cni_dir: str = setting("", "directory with your own CNI plugins", env="CNI_PLUGINS_DIR")
+    cni_dir: str = setting(
+        "",
+        "directory with your own CNI plugins: instead of others of the same name, or more of them",
+        env="CNI_PLUGINS_DIR",
+        pin=_pin_plugins,
+    )
     host_port: int = setting(
         18080,
         "port on 127.0.0.1 of the host that leads to the API server; another one when it is taken",

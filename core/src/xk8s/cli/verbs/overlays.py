@@ -65,7 +65,7 @@ def describe(offer: Offer, registry: Registry | None) -> dict[str, object]:
         return {**item, "error": f"{error} ({error.where})" if error.where else str(error)}
     return item | {
         "summary": overlay.summary,
-        "requires": list(overlay.requires),
+        "requires": [*overlay.requires, *overlay.completed_by],
         "provides": list(overlay.provides),
         "conflicts": list(overlay.conflicts),
     }

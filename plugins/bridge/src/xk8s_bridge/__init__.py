@@ -1,0 +1,1 @@
+"""bridge: a bridge per node, and plain routes between them."""

@@ -1,0 +1,1 @@
+"""flannel: a VXLAN between the nodes, with each node's range of pods from its Node object."""

@@ -1,0 +1,3 @@
+module xk8s.invalid/flannel-cni
+go 1.26.0
+require github.com/containernetworking/plugins v0.9.1

@@ -1,0 +1,33 @@
+"""Settings of the overlay ``flannel``."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from attrs import frozen
+from xk8s.overlay import setting
+
+VERSION = "v0.28.10"
+
+Backend = Literal["vxlan", "host-gw", "ipip", "wireguard"]
+
+OVERHEAD: dict[Backend, dict[int, int]] = {
+    "vxlan": {4: 50, 6: 70},
+    "host-gw": {4: 0, 6: 0},
+    "ipip": {4: 20},
+    "wireguard": {4: 80, 6: 80},
+}
+"""Bytes around each packet, by the IP version that carries it; without one that it has not."""
+
+
+@frozen(kw_only=True)
+class FlannelSettings:
+    """What users can change. The pods' MTU is kubernetes.pod_mtu."""
+
+    dir: str = setting(
+        "", "directory with your own flanneld (the CNI plugin: kubernetes.cni_dir)", env="FLANNELD"
+    )
+    backend: Backend = setting("vxlan", "how packets get to the other nodes")
+    vni: int = setting(1, "vxlan: the network's identifier")
+    port: int = setting(8472, "vxlan: UDP port")
+    log_level: int = setting(0, "--v of flanneld")

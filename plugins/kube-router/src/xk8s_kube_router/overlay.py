@@ -1,0 +1,200 @@
+"""The overlay ``kube-router``: provides ``cni`` with kube-router on every node.
+
+Pods are on a bridge, packets go between the nodes as they are. Each node tells the others its range
+by BGP; whoever speaks BGP can be told too (``kube-router.args``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from xk8s import hookimpl
+from xk8s.context import Context
+from xk8s.errors import PlanError
+from xk8s.overlay import (
+    NODE_ROLES,
+    Check,
+    File,
+    Fragment,
+    GuestNeeds,
+    KernelNeeds,
+    Layer,
+    Node,
+    Observation,
+    Overlay,
+    Symlink,
+    Take,
+)
+from xk8s.render import render_text, render_tree
+from xk8s_etcd.unit import logged, quote
+from xk8s_kubernetes import Manifest, addresses, cni
+from xk8s_kubernetes.pod_network import PodNetwork, network_check
+
+from xk8s_kube_router.artifacts import kube_router_artifact
+from xk8s_kube_router.settings import KubeRouterSettings
+
+if TYPE_CHECKING:
+    from xk8s.pki import Keys
+
+CONFIG = "/etc/cni/net.d/10-kuberouter.conflist"
+BRIDGE = "kube-bridge"
+UNIT = "kube-router.service"
+USER = "kube-router"
+"""Who it is to the API server: see files/kube-router.yaml for what that may."""
+
+_PACKAGE = "xk8s_kube_router"
+_PROGRAM = "/usr/bin/kube-router"
+
+_TABLES = b"255\tlocal\n254\tmain\n253\tdefault\n0\tunspec\n"
+
+_MODULES = (
+    "br_netfilter",
+    "ip_set",
+    "ip_set_hash_ip",
+    "ip_set_hash_ipport",
+    "ip_set_hash_net",
+    "nft_compat",
+    "xt_MASQUERADE",
+    "xt_NFLOG",
+    "xt_addrtype",
+    "xt_comment",
+    "xt_conntrack",
+    "xt_limit",
+    "xt_mark",
+    "xt_multiport",
+    "xt_physdev",
+    "xt_set",
+    "xt_tcpudp",
+)
+
+
+@hookimpl
+def xk8s_overlay() -> Overlay:
+    """A CNI of others."""
+    return Overlay(
+        summary="CNI: kube-router, routes by BGP, and NetworkPolicy",
+        provides=("cni",),
+        requires=("kubernetes",),
+        settings=KubeRouterSettings,
+    )
+
+
+@hookimpl
+def xk8s_kernel(ctx: Context) -> KernelNeeds:  # noqa: ARG001
+    """Matches and sets of iptables, also where kube-proxy needs none of them."""
+    return KernelNeeds(modules=_MODULES, roles=NODE_ROLES)
+
+
+@hookimpl
+def xk8s_guest(ctx: Context) -> GuestNeeds:  # noqa: ARG001
+    """What it calls."""
+    programs = ("ip", "ip6tables", "ipset", "iptables", "iptables-restore", "iptables-save")
+    return GuestNeeds(programs=(*programs, "modprobe"), roles=NODE_ROLES)
+
+
+@hookimpl
+def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
+    """What the API server has to know."""
+    _check_family(ctx)
+    yield Fragment(point="kubernetes.manifest", value=cni.node_ranges(ctx))
+    role = Manifest(name="20-kube-router", yaml=render_text(_PACKAGE, "kube-router.yaml", ctx))
+    yield Fragment(point="kubernetes.manifest", value=role)
+
+
+@hookimpl
+def xk8s_layers(ctx: Context) -> Iterator[Layer]:
+    """The program apart from its configuration."""
+    artifact = kube_router_artifact(ctx.settings(KubeRouterSettings))
+    yield Layer(
+        name="kube-router",
+        roles=NODE_ROLES,
+        units=(UNIT,),
+        entries=(Take(artifact=artifact, member="kube-router", path=_PROGRAM, mode=0o755),),
+    )
+    command = logged(_PROGRAM, "/var/log/kube-router.log", map(quote, arguments(ctx)))
+    yield Layer(
+        name="kube-router-config",
+        roles=NODE_ROLES,
+        units=(UNIT,),
+        entries=(
+            *render_tree(_PACKAGE, "node", ctx, command=command),
+            # Where it looks for names of routing tables; Debian has the file in /usr/share.
+            File(path="/etc/iproute2/rt_tables", data=_TABLES, units=()),
+            Symlink(
+                path=f"/etc/systemd/system/multi-user.target.wants/{UNIT}",
+                target=f"/etc/systemd/system/{UNIT}",
+            ),
+        ),
+    )
+
+
+@hookimpl
+def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
+    """The node's CNI configuration, which kube-router would write into otherwise."""
+    if node.role in NODE_ROLES:
+        plugins = [cni.bridge(ctx, node, BRIDGE), cni.portmap(ctx)]
+        content = {"cniVersion": "1.0.0", "name": "kube-router", "plugins": plugins}
+        # The container runtime watches the directory.
+        yield File(path=CONFIG, data=(json.dumps(content, indent=2) + "\n").encode(), units=())
+
+
+@hookimpl
+def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterator[File]:
+    """Its kubeconfig."""
+    if node.role in NODE_ROLES:
+        yield cni.agent_secrets(ctx, node, keys, name="kube-router", user=USER)
+
+
+@hookimpl
+def xk8s_checks(ctx: Context) -> Iterator[Check]:
+    """Pods of all nodes reach each other."""
+    network = PodNetwork(overlay="kube-router", mtu=cni.pod_mtu(ctx), units=(UNIT,))
+    yield network_check(ctx, network)
+
+
+@hookimpl
+def xk8s_observe(ctx: Context) -> Iterator[Observation]:  # noqa: ARG001 - the same everywhere
+    """Its log, and the sets that policies are made of."""
+    for name, argv in (
+        ("log/kube-router.log", ("tail", "-n", "2000", "/var/log/kube-router.log")),
+        ("network/ipset", ("ipset", "list")),
+    ):
+        yield Observation(name=name, argv=argv, roles=NODE_ROLES)
+
+
+def arguments(ctx: Context) -> tuple[str, ...]:
+    """kube-router's; of a repeated one the last counts."""
+    settings = ctx.settings(KubeRouterSettings)
+    return (
+        "--auto-mtu=false",
+        # Without it peers that meet by IPv4 tell each other no IPv6 routes. Nodes that are not there
+        # yet are not waited for.
+        "--bgp-graceful-restart=true",
+        "--bgp-graceful-restart-deferral-time=5s",
+        # It ends without its rights, and they may take a while; in itself it would wait longer.
+        "--cache-sync-timeout=20s",
+        "--enable-cni=false",
+        f"--enable-ipv4={str(ctx.ipv4).lower()}",
+        f"--enable-ipv6={str(ctx.ipv6).lower()}",
+        # All nodes are on one network.
+        "--enable-overlay=false",
+        f"--kubeconfig={cni.agent_config('kube-router')}",
+        f"--run-firewall={str(settings.network_policy).lower()}",
+        "--run-router=true",
+        "--run-service-proxy=false",
+        f"--service-cluster-ip-range={','.join(addresses.service_cidrs(ctx))}",
+        f"--v={settings.log_level}",
+        *settings.args,
+    )
+
+
+def _check_family(ctx: Context) -> None:
+    if not ctx.ipv4:
+        raise PlanError(
+            "kube-router takes its BGP identifier from an IPv4 address, and the cluster has none "
+            f"(--ip-family {ctx.ip_family})",
+            where="kube-router",
+            hint="choose --ip-family ipv4 or dual, or another CNI: bridge, flannel",
+        )

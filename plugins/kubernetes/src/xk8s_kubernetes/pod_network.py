@@ -1,0 +1,204 @@
+"""The check of the pods' network, the same for every CNI that yields it from `xk8s_checks`: pods
+reach those of the other nodes with the largest packet that fits, and no larger one.
+
+A pod on each node does nothing but exist. What is sent is sent by the node's own programs inside
+the pod's network namespace: `ping` of busybox cannot forbid fragments, and containers of some
+runtimes may not open raw sockets.
+"""
+
+from __future__ import annotations
+
+import functools
+import ipaddress
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from attrs import frozen
+from xk8s.checks import CheckContext, NotYet
+from xk8s.context import Context
+from xk8s.errors import CheckFailed, Xk8sError
+from xk8s.overlay import Check
+
+from xk8s_kubernetes import addresses
+from xk8s_kubernetes.checks import journal
+from xk8s_kubernetes.probe import PROBE_IMAGE, PROBE_NAMESPACE
+
+if TYPE_CHECKING:
+    from xk8s_kubernetes.api import Api
+
+POD = "xk8s-pod-network"
+_PODS = f"/api/v1/namespaces/{PROBE_NAMESPACE}/pods"
+_HEADERS = {4: 28, 6: 48}
+"""Bytes of IP and ICMP around what ping is told to send."""
+
+_SMALL = 56
+_SECONDS = 90.0
+
+
+@frozen(kw_only=True)
+class Probe:
+    """A pod of the check: its node, addresses, a process in it, and the MTU of its interface."""
+
+    node: str
+    addresses: tuple[str, ...]
+    pid: str
+    mtu: int
+
+
+@frozen(kw_only=True)
+class PodNetwork:
+    """What pods can expect of an overlay: ``mtu`` of their interfaces, in bytes (0: whatever they
+    have); ``units`` of the nodes whose logs tell why they have none.
+    """
+
+    overlay: str
+    mtu: int = 0
+    units: tuple[str, ...] = ()
+
+
+def network_check(ctx: Context, network: PodNetwork) -> Check:
+    """The check of an overlay that provides ``cni``."""
+    return Check(
+        name="pod network",
+        run=functools.partial(reached, network=network),
+        timeout=240.0 + 60.0 * len(addresses.kubernetes_nodes(ctx)),
+        interval=1.0,
+        explain=functools.partial(explain, network=network),
+    )
+
+
+def probe_pod(node: str) -> dict[str, Any]:
+    """The pod of a node. It is not scheduled: a node that is not chosen for pods counts too."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"{POD}-{node}", "namespace": PROBE_NAMESPACE, "labels": {"app": POD}},
+        "spec": {
+            "nodeName": node,
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 0,
+            "automountServiceAccountToken": False,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [
+                {
+                    "name": "probe",
+                    "image": PROBE_IMAGE.ref,
+                    "imagePullPolicy": "Never",
+                    # The last word is for pgrep to find.
+                    "command": ["/busybox", "sh", "-c", "while :; do /busybox sleep 9; done", POD],
+                    "volumeMounts": [
+                        {"name": "busybox", "mountPath": "/busybox", "readOnly": True}
+                    ],
+                }
+            ],
+            "volumes": [
+                {"name": "busybox", "hostPath": {"path": "/usr/bin/busybox", "type": "File"}}
+            ],
+        },
+    }
+
+
+def reached(check: CheckContext, network: PodNetwork) -> str:
+    """Every pod by the first one, and the first one by all."""
+    from xk8s_kubernetes.api import connect  # slow to import, and a plan has no use for it
+
+    ctx = check.access.ctx
+    api = connect(check.access.state_dir / "kubeconfig")
+    names = [node.name for node in addresses.kubernetes_nodes(ctx)]
+    given = _addresses(api, names, families=ctx.ipv4 + ctx.ipv6)
+    first, *others = (_probe(check, name, given[name]) for name in names)
+    for probe in (first, *others):
+        if network.mtu and probe.mtu != network.mtu:
+            raise CheckFailed(
+                f"pods of {probe.node} have an MTU of {probe.mtu}, and overlay {network.overlay} "
+                f"was to give them {network.mtu}"
+            )
+    for other in others:
+        for source, target in ((first, other), (other, first)):
+            for address in target.addresses:
+                _sized(check, source, target, address)
+    for name in names:
+        api.delete(f"{_PODS}/{POD}-{name}")
+    sizes = "/".join(str(mtu) for mtu in sorted({probe.mtu for probe in (first, *others)}))
+    if not others:
+        return f"a pod of {first.node} has an MTU of {sizes}"
+    return f"pods of {', '.join(names)} reach each other with {sizes} bytes, and no more"
+
+
+def explain(check: CheckContext, network: PodNetwork) -> str:
+    """The pods' states, and the logs of those who make the network."""
+    from xk8s_kubernetes.api import connect
+
+    parts = []
+    try:
+        api = connect(check.access.state_dir / "kubeconfig")
+        for pod in api.get(f"{_PODS}?labelSelector=app%3D{POD}")["items"]:
+            state = pod["status"].get("containerStatuses", [{}])[0].get("state", {})
+            parts.append(f"--- pod {pod['metadata']['name']}: {pod['status'].get('phase')} {state}")
+    except NotYet as error:
+        parts.append(str(error))
+    for node in addresses.kubernetes_nodes(check.access.ctx):
+        parts.append(journal(check, node.name, (*network.units, "kubelet")))
+    return "\n".join(parts)
+
+
+def _addresses(api: Api, names: list[str], families: int) -> Mapping[str, tuple[str, ...]]:
+    """Of the running pod of each node; `NotYet` until all are there."""
+    listed = api.get(f"{_PODS}?labelSelector=app%3D{POD}")["items"]
+    pods = {pod["spec"]["nodeName"]: pod for pod in listed}
+    for name in names:
+        if name not in pods:
+            api.create(_PODS, probe_pod(name))
+    found = {}
+    for name in names:
+        status = pods[name]["status"] if name in pods else {}
+        ips = tuple(one["ip"] for one in status.get("podIPs", ()))
+        if status.get("phase") != "Running" or len(ips) < families:
+            raise NotYet(f"pod {POD}-{name}: {status.get('phase', 'not made yet')}")
+        found[name] = ips
+    return found
+
+
+def _probe(check: CheckContext, node: str, ips: tuple[str, ...]) -> Probe:
+    pattern = f"done {POD}$"
+    pid = check.ok(node, "pgrep", "--oldest", "--full", pattern).strip()
+    said = check.ok(node, "nsenter", "-t", pid, "-n", "ip", "-json", "link", "show", "eth0")
+    return Probe(node=node, addresses=ips, pid=pid, mtu=int(json.loads(said)[0]["mtu"]))
+
+
+def _sized(check: CheckContext, source: Probe, target: Probe, address: str) -> None:
+    """The largest packet arrives, one byte more does not leave."""
+    largest = source.mtu - _HEADERS[ipaddress.ip_address(address).version]
+    way = f"pod of {source.node} to {address} on {target.node}"
+    if why := _ping(check, source, address, largest):
+        if lost := _ping(check, source, address, _SMALL):
+            raise NotYet(f"{way}: {lost}")
+        raise CheckFailed(
+            f"{way}: {source.mtu} bytes, the MTU of the pod, do not arrive, small packets do: "
+            f"{why}; kubernetes.pod_mtu is to be no larger than what the network between the "
+            "nodes takes, 0 is what fits"
+        )
+    if not _ping(check, source, address, largest + 1):
+        raise CheckFailed(f"{way}: one byte more than the MTU of {source.mtu} arrives unfragmented")
+
+
+def _ping(check: CheckContext, source: Probe, address: str, size: int) -> str:
+    """Send up to three, none of which may be fragmented; empty when one is answered, otherwise
+    what ping said.
+    """
+    words = f"nsenter -t {source.pid} -n ping -n -c 1 -W 3 -M do -s {size} {address}"
+    said = ""
+    for _ in range(3):
+        try:
+            result = check.access.run(source.node, words.split(), timeout=_SECONDS)
+        except (TimeoutError, Xk8sError) as error:
+            raise NotYet(f"{source.node}: ping: {error}") from error
+        if result.exit_code == 0:
+            return ""
+        said = (result.stdout + result.stderr).decode(errors="replace")
+        if "too long" in said:
+            break  # it is not even sent
+    lines = [line for line in said.splitlines() if line.strip()]
+    reasons = [line for line in lines if "mtu" in line or line.startswith("From ")]
+    return next(iter(reasons or lines[-1:]), f"ping ended with {result.exit_code}")

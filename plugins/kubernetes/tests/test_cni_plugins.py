@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from xk8s import topology
+from xk8s.artifacts.model import Artifact, OwnDirectory
+from xk8s.config import ClusterSettings, Request
+from xk8s.context import Context
+from xk8s.errors import PlanError, UsageError
+from xk8s.overlay import Fragment, Layer, Take
+from xk8s.plan import make_plan
+from xk8s_kubernetes import cni, cni_plugins
+from xk8s_kubernetes.artifacts import CNI_PLUGINS
+from xk8s_kubernetes.settings import KubernetesSettings
+
+SCRIPT = "#!/bin/sh\nexit 0\n"
+
+
+def context(points: dict[str, tuple[object, ...]] | None = None, **settings: str) -> Context:
+    cluster = ClusterSettings(nodes=2)
+    return Context(
+        cluster="t",
+        ip_family="ipv4",
+        overlays=("kubernetes",),
+        networks=topology.networks(cluster),
+        nodes=topology.nodes(cluster),
+        all_settings={KubernetesSettings: KubernetesSettings(**settings)},  # type: ignore[arg-type]
+        all_fragments={
+            point: tuple(Fragment(point=point, value=value) for value in values)
+            for point, values in (points or {}).items()
+        },
+    )
+
+
+def program(path: Path, text: str = SCRIPT, mode: int = 0o755) -> Path:
+    path.write_text(text)
+    path.chmod(mode)
+    return path
+
+
+def takes(layer: Layer) -> dict[str, Take]:
+    return {e.path: e for e in layer.entries if isinstance(e, Take)}
+
+
+def test_own_plugins_replace_those_of_their_name_and_are_more(tmp_path):
+    program(tmp_path / "bridge")
+    program(tmp_path / "mine")
+    program(tmp_path / "README.md", "no program\n", mode=0o644)
+    found = takes(cni_plugins.layer(context(cni_dir=cni_plugins.pin(str(tmp_path)))))
+    assert {path.rpartition("/")[2] for path in found} == {*CNI_PLUGINS, "mine"}
+    own = OwnDirectory(path=str(tmp_path))
+    assert found["/opt/cni/bin/bridge"].artifact.sources[0] == own
+    assert found["/opt/cni/bin/mine"].artifact.sources == (own,)
+
+
+def test_a_directory_with_others_alone_leaves_the_usual_ones_as_they_are(tmp_path):
+    program(tmp_path / "mine")
+    found = takes(cni_plugins.layer(context(cni_dir=cni_plugins.pin(str(tmp_path)))))
+    assert (
+        found["/opt/cni/bin/bridge"] == takes(cni_plugins.layer(context()))["/opt/cni/bin/bridge"]
+    )
+
+
+def test_the_plugin_of_a_cni_is_replaced_as_well(tmp_path):
+    program(tmp_path / "flannel")
+    request = Request(
+        overlays=("kubernetes", "containerd", "flannel"),
+        sets=(f"kubernetes.cni_dir={tmp_path}",),
+        environment={},
+    )
+    (layer,) = (one.layer for one in make_plan(request).layers if one.layer.name == "cni")
+    found = takes(layer)["/opt/cni/bin/flannel"].artifact
+    assert found.name == "flannel-cni-plugin"
+    assert found.sources[0] == OwnDirectory(path=str(tmp_path))
+
+
+def test_a_changed_own_plugin_is_another_layer_and_the_directory_may_be_relative(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "bin").mkdir()
+    monkeypatch.chdir(tmp_path)
+    digests = []
+    for text in (SCRIPT, SCRIPT + "# other\n"):
+        program(tmp_path / "bin" / "mine", text)
+        request = Request(
+            overlays=("kubernetes", "containerd"), sets=("kubernetes.cni_dir=bin",), environment={}
+        )
+        plan = make_plan(request)
+        digests.append({one.layer.name: one.digest for one in plan.layers})
+    assert {name for name in digests[0] if digests[0][name] != digests[1][name]} == {"cni"}
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (None, "there is no such directory"),
+        ({}, "no programs in"),
+        ({"README": "text"}, "no programs in"),
+        ({"mine": "\x7fELF and no more"}, "mine cannot run in the VMs"),
+        ({"a b": SCRIPT}, "'a b' is no plugin's name"),
+    ],
+    ids=["absent", "empty", "text", "broken", "name"],
+)
+def test_a_bad_directory_is_an_error_before_anything_starts(tmp_path, files, message):
+    directory = tmp_path / "bin"
+    for name, text in (files or {}).items():
+        directory.mkdir(exist_ok=True)
+        program(directory / name, text, mode=0o644 if text == "text" else 0o755)
+    if files == {}:
+        directory.mkdir()
+    request = Request(
+        overlays=("kubernetes", "containerd"),
+        sets=(f"kubernetes.cni_dir={directory}",),
+        environment={},
+    )
+    with pytest.raises(UsageError, match=message) as caught:
+        make_plan(request)
+    assert "kubernetes.cni_dir" in caught.value.where
+
+
+def test_a_file_in_place_of_the_directory_is_named(tmp_path):
+    with pytest.raises(UsageError, match="is no directory"):
+        cni_plugins.pin(str(program(tmp_path / "bridge")))
+
+
+def test_a_plugin_that_two_bring_is_an_error_that_names_both():
+    mine = Artifact(name="mine", version="1", members=("bridge",), sources=())
+    with pytest.raises(PlanError, match="cni-plugins and mine"):
+        cni_plugins.layer(context({cni.PLUGINS: (mine,)}))
