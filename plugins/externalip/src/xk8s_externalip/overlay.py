@@ -87,10 +87,7 @@ def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
     """The routes of a router, as a drop-in to its interface on network 1, where they are not
     learnt.
     """
-    if node.role != "router":
-        return
-    yield File(path="/etc/sysctl.d/60-externalip.conf", data=_HASH.encode())
-    if _learnt(ctx):
+    if node.role != "router" or _learnt(ctx):
         return
     text = "\n".join(route(str(prefix), _gateways(ctx, prefix)) for prefix in prefixes(ctx))
     yield File(path="/etc/systemd/network/20-eth1.network.d/externalip.conf", data=text.encode())
