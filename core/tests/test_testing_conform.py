@@ -145,10 +145,13 @@ BROKEN = {
         "@hookimpl\ndef xk8s_boot(ctx: Context, node: Node) -> BootOptions: return node.disk",
         "xk8s_boot", "no attribute 'disk'",
     ),
-    "wrong type": (layers(FILE.format("'text'")), "xk8s_layers", "File.data = 'text'"),
+    "wrong type": (
+        layers(FILE.format("'text'")), "xk8s_layers", "Layer: entries[0].data is 'text', not bytes"
+    ),
     "wrong type in a check": (
         "@hookimpl\ndef xk8s_checks(ctx: Context) -> list[Check]:\n"
-        "    return [Check(name='t', run=lambda: 'ok')]", "xk8s_checks", "Check.run",
+        "    return [Check(name='t', run=lambda: 'ok')]", "xk8s_checks",
+        "Check: run is called with a CheckContext",
     ),
     "no description": (
         "@attrs.frozen\nclass Settings:\n    size: int = setting(1, '')", "xk8s_overlay",

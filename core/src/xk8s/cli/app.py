@@ -38,6 +38,7 @@ VERBS: Mapping[str, str] = {
     "reset": "Bring a cluster back to its last snapshot.",
     "plan": "Show what `up` would do, without doing any of it.",
     "overlays": "List the installed overlays.",
+    "new": "Make a new overlay: a distribution with tests that pass.",
     "explain": "Tell a setting's meaning, default, value and origin.",
     "layers": "Show what is baked into images, and remove what nobody needs.",
     "cache": "Show what takes room on the disk, and remove what may go.",

@@ -11,19 +11,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from attrs import field, frozen
+from attrs import frozen
 
 
 @frozen(kw_only=True)
 class Xk8s:
     """The command with state and runtime directories of its own, below ``root`` (the cache is the
     user's: building everything anew is what CI's first run does). ``root`` None: those of the
-    user. ``common`` are options for every call.
+    user. ``common`` are options for every call; ``python`` is of the environment that has xk8s.
     """
 
     root: Path | None
     directory: Path | None = None
-    common: tuple[str, ...] = field(default=())
+    common: tuple[str, ...] = ()
+    python: Path = Path(sys.executable)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -42,7 +43,7 @@ class Xk8s:
     def start(self, *words: str, **more: Any) -> subprocess.Popen[str]:
         """Run it in the background, in a process group of its own, stdout and stderr piped."""
         return subprocess.Popen(
-            [sys.executable, "-m", "xk8s.cli", *self.common, *words],
+            [self.python, "-m", "xk8s.cli", *self.common, *words],
             cwd=self.directory,
             env={**self.environment, **more.pop("env", {})},
             stdin=subprocess.DEVNULL,
@@ -63,7 +64,7 @@ class Xk8s:
     ) -> str:
         """Run it to its end and expect an exit code; its stdout (stderr when it failed)."""
         done = subprocess.run(
-            [sys.executable, "-m", "xk8s.cli", *self.common, *words],
+            [self.python, "-m", "xk8s.cli", *self.common, *words],
             cwd=self.directory,
             env={**self.environment, **(env or {})},
             input=stdin or "",

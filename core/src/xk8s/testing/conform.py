@@ -14,13 +14,12 @@ from xk8s import hookspecs, shapes
 from xk8s.errors import Xk8sError
 from xk8s.layers.guest import guest_path
 from xk8s.layers.owners import claims
-from xk8s.overlay import Fragment, Overlay, Point
+from xk8s.overlay import Check, Fragment, Overlay, Point
 from xk8s.points import CORE_POINTS
 from xk8s.registry import Registry
 from xk8s.suggest import nearest
 from xk8s.testing.again import ask_again
 from xk8s.testing.record import Notes, take_notes
-from xk8s.testing.types import fits, mistyped
 
 NODES = ("cluster.nodes=2", "cluster.routers=1", "cluster.testers=1")
 """Every role is there, unless the caller's settings say otherwise."""
@@ -144,8 +143,8 @@ def _settings(overlay: str, about: Overlay) -> Iterator[Finding]:
             default = default.factory()
         if default is attrs.NOTHING:
             yield finding(f"the setting {key} has no default", "give it one: nobody must set it")
-        elif problem := fits(default, hints[attribute.name]):
-            yield finding(f"the default of {key}, {default!r:.60}: {problem}", "mend type or value")
+        elif problem := shapes.problem(default, hints[attribute.name]):
+            yield finding(f"the default of {key}: {problem}", "mend type or value")
 
 
 def _own_points(overlay: str, about: Overlay) -> Iterator[Finding]:
@@ -166,13 +165,28 @@ def _own_points(overlay: str, about: Overlay) -> Iterator[Finding]:
 
 def _types(overlay: str, notes: Notes) -> Iterator[Finding]:
     for call, answer in notes.answers.items():
-        for problem in mistyped(answer, call):
-            yield Finding(
-                overlay=overlay,
-                hook=call.partition(" ")[0],
-                what=problem,
-                todo="return the types that xk8s.overlay says; mypy --strict finds these too",
-            )
+        for value in answer if isinstance(answer, tuple) else (answer,):
+            for problem in filter(None, (shapes.problem(value, type(value)), _arguments(value))):
+                hook, _, node = call.partition(" ")
+                yield Finding(
+                    overlay=overlay,
+                    hook=hook,
+                    what=f"{type(value).__name__} {node}".rstrip() + f": {problem}",
+                    todo="return the types that xk8s.overlay says; mypy --strict finds these too",
+                )
+
+
+def _arguments(value: object) -> str:
+    """What is wrong with the functions of a check."""
+    if isinstance(value, Check):
+        for name in ("run", "explain"):
+            try:
+                function = getattr(value, name)
+                if callable(function):
+                    inspect.signature(function).bind(None)
+            except TypeError as error:
+                return f"{name} is called with a CheckContext: {error}"
+    return ""
 
 
 def _fragments(overlay: str, notes: Notes) -> Iterator[Finding]:

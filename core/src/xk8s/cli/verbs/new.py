@@ -1,0 +1,35 @@
+"""xk8s new."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from xk8s.cli.session import Session, cluster_option, pass_session
+
+
+@click.command()
+@click.argument("overlay", metavar="NAME")
+@click.option(
+    "--directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
+    help="Where to write it  [default: ./NAME].",
+)  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@cluster_option
+@pass_session
+def command(session: Session, overlay: str, directory: Path | None, overwrite: bool) -> None:
+    """Make the distribution of a new overlay NAME, to be installed with pip and published.
+
+    It has one layer, one setting, one check, tests that pass, a CI file and a README; nothing in
+    the directory is overwritten unless you say so.
+    """
+    from xk8s.new import check_overlay_name, make_overlay
+
+    check_overlay_name(overlay, again=overwrite)  # before it becomes a path
+    where = directory or Path(overlay)
+    written = make_overlay(overlay, where, overwrite=overwrite)
+    for path in written:
+        click.echo(path)
+    if not session.quiet:
+        click.echo(f"next: cd {where} && pip install -e '.[test]' && pytest", err=True)
