@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 from xk8s.config import Request
 from xk8s.errors import PlanError, PluginError
 from xk8s.fragments import argument_sets, config_sets, merged, toml_text
-from xk8s.overlay import NODE_ROLES, DropIn, File, Fragment, Layer, Overlay, Point, Role, Sysctl
+from xk8s.overlay import (
+    NODE_ROLES,
+    BootOptions,
+    DropIn,
+    File,
+    Fragment,
+    Layer,
+    Overlay,
+    Point,
+    Role,
+    Sysctl,
+)
 from xk8s.plan import Plan, make_plan
 from xk8s.registry import Registry
 from xk8s.testing.plans import plugin, with_base
@@ -231,6 +242,23 @@ def test_options_of_a_unit_are_one_drop_in() -> None:
         "[Unit]\n# t-b\nAfter=a.service\n# t-c\nAfter=b.service\n"
     )
     assert files(made, "control-plane", path) is None
+
+
+# --- kernel arguments: a hook, and no fragment ----------------------------------------------
+
+
+def booter(*args: str) -> object:
+    return plugin(
+        overlay=lambda: Overlay(summary="boots"),
+        boot=lambda ctx, node: BootOptions(kernel_args=args),
+    )
+
+
+def test_two_values_of_a_kernel_argument_name_both_overlays() -> None:
+    with pytest.raises(PlanError, match="'t-a' and 't-b' both set the kernel argument nohz: to"):
+        plan(t_a=booter("nohz=on"), t_b=booter("nohz=off"))
+    made = plan(t_a=booter("nohz=on", "console=tty1"), t_b=booter("nohz=on", "console=ttyS1"))
+    assert made.nodes[0].kernel_args[-4:] == ("nohz=on", "console=tty1", "nohz=on", "console=ttyS1")
 
 
 # --- arguments and configurations -----------------------------------------------------------

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 
 from xk8s.errors import PlanError
-from xk8s.overlay import File, KernelFacts, KernelNeeds, Role
+from xk8s.overlay import BootOptions, File, KernelFacts, KernelNeeds, Role
+
+_ADDING = re.compile(
+    r"console|earlycon|ip|module_blacklist|modprobe\.blacklist|initcall_blacklist|"
+    r"systemd\.(setenv|mask|wants|set_credential(_binary)?)|.*\.dyndbg|dyndbg"
+)
+"""Kernel arguments that may be given many times, and add up."""
 
 MODULES_LOAD = "/etc/modules-load.d/xk8s.conf"
 
@@ -28,6 +35,23 @@ def check_kernel(needs: Mapping[str, KernelNeeds], facts: KernelFacts) -> None:
             where=f"kernel {facts.release}",
             hint="choose a base with another kernel, or leave these overlays out",
         )
+
+
+def check_arguments(given: Iterable[tuple[str, BootOptions]], node: str) -> None:
+    """`PlanError` that names two overlays that give a kernel argument different values."""
+    seen: dict[str, tuple[str, str]] = {}
+    for overlay, options in given:
+        for argument in options.kernel_args:
+            name, _, value = argument.partition("=")
+            key = _normal(name)
+            other, its = seen.setdefault(key, (overlay, value))
+            if its != value and other != overlay and not _ADDING.fullmatch(name):
+                raise PlanError(
+                    f"overlays {other!r} and {overlay!r} both set the kernel argument {name}: "
+                    f"to {its!r} and to {value!r}",
+                    where=node,
+                    hint="leave one of them out, or ask its makers for a setting",
+                )
 
 
 def module_files(needs: Mapping[str, KernelNeeds], role: Role) -> tuple[File, ...]:

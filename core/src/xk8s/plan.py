@@ -31,7 +31,7 @@ from xk8s.digest import UNDIGESTED, digest
 from xk8s.directory import LocalDirectory, is_directory, read_directories
 from xk8s.errors import PlanError, UsageError
 from xk8s.guest_points import guest_files
-from xk8s.kernel import check_kernel, module_files
+from xk8s.kernel import check_arguments, check_kernel, module_files
 from xk8s.layers.ontop import OnTop, over_plan
 from xk8s.layers.owners import check_owners
 from xk8s.offers import Offer, policy
@@ -337,7 +337,7 @@ def _node(
     own: BootOptions,
 ) -> PlannedNode:
     files: dict[str, tuple[str, File]] = {}
-    options: list[BootOptions] = []
+    given: list[tuple[str, BootOptions]] = []
 
     def add(overlay: str, file: File) -> None:
         other, _ = files.setdefault(file.path, (overlay, file))
@@ -355,8 +355,10 @@ def _node(
             add(name, file)
         option = registry.one(name, "xk8s_boot", BootOptions, ctx=ctx, node=node)
         if option:
-            options.append(option)
-    options.append(own)  # last: of a repeated kernel argument the last one counts
+            given.append((name, option))
+    check_arguments(given, node.name)
+    # The user's last: of a repeated kernel argument the last one counts.
+    options = [*(option for _, option in given), own]
     kernel_args = [*boot.kernel_args, *(arg for option in options for arg in option.kernel_args)]
     return PlannedNode(
         node=node,

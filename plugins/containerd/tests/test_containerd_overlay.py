@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from xk8s.cluster.record import read_request, write_inputs
 from xk8s.config import Request
 from xk8s.context import Context
@@ -126,3 +127,16 @@ def test_a_runtime_of_your_own_comes_before_debians():
     settings = ContainerdSettings(runtime="runc", runtime_dir="/x")
     kinds = [type(source).__name__ for source in runtime_artifact(settings).sources]
     assert kinds == ["OwnDirectory", "DebPackage"]
+
+
+def test_fragments_of_others_are_merged_into_the_configuration():
+    ctx = context()
+    plain = files(ctx)["/etc/containerd/config.toml"]
+    part = {"oom_score": -5, "plugins": {"io.containerd.cri.v1.runtime": {"enable_cdi": False}}}
+    given = (Fragment(point="containerd.config", value=part),)
+    ctx = evolve(ctx, all_fragments={**ctx.all_fragments, "containerd.config": given})
+    made = tomllib.loads(files(ctx)["/etc/containerd/config.toml"].decode())
+    wanted = tomllib.loads(plain.decode())
+    wanted["oom_score"] = -5
+    wanted["plugins"]["io.containerd.cri.v1.runtime"]["enable_cdi"] = False
+    assert made == wanted

@@ -5,6 +5,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from xk8s.artifacts.keys import artifact_key
 from xk8s.context import Context
 from xk8s.overlay import File, Fragment, Symlink, Take
@@ -98,3 +99,15 @@ def test_crictl_comes_along_when_the_directory_or_the_release_has_it(tmp_path):
     # The release has it in any case.
     assert programs() == {*needed, "/usr/bin/crictl"}
     assert "/usr/bin/runc" in programs(runtime="runc")
+
+
+def test_fragments_of_others_are_a_drop_in_after_ours():
+    ctx = context()
+    assert "/etc/crio/crio.conf.d/60-overlays.conf" not in {e.path for e in entries(ctx, File)}
+    parts = ({"crio": {"runtime": {"pids_limit": 4096}}}, {"crio": {"image": {"x": ["a", "b"]}}})
+    given = tuple(Fragment(point="crio.config", value=part) for part in parts)
+    ctx = evolve(ctx, all_fragments={**ctx.all_fragments, "crio.config": given})
+    (file,) = [e for e in entries(ctx, File) if e.path.endswith("60-overlays.conf")]
+    assert tomllib.loads(file.data.decode()) == {
+        "crio": {"runtime": {"pids_limit": 4096}, "image": {"x": ["a", "b"]}}
+    }

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 from cryptography import x509
 from xk8s import topology
 from xk8s.artifacts.model import DebPackage, OwnDirectory, Release
 from xk8s.config import ClusterSettings
 from xk8s.context import Context
-from xk8s.overlay import File, Symlink, Take
+from xk8s.overlay import File, Fragment, Symlink, Take
 from xk8s.pki import Keys
 from xk8s_etcd import CA, overlay
 from xk8s_etcd.artifact import etcd_artifact
@@ -104,3 +105,13 @@ def test_logged_keeps_the_program_as_main_process():
     assert text.startswith("/bin/bash -c 'exec ")
     assert text.splitlines()[0].endswith("/usr/bin/x \\") or "/usr/bin/x" in text
     assert "${B}" in text
+
+
+def test_arguments_of_other_overlays_come_before_the_users():
+    ctx = context(args=("--mine=1",))
+    fragment = Fragment(point="etcd.args", value="--theirs=%")
+    ctx = evolve(ctx, all_fragments={"etcd.args": (fragment,)})
+    unit = entries(ctx)["/etc/systemd/system/etcd.service"]
+    assert isinstance(unit, File)
+    text = unit.data.decode()
+    assert text.index("--snapshot-count") < text.index("--theirs=%%") < text.index("--mine=1")

@@ -26,7 +26,8 @@ _LEAD = (
     "overlays set one thing to different values, nothing is started: the error names both. What "
     "the user says in a setting comes last.",
     "Kernel modules are given by the hook `xk8s_kernel`, they never conflict; kernel arguments and "
-    "devices by `xk8s_boot`. An overlay declares points of its own with "
+    "devices by `xk8s_boot`, where two overlays that contradict each other are an error as well. "
+    "An overlay declares points of its own with "
     '`Overlay(points={"NAME.…": Point(…)})`, and reads them with `ctx.fragments`.',
 )
 
