@@ -169,8 +169,8 @@ def arguments(ctx: Context) -> tuple[str, ...]:
     settings = ctx.settings(KubeRouterSettings)
     return (
         "--auto-mtu=false",
-        # Without it peers that meet by IPv4 tell each other no IPv6 routes. Nodes that are not there
-        # yet are not waited for.
+        # Without it peers that meet by IPv4 tell each other no IPv6 routes. Nodes that are not
+        # there yet are not waited for.
         "--bgp-graceful-restart=true",
         "--bgp-graceful-restart-deferral-time=5s",
         # It ends without its rights, and they may take a while; in itself it would wait longer.
