@@ -7,12 +7,14 @@ import uuid
 from collections.abc import Iterator
 
 from xk8s.context import Context
-from xk8s.overlay import File, Nic, Node
+from xk8s.overlay import File, Nic, Node, Point
 
 LEARNT_POINT = "debian.learnt"
-"""Fragments of this point are prefixes of networks (str) to which nodes get no static route: a
-routing protocol brings them.
-"""
+LEARNT = Point(
+    type=str,
+    help="A prefix of a network to which nodes get no static route: a routing protocol brings it.",
+    example="192.168.2.0/24",
+)
 
 _GATEWAY = "192.168.0.250"
 """QEMU's user network on the management interface; the way out of the lab, for what has no

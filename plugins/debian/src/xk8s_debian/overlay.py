@@ -64,7 +64,7 @@ def xk8s_overlay() -> Overlay:
         summary="Debian base system: packages, kernel, initramfs, network configuration",
         provides=("base",),
         settings=DebianSettings,
-        points={PACKAGES_POINT: PACKAGES},
+        points={PACKAGES_POINT: PACKAGES, identity.LEARNT_POINT: identity.LEARNT},
     )
 
 

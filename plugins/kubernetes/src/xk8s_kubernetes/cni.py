@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from xk8s.pki import Keys
 
 PLUGINS = "kubernetes.cni.plugins"
-"""Point: values are `xk8s.artifacts.model.Artifact`."""
+"""The point for overlays' own plugins."""
 
 
 def pod_mtu(ctx: Context, overhead: int = 0) -> int:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from xk8s.artifacts.model import Artifact
 from xk8s.fragments import argument_sets, config_sets
 from xk8s.overlay import Point
 
+from xk8s_kubernetes import cni
 from xk8s_kubernetes.manifest import Manifest
 
 _PROGRAMS = {
@@ -62,6 +64,11 @@ POINTS: Mapping[str, Point] = {
         help="A part of KubeProxyConfiguration, merged over that of the overlay; lists whole.",
         example={"iptables": {"masqueradeBit": 15}},
         sets=config_sets,
+    ),
+    cni.PLUGINS: Point(
+        type=Artifact,
+        help="CNI plugins of an overlay's own, in the directory of the others on all nodes.",
+        example=Artifact(name="hello-cni", version="1.0", members=("hello",), sources=()),
     ),
     "kubernetes.manifest": Point(
         type=Manifest,
