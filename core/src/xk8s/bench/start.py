@@ -42,9 +42,9 @@ RESTORED = About(
 APPLIED = About(
     name="applied",
     title="one line of the CNI changed (apply)",
-    how="`xk8s apply -s kubernetes.pod_mtu=1400` in the restored cluster, which changes a line of the "
-    "CNI's configuration on each node: from the command on, until the checks of what changed have "
-    "passed.",
+    how="`xk8s apply -s kubernetes.pod_mtu=1400` in the restored cluster, which changes a line of "
+    "the CNI's configuration on each node: from the command on, until the checks of what changed "
+    "have passed.",
 )
 
 RUNNING = Quantity(name="running", title="command to all VMs running", unit="s")
