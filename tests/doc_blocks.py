@@ -3,7 +3,7 @@
 The words behind a block's language say it (GitHub and the site show the language alone):
 
 ```console                        run by tests/test_doc_blocks.py in a directory of its own, no VMs
-```console cluster                run by tests/cluster/test_docs.py on a cluster that runs
+```console cluster                run by tests/cluster/test_pages.py on a cluster that runs
 ```console test=FILE.py::NAME     that test does the same; several are separated by commas
 ```console why="REASON"           cannot be run where the project is tested
 ```ini file=PATH                  (any language) is written to that file before what follows runs

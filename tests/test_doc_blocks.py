@@ -1,5 +1,5 @@
 """What the docs tell a reader to do works: blocks of commands that need no VM are run here, those
-that do in tests/cluster/test_docs.py, and for all others the page names a test or says why not.
+that do in tests/cluster/test_pages.py, and for all others the page names a test or says why not.
 """
 
 from __future__ import annotations

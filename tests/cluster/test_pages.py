@@ -1,6 +1,8 @@
 """The pages' blocks of commands for a cluster that runs, as they stand (see tests/doc_blocks.py).
 
 A page that begins without an `up` of its own speaks of the README's cluster: that is up beforehand.
+
+The file's name puts it behind test_kubernetes.py, which boots that cluster; here it is restored.
 """
 
 from __future__ import annotations
