@@ -67,6 +67,9 @@ def test_flannel_has_tunnels_in_both_families_to_the_planned_ranges(flannel: Clu
     # 70 bytes of a VXLAN over IPv6.
     config = json.loads(flannel.guest("vm-001", "cat", "/etc/cni/net.d/10-flannel.conflist"))
     assert config["plugins"][0]["delegate"]["mtu"] == 1430
+    for node in ("vm-001", "vm-002"):
+        log = flannel.guest(node, "journalctl", "--no-pager", "-u", "flanneld")
+        assert "panic:" not in log
 
 
 def test_a_pods_packets_leave_the_cluster_with_the_nodes_address(flannel: Cluster) -> None:

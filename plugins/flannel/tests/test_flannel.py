@@ -102,6 +102,8 @@ def test_every_node_has_its_range_from_its_node_object():
         ("vm-002", ["11.0.2.0/24", "1100::200/120"]),
     ]
     assert nodes[0]["spec"]["podCIDR"] == "11.0.1.0/24"
+    # Without any, flanneld ended with "assignment to entry in nil map" and was started again.
+    assert all(one["metadata"]["annotations"] for one in nodes)
 
 
 def test_flanneld_is_no_admin(tmp_path):

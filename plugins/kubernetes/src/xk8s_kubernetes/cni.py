@@ -75,7 +75,8 @@ def node_ranges(ctx: Context) -> Manifest:
             {
                 "apiVersion": "v1",
                 "kind": "Node",
-                "metadata": {"name": node.name},
+                # flannel writes into the annotations of its Node and ends when there are none.
+                "metadata": {"name": node.name, "annotations": {"xk8s.local/pods": "planned"}},
                 "spec": {"podCIDR": cidrs[0], "podCIDRs": cidrs},
             }
         )
