@@ -1,0 +1,41 @@
+"""A running cluster with one CNI, for the tests of that one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from tests.conftest import Xk8s
+
+OVERLAYS = ("kubernetes", "containerd", "coredns")
+SMALL = ("--nodes", "2", "--routers", "0", "-s", "cluster.snapshot=false")
+
+
+class Cluster:
+    """A running cluster with one CNI."""
+
+    def __init__(self, xk8s: Xk8s, cni: str) -> None:
+        self.xk8s, self.cni = xk8s, cni
+
+    def __call__(self, *words: str, **more: Any) -> str:
+        return self.xk8s("--name", self.cni, *words, **more)
+
+    def json(self, *words: str, **more: Any) -> Any:
+        return json.loads(self(*words, "--json", **more))
+
+    def guest(self, node: str, *words: str, **more: Any) -> str:
+        return self("exec", node, "--", *words, **more)
+
+    def kubectl(self, *words: str, **more: Any) -> str:
+        return self.guest("vm-001", "kubectl", *words, **more)
+
+
+def cluster(xk8s: Xk8s, cni: str, *words: str) -> Iterator[Cluster]:
+    made = Cluster(xk8s, cni)
+    try:
+        xk8s("artifacts", *OVERLAYS, cni, "--fetch", timeout=3600)
+        made("up", *OVERLAYS, cni, *SMALL, *words, timeout=3000)
+        yield made
+    finally:
+        made("down")
