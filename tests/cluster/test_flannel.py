@@ -1,4 +1,4 @@
-"""flannel in a dual-stack cluster. `up` passes the checks of every CNI: pods reach those of the other
+"""flannel in a dual-stack cluster. `up` passes the checks of every CNI: pods reach those of another
 node with the largest packet that fits and no larger one, and names are resolved.
 """
 

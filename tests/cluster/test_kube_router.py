@@ -1,4 +1,4 @@
-"""kube-router in a dual-stack cluster, with its policies; its `up` passes the checks of every CNI."""
+"""kube-router, with its policies, in a dual-stack cluster whose checks are those of every CNI."""
 
 from __future__ import annotations
 
