@@ -13,13 +13,14 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
 from attrs import frozen
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from xk8s.artifacts.keys import artifact_key
 from xk8s.artifacts.space import disk_guard
@@ -182,7 +183,7 @@ def _make(
     cache = cache_dir()
     (cache / "locks").mkdir(parents=True, exist_ok=True)
     target = templates_dir(cache) / key
-    with FileLock(cache / "locks" / f"template-{key}.lock"):
+    with _lock(cache / "locks" / f"template-{key}.lock", stop):
         if there := _find(key):
             return there  # another command made it meanwhile
         for tries in range(1, _TRIES + 1):
@@ -193,6 +194,23 @@ def _make(
                     raise
                 progress.note(f"{error}: once more")
         raise AssertionError  # of the loop above
+
+
+@contextmanager
+def _lock(path: Path, stop: threading.Event) -> Iterator[None]:
+    """Held by who makes it. Ctrl-C must not wait for another command that does."""
+    lock = FileLock(path)
+    while True:
+        try:
+            lock.acquire(timeout=0.2)
+            break
+        except Timeout:
+            if stop.is_set():
+                raise MachineError("given up", where=str(path)) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 class _StalledError(MachineError):
