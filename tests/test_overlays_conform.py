@@ -16,7 +16,7 @@ OVERLAYS = sorted(
 )
 
 
-REFUSED = {("kube-router", "ipv6")}
+REFUSED = {("kube-router", "ipv6"), ("kube-router", "dual")}
 """What a plan refuses, with a reason: see the overlay's own tests."""
 
 

@@ -66,13 +66,14 @@ def test_settings_reach_the_command_line_last():
     assert words[-1] == "--v=3"
 
 
-def test_ipv6_alone_is_refused_in_the_plan():
+@pytest.mark.parametrize("family", ["ipv6", "dual"])
+def test_ipv6_is_refused_in_the_plan(family):
     request = Request(
         overlays=("kubernetes", "containerd", "kube-router"),
-        sets=("cluster.ip_family=ipv6",),
+        sets=(f"cluster.ip_family={family}",),
         environment={},
     )
-    with pytest.raises(PlanError, match="BGP identifier") as caught:
+    with pytest.raises(PlanError, match="IPv6") as caught:
         make_plan(request)
     assert "flannel" in caught.value.hint
 
@@ -114,7 +115,6 @@ def test_a_plan_has_all_it_needs_of_the_kernel():
     plan = make_plan(
         Request(
             overlays=("kubernetes", "containerd", "kube-router"),
-            sets=("cluster.ip_family=dual",),
             environment={},
         )
     )
