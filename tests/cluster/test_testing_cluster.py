@@ -51,6 +51,7 @@ def test_it_is_booted_then_restored_and_always_ended(xk8s: Xk8s, tmp_path: Path)
 
 
 def snapshot(xk8s: Xk8s) -> str:
-    """The only one: the second run did not make another."""
-    (one,) = xk8s.json("snapshot", "list", "--json")
+    """The only one of that cluster: the second run did not make another."""
+    listed = xk8s.json("snapshot", "list", "--json")
+    (one,) = (one for one in listed if one["cluster"] == "test-debian")
     return str(one["label"])
