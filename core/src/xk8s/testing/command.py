@@ -44,7 +44,7 @@ class Xk8s:
         """Run it in the background, in a process group of its own, stdout and stderr piped."""
         return subprocess.Popen(
             [self.python, "-m", "xk8s.cli", *self.common, *words],
-            cwd=self.directory,
+            cwd=more.pop("cwd", self.directory),
             env={**self.environment, **more.pop("env", {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
