@@ -221,7 +221,7 @@ def _boot(
     boot: Boot, booted: BootNode, target: Path, progress: Progress, stop: threading.Event
 ) -> Template:
     node = booted.node
-    label = f"template-{node.role}"
+    label = f"template-{node.name}"  # of a role there may be several sizes
     ram = ram_directory(boot.cluster) / f"{label}.ram"
     if shutil.disk_usage(ram.parent).free < node.memory << 20:
         raise HostError("no room for the memory of a template", where=str(ram.parent))
