@@ -4,7 +4,10 @@ that guests run: what comes out is the other stack.
 
 from __future__ import annotations
 
+import ctypes
+import os
 import stat
+import struct
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -49,6 +52,27 @@ class Guest:
         words = [places.get(word, word) for word in argv]
         done = subprocess.run(words, input=stdin, capture_output=True, check=False)
         return ExecResult(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+
+MODIFY, MOVED_TO = 0x2, 0x80
+
+
+class Watch:
+    """inotify(7) of a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        self.fd = libc.inotify_init1(os.O_NONBLOCK)
+        assert libc.inotify_add_watch(self.fd, os.fsencode(directory), MODIFY | MOVED_TO) > 0
+
+    def seen(self) -> list[tuple[int, str]]:
+        data, events = os.read(self.fd, 1 << 16), []
+        while data:
+            _, mask, _, length = struct.unpack_from("iIII", data)
+            name, data = data[16 : 16 + length], data[16 + length :]
+            events.append((mask, name.rstrip(b"\0").decode()))
+        os.close(self.fd)
+        return events
 
 
 def bring(root: Path, change: Difference, new: Stack, own: Mapping[str, bytes]) -> None:
@@ -293,6 +317,30 @@ def test_a_running_program_is_replaced(tmp_path: Path) -> None:
         running.kill()
         running.wait()
     assert not (tmp_path / STAGE.lstrip("/")).exists()
+
+
+def test_who_waits_for_a_write_sees_one_and_then_the_whole_file_is_there(tmp_path: Path) -> None:
+    """containerd reads its CNI configuration again at a write, and heeds no other event that a
+    file's move from elsewhere makes.
+    """
+    directory = tmp_path / "etc/cni/net.d"
+    directory.mkdir(parents=True)
+    (directory / "a.conf").write_text("old")
+    watch = Watch(directory)
+    put = [
+        File(path="/etc/cni/net.d/a.conf", data=b"new"),
+        File(path="/etc/cni/net.d/program", data=b"#!/bin/sh\n", mode=0o755),
+    ]
+    push(Guest(tmp_path), "vm-001", put)  # type: ignore[arg-type]
+    seen = watch.seen()
+    assert [event for event in seen if event[1] == "a.conf"] == [
+        (MOVED_TO, "a.conf"),
+        (MODIFY, "a.conf"),
+    ]
+    # A program may run already: it is not to be written to.
+    assert [event for event in seen if event[1] == "program"] == [(MOVED_TO, "program")]
+    assert (directory / "a.conf").read_bytes() == b"new"
+    assert [path.name for path in tmp_path.iterdir()] == ["etc"]
 
 
 def test_a_guest_that_cannot_says_why(tmp_path: Path) -> None:

@@ -47,9 +47,11 @@ def test_a_line_of_cni_configuration_restarts_nothing(cluster: Xk8s) -> None:
     done = apply(cluster, "-s", "kubernetes.pod_mtu=1400")
     assert done["files"] == ["/etc/cni/net.d/10-xk8s.conflist"]
     assert done["restarted"] == []
+    # A pod is started with it: the runtime has read the file again.
+    said = {one["name"]: one for one in cluster.json(*NAME, "check", "--json")}
+    assert said["pod network"]["detail"] == "a pod of vm-001 has an MTU of 1400"
     config = json.loads(run(cluster, "cat", *done["files"]))
     assert config["plugins"][0]["mtu"] == 1400
-    # The checks ran, so that a pod has started with it.
     assert pods(cluster, "coredns").keys() == before.keys()
 
 

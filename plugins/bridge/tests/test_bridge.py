@@ -48,7 +48,9 @@ def test_the_mtu_is_that_of_the_network_or_of_the_setting():
     for settings, mtu in (({}, 1500), ({"pod_mtu": 1400}, 1400)):
         ctx = context(**settings)
         config = json.loads(of_node(ctx, "vm-001")[overlay.CONFIG])
+        (check,) = overlay.xk8s_checks(ctx)
         assert config["plugins"][0]["mtu"] == mtu
+        assert check.run.keywords["network"].mtu == mtu
 
 
 def test_every_node_knows_the_way_to_the_pods_of_the_others():

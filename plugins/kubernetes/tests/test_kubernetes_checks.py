@@ -258,9 +258,10 @@ def test_what_is_not_ready_is_named_however_long_the_list(cluster):
 PODS = "/api/v1/namespaces/default/pods"
 
 
-def running(node: str) -> dict[str, Any]:
+def running(node: str, mtu: int = 1450) -> dict[str, Any]:
+    made = pod_network.probe_pod(node, PodNetwork(overlay="flannel", mtu=mtu))
     return {
-        "metadata": {"name": f"xk8s-pod-network-{node}"},
+        "metadata": made["metadata"],
         "spec": {"nodeName": node},
         "status": {"phase": "Running", "podIPs": [{"ip": f"11.0.{node[-1]}.2"}]},
     }
@@ -289,8 +290,28 @@ def test_a_network_that_carries_the_largest_packet_passes_and_leaves_no_pods(
 ) -> None:
     assert "reach each other with 1450 bytes, and no more" in reached(check)
     assert f"DELETE {PODS}/xk8s-pod-network-vm-002" in pods.seen
-    # Whoever does not say what the MTU is, is not held to one.
+
+
+def test_who_does_not_say_what_the_mtu_is_is_not_held_to_one(
+    cluster: Cluster, check: CheckContext
+) -> None:
+    made = [running("vm-001", mtu=0), running("vm-002", mtu=0)]
+    cluster.answers[f"GET {PODS}"] = (200, {"items": made})
     assert "1450" in reached(check, mtu=0)
+
+
+def test_pods_that_an_earlier_check_left_are_made_anew_when_the_mtu_has_changed(
+    pods: Cluster, check: CheckContext
+) -> None:
+    pods.mtu = {"vm-001": 1400, "vm-002": 1400}
+    with pytest.raises(NotYet, match="left on vm-001, vm-002"):
+        reached(check, mtu=1400)
+    assert f"DELETE {PODS}/xk8s-pod-network-vm-001" in pods.seen
+    leaving = [running("vm-001"), running("vm-002", mtu=1400)]
+    leaving[0]["metadata"]["deletionTimestamp"] = "2026-11-24T12:00:00Z"
+    pods.answers[f"GET {PODS}"] = (200, {"items": leaving})
+    with pytest.raises(NotYet, match="left on vm-001 are not gone"):
+        reached(check, mtu=1400)
 
 
 def test_another_mtu_than_the_cni_said_fails(pods: Cluster, check: CheckContext) -> None:
@@ -321,5 +342,6 @@ def test_the_pod_of_a_single_node_has_its_mtu(cluster: Cluster, check: CheckCont
     cluster.ctx = attrs.evolve(cluster.ctx, nodes=cluster.ctx.nodes[:1])
     cluster.answers[f"GET {PODS}"] = (200, {"items": [running("vm-001")]})
     assert reached(check) == "a pod of vm-001 has an MTU of 1450"
+    cluster.answers[f"GET {PODS}"] = (200, {"items": [running("vm-001", mtu=1400)]})
     with pytest.raises(CheckFailed, match="was to give them 1400"):
         reached(check, mtu=1400)

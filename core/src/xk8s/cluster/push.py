@@ -26,6 +26,9 @@ _GONE, _REPLACED, _DIRECTORIES, _FILES = "gone", "replaced", "directories.tar", 
 # Arguments: the root, the stage. A list may be of any length, a path of any characters. A program
 # costs tens of milliseconds to start without KVM: none is for what is empty. What lies behind a
 # link is not what was meant, and stays: an apply that mends another cannot know of the link.
+#
+# Who watches a directory may wait for a write and not heed what is moved in (containerd and its CNI
+# configuration): files that no one runs are "written" once more, by nothing, when they are there.
 PLACE = r"""
 cd "$1"
 if [ -s "$2/gone" ]; then
@@ -44,12 +47,14 @@ if [ -s "$2/directories.tar" ]; then
     tar --extract --preserve-permissions --file="$2/directories.tar" --directory="$1"
 fi
 cd "$2/files"
+find . -type f ! -perm /111 -print0 >"$2/written"
 find . ! -type d -printf '%h\0' | sort -zu | xargs -0r sh -ec 'root=$1; shift
 for path do
     [ -d "$root/$path" ] || mkdir -p "$root/$path"
     find "$path" -mindepth 1 -maxdepth 1 ! -type d -exec mv -f -t "$root/$path" -- {} +
 done' sh "$1"
 cd "$1"
+if [ -s "$2/written" ]; then xargs -0 truncate --no-create --size=+0 -- <"$2/written"; fi
 rm -rf "$2"
 """
 

@@ -73,8 +73,7 @@ def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
 @hookimpl
 def xk8s_checks(ctx: Context) -> Iterator[Check]:
     """Pods of all nodes reach each other."""
-    # Any MTU: after an `apply` of another one new pods were seen with the one before (issue 6).
-    network = PodNetwork(overlay="bridge", mtu=0)
+    network = PodNetwork(overlay="bridge", mtu=cni.pod_mtu(ctx))
     yield network_check(ctx, network)
 
 

@@ -32,6 +32,11 @@ _PODS = f"/api/v1/namespaces/{PROBE_NAMESPACE}/pods"
 _HEADERS = {4: 28, 6: 48}
 """Bytes of IP and ICMP around what ping is told to send."""
 
+_MTU = "xk8s.local/mtu"
+"""Label: the MTU that the pod was to have when it was made. One that an earlier check left is of no
+use after that has changed.
+"""
+
 _SMALL = 56
 _SECONDS = 90.0
 
@@ -68,12 +73,16 @@ def network_check(ctx: Context, network: PodNetwork) -> Check:
     )
 
 
-def probe_pod(node: str) -> dict[str, Any]:
+def probe_pod(node: str, network: PodNetwork) -> dict[str, Any]:
     """The pod of a node. It is not scheduled: a node that is not chosen for pods counts too."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": f"{POD}-{node}", "namespace": PROBE_NAMESPACE, "labels": {"app": POD}},
+        "metadata": {
+            "name": f"{POD}-{node}",
+            "namespace": PROBE_NAMESPACE,
+            "labels": {"app": POD, _MTU: str(network.mtu)},
+        },
         "spec": {
             "nodeName": node,
             "restartPolicy": "Never",
@@ -106,7 +115,7 @@ def reached(check: CheckContext, network: PodNetwork) -> str:
     ctx = check.access.ctx
     api = connect(check.access.state_dir / "kubeconfig")
     names = [node.name for node in addresses.kubernetes_nodes(ctx)]
-    given = _addresses(api, names, families=ctx.ipv4 + ctx.ipv6)
+    given = _addresses(api, names, network, families=ctx.ipv4 + ctx.ipv6)
     first, *others = (_probe(check, name, given[name]) for name in names)
     for probe in (first, *others):
         if network.mtu and probe.mtu != network.mtu:
@@ -143,13 +152,23 @@ def explain(check: CheckContext, network: PodNetwork) -> str:
     return "\n".join(parts)
 
 
-def _addresses(api: Api, names: list[str], families: int) -> Mapping[str, tuple[str, ...]]:
+def _addresses(
+    api: Api, names: list[str], network: PodNetwork, families: int
+) -> Mapping[str, tuple[str, ...]]:
     """Of the running pod of each node; `NotYet` until all are there."""
     listed = api.get(f"{_PODS}?labelSelector=app%3D{POD}")["items"]
     pods = {pod["spec"]["nodeName"]: pod for pod in listed}
+    leaving = []
     for name in names:
         if name not in pods:
-            api.create(_PODS, probe_pod(name))
+            api.create(_PODS, probe_pod(name, network))
+        elif "deletionTimestamp" in (metadata := pods[name]["metadata"]):
+            leaving.append(name)
+        elif metadata["labels"].get(_MTU) != str(network.mtu):
+            api.delete(f"{_PODS}/{POD}-{name}")
+            leaving.append(name)
+    if leaving:
+        raise NotYet(f"pods that an earlier check left on {', '.join(leaving)} are not gone yet")
     found = {}
     for name in names:
         status = pods[name]["status"] if name in pods else {}
