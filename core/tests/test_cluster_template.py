@@ -14,10 +14,11 @@ from xk8s.cluster.boot import Boot, boot_of
 from xk8s.cluster.content import content_sum
 from xk8s.cluster.kit import Kit
 from xk8s.config import Request
+from xk8s.errors import MachineError
 from xk8s.paths import cache_dir
 from xk8s.plan import Plan, make_plan
 from xk8s.progress import Silent
-from xk8s.qemu.command import Image, room
+from xk8s.qemu.command import Image, MachineSpec, room
 
 
 @pytest.fixture(autouse=True)
@@ -152,3 +153,21 @@ def test_who_wants_none_gets_none(made: Made, what: str) -> None:
         plain = attrs.evolve(kit.plan.boot, template=False)
         kit = attrs.evolve(kit, plan=attrs.evolve(kit.plan, boot=plain))
     assert template.get_templates(kit, boot, Silent()) == {}
+
+
+def test_two_sizes_of_a_role_are_made_beside_each_other_with_no_file_in_common(
+    made: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kit, boot = made("cluster.nodes=3", "cluster.memory=vm-002=640")
+    specs: list[MachineSpec] = []
+
+    def spawn(spec: MachineSpec, **_: object) -> None:
+        specs.append(spec)
+        raise MachineError("not here")
+
+    monkeypatch.setattr(template.process, "spawn", spawn)
+    assert template.get_templates(kit, boot, Silent()) == {}
+    assert len(specs) == 3
+    files = [(one.memory.file, one.console_log, one.pidfile, one.sockets.qmp) for one in specs]
+    for same in zip(*files, strict=True):
+        assert len(set(same)) == 3
