@@ -71,7 +71,8 @@ def chain(ctx: Context) -> list[dict[str, Any]]:
     """What is behind the plugin of a CNI's own in its configuration list: that for hostPort, then
     those of other overlays.
     """
-    return [portmap(ctx), *(dict(one) for one in ctx.fragments(CHAIN, Mapping))]
+    more = ctx.fragments(CHAIN, Mapping)  # type: ignore[type-abstract]
+    return [portmap(ctx), *map(dict, more)]
 
 
 def chain_sets(plugin: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -117,7 +117,7 @@ def cni_config(ctx: Context, net: PodNet, node: Node) -> dict[str, Any]:
 def near_routes(ctx: Context, net: PodNet) -> str:
     """A networkd drop-in for the VMs' interface: the pods are on the same wire."""
     sections = ["# Pods with an interface on this network.\n"]
-    sections += [f"[Route]\nDestination={prefix}\nScope=link\n" for prefix in prefixes(ctx, net)]
+    sections += [f"[Route]\nDestination={prefix}\n" for prefix in prefixes(ctx, net)]
     return "\n".join(sections)
 
 
