@@ -19,6 +19,9 @@ OVERLAYS = sorted(
 REFUSED = {("kube-router", "ipv6"), ("kube-router", "dual")}
 """What a plan refuses, with a reason: see the overlay's own tests."""
 
+NEEDED = {"multinet": ("cluster.node_networks=1,2",)}
+"""Settings without which a plan refuses an overlay."""
+
 
 @pytest.mark.parametrize(
     ("overlay", "family"),
@@ -30,7 +33,7 @@ REFUSED = {("kube-router", "ipv6"), ("kube-router", "dual")}
     ],
 )
 def test_each_overlay_conforms(overlay: str, family: str) -> None:
-    assert_conforms(overlay, sets=(f"cluster.ip_family={family}",))
+    assert_conforms(overlay, sets=(f"cluster.ip_family={family}", *NEEDED.get(overlay, ())))
 
 
 def test_all_of_them_were_looked_at() -> None:

@@ -48,6 +48,26 @@ def test_svg_has_every_vm_network_and_layer(plan: Plan) -> None:
     assert "Layers of router, lowest first: debian-base, debian-modules" in description
 
 
+def test_nodes_on_both_networks_are_between_them_and_no_wire_passes_a_label() -> None:
+    values = ("cluster.nodes=3", "cluster.routers=2", "cluster.node_networks=1,2")
+    request = Request(overlays=("debian",), environment={}, sets=values)
+    root = ElementTree.fromstring(draw(graph(make_plan(request)), ("networks",)))
+
+    def lines(kind: str) -> list[dict[str, float]]:
+        found = [line.attrib for line in root.iter(f"{SVG}line") if line.get("class") == kind]
+        return [{key: float(one[key]) for key in ("x1", "y1", "x2", "y2")} for one in found]
+
+    inside, outside = sorted(one["y1"] for one in lines("net"))
+    boxes = [float(one.attrib["y"]) for one in root.iter(f"{SVG}rect") if one.get("class") == "vm"]
+    assert len(boxes) == 5
+    assert all(inside < y < outside for y in boxes)
+    assert inside < 20, "there is a row for nobody above it"
+    label = next(one for one in root.iter(f"{SVG}text") if "network 1" in (one.text or ""))
+    # Some 6 pixels per letter.
+    begins = float(label.attrib["x"]) - 6 * len(label.text or "")
+    assert max(one["x1"] for one in lines("wire")) < begins
+
+
 def test_svg_is_the_same_twice_and_needs_nothing(plan: Plan) -> None:
     picture = draw(graph(plan), PARTS)
     assert picture == draw(graph(plan), PARTS)

@@ -39,6 +39,23 @@ def test_no_two_nodes_share_anything(count: int, routers: int, testers: int) -> 
         assert ipaddress.ip_interface(nic.ipv6).ip in ipaddress.ip_network(nets[nic.network].ipv6)
 
 
+def test_nodes_are_on_the_outside_too_where_that_is_asked_for() -> None:
+    for written in ((1, 2), (2, 1)):
+        settings = ClusterSettings(nodes=2, routers=1, testers=1, node_networks=written)
+        for node in nodes(settings):
+            assert [nic.network for nic in node.nics] == [0, 1, 2]
+    first = nodes(settings)[0].nic(2)
+    assert (first.ipv4, first.ipv6) == ("192.168.2.1/24", "1000::2:c0a8:201/120")
+    assert first.mac == "02:78:6b:38:02:01"
+
+
+@pytest.mark.parametrize("written", [(), (2,), (0, 1), (1, 1), (1, 2, 3)])
+def test_networks_that_nodes_cannot_be_on(written: tuple[int, ...]) -> None:
+    with pytest.raises(UsageError, match=r"cluster\.node_networks=") as caught:
+        nodes(ClusterSettings(node_networks=written))
+    assert caught.value.hint == "write 1 or 1,2"
+
+
 def test_memory_by_node_beats_role() -> None:
     settings = ClusterSettings(memory={"worker": 700, "vm-002": 900}, nodes=3)
     assert [node.memory for node in nodes(settings)][:3] == [2048, 900, 700]

@@ -34,6 +34,9 @@ class ClusterSettings:
     nodes: int = setting(2, "Kubernetes nodes: vm-001 is the control plane (and a worker)")
     routers: int = setting(1, "routers: vm-201 and on")
     testers: int = setting(0, "testers outside of the cluster: vm-221 and on")
+    node_networks: tuple[int, ...] = setting(
+        (1,), "networks that nodes have an interface on: 1, or 1,2 for the outside too"
+    )
     memory: dict[str, int] = setting(
         {}, "MiB per role or node: control-plane=3072,worker=1024,router=256,vm-002=2048"
     )

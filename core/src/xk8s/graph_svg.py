@@ -13,6 +13,8 @@ _STUB = 22
 """Length of the line from a box to a network."""
 _ROW, _LABEL = 26, 130
 _LEAST = 560
+_NAME = 326
+"""Width of a network's label, with what is to be left of it."""
 
 _LIGHT = """\
 .vm { fill: #ddf4ff; stroke: #0969da; }
@@ -68,12 +70,16 @@ def _networks(shown: Graph, y: int) -> tuple[list[str], int, int]:
     between = [box for box in shown.boxes if len(box.networks) > 1]
     most = max(len(inner), len(between), 1)
     needed = max(_LEAST, 2 * _MARGIN + most * (_WIDTH + _GAP) - _GAP)
+    if between:
+        # Their wires pass the label of the network above them.
+        needed = max(needed, _wire(_places(between)[-1][0]) + _NAME)
     body: list[str] = []
     # Above a network its label stands, and beside that come the wires.
     rows = [inner, between]
     for row, network in zip(rows, shown.networks, strict=False):
         body += _row(row, y)
-        bus = y + _HEIGHT + _STUB
+        # Nobody may be on the inner network alone.
+        bus = y if row is inner and not inner else y + _HEIGHT + _STUB
         body += _wires(row, y + _HEIGHT, bus)
         body.append(svg.line("net", _MARGIN, bus, needed - _MARGIN, bus))
         body.append(svg.text(needed - _MARGIN, bus + 15, network_label(network), "small",
@@ -95,7 +101,12 @@ def _row(boxes: list[Box], y: int) -> Iterator[str]:
 
 def _wires(boxes: list[Box], top: int, bottom: int) -> Iterator[str]:
     for x, _ in _places(boxes):
-        yield svg.line("wire", x + 24, top, x + 24, bottom)
+        yield svg.line("wire", _wire(x), top, _wire(x), bottom)
+
+
+def _wire(x: int) -> int:
+    """Where the wire of a box is."""
+    return x + 24
 
 
 def _places(boxes: list[Box]) -> list[tuple[int, Box]]:

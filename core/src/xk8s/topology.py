@@ -10,7 +10,7 @@ import ipaddress
 
 from xk8s.config import ClusterSettings
 from xk8s.errors import UsageError
-from xk8s.overlay import ALL_ROLES, Network, Nic, Node, Role
+from xk8s.overlay import ALL_ROLES, NODE_ROLES, Network, Nic, Node, Role
 from xk8s.suggest import nearest
 
 MAX_NODES = 200
@@ -27,7 +27,7 @@ _LEAST_MEMORY = 128
 
 
 def networks(settings: ClusterSettings) -> tuple[Network, ...]:
-    """Network 0 (management), 1 (all VMs) and 2 (routers and testers)."""
+    """Network 0 (management), 1 (all VMs) and 2 (routers, testers, and nodes that are to be)."""
     if not 1280 <= settings.mtu <= 9216:
         raise UsageError(f"cluster.mtu={settings.mtu} is out of range", hint="1280 to 9216")
     management = Network(index=0, ipv4="192.168.0.0/24", ipv6="fec0::/64")
@@ -59,6 +59,7 @@ def nodes(settings: ClusterSettings) -> tuple[Node, ...]:
     _check_count("nodes", settings.nodes, 1, MAX_NODES)
     _check_count("routers", settings.routers, 0, MAX_ROUTERS)
     _check_count("testers", settings.testers, 0, MAX_TESTERS)
+    of_nodes = _node_networks(settings)
     numbers: list[tuple[int, Role]] = [(1, "control-plane")]
     numbers += [(number, "worker") for number in range(2, settings.nodes + 1)]
     numbers += [(FIRST_ROUTER + index, "router") for index in range(settings.routers)]
@@ -71,10 +72,13 @@ def nodes(settings: ClusterSettings) -> tuple[Node, ...]:
                     f"cluster.{field}: {key!r} is neither a role nor a node of this cluster",
                     hint=f"{nearest(key, known)}roles are {', '.join(sorted(ALL_ROLES))}",
                 )
-    return tuple(_node(number, role, settings) for number, role in numbers)
+    return tuple(
+        _node(number, role, settings, (0, *of_nodes) if role in NODE_ROLES else (0, 1, 2))
+        for number, role in numbers
+    )
 
 
-def _node(number: int, role: Role, settings: ClusterSettings) -> Node:
+def _node(number: int, role: Role, settings: ClusterSettings, networks: tuple[int, ...]) -> Node:
     name = f"vm-{number:03}"
     memory = settings.memory.get(name, settings.memory.get(role, _MEMORY[role]))
     cpus = settings.cpus.get(name, settings.cpus.get(role, _CPUS[role]))
@@ -84,14 +88,13 @@ def _node(number: int, role: Role, settings: ClusterSettings) -> Node:
         )
     if not 1 <= cpus <= 64:
         raise UsageError(f"{name} cannot have {cpus} CPUs", hint="give it 1 to 64")
-    indexes = (0, 1) if role in ("control-plane", "worker") else (0, 1, 2)
     return Node(
         name=name,
         number=number,
         role=role,
         cpus=cpus,
         memory=memory,
-        nics=tuple(_nic(index, number) for index in indexes),
+        nics=tuple(_nic(index, number) for index in networks),
     )
 
 
@@ -109,6 +112,17 @@ def _nic(network: int, number: int) -> Nic:
 
 def _ipv6(network: int, host: int) -> ipaddress.IPv6Address:
     return ipaddress.IPv6Address(f"1000::{network}:192.168.{network}.{host}")
+
+
+def _node_networks(settings: ClusterSettings) -> tuple[int, ...]:
+    wanted = tuple(sorted(settings.node_networks))
+    if wanted not in ((1,), (1, 2)):
+        given = ",".join(map(str, settings.node_networks))
+        raise UsageError(
+            f"cluster.node_networks={given}: nodes can be on network 1, or on 1 and 2",
+            hint="write 1 or 1,2",
+        )
+    return wanted
 
 
 def _check_count(field: str, count: int, least: int, most: int) -> None:

@@ -3,13 +3,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from xk8s import topology
+from xk8s import hookimpl, topology
 from xk8s.artifacts.model import Artifact, OwnDirectory
 from xk8s.config import ClusterSettings, Request
 from xk8s.context import Context
-from xk8s.errors import PlanError, UsageError
-from xk8s.overlay import Fragment, Layer, Take
+from xk8s.errors import PlanError, PluginError, UsageError
+from xk8s.overlay import Fragment, Layer, Overlay, Take
 from xk8s.plan import make_plan
+from xk8s.testing import plan_of
 from xk8s_kubernetes import cni, cni_plugins
 from xk8s_kubernetes.artifacts import CNI_PLUGINS
 from xk8s_kubernetes.settings import KubernetesSettings
@@ -129,3 +130,42 @@ def test_a_plugin_that_two_bring_is_an_error_that_names_both():
     mine = Artifact(name="mine", version="1", members=("bridge",), sources=())
     with pytest.raises(PlanError, match="cni-plugins and mine"):
         cni_plugins.layer(context({cni.PLUGINS: (mine,)}))
+
+
+def chaining(value: object) -> object:
+    class Chaining:
+        @staticmethod
+        @hookimpl
+        def xk8s_overlay() -> Overlay:
+            return Overlay(summary="a plugin behind the CNI's", requires=("kubernetes",))
+
+        @staticmethod
+        @hookimpl
+        def xk8s_fragments(ctx: Context) -> list[Fragment]:
+            return [Fragment(point=cni.CHAIN, value=value)]
+
+    return Chaining
+
+
+def test_overlays_plugins_are_behind_the_cnis_in_the_order_of_overlays():
+    tuning, own = {"type": "tuning"}, {"type": "own", "mine": {"a": 1}}
+    found = cni.chain(context({cni.CHAIN: (tuning, own)}))
+    assert [one["type"] for one in found] == ["portmap", "tuning", "own"]
+    assert found[2] == own
+    assert [one["type"] for one in cni.chain(context())] == ["portmap"]
+
+
+def test_two_overlays_that_give_a_plugin_two_configurations_are_an_error_that_names_both():
+    overlays = ("containerd", "first", "second")
+    first = chaining({"type": "tuning", "mtu": 1400})
+    same = {"first": first, "second": chaining({"type": "tuning", "mtu": 1400})}
+    plan_of(overlays, plugins=same)
+    other = {"first": first, "second": chaining({"type": "tuning", "mtu": 1300})}
+    with pytest.raises(PlanError, match="'first' and 'second' both set the CNI plugin 'tuning'"):
+        plan_of(overlays, plugins=other)
+
+
+@pytest.mark.parametrize("value", [{}, {"type": ""}, {"type": "../x"}, {"type": 1}])
+def test_a_plugin_without_a_name_is_refused(value):
+    with pytest.raises(PluginError, match="its name as 'type'"):
+        plan_of(("containerd", "first"), plugins={"first": chaining(value)})

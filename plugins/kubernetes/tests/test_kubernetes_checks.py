@@ -47,6 +47,8 @@ class Cluster:
         self.modes = {"vm-001": "nftables", "vm-002": "nftables"}
         self.mtu = {"vm-001": 1450, "vm-002": 1450}
         self.path_mtu = 1500
+        self.further: dict[str, list[dict[str, Any]]] = {}
+        self.pinged: set[str] = set()
         self.lost = False
 
     def forward(self, name: str) -> tuple[str, int]:
@@ -71,9 +73,11 @@ class Cluster:
     def in_pod(self, node: str, argv: list[str]) -> ExecResult:
         """As iproute2 and ping of Debian 13 answer in a pod's network namespace."""
         if argv[0] == "ip":
-            said = json.dumps([{"ifname": "eth0", "mtu": self.mtu[node]}])
+            eth0 = {"ifname": "eth0", "mtu": self.mtu[node], "addr_info": []}
+            said = json.dumps([{"ifname": "lo", "mtu": 65536}, eth0, *self.further.get(node, [])])
             return ExecResult(exit_code=0, stdout=said.encode(), stderr=b"")
         size = int(argv[argv.index("-s") + 1]) + 28
+        self.pinged.add(argv[-1])
         if self.lost:
             said = "1 packets transmitted, 0 received, 100% packet loss, time 0ms\n"
             return ExecResult(exit_code=1, stdout=said.encode(), stderr=b"")
@@ -345,3 +349,65 @@ def test_the_pod_of_a_single_node_has_its_mtu(cluster: Cluster, check: CheckCont
     cluster.answers[f"GET {PODS}"] = (200, {"items": [running("vm-001", mtu=1400)]})
     with pytest.raises(CheckFailed, match="was to give them 1400"):
         reached(check, mtu=1400)
+
+
+# --- further interfaces of pods ---------------------------------------------------------
+
+
+FURTHER = PodNetwork(
+    overlay="multi",
+    mtu=1450,
+    name="pod network far",
+    interface="net1",
+    annotations={"example.com/networks": "far"},
+    ranges={"vm-001": ("172.18.1.0/24",), "vm-002": ("172.18.2.0/24",)},
+)
+
+
+def net1(address: str) -> dict[str, Any]:
+    near = {"local": "fe80::1", "scope": "link"}
+    return {
+        "ifname": "net1",
+        "mtu": 1450,
+        "addr_info": [{"local": address, "scope": "global"}, near],
+    }
+
+
+@pytest.fixture
+def further(cluster: Cluster) -> Cluster:
+    """A pod with an interface net1 runs on each node."""
+    items = []
+    for node in ("vm-001", "vm-002"):
+        made = pod_network.probe_pod(node, FURTHER)
+        status = {"phase": "Running", "podIPs": [{"ip": f"11.0.{node[-1]}.2"}]}
+        items.append({**made, "status": status})
+        cluster.further[node] = [net1(f"172.18.{node[-1]}.1")]
+    cluster.answers[f"GET {PODS}"] = (200, {"items": items})
+    return cluster
+
+
+def test_a_further_interface_is_reached_by_its_own_addresses(
+    further: Cluster, check: CheckContext
+) -> None:
+    said = pod_network.reached(check, FURTHER)
+    assert said == "pods of vm-001, vm-002 reach each other by net1 with 1450 bytes, and no more"
+    assert further.pinged == {"172.18.1.1", "172.18.2.1"}
+    assert f"DELETE {PODS}/xk8s-pod-network-far-vm-001" in further.seen
+
+
+def test_pods_of_that_check_ask_for_it() -> None:
+    metadata = pod_network.probe_pod("vm-001", FURTHER)["metadata"]
+    assert metadata["annotations"] == {"example.com/networks": "far"}
+    assert metadata["labels"]["app"] == "xk8s-pod-network-far"
+
+
+def test_a_pod_without_the_interface_fails_the_check(further: Cluster, check: CheckContext) -> None:
+    del further.further["vm-002"]
+    with pytest.raises(CheckFailed, match=r"pod of vm-002 has no net1, which overlay multi.*eth0"):
+        pod_network.reached(check, FURTHER)
+
+
+def test_an_address_of_another_range_fails_the_check(further: Cluster, check: CheckContext) -> None:
+    further.further["vm-002"] = [net1("172.18.1.7")]
+    with pytest.raises(CheckFailed, match=r"no address of 172\.18\.2\.0/24: it has 172\.18\.1\.7"):
+        pod_network.reached(check, FURTHER)

@@ -79,7 +79,7 @@ def xk8s_checks(ctx: Context) -> Iterator[Check]:
 
 def config(ctx: Context, node: Node) -> str:
     """The configuration list; masquerading is in masquerade.nft."""
-    plugins = [cni.bridge(ctx, node, BRIDGE), cni.portmap(ctx)]
+    plugins = [cni.bridge(ctx, node, BRIDGE), *cni.chain(ctx)]
     content = {"cniVersion": "1.0.0", "name": "xk8s", "plugins": plugins}
     return json.dumps(content, indent=2) + "\n"
 

@@ -198,7 +198,7 @@ def cni_config(ctx: Context) -> dict[str, Any]:
         # What the plugin knows.
         "cniVersion": "0.3.1",
         "name": "cbr0",
-        "plugins": [{"type": "flannel", "delegate": delegate}, cni.portmap(ctx)],
+        "plugins": [{"type": "flannel", "delegate": delegate}, *cni.chain(ctx)],
     }
 
 

@@ -134,7 +134,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
 def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
     """The node's CNI configuration, which kube-router would write into otherwise."""
     if node.role in NODE_ROLES:
-        plugins = [cni.bridge(ctx, node, BRIDGE), cni.portmap(ctx)]
+        plugins = [cni.bridge(ctx, node, BRIDGE), *cni.chain(ctx)]
         content = {"cniVersion": "1.0.0", "name": "kube-router", "plugins": plugins}
         # The container runtime watches the directory.
         yield File(path=CONFIG, data=(json.dumps(content, indent=2) + "\n").encode(), units=())

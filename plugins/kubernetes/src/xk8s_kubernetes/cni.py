@@ -1,11 +1,13 @@
 """What overlays that provide ``cni`` share; the check is in `xk8s_kubernetes.pod_network`.
 
 At the point `PLUGINS` they give artifacts whose members are CNI plugins: /opt/cni/bin has one
-owner, which puts those of the user's own directory first.
+owner, which puts those of the user's own directory first. At the point `CHAIN` overlays that lie
+on whichever CNI there is give plugins that are called behind the CNI's own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 PLUGINS = "kubernetes.cni.plugins"
 """The point for overlays' own plugins."""
+
+CHAIN = "kubernetes.cni.chain"
+"""The point for plugins behind those of a CNI."""
 
 
 def pod_mtu(ctx: Context, overhead: int = 0) -> int:
@@ -60,6 +65,24 @@ def portmap(ctx: Context) -> dict[str, Any]:
         "snat": True,
         "backend": "nftables" if mode == "nftables" else "iptables",
     }
+
+
+def chain(ctx: Context) -> list[dict[str, Any]]:
+    """What is behind the plugin of a CNI's own in its configuration list: that for hostPort, then
+    those of other overlays.
+    """
+    more = ctx.fragments(CHAIN, Mapping)  # type: ignore[type-abstract]
+    return [portmap(ctx), *map(dict, more)]
+
+
+def chain_sets(plugin: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a value of the point `CHAIN` sets: a plugin has one configuration. ValueError for one
+    that is none.
+    """
+    name = plugin.get("type")
+    if not isinstance(name, str) or not name or "/" in name:
+        raise ValueError("a plugin's configuration has its name as 'type'")
+    return {f"the CNI plugin {name!r} in the list": plugin}
 
 
 def node_ranges(ctx: Context) -> Manifest:

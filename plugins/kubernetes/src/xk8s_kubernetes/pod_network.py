@@ -1,5 +1,6 @@
 """The check of the pods' network, the same for every CNI that yields it from `xk8s_checks`: pods
-reach those of the other nodes with the largest packet that fits, and no larger one.
+reach those of the other nodes with the largest packet that fits, and no larger one. An overlay that
+gives pods further interfaces has it for these.
 
 A pod on each node does nothing but exist. What is sent is sent by the node's own programs inside
 the pod's network namespace: `ping` of busybox cannot forbid fragments, and containers of some
@@ -14,7 +15,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from attrs import frozen
+from attrs import field, frozen
 from xk8s.checks import CheckContext, NotYet
 from xk8s.context import Context
 from xk8s.errors import CheckFailed, Xk8sError
@@ -27,7 +28,6 @@ from xk8s_kubernetes.probe import PROBE_IMAGE, PROBE_NAMESPACE
 if TYPE_CHECKING:
     from xk8s_kubernetes.api import Api
 
-POD = "xk8s-pod-network"
 _PODS = f"/api/v1/namespaces/{PROBE_NAMESPACE}/pods"
 _HEADERS = {4: 28, 6: 48}
 """Bytes of IP and ICMP around what ping is told to send."""
@@ -55,17 +55,29 @@ class Probe:
 class PodNetwork:
     """What pods can expect of an overlay: ``mtu`` of their interfaces, in bytes (0: whatever they
     have); ``units`` of the nodes whose logs tell why they have none.
+
+    For another ``interface`` than the first: the check's own ``name``, the ``annotations`` of pods
+    that are to have it, and by node the ``ranges`` (prefixes) that its addresses are of.
     """
 
     overlay: str
     mtu: int = 0
     units: tuple[str, ...] = ()
+    name: str = "pod network"
+    interface: str = "eth0"
+    annotations: Mapping[str, str] = field(factory=dict)
+    ranges: Mapping[str, tuple[str, ...]] = field(factory=dict)
+
+    @property
+    def pod(self) -> str:
+        """What the names of its pods begin with: two checks do not share pods."""
+        return f"xk8s-{self.name.replace(' ', '-')}"
 
 
 def network_check(ctx: Context, network: PodNetwork) -> Check:
     """The check of an overlay that provides ``cni``."""
     return Check(
-        name="pod network",
+        name=network.name,
         run=functools.partial(reached, network=network),
         timeout=240.0 + 60.0 * len(addresses.kubernetes_nodes(ctx)),
         interval=1.0,
@@ -79,9 +91,10 @@ def probe_pod(node: str, network: PodNetwork) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
-            "name": f"{POD}-{node}",
+            "name": f"{network.pod}-{node}",
             "namespace": PROBE_NAMESPACE,
-            "labels": {"app": POD, _MTU: str(network.mtu)},
+            "labels": {"app": network.pod, _MTU: str(network.mtu)},
+            "annotations": dict(network.annotations),
         },
         "spec": {
             "nodeName": node,
@@ -94,8 +107,13 @@ def probe_pod(node: str, network: PodNetwork) -> dict[str, Any]:
                     "name": "probe",
                     "image": PROBE_IMAGE.ref,
                     "imagePullPolicy": "Never",
-                    # The last word is for pgrep to find.
-                    "command": ["/busybox", "sh", "-c", "while :; do /busybox sleep 9; done", POD],
+                    "command": [
+                        "/busybox",
+                        "sh",
+                        "-c",
+                        "while :; do /busybox sleep 9; done",
+                        network.pod,  # for pgrep to find
+                    ],
                     "volumeMounts": [
                         {"name": "busybox", "mountPath": "/busybox", "readOnly": True}
                     ],
@@ -116,7 +134,7 @@ def reached(check: CheckContext, network: PodNetwork) -> str:
     api = connect(check.access.state_dir / "kubeconfig")
     names = [node.name for node in addresses.kubernetes_nodes(ctx)]
     given = _addresses(api, names, network, families=ctx.ipv4 + ctx.ipv6)
-    first, *others = (_probe(check, name, given[name]) for name in names)
+    first, *others = (_probe(check, name, given[name], network) for name in names)
     for probe in (first, *others):
         if network.mtu and probe.mtu != network.mtu:
             raise CheckFailed(
@@ -128,11 +146,12 @@ def reached(check: CheckContext, network: PodNetwork) -> str:
             for address in target.addresses:
                 _sized(check, source, target, address)
     for name in names:
-        api.delete(f"{_PODS}/{POD}-{name}")
+        api.delete(f"{_PODS}/{network.pod}-{name}")
     sizes = "/".join(str(mtu) for mtu in sorted({probe.mtu for probe in (first, *others)}))
+    by = "" if network.interface == "eth0" else f" by {network.interface}"
     if not others:
-        return f"a pod of {first.node} has an MTU of {sizes}"
-    return f"pods of {', '.join(names)} reach each other with {sizes} bytes, and no more"
+        return f"a pod of {first.node} has an MTU of {sizes}{by}"
+    return f"pods of {', '.join(names)} reach each other{by} with {sizes} bytes, and no more"
 
 
 def explain(check: CheckContext, network: PodNetwork) -> str:
@@ -142,7 +161,7 @@ def explain(check: CheckContext, network: PodNetwork) -> str:
     parts = []
     try:
         api = connect(check.access.state_dir / "kubeconfig")
-        for pod in api.get(f"{_PODS}?labelSelector=app%3D{POD}")["items"]:
+        for pod in api.get(f"{_PODS}?labelSelector=app%3D{network.pod}")["items"]:
             state = pod["status"].get("containerStatuses", [{}])[0].get("state", {})
             parts.append(f"--- pod {pod['metadata']['name']}: {pod['status'].get('phase')} {state}")
     except NotYet as error:
@@ -156,7 +175,7 @@ def _addresses(
     api: Api, names: list[str], network: PodNetwork, families: int
 ) -> Mapping[str, tuple[str, ...]]:
     """Of the running pod of each node; `NotYet` until all are there."""
-    listed = api.get(f"{_PODS}?labelSelector=app%3D{POD}")["items"]
+    listed = api.get(f"{_PODS}?labelSelector=app%3D{network.pod}")["items"]
     pods = {pod["spec"]["nodeName"]: pod for pod in listed}
     leaving = []
     for name in names:
@@ -165,7 +184,7 @@ def _addresses(
         elif "deletionTimestamp" in (metadata := pods[name]["metadata"]):
             leaving.append(name)
         elif metadata["labels"].get(_MTU) != str(network.mtu):
-            api.delete(f"{_PODS}/{POD}-{name}")
+            api.delete(f"{_PODS}/{network.pod}-{name}")
             leaving.append(name)
     if leaving:
         raise NotYet(f"pods that an earlier check left on {', '.join(leaving)} are not gone yet")
@@ -174,16 +193,39 @@ def _addresses(
         status = pods[name]["status"] if name in pods else {}
         ips = tuple(one["ip"] for one in status.get("podIPs", ()))
         if status.get("phase") != "Running" or len(ips) < families:
-            raise NotYet(f"pod {POD}-{name}: {status.get('phase', 'not made yet')}")
+            raise NotYet(f"pod {network.pod}-{name}: {status.get('phase', 'not made yet')}")
         found[name] = ips
     return found
 
 
-def _probe(check: CheckContext, node: str, ips: tuple[str, ...]) -> Probe:
-    pattern = f"done {POD}$"
-    pid = check.ok(node, "pgrep", "--oldest", "--full", pattern).strip()
-    said = check.ok(node, "nsenter", "-t", pid, "-n", "ip", "-json", "link", "show", "eth0")
-    return Probe(node=node, addresses=ips, pid=pid, mtu=int(json.loads(said)[0]["mtu"]))
+def _probe(check: CheckContext, node: str, ips: tuple[str, ...], network: PodNetwork) -> Probe:
+    # Behind it the pattern ends: the name of one check may begin as that of another.
+    pid = check.ok(node, "pgrep", "--oldest", "--full", f"done {network.pod}$").strip()
+    said = check.ok(node, "nsenter", "-t", pid, "-n", "ip", "-json", "address", "show")
+    links = {link["ifname"]: link for link in json.loads(said)}
+    if (link := links.get(network.interface)) is None:
+        raise CheckFailed(
+            f"the pod of {node} has no {network.interface}, which overlay {network.overlay} was to "
+            f"give it: it has {', '.join(links)}"
+        )
+    if network.ranges:
+        ips = _own_addresses(node, link, network)
+    return Probe(node=node, addresses=ips, pid=pid, mtu=int(link["mtu"]))
+
+
+def _own_addresses(node: str, link: Mapping[str, Any], network: PodNetwork) -> tuple[str, ...]:
+    """Those of an interface that the API server knows nothing of: one of each range."""
+    found = []
+    shown = [one["local"] for one in link["addr_info"] if one.get("scope") == "global"]
+    for prefix in map(ipaddress.ip_network, network.ranges[node]):
+        mine = [text for text in shown if ipaddress.ip_address(text) in prefix]
+        if not mine:
+            raise CheckFailed(
+                f"{network.interface} of the pod of {node} has no address of {prefix}: it has "
+                f"{', '.join(shown) or 'none'}"
+            )
+        found += mine
+    return tuple(found)
 
 
 def _sized(check: CheckContext, source: Probe, target: Probe, address: str) -> None:

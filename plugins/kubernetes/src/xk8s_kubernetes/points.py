@@ -70,6 +70,14 @@ POINTS: Mapping[str, Point] = {
         help="CNI plugins of an overlay's own, in the directory of the others on all nodes.",
         example=Artifact(name="hello-cni", version="1.0", members=("hello",), sources=()),
     ),
+    cni.CHAIN: Point(
+        type=Mapping[str, Any],
+        help="The configuration of a CNI plugin that is called for each pod behind those of the "
+        "CNI, in the order of overlays. bridge, flannel and kube-router have it in their lists; a "
+        "CNI of others that is to have it uses xk8s_kubernetes.cni.chain.",
+        example={"type": "tuning", "sysctl": {"net.core.somaxconn": "4096"}},
+        sets=cni.chain_sets,
+    ),
     "kubernetes.manifest": Point(
         type=Manifest,
         help="Objects that are applied when the API server answers, in the order of overlays, then "

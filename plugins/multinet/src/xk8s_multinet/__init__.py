@@ -1,0 +1,1 @@
+"""multinet: further interfaces for pods, on the networks of the nodes."""

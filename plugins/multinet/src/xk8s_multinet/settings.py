@@ -1,0 +1,16 @@
+"""Settings of the overlay ``multinet``."""
+
+from __future__ import annotations
+
+from attrs import frozen
+from xk8s.overlay import setting
+
+
+@frozen(kw_only=True)
+class MultinetSettings:
+    """Which networks pods can ask for."""
+
+    networks: dict[str, int] = setting(
+        {"net2": 2},
+        "what pods' annotations may name: NAME=N is a macvlan on the nodes' interface on network N",
+    )
