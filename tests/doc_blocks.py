@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _FENCE = re.compile(
     r"^(?P<indent> *)```(?P<info>[^`\n]+)\n(?P<body>.*?)^(?P=indent)```$", re.M | re.S
 )
+_INDENTED = re.compile(r"^(?:\s*\n|\A)(?: {4}|\t)[^\n]*\S", re.M)
 _BOOTS = frozenset({"up", "apply", "scale", "watch"})
 _SHELLS = frozenset({"console", "sh", "bash", "shell"})
 
@@ -112,6 +113,14 @@ def documents() -> tuple[str, ...]:
 def blocks(document: str) -> tuple[Block, ...]:
     """Those of one of `documents`."""
     return blocks_of((ROOT / document).read_text(), document)
+
+
+def unmarked(text: str, document: str) -> Iterator[str]:
+    """Blocks of code that are only indented: they have no words that could say how to test them."""
+    rest = _FENCE.sub(lambda match: "\n" * match[0].count("\n"), text)
+    for match in _INDENTED.finditer(rest):
+        line = rest.count("\n", 0, match.end()) + 1
+        yield f"{document}:{line}: write an indented block between ``` and ```, marked"
 
 
 def problems(block: Block, known: Mapping[str, str]) -> Iterator[str]:

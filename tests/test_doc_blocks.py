@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.doc_blocks import Block, Reader, blocks, blocks_of, documents, known_tests, problems
+from tests.doc_blocks import (
+    ROOT,
+    Block,
+    Reader,
+    blocks,
+    blocks_of,
+    documents,
+    known_tests,
+    problems,
+    unmarked,
+)
 
 WITHOUT_VM = [
     document
@@ -38,6 +48,7 @@ def test_commands_that_need_no_vm_work(document: str, tmp_path: Path) -> None:
 def test_every_block_of_commands_is_run_or_says_why_not(document: str) -> None:
     known = known_tests()
     assert [one for block in blocks(document) for one in problems(block, known)] == []
+    assert list(unmarked((ROOT / document).read_text(), document)) == []
 
 
 @pytest.mark.parametrize(
@@ -61,6 +72,14 @@ def test_a_wrong_mark_is_noticed(mark: str, wrong: str) -> None:
 def test_output_in_a_block_of_commands_is_noticed() -> None:
     (block,) = blocks_of("text\n\n```console\n$ ./run xk8s cache\n0 B\n```\n", "page.md")
     assert list(problems(block, {})) == ["page.md:3: '0 B' does not begin with '$ '"]
+
+
+def test_a_block_without_marks_is_noticed() -> None:
+    fenced = "- a list\n\n  ```yaml\n  a:\n\n      b: 1\n  ```\n\n"
+    assert list(
+        unmarked(f"{fenced}    ./run xk8s up debian\n    ./run xk8s down\n", "page.md")
+    ) == ["page.md:9: write an indented block between ``` and ```, marked"]
+    assert list(unmarked(fenced, "page.md")) == []
 
 
 def test_a_command_that_fails_fails_its_page(tmp_path: Path) -> None:

@@ -26,13 +26,6 @@ ON_CLUSTER = [
 ]
 
 
-UNTRIED = frozenset(
-    f"docs/howto/{name}.md"
-    for name in ("external-access", "keys", "kubectl", "snapshots", "troubleshoot", "work-overlay")
-)
-"""Pages whose blocks were parsed, and not yet followed to their end on VMs: see issue 6."""
-
-
 def speaks_of_a_cluster(page: tuple[Block, ...]) -> bool:
     """Whether something is asked of a cluster before the page starts one."""
     commands = [line for block in page if block.is_run and block.on_cluster
@@ -41,15 +34,7 @@ def speaks_of_a_cluster(page: tuple[Block, ...]) -> bool:
     return next(verb for verb in verbs if verb != "plan") != "up"
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        pytest.param(one, marks=pytest.mark.skip(reason="not yet tried on VMs"))
-        if one in UNTRIED
-        else one
-        for one in ON_CLUSTER
-    ],
-)
+@pytest.mark.parametrize("document", ON_CLUSTER)
 def test_commands_of_a_page_work(xk8s: Xk8s, document: str, tmp_path: Path) -> None:
     own = {
         **{key: value for key, value in xk8s.environment.items() if key.startswith("XK8S_")},
