@@ -49,7 +49,8 @@ class Cluster:
         self.path_mtu = 1500
         self.further: dict[str, list[dict[str, Any]]] = {}
         self.pinged: set[str] = set()
-        self.lost = False
+        self.lost = 0
+        """Packets that are lost before one arrives."""
 
     def forward(self, name: str) -> tuple[str, int]:
         assert name == "api"
@@ -79,6 +80,7 @@ class Cluster:
         size = int(argv[argv.index("-s") + 1]) + 28
         self.pinged.add(argv[-1])
         if self.lost:
+            self.lost -= 1
             said = "1 packets transmitted, 0 received, 100% packet loss, time 0ms\n"
             return ExecResult(exit_code=1, stdout=said.encode(), stderr=b"")
         if size > self.mtu[node]:
@@ -337,9 +339,16 @@ def test_an_mtu_that_the_way_does_not_carry_fails_and_tells_the_setting(
 def test_pods_that_cannot_reach_each_other_at_all_may_do_so_later(
     pods: Cluster, check: CheckContext
 ) -> None:
-    pods.lost = True
+    pods.lost = 1000
     with pytest.raises(NotYet, match=r"pod of vm-001 to 11\.0\.2\.2 on vm-002: 1 packets"):
         reached(check)
+
+
+def test_a_route_that_comes_between_two_packets_is_no_matter_of_their_size(
+    pods: Cluster, check: CheckContext
+) -> None:
+    pods.lost = 3  # as many as are sent of the largest
+    assert "reach each other with 1450 bytes, and no more" in reached(check)
 
 
 def test_the_pod_of_a_single_node_has_its_mtu(cluster: Cluster, check: CheckContext) -> None:
