@@ -6,6 +6,8 @@ import signal
 
 import hypothesis
 
+pytest_plugins = ["tests.time_left"]
+
 # A shell that starts us in the background (`… &`, nohup, some CI) leaves these ignored, and so
 # would every program that a test starts: a test of Ctrl-C would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -21,11 +21,11 @@ def load_and_run(command: Callable[..., str], directory: Path) -> None:
     config = {"entrypoint": ["/bin/busybox", "cat"], "cmd": ["/greeting"]}
     (directory / "image.json").write_text(json.dumps(config))
     said = command("load", "image", "--build", f"t.local/hello:1={directory}", "--json",
-                   timeout=300)  # fmt: skip
+                   timeout=900)  # fmt: skip
     assert [(one["node"], one["ok"]) for one in json.loads(said)] == [(n, True) for n in NODES]
 
     def kubectl(*words: str) -> str:
-        return command("exec", "vm-001", "--", "kubectl", *words, timeout=240)
+        return command("exec", "vm-001", "--", "kubectl", *words, timeout=900)
 
     for node in NODES:
         spec = {"nodeName": node, "restartPolicy": "Never"}
@@ -33,6 +33,6 @@ def load_and_run(command: Callable[..., str], directory: Path) -> None:
                 f"--overrides={json.dumps({'spec': spec})}")  # fmt: skip
     for node in NODES:
         pod = f"pod/hello-{node}"
-        kubectl("wait", pod, "--timeout=180s", "--for=jsonpath={.status.phase}=Succeeded")
+        kubectl("wait", pod, "--timeout=600s", "--for=jsonpath={.status.phase}=Succeeded")
         assert kubectl("logs", pod) == GREETING
         kubectl("delete", pod, "--now", "--wait=false")

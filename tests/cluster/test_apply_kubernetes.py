@@ -113,15 +113,16 @@ def test_what_takes_a_boot_is_refused(cluster: Xk8s) -> None:
 
 
 def test_an_api_server_that_ends_before_it_is_ready_is_started_again(cluster: Xk8s) -> None:
-    """It does so by itself when its first check of addresses takes more than a minute."""
+    """It does so by itself when its first check of addresses takes more than a minute; on a machine
+    that slow it may do it again, so whether it gets ready is no part of this.
+    """
     server = "kube-apiserver.service"
+    main = f"systemctl show --property=MainPID --value {server}"
     run(cluster, "systemctl", "stop", server)
     run(cluster, "systemctl", "start", "--no-block", server)
     state = f"systemctl show --property=SubState --value {server}"
     run(cluster, "sh", "-c", f'until [ "$({state})" = start-post ]; do sleep 0.2; done')
-    main = ("systemctl", "show", "--property=MainPID", "--value", server)
-    ended = run(cluster, *main)
+    ended = run(cluster, *main.split()).strip()
     run(cluster, "systemctl", "kill", "--kill-whom=main", "--signal=KILL", server)
-    run(cluster, "sh", "-c", f"until systemctl is-active --quiet {server}; do sleep 1; done")
-    assert run(cluster, *main) != ended
-    assert run(cluster, "kubectl", "get", "--raw", "/readyz") == "ok"
+    other = f'until pid=$({main}); [ "$pid" != 0 ] && [ "$pid" != {ended} ]; do sleep 0.2; done'
+    run(cluster, "sh", "-c", other)

@@ -107,8 +107,8 @@ def cluster(xk8s: Xk8s, kubelet: Path, images: tuple[str, ...]) -> Iterator[Xk8s
         own = {"KUBERNETESD": str(kubelet.parent)}
         xk8s("--name", "keys", "up", *UP, *images, timeout=3000, env=own)
         kubectl(xk8s, "apply", "-f", "-", stdin=PODS)
-        kubectl(xk8s, "wait", "--for=condition=Available", "--timeout=240s", "deployment/asks")
-        kubectl(xk8s, "wait", "--for=condition=Ready", "--timeout=240s", "pod/alone")
+        kubectl(xk8s, "wait", "--for=condition=Available", "--timeout=600s", "deployment/asks")
+        kubectl(xk8s, "wait", "--for=condition=Ready", "--timeout=600s", "pod/alone")
         yield xk8s
     finally:
         xk8s("--name", "keys", "down")
@@ -119,7 +119,7 @@ def cluster(xk8s: Xk8s, kubelet: Path, images: tuple[str, ...]) -> Iterator[Xk8s
 
 def kubectl(cluster: Xk8s, *words: str, stdin: str | None = None) -> str:
     return cluster("--name", "keys", "exec", NODE, "--", "kubectl", *words,
-                   stdin=stdin, timeout=400)  # fmt: skip
+                   stdin=stdin, timeout=900)  # fmt: skip
 
 
 def labels(cluster: Xk8s) -> list[str]:
@@ -337,7 +337,7 @@ def test_pods_work_with_the_new_keys(cluster: Xk8s, rotated: dict[str, object]) 
     assert isinstance(before, dict)
     assert now["alone"] == before["alone"]
     assert not {name for name in now if name.startswith("asks")} & set(before)
-    kubectl(cluster, "wait", "--for=condition=Available", "--timeout=240s", "deployment/asks")
+    kubectl(cluster, "wait", "--for=condition=Available", "--timeout=600s", "deployment/asks")
     whoami = ("--", "/kubectl", "auth", "whoami", "-o", "jsonpath={.status.userInfo.username}")
     wanted = "system:serviceaccount:default:default"
     assert kubectl(cluster, "exec", "deployment/asks", *whoami) == wanted
@@ -360,8 +360,8 @@ def test_the_nodes_image_is_as_it_was_and_a_saved_cluster_comes_back(
     own = state(cluster) / "nodes" / f"{NODE}.erofs"
     assert (own.stat().st_ino, own.stat().st_mtime_ns) == rotated["image"]
     fingerprint = cluster("--name", "keys", "ca", "show", "--json")
-    cluster("--name", "keys", "snapshot", "save", "rotated", timeout=300)
-    cluster("--name", "keys", "snapshot", "restore", "rotated", timeout=300)
+    cluster("--name", "keys", "snapshot", "save", "rotated", timeout=900)
+    cluster("--name", "keys", "snapshot", "restore", "rotated", timeout=900)
     assert cluster("--name", "keys", "ca", "show", "--json") == fingerprint
     kubeconfig = cluster("--name", "keys", "kubeconfig")
     assert ask(kubeconfig, kubeconfig) == 200

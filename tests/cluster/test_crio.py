@@ -73,7 +73,7 @@ def test_no_image_was_copied_at_boot(cluster: Xk8s) -> None:
 def test_mconnect_from_outside(cluster: Xk8s) -> None:
     tally = cluster.json(
         "--name", "crio", "mconnect", "--address", "10.0.0.2:5001", "--nconn", "200", "--json",
-        timeout=300,
+        timeout=900,
     )  # fmt: skip
     assert tally["failed"] == 0
     assert len(tally["answers"]) == 4

@@ -90,7 +90,7 @@ def test_every_virtual_address_is_reached_from_outside(case: Case) -> None:
         where = f"[{vip}]:5001" if ":" in vip else f"{vip}:5001"
         tally = case.xk8s.json(
             "--name", case.family, "mconnect", "--address", where, "--nconn", "100", "--json",
-            timeout=300,
+            timeout=900,
         )  # fmt: skip
         assert tally["failed"] == 0, (vip, tally)
         assert len(tally["answers"]) == PODS

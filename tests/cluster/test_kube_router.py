@@ -78,7 +78,7 @@ def test_a_network_policy_is_enforced(kube_router: Cluster) -> None:
     kube_router.kubectl("apply", "--validate=false", "-f", "-", stdin=json.dumps(listed))
     kube_router.kubectl(
         "wait", "--for=condition=Ready", "pods/server", "pods/friend", "pods/stranger",
-        "--timeout=250s",
+        "--timeout=600s",
     )  # fmt: skip
     address = kube_router.kubectl("get", "pod", "server", "-o=jsonpath={.status.podIP}")
 

@@ -47,7 +47,7 @@ def wait_for_pods(cluster: Xk8s, address: str, pods: int) -> None:
     while True:
         words = ("mconnect", "--address", f"{address}:5001", "--nconn", str(10 * pods))
         try:
-            tally = cluster.json(*words, "--timeout", "5", "--json", timeout=300)
+            tally = cluster.json(*words, "--timeout", "5", "--json", timeout=900)
         except AssertionError:
             assert time.monotonic() < deadline
         else:
@@ -98,7 +98,7 @@ def test_kubectl_in_the_guest(cluster: Xk8s) -> None:
 
 def test_mconnect_from_outside(cluster: Xk8s) -> None:
     tally = cluster.json(
-        "mconnect", "--address", "10.0.0.2:5001", "--nconn", "400", "--json", timeout=300
+        "mconnect", "--address", "10.0.0.2:5001", "--nconn", "400", "--json", timeout=900
     )
     assert tally["connects"] == 400
     assert tally["failed"] == 0
@@ -185,7 +185,7 @@ def test_a_broken_link_is_seen_and_mended(cluster: Xk8s) -> None:
 
 def test_faults_are_recognised_and_a_report_has_no_keys(cluster: Xk8s, tmp_path: Path) -> None:
     def faults() -> set[str]:
-        found = cluster.json("check", "--faults", "--json", timeout=300)
+        found = cluster.json("check", "--faults", "--json", timeout=900)
         return {one["fault"] for one in found["faults"] if not one["transient"]}
 
     def kubectl(*words: str) -> str:
@@ -243,7 +243,7 @@ def test_faults_are_recognised_and_a_report_has_no_keys(cluster: Xk8s, tmp_path:
 
 def test_a_load_balancer_gets_an_address_that_is_reached_from_outside(cluster: Xk8s) -> None:
     def kubectl(*words: str, stdin: str | None = None) -> str:
-        return cluster("exec", "vm-001", "--", "kubectl", *words, stdin=stdin, timeout=300)
+        return cluster("exec", "vm-001", "--", "kubectl", *words, stdin=stdin, timeout=900)
 
     def create(what: dict[str, object]) -> None:
         kubectl("create", "-f", "-", stdin=json.dumps(what))
@@ -269,7 +269,7 @@ def test_a_load_balancer_gets_an_address_that_is_reached_from_outside(cluster: X
     assert address("outside") == "10.0.0.1"
     wait_for_pods(cluster, "10.0.0.1", 4)
     found = cluster.json("mconnect", "--address", "10.0.0.1:5001", "--nconn", "100", "--json",
-                         timeout=300)  # fmt: skip
+                         timeout=900)  # fmt: skip
     assert found["failed"] == 0
     assert len(found["answers"]) == 4
     kubectl("delete", "service", "outside")
@@ -323,7 +323,7 @@ def test_the_next_up_restores_the_saved_cluster(cluster: Xk8s) -> None:
     assert "save" in before["seconds"]
     guest(cluster, "vm-001", "touch", "/root/since-the-save")
     cluster("down")
-    cluster("up", *OVERLAYS, timeout=300)
+    cluster("up", *OVERLAYS, timeout=900)
     after = cluster.json("status", "--json")
     assert "restore" in after["seconds"], after["seconds"]
     assert "boot" not in after["seconds"]
@@ -345,13 +345,13 @@ def test_everything_works_after_a_restore(cluster: Xk8s) -> None:
 
 def test_named_snapshot_of_a_restored_cluster(cluster: Xk8s) -> None:
     guest(cluster, "vm-002", "touch", "/root/marked")
-    cluster("snapshot", "save", "marked", timeout=300)
+    cluster("snapshot", "save", "marked", timeout=900)
     # Its memory was shared while it ran: it was not written while all stood still.
     where = cluster.root / "s" / "snapshots" / "xk8s" / "marked"
     assert (where / "vm-001.ram").exists()
     assert (where / "vm-001.state").stat().st_size < 64 << 20
     guest(cluster, "vm-002", "rm", "/root/marked")
-    cluster("reset", timeout=300)
+    cluster("reset", timeout=900)
     guest(cluster, "vm-002", "test", "-e", "/root/marked")
     assert guest(cluster, "vm-001", "kubectl", "get", "--raw", "/readyz") == "ok"
     labels = [one["label"] for one in cluster.json("snapshot", "list", "--json")
@@ -362,7 +362,7 @@ def test_named_snapshot_of_a_restored_cluster(cluster: Xk8s) -> None:
 
 
 def test_a_changed_snapshot_is_refused_and_what_runs_goes_on(cluster: Xk8s) -> None:
-    cluster("snapshot", "save", "damaged", timeout=300)
+    cluster("snapshot", "save", "damaged", timeout=900)
     state = cluster.root / "s" / "snapshots" / "xk8s" / "damaged" / "vm-001.state"
     with state.open("r+b") as file:
         file.seek(1000)

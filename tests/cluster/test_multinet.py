@@ -104,7 +104,7 @@ def test_pods_are_reached_on_network_2_by_each_other_the_router_and_this_machine
     for number in (1, 2):
         apply(multinet, f"far-{number}", f"vm-00{number}", "net2")
     for number in (1, 2):
-        multinet.kubectl("wait", "--for=condition=Ready", f"pod/far-{number}", "--timeout=120s")
+        multinet.kubectl("wait", "--for=condition=Ready", f"pod/far-{number}", "--timeout=600s")
     one, other = (address(multinet, f"vm-00{n}", f"far-{n}", "net1") for n in (1, 2))
     assert one.startswith("172.18.1.")
     assert other.startswith("172.18.2.")
@@ -129,7 +129,7 @@ def held(cluster: Cluster, node: str) -> set[str]:
 
 def test_a_pod_has_as_many_as_it_asks_for_and_gives_all_back(multinet: Cluster) -> None:
     apply(multinet, "two", "vm-002", "net2, net2")
-    multinet.kubectl("wait", "--for=condition=Ready", "pod/two", "--timeout=120s")
+    multinet.kubectl("wait", "--for=condition=Ready", "pod/two", "--timeout=600s")
     mine = {address(multinet, "vm-002", "two", name) for name in ("net1", "net2")}
     assert len(mine) == 2
     assert mine <= held(multinet, "vm-002")
@@ -151,12 +151,12 @@ def test_a_pod_that_asks_for_what_is_not_there_says_why_and_can_be_deleted(
 
     until(lambda: 'there is no network "nope" on this node' in said("nope").replace("\\", ""))
     until(lambda: "no JSON" in said("long"))
-    multinet.kubectl("delete", "pod", "nope", "long", "--wait", "--timeout=60s")
+    multinet.kubectl("delete", "pod", "nope", "long", "--wait", "--timeout=300s")
     assert "NotFound" in multinet.kubectl("get", "pod", "nope", code=1)
 
 
 def test_nothing_is_left_of_pods_that_are_gone(multinet: Cluster) -> None:
-    multinet.kubectl("delete", "pod", "--all", "--wait", "--timeout=60s")
+    multinet.kubectl("delete", "pod", "--all", "--wait", "--timeout=300s")
     for node in ("vm-001", "vm-002"):
         until(lambda node=node: not held(multinet, node))
         until(lambda node=node: not multinet.guest(node, "ls", "/run/multinet/results").strip())

@@ -192,7 +192,7 @@ def test_a_killed_vm_in_the_middle_of_a_report(xk8s: Xk8s, tmp_path: Path) -> No
         (node,) = xk8s.json("--name", "stuck", "status", "--json")["nodes"]
         os.kill(node["pid"], signal.SIGSTOP)
         path = tmp_path / "stuck.tar.gz"
-        told = xk8s.json("--name", "stuck", "report", "-o", str(path), "--json", timeout=300)
+        told = xk8s.json("--name", "stuck", "report", "-o", str(path), "--json", timeout=900)
         assert any("does not answer" in line for line in told["missing"])
         assert "nodes/vm-001/console.log" in content(path)
     finally:

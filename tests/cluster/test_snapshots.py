@@ -78,7 +78,7 @@ def reseeds(xk8s: Xk8s, node: str) -> int:
 
 
 def save(xk8s: Xk8s, label: str) -> Path:
-    xk8s(*NAME, "snapshot", "save", label, timeout=300)
+    xk8s(*NAME, "snapshot", "save", label, timeout=900)
     return xk8s.root / "s" / "snapshots" / "snap" / label
 
 
@@ -100,7 +100,7 @@ def test_connections_and_clocks_survive_save_and_restore(cluster: Xk8s) -> None:
     grows(cluster, before)
     seen = []
     for _ in range(2):
-        cluster(*NAME, "snapshot", "restore", "flowing", timeout=300)
+        cluster(*NAME, "snapshot", "restore", "flowing", timeout=900)
         bytes_of = "head -c 16 /dev/urandom | od -An -tx1"
         seen += [run(cluster, node, bytes_of) for node in NODES]
         assert [late(cluster, node) < 0.5 for node in NODES] == [True, True]
@@ -112,7 +112,7 @@ def test_connections_and_clocks_survive_save_and_restore(cluster: Xk8s) -> None:
 def test_a_restored_kernel_knows_that_it_is_a_copy(cluster: Xk8s) -> None:
     before = [reseeds(cluster, node) for node in NODES]
     save(cluster, "copied")
-    cluster(*NAME, "reset", timeout=300)
+    cluster(*NAME, "reset", timeout=900)
     # As often again as new processes took over.
     assert all(reseeds(cluster, n) > b for n, b in zip(NODES, before, strict=True))
 
@@ -123,9 +123,9 @@ def test_a_restored_cluster_is_saved_and_restored_again(cluster: Xk8s) -> None:
     run(cluster, "vm-001", "echo twice >>/run/mark")
     save(cluster, "two")
     run(cluster, "vm-001", "rm /run/mark")
-    cluster(*NAME, "snapshot", "restore", "one", timeout=300)
+    cluster(*NAME, "snapshot", "restore", "one", timeout=900)
     assert run(cluster, "vm-001", "cat /run/mark") == "once\n"
-    cluster(*NAME, "snapshot", "restore", "two", timeout=300)
+    cluster(*NAME, "snapshot", "restore", "two", timeout=900)
     assert run(cluster, "vm-001", "cat /run/mark") == "once\ntwice\n"
     grows(cluster, stream(cluster))
     for label in ("one", "two"):
@@ -145,7 +145,7 @@ def test_without_room_to_share_memory_it_is_written_while_all_stands_still(
     done = subprocess.run(
         [sys.executable, "-m", "xk8s.cli", *NAME, "snapshot", "save", "still"],
         env=cluster.environment, preexec_fn=less, capture_output=True, text=True, check=False,
-        timeout=300,
+        timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "all memory is written while the cluster stands still" in done.stderr
@@ -153,7 +153,7 @@ def test_without_room_to_share_memory_it_is_written_while_all_stands_still(
     assert len([one for one in cluster.processes() if "snap/vm-001" in one]) == 1
     assert [late(cluster, node) < 0.5 for node in NODES] == [True, True]
     grows(cluster, before)
-    cluster(*NAME, "snapshot", "restore", "still", timeout=300)
+    cluster(*NAME, "snapshot", "restore", "still", timeout=900)
     grows(cluster, before)
     assert "as it was saved" in cluster(*NAME, "snapshot", "verify", "still")
 
@@ -168,7 +168,7 @@ def test_without_room_on_the_disk_all_goes_on(cluster: Xk8s) -> None:
         pytest.skip("this machine permits no mount in a user namespace")
     done = subprocess.run(
         [*namespace, sys.executable, "-m", "xk8s.cli", *NAME, "snapshot", "save", "none"],
-        env=cluster.environment, capture_output=True, text=True, check=False, timeout=300,
+        env=cluster.environment, capture_output=True, text=True, check=False, timeout=900,
     )  # fmt: skip
     assert done.returncode == 5, done.stderr
     assert "no room for the snapshot: it takes" in done.stderr
@@ -177,7 +177,7 @@ def test_without_room_on_the_disk_all_goes_on(cluster: Xk8s) -> None:
     assert "none" not in labels
     grows(cluster, before)
     # Its processes see the small file system for good: on with others.
-    cluster(*NAME, "snapshot", "restore", "still", timeout=300)
+    cluster(*NAME, "snapshot", "restore", "still", timeout=900)
     grows(cluster, stream(cluster))
 
 

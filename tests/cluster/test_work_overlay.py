@@ -134,7 +134,7 @@ def test_the_cluster_outlives_its_directory(xk8s: Xk8s, told: str, work: Path) -
     run(xk8s, "touch", "/root/after")
     xk8s(*NAME, "down")
     # All of it is in the snapshot.
-    xk8s(*NAME, "snapshot", "restore", "mine", timeout=300)
+    xk8s(*NAME, "snapshot", "restore", "mine", timeout=900)
     assert run(xk8s, "cat", "/etc/motd") == FILES["etc/motd"]
     assert run(xk8s, "tool") == "from a tool\n"
     xk8s(*NAME, "exec", "vm-001", "--", "test", "-e", "/root/after", code=1)

@@ -58,7 +58,7 @@ class Xk8s:
         self,
         *words: str,
         code: int = 0,
-        timeout: float = 300,
+        timeout: float = 900,
         stdin: str | None = None,
         env: Mapping[str, str] | None = None,
     ) -> str:
@@ -74,8 +74,8 @@ class Xk8s:
             check=False,
         )
         assert done.returncode == code, (
-            f"xk8s {' '.join(words)}: exit {done.returncode}\n{done.stdout[-3000:]}"
-            f"\n{done.stderr[-6000:]}"
+            f"xk8s {' '.join(words)}: exit {done.returncode}\n{_ends(done.stdout)}"
+            f"\n{_ends(done.stderr)}"
         )
         return done.stdout if code == 0 else done.stderr
 
@@ -111,6 +111,12 @@ class Xk8s:
             and not (path.is_dir() and path.name == "clusters")
         ]
         return self.processes() + files
+
+
+def _ends(text: str, length: int = 6000) -> str:
+    """What a command printed, in short: how it begins says what failed, how it ends how it was."""
+    cut = len(text) - length
+    return text if cut <= 0 else f"{text[: length // 2]}\n[… {cut} …]\n{text[-length // 2 :]}"
 
 
 def own_command() -> Iterator[Xk8s]:
