@@ -147,13 +147,17 @@ def _sizes(key: str) -> Callable[[click.Context, click.Parameter, tuple[str, ...
 
 
 def cluster_option(function: Decorated) -> Decorated:
-    """``--name CLUSTER``, ``-v``, ``--quiet`` and ``--log-json``; read them from the session."""
+    """``--name CLUSTER`` and the `talk_options`; read them from the session."""
+    return click.option(
+        "--name", metavar="CLUSTER", expose_value=False, callback=_store("name"),
+        shell_complete=complete_clusters,
+        help=f"Which cluster  [env XK8S_NAME; default {DEFAULT_NAME}].",
+    )(talk_options(function))  # fmt: skip
+
+
+def talk_options(function: Decorated) -> Decorated:
+    """``-v``, ``--quiet`` and ``--log-json``; read them from the session."""
     for option in reversed((
-        click.option(
-            "--name", metavar="CLUSTER", expose_value=False, callback=_store("name"),
-            shell_complete=complete_clusters,
-            help=f"Which cluster  [env XK8S_NAME; default {DEFAULT_NAME}].",
-        ),
         click.option(
             "-v", "--verbose", count=True, expose_value=False, callback=_store("verbose"),
             help="Say more; -vv says all.",

@@ -10,12 +10,12 @@ from click.shell_completion import CompletionItem
 
 from xk8s.cli.session import (
     Session,
-    cluster_option,
     complete_overlays,
     json_option,
     pass_session,
     plan_options,
     print_json,
+    talk_options,
 )
 from xk8s.cli.verbs.status import table
 from xk8s.errors import UsageError
@@ -73,7 +73,7 @@ def _counts(_ctx: click.Context, _parameter: click.Parameter, value: str) -> tup
 )  # fmt: skip
 @json_option
 @plan_options
-@cluster_option
+@talk_options
 @pass_session
 def command(
     session: Session,
