@@ -71,6 +71,15 @@ def test_new_qemu_emulates_as_many_cpus_as_wanted(monkeypatch: pytest.MonkeyPatc
     assert "the CPU flag is missing" in chosen.reason
 
 
+@pytest.mark.parametrize("version", [(10, 0, 2), (7, 2, 19)])
+def test_emulated_cpus_do_not_call_copying_by_the_byte_fast(
+    monkeypatch: pytest.MonkeyPatch, version: tuple[int, int, int]
+) -> None:
+    pretend(monkeypatch, version, "the CPU flag is missing")
+    (model,) = [word for word in decide("auto").args if word.startswith("max")]
+    assert {"erms=off", "fsrm=off"} <= set(model.split(","))
+
+
 def test_old_qemu_is_tamed_with_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     pretend(monkeypatch, (7, 2, 19), "the trial guest failed")
     chosen = decide("auto")
