@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import fnmatch
+import re
+
 import pytest
 import yaml
 from xk8s.config import ClusterSettings
@@ -73,6 +76,25 @@ def test_other_names_are_forwarded_or_not(upstream, line):
     corefile = documents(context(upstream=upstream))["ConfigMap"]["data"]["Corefile"]
     assert (line in corefile) if line else ("forward" not in corefile)
     assert corefile.count("{") == corefile.count("}")
+
+
+def test_no_import_is_without_a_file():
+    """CoreDNS would warn of it each half minute, and the log would have nothing else."""
+    found = documents(context())
+    data = found["ConfigMap"]["data"]
+    patterns = re.findall(r"import (\S+)", data["Corefile"])
+    spec = found["Deployment"]["spec"]["template"]["spec"]
+    (mount,) = [m for m in spec["containers"][0]["volumeMounts"] if m["name"] == "custom"]
+    (volume,) = [v["projected"]["sources"] for v in spec["volumes"] if v["name"] == "custom"]
+    ours, yours = (source["configMap"] for source in volume)
+    assert ours["name"] == found["ConfigMap"]["metadata"]["name"]
+    files = {f"{mount['mountPath']}/{one['path']}": data[one["key"]] for one in ours["items"]}
+    assert len(patterns) == 2
+    for pattern in patterns:
+        (path,) = fnmatch.filter(files, pattern)
+        # An empty one is warned of as well.
+        assert files[path].startswith("#")
+    assert yours == {"name": "coredns-custom", "optional": True}
 
 
 @pytest.mark.parametrize("upstream", [("dns.example",), ("off", "192.0.2.1"), ("192.0.2.1:x",)])
