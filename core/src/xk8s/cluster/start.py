@@ -327,24 +327,16 @@ def _saved(cluster: Cluster, kit: Kit, clock: Clock) -> Cluster:
             clock.note(f"removed the automatic snapshot {one}: xk8s cache")
         write_host_files(cluster)  # in case a port had to change
         clock.note(f"saved for the next start; the cluster stood still for {pause:.2f} s")
-        _check_taken_over(cluster, clock)
-    except CheckFailed:
-        raise
     except Xk8sError as error:
         clock.note(f"no snapshot for the next start: {error}")
         record = read_record(cluster.name)
         cluster = Cluster(record, kit.plan) if record else cluster
-    return cluster
-
-
-def _check_taken_over(cluster: Cluster, clock: Clock) -> None:
-    """Its VMs are other processes than before it was saved, and under TCG those have to translate
-    all code again: on a slow machine the API server's first answer took more than the ten seconds
-    that kubectl waits for a handshake.
-    """
     if cluster.record.memory == "private":
+        # Other processes run its VMs than before, and under TCG those have to translate all code
+        # again: on a slow machine the API server's first answer took 6 s, and kubectl waits 10.
         with clock.stage("checks after save"):
             check(cluster, clock, restored=True)
+    return cluster
 
 
 def _finish(name: str, clock: Clock, phase: Phase) -> Record:
