@@ -19,12 +19,18 @@ def sources() -> list[str]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["ruff", "check"], ["ruff", "format", "--check"], ["mypy", "--strict", *sources()]],
-    ids=["ruff check", "ruff format", "mypy"],
+    [
+        ["-m", "ruff", "check"],
+        ["-m", "ruff", "format", "--check"],
+        ["-m", "mypy", "--strict", *sources()],
+        # It has no module for -m. Its contracts are in pyproject.toml.
+        ["-c", "import importlinter.cli; importlinter.cli.lint_imports_command()", "--no-cache"],
+    ],
+    ids=["ruff check", "ruff format", "mypy", "import-linter"],
 )
 def test_lint(arguments: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", *arguments],
+        [sys.executable, *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

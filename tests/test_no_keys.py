@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from xk8s.cluster.secrets import flat, secrets
-from xk8s.config import Request
-from xk8s.layers.build import LayerStore
-from xk8s.layers.node import make_node_image
+from xk8s.build.layers.build import LayerStore
+from xk8s.build.layers.node_layer import make_node_image
+from xk8s.cluster.state.secrets import flat, secrets
+from xk8s.names.request import Request
 from xk8s.overlay import Take
 from xk8s.pki import Keys
-from xk8s.plan import Plan, make_plan
+from xk8s.planning.make_plan import make_plan
+from xk8s.planning.plan import Plan
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)

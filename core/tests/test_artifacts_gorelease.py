@@ -21,12 +21,11 @@ import pytest
 from attrs import define, evolve, field
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from xk8s.artifacts.gorelease import go_mod, near
-from xk8s.artifacts.kit import SourceFailed
-from xk8s.artifacts.model import Artifact, GoRelease
-from xk8s.artifacts.store import Store
-from xk8s.errors import ArtifactError
+from xk8s.build.artifacts.sources.go_release import go_mod, near
+from xk8s.build.artifacts.store import Store
+from xk8s.errors import ArtifactError, SourceFailed
 from xk8s.progress import Silent
+from xk8s.sources import Artifact, GoRelease
 
 needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="no go in PATH")
 

@@ -19,14 +19,13 @@ from pathlib import Path
 
 import pytest
 from attrs import define, field
-from xk8s.artifacts import download
-from xk8s.artifacts.download import find_checksum
-from xk8s.artifacts.kit import SourceFailed
-from xk8s.artifacts.model import Artifact, OciImage, Release
-from xk8s.artifacts.oci import parse
-from xk8s.artifacts.store import Store
-from xk8s.errors import ArtifactError
+from xk8s.build.artifacts.sources.oci_image import parse
+from xk8s.build.artifacts.store import Store
+from xk8s.errors import ArtifactError, SourceFailed
 from xk8s.progress import Silent
+from xk8s.releases import find_checksum
+from xk8s.sources import Artifact, OciImage, Release
+from xk8s.util import http as http_client
 
 DATA = bytes(range(256)) * 8192
 
@@ -131,7 +130,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture(autouse=True)
 def forget_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "_unreachable", {})
+    monkeypatch.setattr(http_client, "_unreachable", {})
 
 
 def get(cache: Path, *sources: object, members: tuple[str, ...] = ("tool",)):
@@ -226,7 +225,7 @@ def test_whatever_lies_there_does_no_harm(
 
 
 def test_a_stalled_download_is_given_up(tmp_path: Path, site: Site, monkeypatch) -> None:
-    monkeypatch.setattr(download, "STALL", 0.3)
+    monkeypatch.setattr("xk8s.util.http.STALL", 0.3)
     release = plain(site)
     site.silent = True
     begin = time.monotonic()
@@ -256,8 +255,8 @@ def test_an_unreachable_host_is_asked_once(tmp_path: Path, monkeypatch) -> None:
         tried.append(address)
         raise OSError("no route")
 
-    monkeypatch.setattr(download.socket, "create_connection", dead)
-    monkeypatch.setattr(download, "_proxied", lambda _: False)
+    monkeypatch.setattr(http_client.socket, "create_connection", dead)
+    monkeypatch.setattr(http_client, "_proxied", lambda _: False)
     releases = [
         Release(url=f"https://example.invalid/{n}", sha256="0" * 64, members={"tool": ""})
         for n in range(5)
@@ -274,9 +273,9 @@ def test_a_dead_resolver_costs_only_the_time_to_connect(tmp_path: Path, monkeypa
         release.wait(9)
         raise OSError
 
-    monkeypatch.setattr(download, "CONNECT", 0.2)
-    monkeypatch.setattr(download, "_proxied", lambda _: False)
-    monkeypatch.setattr(download.socket, "create_connection", hang)
+    monkeypatch.setattr(http_client, "CONNECT", 0.2)
+    monkeypatch.setattr(http_client, "_proxied", lambda _: False)
+    monkeypatch.setattr(http_client.socket, "create_connection", hang)
     begin = time.monotonic()
     source = Release(url="https://example.invalid/x", sha256="0" * 64, members={"tool": ""})
     refuse(tmp_path, source, match="no answer within")

@@ -9,8 +9,9 @@ import attrs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xk8s.artifacts.keys import artifact_key
-from xk8s.artifacts.model import (
+from xk8s.artifact_keys import artifact_key
+from xk8s.errors import PluginError
+from xk8s.sources import (
     Artifact,
     DebPackage,
     GoModule,
@@ -20,7 +21,6 @@ from xk8s.artifacts.model import (
     Recipe,
     Release,
 )
-from xk8s.errors import PluginError
 
 text = st.text("abc/.é", min_size=1, max_size=6)
 names = st.dictionaries(text, text, min_size=1, max_size=4)

@@ -10,15 +10,16 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from xk8s.artifacts.keys import artifact_key
-from xk8s.artifacts.lockfile import LockFile
-from xk8s.artifacts.model import Artifact, OwnDirectory, Release
-from xk8s.artifacts.store import Store
-from xk8s.artifacts.verify import RECORD, Inspection
+from xk8s.artifact_keys import artifact_key
+from xk8s.build.artifacts.judge import RECORD
+from xk8s.build.artifacts.lockfile import LockFile
+from xk8s.build.artifacts.store import Store
+from xk8s.build.layers.build import LayerStore, layer_key
 from xk8s.errors import ArtifactError, PluginError
-from xk8s.layers.build import LayerStore, layer_key
 from xk8s.overlay import File, Layer, Take
 from xk8s.progress import Silent
+from xk8s.recipe import Inspection
+from xk8s.sources import Artifact, OwnDirectory, Release
 
 MEMBERS = ("apiserver", "kubelet", "proxy")
 ROLES = {"node": ("kubelet", "proxy"), "control": ("apiserver",)}
@@ -38,9 +39,10 @@ asked: list[frozenset[str]] = []
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A release source that tells what it was asked for: no download here."""
-    from xk8s.artifacts import download
-    from xk8s.artifacts.kit import Kit, Provenance
-    from xk8s.artifacts.tree import file_digest
+    from xk8s.build.artifacts.attempt import Kit
+    from xk8s.build.artifacts.sources import release
+    from xk8s.sources import Provenance
+    from xk8s.util.files import file_digest
 
     def provide(source: Release, wanted: frozenset[str], kit: Kit) -> list[Provenance]:
         asked.append(wanted)
@@ -52,7 +54,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             for one in sorted(wanted)
         ]
 
-    monkeypatch.setattr(download, "provide", provide)
+    monkeypatch.setattr(release, "provide", provide)
     monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(sys.modules, "judges_of_tests", sys.modules[__name__])
     asked.clear()

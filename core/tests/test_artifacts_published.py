@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from xk8s.artifacts import published
-from xk8s.artifacts.model import Release
-from xk8s.artifacts.published import why_not
+from xk8s import releases
+from xk8s.releases import why_unavailable
+from xk8s.sources import Release
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -50,28 +50,28 @@ def release(server: Server) -> Release:
 
 
 def test_a_plan_asks_nobody_and_says_so(server: Server) -> None:
-    assert "nobody has asked" in (why_not(release(server), online=False) or "")
+    assert "nobody has asked" in (why_unavailable(release(server), online=False) or "")
     assert server.asked == []
 
 
 def test_a_published_release_is_asked_for_once(server: Server) -> None:
     server.there = True
-    assert why_not(release(server), online=True) is None
-    assert why_not(release(server), online=True) is None
-    assert why_not(release(server), online=False) is None
+    assert why_unavailable(release(server), online=True) is None
+    assert why_unavailable(release(server), online=True) is None
+    assert why_unavailable(release(server), online=False) is None
     assert server.asked == ["/x.tar.gz.sha256"]
 
 
 def test_a_no_is_believed_for_a_day(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "404" in (why_not(release(server), online=True) or "")
+    assert "404" in (why_unavailable(release(server), online=True) or "")
     server.there = True
-    assert "404" in (why_not(release(server), online=True) or "")
-    assert "404" in (why_not(release(server), online=False) or "")
+    assert "404" in (why_unavailable(release(server), online=True) or "")
+    assert "404" in (why_unavailable(release(server), online=False) or "")
     now = time.time()
-    monkeypatch.setattr(published.time, "time", lambda: now + published.AGAIN_SECONDS + 1)
+    monkeypatch.setattr(releases.time, "time", lambda: now + releases.AGAIN_SECONDS + 1)
     # What is old is still what a plan knows, and what `up` does not leave at that.
-    assert "404" in (why_not(release(server), online=False) or "")
-    assert why_not(release(server), online=True) is None
+    assert "404" in (why_unavailable(release(server), online=False) or "")
+    assert why_unavailable(release(server), online=True) is None
     assert len(server.asked) == 2
 
 
@@ -79,7 +79,7 @@ def test_an_unreachable_server_and_a_damaged_memory(server: Server, tmp_path: Pa
     value = release(server)
     server.shutdown()
     server.server_close()
-    assert "not reachable" in (why_not(value, online=True) or "")
+    assert "not reachable" in (why_unavailable(value, online=True) or "")
     (memory,) = (tmp_path / "cache/published").iterdir()
     memory.write_text("{")
-    assert "nobody has asked" in (why_not(value, online=False) or "")
+    assert "nobody has asked" in (why_unavailable(value, online=False) or "")

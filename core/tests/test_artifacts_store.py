@@ -13,15 +13,15 @@ import time
 from pathlib import Path
 
 import pytest
-from xk8s.artifacts.keys import artifact_key
-from xk8s.artifacts.kit import Resolved
-from xk8s.artifacts.lockfile import LockFile
-from xk8s.artifacts.model import Artifact, OwnDirectory, Recipe, Release
-from xk8s.artifacts.process import MARK, end_leftovers, marked
-from xk8s.artifacts.recipe import Kitchen
-from xk8s.artifacts.store import Store
+from xk8s.artifact_keys import artifact_key
+from xk8s.build.artifacts.attempt import Resolved
+from xk8s.build.artifacts.lockfile import LockFile
+from xk8s.build.artifacts.store import Store
 from xk8s.errors import ArtifactError, BuildError, HostError, PluginError
 from xk8s.progress import Silent
+from xk8s.recipe import Kitchen
+from xk8s.sources import Artifact, OwnDirectory, Recipe, Release
+from xk8s.util.jobs import MARK, end_leftovers, marked
 
 
 class Notes(Silent):
@@ -276,8 +276,8 @@ SCRIPT = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from xk8s.artifacts.model import Artifact, Recipe
-from xk8s.artifacts.store import Store
+from xk8s.sources import Artifact, Recipe
+from xk8s.build.artifacts.store import Store
 from xk8s.progress import Silent
 def artifact(n):
     source = Recipe(function="slow_recipe:sleep", params={"started": f"{sys.argv[3]}{n}"})

@@ -13,7 +13,7 @@ from typing import Any
 import click
 import pytest
 from xk8s.cli import app
-from xk8s.cli.report import as_text, report
+from xk8s.cli.errors import as_text, report
 from xk8s.errors import BuildError, HostError, Interrupted, UsageError, Xk8sError
 
 
@@ -32,7 +32,7 @@ def xk8s(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
 
 HEAVY = (
     "attrs", "cattrs", "cryptography", "filelock", "httpx2", "jinja2", "qemu", "rich",
-    "structlog", "yaml", "asyncio", "xk8s.plan", "xk8s.registry",
+    "structlog", "yaml", "asyncio", "xk8s.planning.make_plan", "xk8s.names.registry",
 )  # fmt: skip
 
 

@@ -12,20 +12,20 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from xk8s.artifacts.model import Artifact, Recipe
-from xk8s.artifacts.recipe import Kitchen
-from xk8s.artifacts.store import Store
+from xk8s.build.artifacts.store import Store
+from xk8s.build.layers.build import BuiltLayer, LayerStore
 from xk8s.cli import app
-from xk8s.cluster import saved
-from xk8s.cluster.prune import RECENT, UNUSED, bound_snapshots, prune
-from xk8s.cluster.record import NodeRecord, Record, locked, write_record
-from xk8s.cluster.usage import pieces
-from xk8s.cluster.uses import remember_snapshots
-from xk8s.layers.build import BuiltLayer, LayerStore
+from xk8s.cluster.disk.prune import RECENT, UNUSED, bound_snapshots, prune
+from xk8s.cluster.disk.usage import pieces
+from xk8s.cluster.snapshots import store
+from xk8s.cluster.state.record import NodeRecord, Record, locked, write_record
+from xk8s.cluster.state.snapshot_places import remember_snapshots
 from xk8s.overlay import File, Layer
-from xk8s.paths import snapshots_root
 from xk8s.progress import Silent
-from xk8s.qemu.leftovers import Process
+from xk8s.recipe import Kitchen
+from xk8s.sources import Artifact, Recipe
+from xk8s.util.paths import snapshots_root
+from xk8s.util.processes import Process
 
 MIB = 1 << 20
 ALL = 1 << 50
@@ -52,22 +52,22 @@ def snapshot(
     age: float = 0.0,
     size: int = MIB,
     layers: dict[str, str] | None = None,
-) -> saved.Saved:
-    where = saved.directory(cluster, label)
+) -> store.Saved:
+    where = store.directory(cluster, label)
     where.mkdir(parents=True)
     (where / "vm-001.ram").write_bytes(b"x" * size)
-    files, states = saved.describe(where)
-    value = saved.Saved(
+    files, states = store.describe(where)
+    value = store.Saved(
         cluster=cluster, label=label, key="k", overlays=(), nodes=("vm-001",), created=1.0,
         files=files, states=states, layers=layers or {},
     )  # fmt: skip
-    saved.write(value, where)
+    store.write(value, where)
     aged(where / "meta.json", age)
     return value
 
 
-def auto(cluster: str, letter: str, **more: Any) -> saved.Saved:
-    return snapshot(cluster, saved.auto_label(letter * 64), **more)
+def auto(cluster: str, letter: str, **more: Any) -> store.Saved:
+    return snapshot(cluster, store.auto_label(letter * 64), **more)
 
 
 def layer(cache: Path, name: str, age: float) -> BuiltLayer:
@@ -105,7 +105,7 @@ def names(done: Any) -> set[str]:
 
 
 def left() -> set[str]:
-    return {f"{one.cluster}/{one.label[:6]}" for one in saved.list_saved()}
+    return {f"{one.cluster}/{one.label[:6]}" for one in store.list_saved()}
 
 
 # --- what there is ----------------------------------------------------------------------
@@ -289,7 +289,7 @@ def test_the_one_just_saved_stays_and_others_go_by_their_last_use() -> None:
 def test_a_cluster_that_somebody_works_on_keeps_its_snapshots() -> None:
     auto("other", "b", age=900)
     code = (
-        "import sys; from xk8s.cluster.record import locked\n"
+        "import sys; from xk8s.cluster.state.record import locked\n"
         "with locked('other'): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import click
 import pytest
-from xk8s.cli import app, docgen
-from xk8s.cli.session import Session
+from xk8s.cli import app
+from xk8s.cli.session import CliSession
+
+from tools.docs.pages import pages
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -35,17 +37,15 @@ def commands() -> Iterator[tuple[str, str]]:
                     yield str(path.relative_to(ROOT)), line.removeprefix("$ ")
 
 
-@pytest.mark.parametrize("name", sorted(docgen.pages(ROOT)))
+@pytest.mark.parametrize("name", sorted(pages(ROOT)))
 def test_made_pages_are_current(name: str) -> None:
-    assert (DOCS / name).read_text() == docgen.pages(ROOT)[name](), (
-        "run: ./run python -m xk8s.cli.docgen"
-    )
+    assert (DOCS / name).read_text() == pages(ROOT)[name](), "run: ./run python -m tools.docs.pages"
 
 
 def dry_parse(words: list[str]) -> None:
     """Parse as `xk8s` would, down to the last subcommand; raises what it would."""
     command: click.Command = app.xk8s
-    context = command.make_context("xk8s", words, obj=Session())
+    context = command.make_context("xk8s", words, obj=CliSession())
     while isinstance(command, click.Group):
         rest = [*context._protected_args, *context.args]
         name, found, rest = command.resolve_command(context, rest)

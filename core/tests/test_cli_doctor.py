@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
-from xk8s import doctor
 from xk8s.cli import app
 from xk8s.errors import HostError
+from xk8s.report import doctor
 
 
 def test_a_probe_that_raises_is_a_finding_and_the_others_still_run() -> None:

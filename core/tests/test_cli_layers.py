@@ -15,19 +15,20 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
-from xk8s.artifacts.keys import artifact_key
-from xk8s.artifacts.kit import Resolved
-from xk8s.artifacts.model import Artifact
-from xk8s.artifacts.process import MARK
-from xk8s.artifacts.tree import tree_digest
+from xk8s.artifact_keys import artifact_key
+from xk8s.build.artifacts.attempt import Resolved
+from xk8s.build.layers.build import BuiltLayer, LayerStore, image_lock
+from xk8s.build.layers.cache import list_layers, prune
+from xk8s.build.layers.erofs_write import ALIGNMENT
 from xk8s.cli import app
-from xk8s.cluster import saved
-from xk8s.cluster.uses import remember_snapshots, users
-from xk8s.layers.build import BuiltLayer, LayerStore, image_lock
-from xk8s.layers.cache import list_layers, prune
-from xk8s.layers.erofs import ALIGNMENT
+from xk8s.cluster.disk.references import users
+from xk8s.cluster.snapshots import store
+from xk8s.cluster.state.snapshot_places import remember_snapshots
 from xk8s.overlay import File, Layer, Symlink, Take
-from xk8s.qemu.leftovers import CLUSTER_VARIABLE
+from xk8s.sources import Artifact
+from xk8s.util.files import tree_digest
+from xk8s.util.jobs import MARK
+from xk8s.util.processes import CLUSTER_VARIABLE
 
 Run = Any
 
@@ -89,15 +90,15 @@ def machine() -> Iterator[Run]:
             process.communicate()
 
 
-def save(cluster: str, label: str, *layers: BuiltLayer) -> saved.Saved:
+def save(cluster: str, label: str, *layers: BuiltLayer) -> store.Saved:
     """A snapshot that needs these images."""
-    where = saved.directory(cluster, label)
+    where = store.directory(cluster, label)
     where.mkdir(parents=True)
-    value = saved.Saved(
+    value = store.Saved(
         cluster=cluster, label=label, key="k", overlays=(), nodes=(), created=1.0, files={},
         states={}, layers={one.name: one.key for one in layers},
     )  # fmt: skip
-    saved.write(value, where)
+    store.write(value, where)
     return value
 
 
@@ -249,7 +250,7 @@ def test_prune_leaves_what_a_cluster_or_a_snapshot_needs(
     }
     assert left(cache) == files(running, snap, foreign)
     # One snapshot less, one image less.
-    saved.remove(saved.find("demo", "mine"))
+    store.remove(store.find("demo", "mine"))
     out = run(capfd, "prune")
     assert "b" in out.split()
     assert "1 removed" in out

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from xk8s.cli import app
-from xk8s.cli.session import Session
+from xk8s.cli.session import CliSession
 from xk8s.cli.verbs import logs
-from xk8s.cluster.access import Cluster
-from xk8s.cluster.record import NodeRecord, Record
+from xk8s.cluster.handle import Cluster
+from xk8s.cluster.state.record import NodeRecord, Record
 from xk8s.context import ExecResult
 from xk8s.overlay import NODE_ROLES, LogFiles
-from xk8s.plan import Plan
+from xk8s.planning.plan import Plan
 
 Out = pytest.CaptureFixture[str]
 
@@ -73,7 +73,7 @@ def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan_of: Callable[..
     plan = plan_of(log_files=lambda ctx: [files])
     for node in ("vm-001", "vm-002"):
         (tmp_path / node / "var/log/pods").mkdir(parents=True)
-    monkeypatch.setattr(Session, "cluster", lambda _: Cluster(record, plan))
+    monkeypatch.setattr(CliSession, "cluster", lambda _: Cluster(record, plan))
     monkeypatch.setattr(Cluster, "run", lambda _, node, argv, **more: guests.run(node, argv))
     monkeypatch.setattr(Cluster, "console_log", lambda _, node: tmp_path / f"{node}.log")
     monkeypatch.setattr(logs, "_POLL_SECONDS", 0)
@@ -216,7 +216,7 @@ def test_follow_of_a_pod_goes_on_with_what_is_added_and_with_new_containers(
 def test_completion_knows_nodes_and_components(guests: Guests) -> None:
     import click
 
-    ctx = click.Context(logs.command)
+    ctx = click.Context(logs.command, obj=CliSession())
 
     def names(begin: str) -> list[str]:
         return [one.value for one in logs.complete_words(ctx, logs.command.params[0], begin)]

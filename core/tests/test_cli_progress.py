@@ -104,7 +104,7 @@ def test_quiet_says_nothing_and_a_file_gets_lines() -> None:
 )
 def test_log_levels_and_forms(options: dict[str, object], lines: int) -> None:
     code = f"""if True:
-        from xk8s.log import configure
+        from xk8s.cli.log import configure
         configure(**{options!r})
         import structlog
         log = structlog.get_logger()

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from xk8s.checks import CheckContext, NotYet
 from xk8s.cli import app
-from xk8s.cli.session import Session
+from xk8s.cli.session import CliSession
 from xk8s.cli.verbs import down
-from xk8s.cluster.record import NodeRecord, Record
+from xk8s.cluster.state.record import NodeRecord, Record
 from xk8s.context import ExecResult
 from xk8s.errors import CheckFailed, MachineError
+from xk8s.machine.qemu.agent import AgentError
+from xk8s.names.registry import Registry
 from xk8s.overlay import Check
-from xk8s.qemu.agent import AgentError
-from xk8s.registry import Registry
 
 
 class FakeCluster:
@@ -83,7 +83,7 @@ def result(out: str = "", err: str = "", code: int = 0) -> ExecResult:
 @pytest.fixture
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     fake = FakeCluster(tmp_path)
-    monkeypatch.setattr(Session, "cluster", lambda self: fake)
+    monkeypatch.setattr(CliSession, "cluster", lambda self: fake)
     return fake
 
 
@@ -365,13 +365,14 @@ def test_options_become_settings() -> None:
     @click.command()
     @plan_options
     @pass_session
-    def command(session: Session) -> None:
+    def command(session: CliSession) -> None:
         seen.append(session.request(("debian",)))
 
     command.main(
         ["--nodes", "3", "--memory", "2048", "--memory", "router=128,vm-002=512", "-s", "a.b=c",
          "--cpus", "vm-001=4", "--ip-family", "dual"],
         standalone_mode=False,
+        obj=CliSession(),
     )  # fmt: skip
     assert seen[0].overlays == ("debian",)
     assert set(seen[0].sets) == {
@@ -384,7 +385,7 @@ def test_options_become_settings() -> None:
 
 
 def test_output_of_a_table_without_trailing_blanks(capsys: pytest.CaptureFixture[str]) -> None:
-    from xk8s.cli.verbs.status import table
+    from xk8s.verbs import table
 
     table([("a", "bb", "x"), ("aaa", "b", "")])
     assert capsys.readouterr().out == "a    bb  x\naaa  b\n"
@@ -393,8 +394,7 @@ def test_output_of_a_table_without_trailing_blanks(capsys: pytest.CaptureFixture
 def test_artifacts_tells_provenance_and_locks_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    import xk8s.plan
-    from xk8s.artifacts.model import Artifact, OwnDirectory
+    from xk8s.sources import Artifact, OwnDirectory
 
     own = tmp_path / "own"
     own.mkdir()
@@ -403,7 +403,7 @@ def test_artifacts_tells_provenance_and_locks_it(
         name="tools", version="1", members=("tool",), sources=(OwnDirectory(path=str(own)),)
     )
     fake = type("Plan", (), {"artifacts": (artifact,)})()
-    monkeypatch.setattr(xk8s.plan, "make_plan", lambda request, **_: fake)
+    monkeypatch.setattr("xk8s.planning.make_plan.make_plan", lambda request, **_: fake)
     monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     assert app.run(["artifacts", "--fetch"]) == 2

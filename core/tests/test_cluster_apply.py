@@ -12,24 +12,33 @@ from typing import Any
 
 import attrs
 import pytest
+from xk8s.build.layers.build import layers_dir
+from xk8s.build.layers.diff import Difference, FilesLevel, Stack
 from xk8s.cli.verbs.watch import summary
-from xk8s.cluster import saved, sources
-from xk8s.cluster.apply import plan_again
-from xk8s.cluster.boot import Boot, boot_of, read_boot, write_boot
-from xk8s.cluster.fits import obstacles, refuse_plan
-from xk8s.cluster.kit import Kit
-from xk8s.cluster.near import nearest
-from xk8s.cluster.now import NodeNow, Now, now_of, read_now, remember_files, write_now
-from xk8s.cluster.record import write_inputs
-from xk8s.cluster.units import Actions, actions
-from xk8s.cluster.uses import users
-from xk8s.config import Request
+from xk8s.cluster.change import watched
+from xk8s.cluster.change.apply import plan_again
+from xk8s.cluster.change.nearest_snapshot import nearest_snapshot
+from xk8s.cluster.change.needs_reboot import obstacles, refuse_plan
+from xk8s.cluster.change.units import Actions, actions
+from xk8s.cluster.disk.references import users
+from xk8s.cluster.inputs import Kit
+from xk8s.cluster.snapshots import store
+from xk8s.cluster.state.booted import Boot, boot_of, read_boot, write_boot
+from xk8s.cluster.state.guest_files import (
+    NodeNow,
+    Now,
+    now_of,
+    read_now,
+    remember_files,
+    write_now,
+)
+from xk8s.cluster.state.record import write_inputs
 from xk8s.errors import PlanError, StateError, UsageError
-from xk8s.layers.build import layers_dir
-from xk8s.layers.difference import Difference, FilesLevel, Stack
+from xk8s.names.request import Request
 from xk8s.overlay import File, Layer, Take
-from xk8s.paths import cache_dir, state_dir
-from xk8s.plan import NODE_LAYER, Plan, make_plan
+from xk8s.planning.make_plan import make_plan
+from xk8s.planning.plan import NODE_LAYER, Plan
+from xk8s.util.paths import cache_dir, state_dir
 
 
 @pytest.fixture(autouse=True)
@@ -243,10 +252,10 @@ def keep(kit_of: KitOf, plan: Plan, *, created: float, label: str = "") -> str:
     restore needs.
     """
     kit = kit_of(plan)
-    boot, key = boot_of(kit), saved.key_of(kit)
+    boot, key = boot_of(kit), store.key_of(kit)
     now = now_of(kit, key, {})
-    label = label or saved.auto_label(key)
-    where = saved.directory(plan.name, label)
+    label = label or store.auto_label(key)
+    where = store.directory(plan.name, label)
     where.mkdir(parents=True)
     write_boot(boot, where)
     write_now(now, where)
@@ -254,18 +263,18 @@ def keep(kit_of: KitOf, plan: Plan, *, created: float, label: str = "") -> str:
         place = cache_dir() / path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.touch()
-    files, states = saved.describe(where)
-    value = saved.Saved(
-        cluster=plan.name, label=label, key=key, machine=saved.machine_key(boot.accel),
+    files, states = store.describe(where)
+    value = store.Saved(
+        cluster=plan.name, label=label, key=key, machine=store.machine_key(boot.accel),
         overlays=plan.ctx.overlays, nodes=tuple(one.node.name for one in plan.nodes),
-        created=created, files=files, states=states, layers=saved.layers_of(boot, now),
+        created=created, files=files, states=states, layers=store.layers_of(boot, now),
     )  # fmt: skip
-    saved.write(value, where)
+    store.write(value, where)
     return label
 
 
 def near(kit_of: KitOf, plan: Plan) -> str | None:
-    found = nearest(kit_of(plan))
+    found = nearest_snapshot(kit_of(plan))
     return found.saved.label if found else None
 
 
@@ -276,7 +285,7 @@ def test_the_snapshot_with_the_least_to_change_is_the_nearest(kit_of: KitOf) -> 
         created=3,
     )
     closest = keep(kit_of, planned(*KUBERNETES, sets=("kubernetes.pod_mtu=1300",)), created=1)
-    found = nearest(kit_of(planned(*KUBERNETES)))
+    found = nearest_snapshot(kit_of(planned(*KUBERNETES)))
     assert found is not None
     assert (found.saved.label, found.differing, found.distance) == (closest, (), 2)
 
@@ -400,18 +409,18 @@ def test_images_that_were_applied_are_needed() -> None:
 def test_sources_are_directories_packages_and_directories_of_settings(tmp_path: Path) -> None:
     own, local = put(tmp_path / "own", ""), put(tmp_path / "local", "")
     plan = planned(*KUBERNETES, str(local), sets=(f"kubernetes.dir={own}",))
-    found = {one.path: one.deep for one in sources.sources_of(plan, ["kubernetes", str(local)])}
+    found = {one.path: one.deep for one in watched.sources_of(plan, ["kubernetes", str(local)])}
     package = Path(__file__).parents[2] / "plugins/kubernetes/src/xk8s_kubernetes"
     assert found == {local: True, own: False, package: True}
-    assert len(sources.sources_of(plan, [])) > len(found)
+    assert len(watched.sources_of(plan, [])) > len(found)
 
 
 def test_a_change_is_seen_when_writing_is_over(tmp_path: Path) -> None:
     import threading
 
     put(tmp_path, "1")
-    source = [sources.Source(path=tmp_path)]
-    before = sources.marks(source)
+    source = [watched.Source(path=tmp_path)]
+    before = watched.marks(source)
 
     def write() -> None:
         for number in range(4):
@@ -422,12 +431,12 @@ def test_a_change_is_seen_when_writing_is_over(tmp_path: Path) -> None:
 
     thread = threading.Thread(target=write)
     thread.start()
-    now, changed = sources.wait_for_change(source, before)
+    now, changed = watched.wait_for_change(source, before)
     thread.join()
     assert changed == (str(tmp_path / "etc" / "x"),)
-    assert now == sources.marks(source)
+    assert now == watched.marks(source)
     (tmp_path / "etc" / "x").unlink()
-    assert sources.wait_for_change(source, now)[1] == changed
+    assert watched.wait_for_change(source, now)[1] == changed
 
 
 def test_a_round_is_one_line() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from xk8s.cluster.guest import check_guests
-from xk8s.cluster.record import NodeRecord, Record
+from xk8s.cluster.checks.guest_needs import check_guests
+from xk8s.cluster.state.record import NodeRecord, Record
 from xk8s.context import ExecResult
 from xk8s.errors import MachineError, PlanError
 from xk8s.overlay import NODE_ROLES, GuestNeeds

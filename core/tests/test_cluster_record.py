@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from xk8s.cluster.record import RECORD, NodeRecord, Record, read_record, write_record
-from xk8s.paths import state_dir
+from xk8s.cluster.state.record import RECORD, NodeRecord, Record, read_record, write_record
+from xk8s.util.paths import state_dir
 
 
 @pytest.fixture(autouse=True)

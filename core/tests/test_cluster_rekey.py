@@ -10,17 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from xk8s.cluster import rekey, saved
-from xk8s.cluster.push import STAGE, push
-from xk8s.cluster.rekey import NEW, OLD, switch
-from xk8s.cluster.secrets import PKI, flat, secrets
-from xk8s.cluster.units import units_of
-from xk8s.config import Request
+from xk8s.cluster.change import rotate_keys
+from xk8s.cluster.change.push import STAGE, push
+from xk8s.cluster.change.rotate_keys import NEW, OLD, switch
+from xk8s.cluster.change.units import units_of
+from xk8s.cluster.snapshots import store
+from xk8s.cluster.state.secrets import PKI, flat, secrets
 from xk8s.context import ExecResult
 from xk8s.errors import MachineError, StateError
+from xk8s.names.request import Request
 from xk8s.overlay import File
 from xk8s.pki import Keys
-from xk8s.plan import Plan, make_plan
+from xk8s.planning.make_plan import make_plan
+from xk8s.planning.plan import Plan
 from xk8s.progress import Silent
 
 
@@ -59,19 +61,19 @@ def test_the_old_keys_are_kept_aside(tmp_path: Path) -> None:
 
 def test_a_switch_that_was_killed_between_its_steps_is_finished(tmp_path: Path) -> None:
     put(tmp_path, pki_old="old", pki_new="new")
-    rekey._mend(tmp_path)
+    rotate_keys._mend(tmp_path)
     assert content(tmp_path) == {PKI: "new", OLD: "old"}
 
 
 def test_keys_that_are_there_are_never_touched_by_mending(tmp_path: Path) -> None:
     put(tmp_path, pki="old", pki_new="new")
-    rekey._mend(tmp_path)
+    rotate_keys._mend(tmp_path)
     assert content(tmp_path) == {PKI: "old", NEW: "new"}
 
 
 def test_a_cluster_that_is_not_there_is_an_error_and_leaves_no_keys(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="there is no cluster"):
-        rekey.rekey("nobody", Silent())
+        rotate_keys.rotate_keys("nobody", Silent())
     assert not list((tmp_path / "own").rglob("pki*"))
 
 
@@ -172,8 +174,8 @@ def test_units_are_there_in_a_layer_of_their_overlay(plan: Plan) -> None:
 
 def test_units_are_no_part_of_a_layers_digest(plan: Plan) -> None:
     import attrs
-    from xk8s.layers.build import layer_key
-    from xk8s.plan import layer_digest
+    from xk8s.build.layers.build import layer_key
+    from xk8s.planning.plan import layer_digest
 
     layer = next(one.layer for one in plan.layers if one.layer.units)
     without = attrs.evolve(layer, units=())
@@ -185,15 +187,15 @@ def test_units_are_no_part_of_a_layers_digest(plan: Plan) -> None:
 
 
 def snapshot(cluster: str, label: str, keys: Path) -> None:
-    """A snapshot as `xk8s.cluster.save` leaves it, with little in it."""
-    where = saved.directory(cluster, label)
+    """A snapshot as `xk8s.cluster.snapshots.save` leaves it, with little in it."""
+    where = store.directory(cluster, label)
     where.mkdir(parents=True)
     shutil.copytree(keys, where / PKI)
-    value = saved.Saved(
+    value = store.Saved(
         cluster=cluster, label=label, key="k", overlays=(), nodes=(), created=1.0, files={},
         states={},
     )  # fmt: skip
-    saved.write(value, where)
+    store.write(value, where)
 
 
 def test_snapshots_with_the_old_keys_are_found_and_told_apart(tmp_path: Path) -> None:
@@ -204,6 +206,6 @@ def test_snapshots_with_the_old_keys_are_found_and_told_apart(tmp_path: Path) ->
     snapshot("demo", "mine", tmp_path / "old")
     snapshot("demo", "hers", tmp_path / "other")
     snapshot("else", "auto-1", tmp_path / "other")
-    auto, own = rekey._snapshots_with(tmp_path / "old", "demo")
+    auto, own = rotate_keys._snapshots_with(tmp_path / "old", "demo")
     assert [one.label for one in auto] == ["auto-1"]
     assert [one.label for one in own] == ["mine"]

@@ -15,10 +15,10 @@ import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
-from xk8s.cluster import saved
-from xk8s.cluster.content import content_sum, flush, sparse_copy
-from xk8s.cluster.saved import Saved
+from xk8s.cluster.snapshots import store
+from xk8s.cluster.snapshots.store import Saved
 from xk8s.errors import StateError, UsageError
+from xk8s.util.sparse import content_sum, flush, sparse_copy
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -27,7 +27,7 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("XK8S_CACHE", "XK8S_STATE"):
         monkeypatch.setenv(variable, str(tmp_path / "own"))
-    assert saved.directory("demo", "auto").is_relative_to(tmp_path)
+    assert store.directory("demo", "auto").is_relative_to(tmp_path)
 
 
 # --- sparse_copy ------------------------------------------------------------------------
@@ -136,14 +136,14 @@ def test_copy_never_writes_into_an_existing_file(tmp_path: Path) -> None:
 
 
 def make(cluster: str = "demo", label: str = "auto", *, at: Path | None = None) -> Saved:
-    """A snapshot as `xk8s.cluster.save` leaves it, with little in it."""
-    where = at or saved.directory(cluster, label)
+    """A snapshot as `xk8s.cluster.snapshots.save` leaves it, with little in it."""
+    where = at or store.directory(cluster, label)
     (where / "nodes").mkdir(parents=True)
     (where / "nodes" / "vm-001.erofs").write_bytes(b"layer")
     make_sparse(where / "vm-001.ram", 3 * MIB, (MIB, b"memory"))
     (where / "vm-001.state").write_bytes(b"devices")
     (where / "vm-002.state").write_bytes(b"devices and memory")
-    files, states = saved.describe(where)
+    files, states = store.describe(where)
     sums = {"vm-001.ram": content_sum(where / "vm-001.ram")}
     value = Saved(
         cluster=cluster,
@@ -156,22 +156,22 @@ def make(cluster: str = "demo", label: str = "auto", *, at: Path | None = None) 
         states=states,
         sums=sums,
     )
-    saved.write(value, where)
+    store.write(value, where)
     return value
 
 
 def test_what_was_written_is_read() -> None:
     made = make()
-    assert saved.read("demo", "auto") == made
-    assert saved.find("demo", "auto") == made
-    assert saved.problem(made, "k") is None
+    assert store.read("demo", "auto") == made
+    assert store.find("demo", "auto") == made
+    assert store.problem(made, "k") is None
     assert sorted(made.files) == ["vm-001.ram", "vm-001.state", "vm-002.state"]
     assert sorted(made.states) == ["vm-001.state", "vm-002.state"]
     assert made.ram("vm-001") == made.directory / "vm-001.ram"
     assert made.ram("vm-002") is None
     assert made.state("vm-002").read_bytes() == b"devices and memory"
     assert 0 < made.size < MIB
-    assert json.loads(json.dumps(saved.as_data(made)))["problem"] is None
+    assert json.loads(json.dumps(store.as_data(made)))["problem"] is None
     assert (made.directory / "meta.json").stat().st_mode & 0o777 == 0o600
 
 
@@ -183,13 +183,13 @@ def test_links_of_a_local_directory_count_as_links() -> None:
     (made.directory / "local" / "0" / "long").symlink_to("x" * 2000)
     (made.directory / "local" / "0" / "dir").symlink_to("/usr")
     assert before < made.size < before + 100 * KIB
-    assert json.loads(json.dumps(saved.as_data(made)))["bytes"] == made.size
+    assert json.loads(json.dumps(store.as_data(made)))["bytes"] == made.size
 
 
 def test_a_state_with_all_the_memory_is_not_hashed(tmp_path: Path) -> None:
     make_sparse(tmp_path / "vm-001.state", 64 * MIB)
     make_sparse(tmp_path / "vm-002.state", 64 * MIB - 1)
-    files, states = saved.describe(tmp_path)
+    files, states = store.describe(tmp_path)
     assert sorted(files) == ["vm-001.state", "vm-002.state"]
     assert list(states) == ["vm-002.state"]
 
@@ -226,30 +226,30 @@ def flip(path: Path) -> None:
 def test_damage_has_its_reason(damage: Callable[[Path], None], name: str, reason: str) -> None:
     made = make()
     damage(made.directory / name)
-    assert saved.problem(made, "k") == reason
-    assert saved.as_data(made)["problem"] == reason
+    assert store.problem(made, "k") == reason
+    assert store.as_data(made)["problem"] == reason
 
 
 def test_a_bad_disk_is_found_out_at_the_first_restore_after_a_start_of_the_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = make()
-    assert saved.verified(made)
-    assert saved.verify(made) is None
+    assert store.verified(made)
+    assert store.verify(made) is None
     boot = tmp_path / "boot_id"
     boot.write_text("another\n")
-    monkeypatch.setattr(saved, "_BOOT_ID", boot)
-    assert not saved.verified(made)
-    assert saved.verify(made) is None
-    assert saved.verified(made)
-    assert saved.problem(made, "k") is None  # what was added is not taken for a change
+    monkeypatch.setattr(store, "_BOOT_ID", boot)
+    assert not store.verified(made)
+    assert store.verify(made) is None
+    assert store.verified(made)
+    assert store.problem(made, "k") is None  # what was added is not taken for a change
     boot.write_text("a third\n")
     flip(made.directory / "vm-001.ram")
-    assert saved.problem(made, "k") is None
-    assert saved.verify(made) == "vm-001.ram is damaged"
-    assert not saved.verified(made)
+    assert store.problem(made, "k") is None
+    assert store.verify(made) == "vm-001.ram is damaged"
+    assert not store.verified(made)
     (made.directory / "vm-001.ram").unlink()
-    assert saved.verify(made) == "vm-001.ram is missing"
+    assert store.verify(made) == "vm-001.ram is missing"
 
 
 def test_a_snapshot_with_links_that_lead_nowhere_is_flushed() -> None:
@@ -257,21 +257,21 @@ def test_a_snapshot_with_links_that_lead_nowhere_is_flushed() -> None:
     (made.directory / "local" / "0").mkdir(parents=True)
     (made.directory / "local" / "0" / "link").symlink_to("/no/such/file")
     flush(made.directory)
-    assert saved.problem(made, "k") is None
+    assert store.problem(made, "k") is None
 
 
 def test_one_that_does_not_fit_has_its_reason() -> None:
     made = make()
-    assert "QEMU" in str(saved.problem(made, "another"))
-    assert saved.problem(made) is None
-    assert "version" in str(saved.problem(evolve(made, format=0), "k"))
+    assert "QEMU" in str(store.problem(made, "another"))
+    assert store.problem(made) is None
+    assert "version" in str(store.problem(evolve(made, format=0), "k"))
 
 
 # --- what there is ----------------------------------------------------------------------
 
 
 def test_what_a_killed_save_left_is_no_snapshot() -> None:
-    assert saved.list_saved() == ()
+    assert store.list_saved() == ()
     made = make("demo", "good")
     root = made.directory.parent.parent
     (root / "demo" / "half").mkdir()
@@ -280,19 +280,19 @@ def test_what_a_killed_save_left_is_no_snapshot() -> None:
     make("demo", "late", at=root / "demo" / "late.new")  # all but its last step, the rename
     (root / "demo" / "stray").write_text("a file")
     (root / "stray").write_text("a file")
-    assert saved.list_saved() == (made,)
-    assert saved.read("demo", "half") is None
-    assert saved.read("demo", "late") is None
+    assert store.list_saved() == (made,)
+    assert store.read("demo", "half") is None
+    assert store.read("demo", "late") is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "3", "null", "[]", '"a"', "{}", '{"format": 1}', "\0"])
 def test_unreadable_description_is_no_snapshot(text: str) -> None:
     made = make()
     (made.directory / "meta.json").write_text(text)
-    assert saved.read("demo", "auto") is None
-    assert saved.list_saved() == ()
+    assert store.read("demo", "auto") is None
+    assert store.list_saved() == ()
     (made.directory / "meta.json").write_bytes(b"\xff\xfe")
-    assert saved.list_saved() == ()
+    assert store.list_saved() == ()
 
 
 def test_description_that_lacks_a_field_is_no_snapshot() -> None:
@@ -301,14 +301,14 @@ def test_description_that_lacks_a_field_is_no_snapshot() -> None:
     whole = json.loads(path.read_text())
     for name in set(whole) - {"format", "layers", "machine", "digest", "sums"}:
         path.write_text(json.dumps({key: value for key, value in whole.items() if key != name}))
-        assert saved.read("demo", "auto") is None, name
+        assert store.read("demo", "auto") is None, name
 
 
 def test_one_under_another_name_is_not_taken_for_it() -> None:
     made = make("demo", "auto")
     shutil.copytree(made.directory, made.directory.with_name("copy"))
-    assert saved.read("demo", "copy") is None
-    assert saved.list_saved() == (made,)
+    assert store.read("demo", "copy") is None
+    assert store.list_saved() == (made,)
 
 
 def test_one_that_is_not_there_names_those_that_are() -> None:
@@ -316,45 +316,45 @@ def test_one_that_is_not_there_names_those_that_are() -> None:
     make("demo", "auto")
     make("other", "secret")
     with pytest.raises(StateError, match="no snapshot 'before-upgrad'") as caught:
-        saved.find("demo", "before-upgrad")
+        store.find("demo", "before-upgrad")
     assert "did you mean 'before-upgrade'" in caught.value.hint
     assert "there are: auto, before-upgrade" in caught.value.hint
     assert "secret" not in caught.value.hint
     with pytest.raises(StateError) as caught:
-        saved.find("third", "auto")
+        store.find("third", "auto")
     assert "there are: none" in caught.value.hint
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "", "auto.new"])
 def test_label_stays_in_its_directory(name: str) -> None:
     with pytest.raises(UsageError):
-        saved.read("demo", name)
+        store.read("demo", name)
     with pytest.raises(UsageError):
-        saved.find(name, "auto")
+        store.find(name, "auto")
 
 
 def test_removed_one_is_gone_and_its_open_files_stay() -> None:
     first, second = make("demo", "a"), make("demo", "b")
-    assert saved.list_saved() == (first, second)
+    assert store.list_saved() == (first, second)
     with (first.directory / "vm-001.ram").open("rb") as ram:
-        saved.remove(first)
-        assert saved.list_saved() == (second,)
+        store.remove(first)
+        assert store.list_saved() == (second,)
         assert not first.directory.exists()
         ram.seek(MIB)
         assert ram.read(6) == b"memory"
 
 
 def test_the_latest_that_up_kept_stay_and_all_of_the_user() -> None:
-    kept = [make("demo", saved.auto_label(f"{index}" * 64)) for index in range(saved.KEPT + 2)]
+    kept = [make("demo", store.auto_label(f"{index}" * 64)) for index in range(store.KEPT + 2)]
     for age, one in enumerate(kept):  # the first is the latest
-        saved.write(evolve(one, created=100.0 - age), one.directory)
+        store.write(evolve(one, created=100.0 - age), one.directory)
     make("demo", "mine")
     make("other", kept[0].label)
-    assert {one.label for one in saved.prune("demo")} == {one.label for one in kept[saved.KEPT :]}
-    left = {(one.cluster, one.label) for one in saved.list_saved()}
+    assert {one.label for one in store.prune("demo")} == {one.label for one in kept[store.KEPT :]}
+    left = {(one.cluster, one.label) for one in store.list_saved()}
     assert left == {
         ("demo", "mine"),
         ("other", kept[0].label),
-        *(("demo", one.label) for one in kept[: saved.KEPT]),
+        *(("demo", one.label) for one in kept[: store.KEPT]),
     }
-    assert saved.prune("demo") == ()
+    assert store.prune("demo") == ()

@@ -9,16 +9,17 @@ from typing import Any
 
 import attrs
 import pytest
-from xk8s.cluster import machines, template
-from xk8s.cluster.boot import Boot, boot_of
-from xk8s.cluster.content import content_sum
-from xk8s.cluster.kit import Kit
-from xk8s.config import Request
+from xk8s.cluster.inputs import Kit
+from xk8s.cluster.state.booted import Boot, boot_of
+from xk8s.cluster.vms import launch, ram_template
 from xk8s.errors import MachineError
-from xk8s.paths import cache_dir
-from xk8s.plan import Plan, make_plan
+from xk8s.machine.qemu.command import Image, MachineSpec, room
+from xk8s.names.request import Request
+from xk8s.planning.make_plan import make_plan
+from xk8s.planning.plan import Plan
 from xk8s.progress import Silent
-from xk8s.qemu.command import Image, MachineSpec, room
+from xk8s.util.paths import cache_dir
+from xk8s.util.sparse import content_sum
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +39,7 @@ def made(kit_of: Callable[[Plan], Kit]) -> Made:
         request = Request(overlays=("debian",), sets=("cluster.routers=0", *sets), environment={})
         plan = make_plan(request)
         kit = kit_of(plan)
-        own = [machines.image_path(plan.name, one.node.name) for one in plan.nodes]
+        own = [launch.image_path(plan.name, one.node.name) for one in plan.nodes]
         for path in (*own, *(layer.path for layer in kit.layers.values())):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"erofs")
@@ -48,7 +49,7 @@ def made(kit_of: Callable[[Plan], Kit]) -> Made:
 
 
 def keys(kit: Kit, boot: Boot) -> list[str | None]:
-    return [template._key(kit, boot, one) for one in boot.nodes]
+    return [ram_template._key(kit, boot, one) for one in boot.nodes]
 
 
 def test_nodes_that_differ_by_name_only_share_one(made: Made) -> None:
@@ -84,7 +85,7 @@ def test_another_kernel_or_qemu_has_another(made: Made, monkeypatch: pytest.Monk
     before = keys(kit, boot)[0]
     rebuilt = {key: attrs.evolve(one, digest="rebuilt") for key, one in kit.resolved.items()}
     assert keys(attrs.evolve(kit, resolved=rebuilt), boot)[0] != before
-    monkeypatch.setattr("xk8s.cluster.saved.qemu_version", lambda: (99, 0, 0))
+    monkeypatch.setattr("xk8s.cluster.vms.machine_key.qemu_version", lambda: (99, 0, 0))
     assert keys(kit, boot)[0] != before
 
 
@@ -92,7 +93,7 @@ def test_the_layers_and_the_cluster_make_no_difference(made: Made) -> None:
     kit, boot = made("cluster.nodes=1")
     (node,) = boot.nodes
     other = attrs.evolve(boot, cluster="other", nodes=(attrs.evolve(node, disks=node.disks[:1]),))
-    own = machines.image_path("other", node.node.name)
+    own = launch.image_path("other", node.node.name)
     own.parent.mkdir(parents=True)
     own.write_bytes(b"erofs")
     assert keys(kit, other) == keys(kit, boot)
@@ -124,26 +125,26 @@ def test_more_images_than_the_usual_room_have_none() -> None:
 
 
 def write(key: str, **changed: Any) -> Path:
-    directory = template.templates_dir(cache_dir()) / key
+    directory = ram_template.templates_dir(cache_dir()) / key
     directory.mkdir(parents=True)
     for name in ("ram", "state"):
         (directory / name).write_bytes(b"\0" * 8192 + name.encode())
     sums = {name: content_sum(directory / name) for name in ("ram", "state")}
-    (directory / template.META).write_text(json.dumps({**sums, **changed}))
+    (directory / ram_template.META).write_text(json.dumps({**sums, **changed}))
     return directory
 
 
 def test_only_a_whole_one_is_used() -> None:
-    assert template._find("none") is None
-    found = template._find(write("whole").name)
+    assert ram_template._find("none") is None
+    found = ram_template._find(write("whole").name)
     assert found is not None
     assert found.ram.read_bytes().endswith(b"ram")
-    assert template._find(write("damaged", ram="00000000").name) is None
+    assert ram_template._find(write("damaged", ram="00000000").name) is None
     broken = write("broken")
-    (broken / template.META).write_text("{")
-    assert template._find("broken") is None
+    (broken / ram_template.META).write_text("{")
+    assert ram_template._find("broken") is None
     (write("halved") / "state").unlink()
-    assert template._find("halved") is None
+    assert ram_template._find("halved") is None
 
 
 @pytest.mark.parametrize("what", ["the base", "the user"])
@@ -152,7 +153,7 @@ def test_who_wants_none_gets_none(made: Made, what: str) -> None:
     if what == "the base":
         plain = attrs.evolve(kit.plan.boot, template=False)
         kit = attrs.evolve(kit, plan=attrs.evolve(kit.plan, boot=plain))
-    assert template.get_templates(kit, boot, Silent()) == {}
+    assert ram_template.get_templates(kit, boot, Silent()) == {}
 
 
 def test_two_sizes_of_a_role_are_made_beside_each_other_with_no_file_in_common(
@@ -165,8 +166,8 @@ def test_two_sizes_of_a_role_are_made_beside_each_other_with_no_file_in_common(
         specs.append(spec)
         raise MachineError("not here")
 
-    monkeypatch.setattr(template.process, "spawn", spawn)
-    assert template.get_templates(kit, boot, Silent()) == {}
+    monkeypatch.setattr(ram_template.process, "spawn", spawn)
+    assert ram_template.get_templates(kit, boot, Silent()) == {}
     assert len(specs) == 3
     files = [(one.memory.file, one.console_log, one.pidfile, one.sockets.qmp) for one in specs]
     for same in zip(*files, strict=True):

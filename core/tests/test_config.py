@@ -10,10 +10,11 @@ import pytest
 from attrs import frozen
 from hypothesis import given
 from hypothesis import strategies as st
-from xk8s.config import Request, Settings
 from xk8s.errors import UsageError
+from xk8s.names.convert import convert, text
+from xk8s.names.request import Request
+from xk8s.names.settings import Settings
 from xk8s.overlay import setting
-from xk8s.values import convert, text
 
 
 @frozen(kw_only=True)

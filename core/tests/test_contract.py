@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 import pytest
-from xk8s.cli.contract import PUBLIC, compare, contract, main
+
+from tools.docs.contract import PUBLIC, compare, contract, main
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "docs" / "reference" / "contract-v1.json"
@@ -24,7 +25,7 @@ def test_nothing_of_the_contract_is_broken() -> None:
 @in_repository
 def test_additions_to_the_contract_are_kept() -> None:
     _, additions = compare(json.loads(KEPT.read_text()), contract())
-    assert not additions, "run: ./run python -m xk8s.cli.contract"
+    assert not additions, "run: ./run python -m tools.docs.contract"
 
 
 @in_repository

@@ -14,40 +14,32 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xk8s import directory
-from xk8s.artifacts.keys import artifact_key
-from xk8s.artifacts.kit import Resolved
-from xk8s.artifacts.model import Artifact, Release
+from xk8s.artifact_keys import artifact_key
+from xk8s.build.artifacts.attempt import Resolved
+from xk8s.build.layers.build import BuiltLayer, LayerStore, layers_dir
+from xk8s.build.layers.erofs_read import open_image
+from xk8s.build.layers.erofs_write import make_image
+from xk8s.build.layers.node_layer import make_node_image
 from xk8s.cli import app
-from xk8s.cluster import machines
-from xk8s.cluster.boot import boot_of
-from xk8s.cluster.kit import Kit
-from xk8s.cluster.ontop import over_images
-from xk8s.cluster.record import read_request, write_inputs
-from xk8s.config import Request
-from xk8s.directory import read_directories
+from xk8s.cluster.change.image_overrides import over_images
+from xk8s.cluster.inputs import Kit
+from xk8s.cluster.state.booted import boot_of
+from xk8s.cluster.state.record import read_request, write_inputs
+from xk8s.cluster.vms import launch
 from xk8s.errors import PlanError, StateError, UsageError
-from xk8s.layers.build import BuiltLayer, LayerStore, layers_dir
-from xk8s.layers.erofs import make_image
-from xk8s.layers.node import make_node_image
-from xk8s.layers.ontop import Replaced
-from xk8s.layers.read import open_image
-from xk8s.overlay import (
-    BootImage,
-    Directory,
-    File,
-    KernelFacts,
-    Layer,
-    Overlay,
-    Symlink,
-    Take,
-)
-from xk8s.paths import cache_dir, state_dir
-from xk8s.plan import Plan, make_plan
-from xk8s.qemu.accel import decide
-from xk8s.qemu.command import Memory
-from xk8s.registry import Registry
+from xk8s.machine.qemu.accelerator import decide
+from xk8s.machine.qemu.command import Memory
+from xk8s.names.registry import Registry
+from xk8s.names.request import Request
+from xk8s.overlay import BootImage, Directory, File, KernelFacts, Layer, Overlay, Symlink, Take
+from xk8s.planning import local_directory
+from xk8s.planning.local_directory import read_directories
+from xk8s.planning.make_plan import make_plan
+from xk8s.planning.overrides import Replaced
+from xk8s.planning.plan import Plan
+from xk8s.sources import Artifact, Release
 from xk8s.testing import plugin
+from xk8s.util.paths import cache_dir, state_dir
 
 BASE = Artifact(
     name="t-base",
@@ -522,11 +514,11 @@ def test_a_name_that_is_not_utf8(work: Path) -> None:
 
 
 def test_the_wrong_directory_is_noticed(work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(directory, "MOST_ENTRIES", 2)
+    monkeypatch.setattr(local_directory, "MOST_ENTRIES", 2)
     with pytest.raises(UsageError, match="more than 2 files"):
         planned("./work")
-    monkeypatch.setattr(directory, "MOST_ENTRIES", 100)
-    monkeypatch.setattr(directory, "MOST_BYTES", 3)
+    monkeypatch.setattr(local_directory, "MOST_ENTRIES", 100)
+    monkeypatch.setattr(local_directory, "MOST_BYTES", 3)
     with pytest.raises(UsageError, match="more than"):
         planned("./work")
 
@@ -597,13 +589,13 @@ def test_machines_have_the_disks_in_that_order(work: Path, tmp_path: Path) -> No
         )
         for one in plan.layers
     }
-    own = machines.image_path(plan.name, "vm-001")
+    own = launch.image_path(plan.name, "vm-001")
     for path in (own, *(layer.path for layer in layers.values())):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"erofs")
     kit = Kit(plan=plan, accel=decide("tcg"), resolved={resolved.key: resolved}, layers=layers)
     boot = boot_of(kit)
-    spec = machines.spec(boot, boot.nodes[0], memory=Memory(size=256))
+    spec = launch.spec(boot, boot.nodes[0], memory=Memory(size=256))
     assert [one.path for one in spec.images] == [
         image("t-base"),
         image("t-app"),

@@ -8,11 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from xk8s.core_faults import CORE_FAULTS
 from xk8s.errors import PluginError
-from xk8s.faults import FRESH_SECONDS, SAME_FAULT, Log, problem_of, recognise, table
+from xk8s.faults.core import CORE_FAULTS
+from xk8s.faults.recognise import FRESH_SECONDS, SAME_FAULT, Log, problem_of, recognise, table
+from xk8s.names.registry import Registry, available
 from xk8s.overlay import Fault
-from xk8s.registry import Registry, available
 
 
 def fault(name: str, pattern: str, **more: object) -> Fault:

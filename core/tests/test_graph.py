@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from xk8s.cli import app
-from xk8s.config import ClusterSettings, Request
-from xk8s.graph import PARTS, graph, mermaid
-from xk8s.graph_svg import draw
-from xk8s.plan import Plan, make_plan
+from xk8s.names.core_settings import ClusterSettings
+from xk8s.names.request import Request
+from xk8s.planning.diagram import PARTS, graph, mermaid
+from xk8s.planning.diagram_svg import draw
+from xk8s.planning.make_plan import make_plan
+from xk8s.planning.plan import Plan
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -118,7 +120,7 @@ def test_what_makes_no_sense_together_is_refused(wrong: list[str]) -> None:
 
 
 def test_the_defaults_are_what_the_picture_in_the_docs_shows() -> None:
-    from xk8s.cli.docpictures import pictures
+    from tools.docs.pictures import pictures
 
     said = words(pictures()["cluster.svg"]())
     shown = [one for one in said if one.startswith("vm-")]

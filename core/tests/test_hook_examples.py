@@ -15,11 +15,11 @@ from unittest import mock
 import pytest
 from attrs import frozen
 from xk8s import hookimpl, hookspecs, overlay
-from xk8s.artifacts.model import Artifact
-from xk8s.config import ClusterSettings
 from xk8s.context import Context
+from xk8s.names.core_settings import ClusterSettings
 from xk8s.pki import Keys
-from xk8s.topology import networks, nodes
+from xk8s.planning.topology import networks, nodes
+from xk8s.sources import Artifact
 
 HOOKS = {
     name: function
@@ -38,7 +38,7 @@ READERS_OWN = {
     "EtcdSettings": Example,
     "CrioSettings": Example,
     "KERNEL": Artifact(name="kernel", version="1", members=("vmlinuz",), sources=()),
-    "why_not": lambda release, online: None if online else "never asked for",
+    "why_unavailable": lambda release, online: None if online else "never asked for",
     "release": lambda settings: settings,
     "check_web": lambda context: "answers",
     "load_missing_images": lambda access, progress: None,

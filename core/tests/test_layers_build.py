@@ -8,15 +8,15 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from xk8s.artifacts.keys import artifact_key
-from xk8s.artifacts.kit import Resolved
-from xk8s.artifacts.model import Artifact
-from xk8s.artifacts.tree import tree_digest
+from xk8s.artifact_keys import artifact_key
+from xk8s.build.artifacts.attempt import Resolved
+from xk8s.build.layers.build import LayerStore, layer_key
+from xk8s.build.layers.erofs_write import ALIGNMENT, make_image
+from xk8s.build.layers.node_layer import make_node_image
 from xk8s.errors import BuildError, HostError
-from xk8s.layers.build import LayerStore, layer_key
-from xk8s.layers.erofs import ALIGNMENT, make_image
-from xk8s.layers.node import make_node_image
 from xk8s.overlay import Directory, File, Layer, Symlink, Take
+from xk8s.sources import Artifact
+from xk8s.util.files import tree_digest
 
 TOOL = Artifact(name="tool", version="1", members=("bin/tool", "data"), sources=())
 
@@ -191,7 +191,7 @@ def test_an_artifact_that_changed_since_is_named(tmp_path: Path) -> None:
 
 
 def test_no_mkfs_is_an_error_that_says_what_to_install(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("xk8s.layers.erofs.shutil.which", lambda *_, **__: None)
+    monkeypatch.setattr("xk8s.build.layers.erofs_write.shutil.which", lambda *_, **__: None)
     with pytest.raises(HostError, match=r"mkfs\.erofs") as caught:
         LayerStore(tmp_path).build(Layer(name="l", entries=ENTRIES[:1]), {})
     assert "erofs-utils" in caught.value.hint
@@ -250,7 +250,7 @@ def test_full_disk_injected_at_os_level_is_the_same_error(tmp_path: Path, monkey
     def no_room(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("xk8s.layers.build.stage_entries", no_room)
+    monkeypatch.setattr("xk8s.build.layers.build.stage_entries", no_room)
     with pytest.raises(HostError, match="disk is full"):
         LayerStore(tmp_path).build(Layer(name="l", entries=ENTRIES[:1]), {})
     assert not list((tmp_path / "layers").iterdir())

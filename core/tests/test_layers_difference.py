@@ -17,11 +17,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from xk8s.cluster.push import STAGE, push
-from xk8s.context import ExecResult
-from xk8s.errors import MachineError
-from xk8s.layers.build import stage_entries
-from xk8s.layers.difference import (
+from xk8s.build.layers.build import stage_entries
+from xk8s.build.layers.diff import (
     Difference,
     FilesLevel,
     ImageLevel,
@@ -31,8 +28,11 @@ from xk8s.layers.difference import (
     entries,
     identity,
 )
-from xk8s.layers.erofs import make_image
-from xk8s.layers.read import open_image
+from xk8s.build.layers.erofs_read import open_image
+from xk8s.build.layers.erofs_write import make_image
+from xk8s.cluster.change.push import STAGE, push
+from xk8s.context import ExecResult
+from xk8s.errors import MachineError
 from xk8s.overlay import Directory, Entry, File, Symlink
 
 Tree = Mapping[str, tuple[str, int, bytes]]

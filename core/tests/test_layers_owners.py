@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from xk8s.artifacts.model import Artifact
 from xk8s.errors import PlanError
-from xk8s.layers.owners import check_owners
 from xk8s.overlay import Directory, File, Layer, Symlink, Take
+from xk8s.planning.ownership import check_owners
+from xk8s.sources import Artifact
 
 TREE = Artifact(name="tree", version="1", members=("a", "sub/b"), sources=())
 

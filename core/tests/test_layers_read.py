@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xk8s.artifacts.tree import walk
+from xk8s.build.layers.erofs_read import Found, open_image
+from xk8s.build.layers.erofs_write import make_image
 from xk8s.errors import BuildError
-from xk8s.layers.erofs import make_image
-from xk8s.layers.read import Found, open_image
+from xk8s.util.files import walk
 
 # Around the size of a block, where the tail is stored in another way.
 SIZES = st.sampled_from([0, 1, 31, 2000, 4000, 4095, 4096, 4097, 8192, 8200, 20000])

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 from xk8s.errors import HostError, MachineError, StateError
-from xk8s.net import holder
-from xk8s.net import namespace as module
-from xk8s.net.namespace import Namespace
-from xk8s.net.permits import check_tun, check_user_namespaces
-from xk8s.qemu.leftovers import end, leftovers
+from xk8s.machine.net import holder
+from xk8s.machine.net import namespace as module
+from xk8s.machine.net.namespace import Namespace
+from xk8s.machine.net.privileges import check_tun, check_user_namespaces
+from xk8s.util.processes import end, leftovers
 
 try:
     check_user_namespaces()

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from xk8s.cli import app
 from xk8s.errors import HostError, UsageError
-from xk8s.new import check_overlay_name, make_overlay
+from xk8s.scaffold.new import check_overlay_name, make_overlay
 
 Run = Callable[..., str]
 
@@ -98,7 +98,7 @@ def test_its_project_says_what_it_is(made: Path) -> None:
 
 
 def test_the_template_runs_nothing() -> None:
-    config = yaml.safe_load((files("xk8s") / "template/copier.yml").read_text())
+    config = yaml.safe_load((files("xk8s.scaffold") / "template/copier.yml").read_text())
     assert {key for key in config if key.startswith("_")} == {"_subdirectory", "_templates_suffix"}
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 import pytest
 from attrs import frozen
 from syrupy.assertion import SnapshotAssertion
-from xk8s.artifacts.model import Artifact, Release
-from xk8s.config import Request
 from xk8s.context import Context
 from xk8s.errors import PlanError, PluginError, UsageError
+from xk8s.names.registry import Registry
+from xk8s.names.request import Request
 from xk8s.overlay import (
     BootImage,
     BootOptions,
@@ -27,8 +27,8 @@ from xk8s.overlay import (
     Take,
     setting,
 )
-from xk8s.plan import explain, make_plan
-from xk8s.registry import Registry
+from xk8s.planning.make_plan import explain, make_plan
+from xk8s.sources import Artifact, Release
 from xk8s.testing import plugin
 
 

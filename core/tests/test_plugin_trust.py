@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from attrs import frozen
 from xk8s.errors import PluginError, UsageError
-from xk8s.offers import Policy
+from xk8s.names.allow_list import Policy
+from xk8s.names.registry import Registry
 from xk8s.overlay import Check, File, KernelNeeds, Layer, Overlay
-from xk8s.registry import Registry
 
 PLUGIN = """
 from xk8s import hookimpl

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from xk8s.config import Request
 from xk8s.errors import PlanError, PluginError
 from xk8s.fragments import argument_sets, config_sets, merged, toml_text
+from xk8s.names.registry import Registry
+from xk8s.names.request import Request
 from xk8s.overlay import (
     NODE_ROLES,
     BootOptions,
@@ -24,8 +25,8 @@ from xk8s.overlay import (
     Role,
     Sysctl,
 )
-from xk8s.plan import Plan, make_plan
-from xk8s.registry import Registry
+from xk8s.planning.make_plan import make_plan
+from xk8s.planning.plan import Plan
 from xk8s.testing.plans import plugin, with_base
 
 OWNED = {
@@ -312,7 +313,7 @@ def test_what_toml_has_not(value: object) -> None:
 
 
 def owned() -> list[tuple[str, Point]]:
-    from xk8s.points import CORE_POINTS
+    from xk8s.planning.points import CORE_POINTS
 
     registry = Registry()
     found = dict(CORE_POINTS)
@@ -324,7 +325,7 @@ def owned() -> list[tuple[str, Point]]:
 
 @pytest.mark.parametrize(("name", "point"), owned(), ids=lambda value: str(value)[:40])
 def test_each_points_example_is_a_value_that_it_takes(name: str, point: Point) -> None:
-    from xk8s.shapes import problem
+    from xk8s.util.typecheck import problem
 
     assert problem(point.example, point.type) is None
     assert point.help.endswith(".")

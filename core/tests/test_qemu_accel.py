@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from xk8s.errors import HostError
-from xk8s.qemu import accel
-from xk8s.qemu.accel import PROGRAM, cpu_has_virtualization, decide, trial
+from xk8s.machine.qemu import accelerator
+from xk8s.machine.qemu.accelerator import PROGRAM, cpu_has_virtualization, decide, trial
 
 needs_qemu = pytest.mark.skipif(shutil.which(PROGRAM) is None, reason="QEMU is not installed")
 
@@ -16,8 +16,8 @@ needs_qemu = pytest.mark.skipif(shutil.which(PROGRAM) is None, reason="QEMU is n
 def pretend(
     monkeypatch: pytest.MonkeyPatch, version: tuple[int, int, int], problem: str | None
 ) -> None:
-    monkeypatch.setattr(accel, "qemu_version", lambda program: version)
-    monkeypatch.setattr(accel, "kvm_problem", lambda program: problem)
+    monkeypatch.setattr(accelerator, "qemu_version", lambda program: version)
+    monkeypatch.setattr(accelerator, "kvm_problem", lambda program: problem)
 
 
 def script(directory: Path, text: str) -> str:
@@ -34,13 +34,13 @@ def test_a_program_is_asked_for_its_version_once(
     said = tmp_path / "said"
     text = f'echo >>{said}; echo "QEMU emulator version %s (Debian 1:%s+dfsg-0)"'
     program = script(tmp_path, text % ("10.0.2", "10.0.2"))
-    assert [accel.qemu_version(program) for _ in range(3)] == [(10, 0, 2)] * 3
+    assert [accelerator.qemu_version(program) for _ in range(3)] == [(10, 0, 2)] * 3
     assert said.read_text() == "\n"
     script(tmp_path, text % ("10.1.0", "10.1.0"))  # an upgrade
-    assert accel.qemu_version(program) == (10, 1, 0)
+    assert accelerator.qemu_version(program) == (10, 1, 0)
     script(tmp_path, "echo nothing of use")
     with pytest.raises(HostError, match="does not say its version"):
-        accel.qemu_version(program)
+        accelerator.qemu_version(program)
 
 
 @pytest.mark.parametrize(

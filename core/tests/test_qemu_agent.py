@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 from xk8s.errors import MachineError
-from xk8s.qemu.agent import Agent, AgentError
+from xk8s.machine.qemu.agent import Agent, AgentError
 
 Handler = Callable[[dict[str, Any]], Any]
 
@@ -232,7 +232,7 @@ def _running(command: bytes) -> bool:
 
 
 def test_a_long_command_lets_others_in_between(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("xk8s.qemu.agent._HOLD", 0.2)
+    monkeypatch.setattr("xk8s.machine.qemu.agent._HOLD", 0.2)
     results = []
 
     def long() -> None:

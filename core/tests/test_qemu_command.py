@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 from syrupy.assertion import SnapshotAssertion
-from xk8s.qemu.accel import PROGRAM, Accel
-from xk8s.qemu.command import (
+from xk8s.machine.qemu.accelerator import PROGRAM, Accel
+from xk8s.machine.qemu.command import (
     MAX_DISKS,
     MAX_IMAGES,
     Disk,

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from attrs import evolve
 from xk8s.errors import HostError, MachineError
-from xk8s.qemu import migrate
-from xk8s.qemu.accel import qemu_version
-from xk8s.qemu.command import MachineSpec, Memory, Sockets
-from xk8s.qemu.leftovers import end
-from xk8s.qemu.process import Started, start
-from xk8s.qemu.qmp import Qmp
+from xk8s.machine.qemu import migrate
+from xk8s.machine.qemu.accelerator import qemu_version
+from xk8s.machine.qemu.command import MachineSpec, Memory, Sockets
+from xk8s.machine.qemu.process import Started, start
+from xk8s.machine.qemu.qmp import Qmp
+from xk8s.util.processes import end
 
 
 def lacking() -> str | None:

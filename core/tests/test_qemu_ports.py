@@ -7,7 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from xk8s.qemu.ports import Reservation
+from xk8s.machine.qemu.ports import Reservation
 
 
 def port_in_time_wait() -> int:

@@ -17,12 +17,12 @@ import filelock
 import pytest
 from attrs import evolve
 from xk8s.errors import HostError, MachineError, StateError
-from xk8s.qemu import console
-from xk8s.qemu.accel import PROGRAM
-from xk8s.qemu.command import MachineSpec, Memory, PortForward, UserNic
-from xk8s.qemu.leftovers import Process, cluster_environment, end, leftovers
-from xk8s.qemu.process import Started, start
-from xk8s.qemu.qmp import Qmp, parse_usernet
+from xk8s.machine.qemu import console
+from xk8s.machine.qemu.accelerator import PROGRAM
+from xk8s.machine.qemu.command import MachineSpec, Memory, PortForward, UserNic
+from xk8s.machine.qemu.process import Started, start
+from xk8s.machine.qemu.qmp import Qmp, parse_usernet
+from xk8s.util.processes import Process, cluster_environment, end, leftovers
 
 needs_qemu = pytest.mark.skipif(shutil.which(PROGRAM) is None, reason="QEMU is not installed")
 
@@ -253,7 +253,7 @@ def test_a_zombie_is_not_alive(runtime: Path) -> None:
 def test_an_xk8s_inside_is_not_its_own_leftover(
     runtime: Path,
 ) -> None:
-    code = "import sys;from pathlib import Path;from xk8s.qemu.leftovers import leftovers;print(leftovers(Path(sys.argv[1])))"  # noqa: E501
+    code = "import sys;from pathlib import Path;from xk8s.util.processes import leftovers;print(leftovers(Path(sys.argv[1])))"  # noqa: E501
     done = subprocess.run(
         [sys.executable, "-c", code, str(runtime)],
         env=cluster_environment(runtime),

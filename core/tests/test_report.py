@@ -15,18 +15,18 @@ import pytest
 from attrs import evolve
 from xk8s.checks import CheckContext, NotYet
 from xk8s.cli import app
-from xk8s.cluster import failure
-from xk8s.cluster.access import Cluster
-from xk8s.cluster.record import NodeRecord, Record, write_inputs, write_record
+from xk8s.cluster.handle import Cluster
+from xk8s.cluster.state import failed_start
+from xk8s.cluster.state.record import NodeRecord, Record, write_inputs, write_record
 from xk8s.context import ExecResult
 from xk8s.errors import CheckFailed, MachineError, StateError
+from xk8s.machine.qemu.agent import AgentError
 from xk8s.overlay import Check, Fault, Observation
-from xk8s.paths import state_dir
 from xk8s.pki import Keys
-from xk8s.plan import Plan
+from xk8s.planning.plan import Plan
 from xk8s.progress import Silent
-from xk8s.qemu.agent import AgentError
 from xk8s.report import Result, collect, host
+from xk8s.util.paths import state_dir
 
 MakePlan = Callable[..., Plan]
 
@@ -155,8 +155,8 @@ def test_what_cannot_be_had_is_noted(guests: Guests, answer: object, note: str) 
 def test_a_silent_agent_is_not_asked_for_everything(guests: Guests) -> None:
     many = [Observation(name=f"o{index}", argv=("slow",)) for index in range(50)]
     guests.answers["slow"] = MachineError("vm: the guest agent does not answer")
-    from xk8s.cluster.observe import observe
-    from xk8s.cluster.record import read_record
+    from xk8s.cluster.checks.observe import observe
+    from xk8s.cluster.state.record import read_record
 
     record = read_record("t")
     assert record is not None
@@ -169,8 +169,8 @@ def test_a_silent_agent_is_not_asked_for_everything(guests: Guests) -> None:
 def test_a_node_that_hangs_is_not_waited_for_again_and_again(guests: Guests) -> None:
     many = [Observation(name=f"o{index}", argv=("slow",)) for index in range(50)]
     guests.answers["slow"] = TimeoutError("vm: slow: not done after 60 s")
-    from xk8s.cluster.observe import observe
-    from xk8s.cluster.record import read_record
+    from xk8s.cluster.checks.observe import observe
+    from xk8s.cluster.state.record import read_record
 
     record = read_record("t")
     assert record is not None
@@ -321,11 +321,11 @@ def test_no_cluster_and_no_failure_is_told(
 
 def test_a_failed_start_keeps_its_consoles_and_no_keys(guests: Guests) -> None:
     Keys(state_dir("t") / "pki").ca("ca")
-    assert not failure.keep("t", KeyboardInterrupt())
-    assert not failure.keep("t", CheckFailed("a check"))
+    assert not failed_start.keep("t", KeyboardInterrupt())
+    assert not failed_start.keep("t", CheckFailed("a check"))
     error = MachineError("vm-001: the VM is no longer there", where="w", hint="h", log="panic!")
-    assert failure.keep("t", error)
-    kept = failure.failure_dir("t")
+    assert failed_start.keep("t", error)
+    kept = failed_start.failure_dir("t")
     assert kept.stat().st_mode & 0o777 == 0o700
     assert not list(kept.rglob("*.key"))
     shutil.rmtree(state_dir("t"))
@@ -335,5 +335,5 @@ def test_a_failed_start_keeps_its_consoles_and_no_keys(guests: Guests) -> None:
     assert "nodes/vm-001/console.log" in files
     assert "panic!" in files["cluster/error.txt"]
     assert result.checks == ()
-    failure.forget("t")
+    failed_start.forget("t")
     assert not kept.parent.exists()

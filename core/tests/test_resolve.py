@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from xk8s import hookimpl
 from xk8s.errors import PlanError, UsageError
+from xk8s.names.registry import Registry
 from xk8s.overlay import Overlay
-from xk8s.registry import Registry
-from xk8s.resolve import Resolution, resolve
+from xk8s.planning.resolve import Resolution, resolve
 
 
 def plugin(overlay: Overlay) -> object:

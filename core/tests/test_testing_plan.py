@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from xk8s.errors import PlanError
+from xk8s.names.registry import Registry
 from xk8s.overlay import File, KernelNeeds, Layer, Overlay
-from xk8s.registry import Registry
 from xk8s.testing import MakePlan, live, plans, plugin
 
 ONE = Overlay(summary="one", requires=("base",))
@@ -27,7 +27,7 @@ def test_plan_needs_nothing_but_the_overlay(
     plan: MakePlan, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """As where nothing but the core is installed: the base is the kit's."""
-    monkeypatch.setattr("xk8s.registry.available", lambda _rules: ())
+    monkeypatch.setattr("xk8s.names.registry.available", lambda _rules: ())
     monkeypatch.setenv("PATH", str(tmp_path))  # no QEMU, no mkfs
     made = plan("t-one", "cluster.nodes=3", plugins={"t-one": one()})
     assert made.ctx.overlays == (plans.BASE, "t-one")

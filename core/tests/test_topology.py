@@ -7,9 +7,9 @@ import ipaddress
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from xk8s.config import ClusterSettings
 from xk8s.errors import UsageError
-from xk8s.topology import networks, nodes
+from xk8s.names.core_settings import ClusterSettings
+from xk8s.planning.topology import networks, nodes
 
 
 def test_default_cluster() -> None:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, field
-from xk8s.artifacts.model import Artifact
-from xk8s.artifacts.store import Store
+from xk8s.build.artifacts.store import Store
 from xk8s.checks import NotYet
-from xk8s.paths import cache_dir
 from xk8s.pki import Keys
 from xk8s.progress import Silent
+from xk8s.sources import Artifact
+from xk8s.util.paths import cache_dir
 from xk8s_etcd.artifact import etcd_artifact
 from xk8s_etcd.settings import EtcdSettings
 from xk8s_kubernetes.api import Api, connect

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from xk8s.artifacts.model import Artifact, GoModule
+from xk8s.sources import Artifact, GoModule
 
 from tests.cluster.api_server import programs
 

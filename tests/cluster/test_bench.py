@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from xk8s.bench.lab import laboratory
-from xk8s.bench.vm import parts, switched_on
-from xk8s.config import Request
 from xk8s.errors import MachineError
+from xk8s.names.request import Request
 from xk8s.progress import Silent
+from xk8s_bench.lab import laboratory
+from xk8s_bench.vm import parts, switched_on
 
 from tests.cluster.test_broken_starts import wait_for
 from tests.conftest import Xk8s

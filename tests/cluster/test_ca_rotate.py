@@ -22,7 +22,7 @@ import httpx2
 import pytest
 import yaml
 from cryptography import x509
-from xk8s.paths import cache_dir
+from xk8s.util.paths import cache_dir
 from xk8s_images.layout import Member, layer_tar, write_layout
 
 from tests.conftest import Xk8s

@@ -7,14 +7,15 @@ import types
 import pytest
 from xk8s import hookimpl
 from xk8s.checks import CheckContext, NotYet
-from xk8s.cluster import open_cluster, up
-from xk8s.config import Request
+from xk8s.cluster.handle import open_cluster
+from xk8s.cluster.up import up
 from xk8s.context import Context
 from xk8s.errors import CheckFailed
+from xk8s.names.registry import Registry
+from xk8s.names.request import Request
 from xk8s.overlay import Check, Overlay
-from xk8s.plan import make_plan
+from xk8s.planning.make_plan import make_plan
 from xk8s.progress import Silent
-from xk8s.registry import Registry
 
 from tests.conftest import Xk8s
 

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 import pytest
-from xk8s.paths import cache_dir
+from xk8s.util.paths import cache_dir
 
 from tests.conftest import Xk8s
 from tests.doc_blocks import Block, Reader, blocks, documents

@@ -11,14 +11,16 @@ from pathlib import Path
 
 import pytest
 from xk8s import hookimpl
-from xk8s.cluster import failure, up
-from xk8s.config import Request
+from xk8s.cluster.state import failed_start
+from xk8s.cluster.up import up
 from xk8s.context import Context
 from xk8s.errors import MachineError, PlanError
+from xk8s.names.registry import Registry
+from xk8s.names.request import Request
 from xk8s.overlay import BootOptions, GuestNeeds, Node, Overlay
-from xk8s.plan import Plan, make_plan
+from xk8s.planning.make_plan import make_plan
+from xk8s.planning.plan import Plan
 from xk8s.progress import Silent
-from xk8s.registry import Registry
 
 from tests.cluster.test_broken_starts import SMALL, wait_for
 from tests.conftest import Xk8s
@@ -178,7 +180,7 @@ def test_what_is_left_of_an_up_whose_vm_dies(
     files = content(path)
     assert "Kernel panic" in files["nodes/vm-001/console.log"]
     assert "the VM is no longer there" in files["cluster/error.txt"]
-    assert failure.failure_dir("panics").is_dir()
+    assert failed_start.failure_dir("panics").is_dir()
     xk8s("--name", "panics", "down")
     assert left(xk8s, "panics") == []
     error = xk8s("--name", "panics", "report", "-o", str(path) + "2", code=10)

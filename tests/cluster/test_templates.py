@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from xk8s.cluster.content import content_sum
+from xk8s.util.sparse import content_sum
 
 from tests.conftest import Xk8s
 

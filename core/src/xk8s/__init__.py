@@ -1,7 +1,7 @@
 """xk8s: a real Kubernetes cluster of QEMU VMs from composable layers.
 
 What plugin authors import: `hookimpl` here, values from `xk8s.overlay`, artifacts from
-`xk8s.artifacts.model`, checks from `xk8s.checks`.
+`xk8s.sources`, checks from `xk8s.checks`.
 """
 
 from __future__ import annotations

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from attrs import field, frozen
 
 from xk8s.overlay import Fragment, Network, Node, Role
+
+if TYPE_CHECKING:
+    from xk8s.pki import Keys  # cryptography takes long to import
+    from xk8s.progress import Progress
+    from xk8s.sources import Artifact
 
 T = TypeVar("T")
 
@@ -90,6 +95,15 @@ class ClusterAccess(Protocol):
     @property
     def state_dir(self) -> Path:
         """Directory with the cluster's kubeconfig and records."""
+
+    @property
+    def keys(self) -> Keys:
+        """The cluster's own keys."""
+
+    def fetch(self, artifacts: Sequence[Artifact], progress: Progress) -> Mapping[str, Path]:
+        """Return the tree (read only) of each artifact by its `artifact_key`, from the cache or
+        made now. `ArtifactError` or `BuildError` when one cannot be had.
+        """
 
     def forward(self, name: str) -> tuple[str, int]:
         """(host, port) on the host of a named forward; KeyError when there is none."""

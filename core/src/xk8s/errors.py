@@ -7,6 +7,8 @@ The CLI prints the three and exits with ``error.exit_code``.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -93,3 +95,18 @@ class Interrupted(Xk8sError):
     """Stopped by Ctrl-C or SIGTERM, after cleaning up."""
 
     exit_code = 130
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``"did you mean 'x'? "`` for the known name next to ``name``, or an empty string."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"did you mean {found[0]!r}? " if found else ""
+
+
+class SourceFailed(Exception):
+    """Why a source could not give what was asked; the next source is tried."""
+
+    def __init__(self, reason: str, *, log: str = "") -> None:
+        """``log`` is the tail of the output that matters."""
+        super().__init__(reason)
+        self.log = log

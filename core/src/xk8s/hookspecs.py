@@ -67,13 +67,13 @@ def xk8s_unavailable(settings: object, online: bool) -> str | None:
     Asked only when the overlay is a candidate in another overlay's ``defaults``; ``settings``
     is an instance of this overlay's own settings class. ``online``: the network may be asked for
     some seconds (`up` and `artifacts --fetch` do); otherwise, as always when planning, only what
-    is on this machine counts (`xk8s.artifacts.published` remembers answers).
+    is on this machine counts (`xk8s.releases` remembers answers).
 
     Example::
 
         @hookimpl
         def xk8s_unavailable(settings: CrioSettings, online: bool) -> str | None:
-            return why_not(release(settings), online=online)
+            return why_unavailable(release(settings), online=online)
     """
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import field, frozen
 
-from xk8s.artifacts.model import Artifact
-from xk8s.digest import UNDIGESTED
+from xk8s.sources import Artifact
+from xk8s.util.digest import UNDIGESTED
 
 if TYPE_CHECKING:
     from xk8s.checks import CheckContext

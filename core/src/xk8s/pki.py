@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from xk8s.paths import write_private
+from xk8s.util.paths import write_private
 
 _YEARS = datetime.timedelta(days=3650)
 _BACKDATE = datetime.timedelta(days=1)
@@ -63,7 +63,7 @@ class Keys:
 
     def __init__(self, directory: Path) -> None:
         """``directory`` is made with mode 0700 when the first key is."""
-        self._directory = directory
+        self.directory = directory
 
     def ca(self, name: str, *, common_name: str | None = None) -> Pair:
         """The certificate authority ``name`` (ECDSA P-256, path length 0)."""
@@ -137,7 +137,7 @@ class Keys:
         return self._pair(name, make)
 
     def _pair(self, name: str, make: Callable[[], Pair]) -> Pair:
-        cert, key = self._directory / f"{name}.crt", self._directory / f"{name}.key"
+        cert, key = self.directory / f"{name}.crt", self.directory / f"{name}.key"
         if cert.exists() and key.exists():
             return Pair(cert=cert.read_bytes(), key=key.read_bytes())
         pair = make()

@@ -4,11 +4,12 @@ import json
 import re
 
 import pytest
-from xk8s import topology
-from xk8s.config import ClusterSettings, Request
 from xk8s.context import Context
+from xk8s.names.core_settings import ClusterSettings
+from xk8s.names.request import Request
 from xk8s.overlay import Node
-from xk8s.plan import make_plan
+from xk8s.planning import topology
+from xk8s.planning.make_plan import make_plan
 from xk8s_bridge import overlay
 from xk8s_kubernetes.settings import KubernetesSettings
 

@@ -36,7 +36,7 @@ address = "{work}/c.sock"
 
 def programs() -> Path:
     """A directory with containerd 2 and ctr: given, or in the user's cache."""
-    from xk8s.paths import cache_dir
+    from xk8s.util.paths import cache_dir
 
     given = [Path(os.environ["CONTAINERDD"])] if os.environ.get("CONTAINERDD") else []
     for directory in (*given, *sorted((cache_dir() / "artifacts").glob("*/tree"))):

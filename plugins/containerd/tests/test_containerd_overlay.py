@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from xk8s.cluster.record import read_request, write_inputs
-from xk8s.config import Request
+from xk8s.cluster.state.record import read_request, write_inputs
 from xk8s.context import Context
 from xk8s.errors import UsageError
+from xk8s.names.request import Request
 from xk8s.overlay import File, Fragment, Symlink, Take
-from xk8s.plan import Plan, make_plan
+from xk8s.planning.make_plan import make_plan
+from xk8s.planning.plan import Plan
 from xk8s_containerd import overlay
 from xk8s_containerd.artifacts import containerd_artifact, runtime_artifact, store_artifact
 from xk8s_containerd.settings import ContainerdSettings

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from xk8s.artifacts.process import Jobs
+from xk8s.util.jobs import Jobs
 from xk8s_containerd.inside import tmpfiles
 from xk8s_containerd.store import bake
 from xk8s_images.layout import Member, config_digest, layer_tar, write_layout
@@ -25,7 +25,7 @@ def programs() -> Iterator[Path]:
         yield Path(given)
     if found := shutil.which("containerd"):
         yield Path(found).parent
-    from xk8s.paths import cache_dir
+    from xk8s.util.paths import cache_dir
 
     yield from sorted((cache_dir() / "artifacts").glob("*/tree"))
     yield from sorted((cache_dir() / "artifacts").glob("*"))

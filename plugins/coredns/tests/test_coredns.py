@@ -5,10 +5,10 @@ import re
 
 import pytest
 import yaml
-from xk8s.config import ClusterSettings
 from xk8s.context import Context
 from xk8s.errors import UsageError
-from xk8s.topology import networks, nodes
+from xk8s.names.core_settings import ClusterSettings
+from xk8s.planning.topology import networks, nodes
 from xk8s_coredns import overlay
 from xk8s_coredns.artifacts import coredns_artifact
 from xk8s_coredns.checks import answered, probe_pod

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from xk8s.artifacts.keys import artifact_key
+from xk8s.artifact_keys import artifact_key
 from xk8s.context import Context
 from xk8s.overlay import File, Fragment, Symlink, Take
 from xk8s_crio import overlay

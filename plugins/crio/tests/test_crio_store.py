@@ -8,7 +8,7 @@ import subprocess
 from types import SimpleNamespace
 
 import pytest
-from xk8s.artifacts.process import Jobs
+from xk8s.util.jobs import Jobs
 from xk8s_crio.store import bake
 from xk8s_images.layout import Member, config_digest, layer_tar, write_layout
 from xk8s_images.stores import namespace_argv

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from attrs import define
-from xk8s import topology
 from xk8s.checks import CheckContext, NotYet
-from xk8s.config import ClusterSettings
 from xk8s.context import Context, ExecResult
+from xk8s.names.core_settings import ClusterSettings
 from xk8s.overlay import Node
+from xk8s.planning import topology
 from xk8s_debian import overlay
 from xk8s_debian.checks import missing
 

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from xk8s import topology
-from xk8s.config import ClusterSettings
 from xk8s.context import Context
 from xk8s.errors import ArtifactError, BuildError, HostError, UsageError
+from xk8s.names.core_settings import ClusterSettings
 from xk8s.overlay import File, Fragment, KernelFacts, Symlink
+from xk8s.planning import topology
 from xk8s_debian import base, cpio, mirror, overlay
 from xk8s_debian.initramfs import APPLETS, init_script
 from xk8s_debian.kernel import (

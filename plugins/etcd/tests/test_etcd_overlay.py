@@ -3,12 +3,12 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 from cryptography import x509
-from xk8s import topology
-from xk8s.artifacts.model import DebPackage, OwnDirectory, Release
-from xk8s.config import ClusterSettings
 from xk8s.context import Context
+from xk8s.names.core_settings import ClusterSettings
 from xk8s.overlay import File, Fragment, Symlink, Take
 from xk8s.pki import Keys
+from xk8s.planning import topology
+from xk8s.sources import DebPackage, OwnDirectory, Release
 from xk8s_etcd import CA, overlay
 from xk8s_etcd.artifact import etcd_artifact
 from xk8s_etcd.settings import EtcdSettings

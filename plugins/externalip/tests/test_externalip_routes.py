@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import pytest
-from xk8s.config import ClusterSettings
 from xk8s.context import Context
 from xk8s.errors import UsageError
+from xk8s.names.core_settings import ClusterSettings
 from xk8s.overlay import Take
 from xk8s.pki import Keys
-from xk8s.topology import networks, nodes
+from xk8s.planning.topology import networks, nodes
 from xk8s_externalip import loadbalancer, overlay
 from xk8s_externalip.settings import ExternalipSettings
 from xk8s_kubernetes import Manifest

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xk8s.artifacts.store import Store
+from xk8s.build.artifacts.store import Store
 from xk8s.progress import Silent
 from xk8s_externalip.loadbalancer import program
 

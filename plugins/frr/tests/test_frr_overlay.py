@@ -3,12 +3,13 @@ from __future__ import annotations
 import re
 
 import pytest
-from xk8s.config import ClusterSettings, Request
 from xk8s.context import Context
 from xk8s.errors import UsageError
+from xk8s.names.core_settings import ClusterSettings
+from xk8s.names.request import Request
 from xk8s.overlay import Fragment
-from xk8s.plan import make_plan
-from xk8s.topology import networks, nodes
+from xk8s.planning.make_plan import make_plan
+from xk8s.planning.topology import networks, nodes
 from xk8s_frr import checks, overlay, peers
 from xk8s_frr.settings import FrrSettings
 

@@ -4,11 +4,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from xk8s.artifacts.keys import artifact_key
-from xk8s.artifacts.model import Artifact, OwnDirectory, Recipe
+from xk8s.artifact_keys import artifact_key
 from xk8s.context import Context
 from xk8s.errors import PlanError
 from xk8s.overlay import Directory, File, Fragment, Symlink, Take
+from xk8s.sources import Artifact, OwnDirectory, Recipe
 from xk8s_images import Image, ImagesSettings, image_artifact, image_artifacts, image_ref
 from xk8s_images.build import build
 from xk8s_images.layout import config_digest

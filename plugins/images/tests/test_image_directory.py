@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from xk8s.artifacts.keys import artifact_key
-from xk8s.artifacts.model import Artifact
-from xk8s.artifacts.store import Store
+from xk8s.artifact_keys import artifact_key
+from xk8s.build.artifacts.store import Store
 from xk8s.errors import ArtifactError, UsageError
 from xk8s.progress import Silent
+from xk8s.sources import Artifact
 from xk8s_images import ImagesSettings, image_artifact
 from xk8s_images.directory import identity, read_config
 from xk8s_images.layout import config_of, manifest_of

@@ -13,14 +13,14 @@ from types import SimpleNamespace
 
 import pytest
 from attrs import define, evolve, field
-from xk8s.artifacts.store import Store
+from xk8s.build.artifacts.store import Store
 from xk8s.cli import app
-from xk8s.config import ClusterSettings
 from xk8s.context import Context, ExecResult
 from xk8s.errors import MachineError, StateError, UsageError
+from xk8s.names.core_settings import ClusterSettings
 from xk8s.overlay import Fragment
+from xk8s.planning.topology import nodes
 from xk8s.progress import Silent
-from xk8s.topology import nodes
 from xk8s_images import Delivery, Loader
 from xk8s_images.command import images, show
 from xk8s_images.layout import manifest_of

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from xk8s.artifacts.store import Store
+from xk8s.build.artifacts.store import Store
 from xk8s.errors import UsageError
 from xk8s.progress import Silent
 from xk8s_images import ImagesSettings, image_artifact

@@ -13,14 +13,15 @@ from types import SimpleNamespace
 
 import pytest
 from attrs import define, field
-from xk8s.artifacts import tags
-from xk8s.artifacts.keys import artifact_key
-from xk8s.artifacts.model import Artifact
-from xk8s.artifacts.store import Store
+from xk8s.artifact_keys import artifact_key
+from xk8s.build.artifacts import tags
+from xk8s.build.artifacts.store import Store
 from xk8s.cli import app
-from xk8s.config import Request, Settings
 from xk8s.errors import ArtifactError, UsageError
+from xk8s.names.request import Request
+from xk8s.names.settings import Settings
 from xk8s.progress import Silent
+from xk8s.sources import Artifact
 from xk8s_images import ImagesSettings, image_artifact
 from xk8s_images.command import images
 from xk8s_images.layout import CONTAINERD_NAME, config_digest, manifest_of
@@ -173,7 +174,8 @@ def test_the_verb_asks_for_tags_only_when_told(
     ref = f"{registry.host}/app"
     # The plan of just this image: that of a cluster takes artifacts that are large.
     monkeypatch.setattr(
-        "xk8s.plan.make_plan", lambda request, **_: SimpleNamespace(artifacts=(artifact(ref),))
+        "xk8s.planning.make_plan.make_plan",
+        lambda request, **_: SimpleNamespace(artifacts=(artifact(ref),)),
     )
 
     def digest(*options: str) -> str:

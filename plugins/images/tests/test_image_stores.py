@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 from attrs import define, field
-from xk8s.artifacts.store import Store
+from xk8s.build.artifacts.store import Store
 from xk8s.errors import ArtifactError, HostError, UsageError, Xk8sError
 from xk8s.progress import Silent
 from xk8s_images import ImagesSettings, image_artifact

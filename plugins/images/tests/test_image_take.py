@@ -12,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from xk8s.artifacts.keys import artifact_key
-from xk8s.artifacts.kit import LOCAL, Resolved
-from xk8s.artifacts.lockfile import LockFile
-from xk8s.artifacts.model import Artifact
-from xk8s.artifacts.store import Store
+from xk8s.artifact_keys import artifact_key
+from xk8s.build.artifacts.attempt import Resolved
+from xk8s.build.artifacts.lockfile import LockFile
+from xk8s.build.artifacts.store import Store
 from xk8s.errors import ArtifactError, Xk8sError
 from xk8s.progress import Silent
+from xk8s.sources import LOCAL, Artifact
 from xk8s_images import ImagesSettings, image_artifact
 from xk8s_images.layout import CONTAINERD_NAME, config_digest, config_of, layout_tar, manifest_of
 from xk8s_images.settings import images_of, pin_refs

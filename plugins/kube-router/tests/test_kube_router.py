@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 import yaml
-from xk8s import topology
-from xk8s.artifacts.model import GoModule, OwnDirectory
-from xk8s.config import ClusterSettings, Request
 from xk8s.context import Context
 from xk8s.errors import PlanError
+from xk8s.names.core_settings import ClusterSettings
+from xk8s.names.request import Request
 from xk8s.pki import Keys
-from xk8s.plan import make_plan
+from xk8s.planning import topology
+from xk8s.planning.make_plan import make_plan
+from xk8s.sources import GoModule, OwnDirectory
 from xk8s_kube_router import overlay
 from xk8s_kube_router.artifacts import kube_router_artifact
 from xk8s_kube_router.settings import KubeRouterSettings

@@ -3,13 +3,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from xk8s import hookimpl, topology
-from xk8s.artifacts.model import Artifact, OwnDirectory
-from xk8s.config import ClusterSettings, Request
+from xk8s import hookimpl
 from xk8s.context import Context
 from xk8s.errors import PlanError, PluginError, UsageError
+from xk8s.names.core_settings import ClusterSettings
+from xk8s.names.request import Request
 from xk8s.overlay import Fragment, Layer, Overlay, Take
-from xk8s.plan import make_plan
+from xk8s.planning import topology
+from xk8s.planning.make_plan import make_plan
+from xk8s.sources import Artifact, OwnDirectory
 from xk8s.testing import plan_of
 from xk8s_kubernetes import cni, cni_plugins
 from xk8s_kubernetes.artifacts import CNI_PLUGINS

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from xk8s.cli.session import Session
+from xk8s.cli.session import CliSession
 from xk8s.errors import StateError, UsageError
 from xk8s_kubernetes import command as module
 from xk8s_kubernetes.kubeconfig_edit import contexts, current
@@ -41,7 +41,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def invoke(words: list[str], name: str = "a") -> Result:
     """As `xk8s` invokes it: click keeps an option of the first help that it was asked for."""
-    session = Session(name=name)
+    session = CliSession(name=name)
     return CliRunner().invoke(
         module.command, words, obj=session, help_option_names=["-h", "--help"]
     )

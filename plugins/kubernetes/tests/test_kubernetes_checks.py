@@ -12,12 +12,12 @@ from typing import Any
 
 import attrs
 import pytest
-from xk8s import topology
 from xk8s.checks import CheckContext, NotYet
-from xk8s.config import ClusterSettings
 from xk8s.context import Context, ExecResult
 from xk8s.errors import CheckFailed, MachineError
+from xk8s.names.core_settings import ClusterSettings
 from xk8s.pki import Keys
+from xk8s.planning import topology
 from xk8s_kubernetes import checks, pod_network
 from xk8s_kubernetes.pod_network import PodNetwork
 from xk8s_kubernetes.secrets import host_kubeconfig

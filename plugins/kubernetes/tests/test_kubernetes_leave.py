@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from xk8s import topology
-from xk8s.config import ClusterSettings
 from xk8s.context import Context, ExecResult
 from xk8s.errors import MachineError
+from xk8s.names.core_settings import ClusterSettings
+from xk8s.planning import topology
 from xk8s.progress import Silent
 from xk8s_kubernetes.leave import leave
 

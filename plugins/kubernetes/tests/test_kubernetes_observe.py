@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from xk8s.config import Request
+from xk8s.names.request import Request
 from xk8s.overlay import NODE_ROLES, LogFiles, Observation
-from xk8s.plan import Plan, make_plan
+from xk8s.planning.make_plan import make_plan
+from xk8s.planning.plan import Plan
 
 
 def plan(*sets: str) -> Plan:

@@ -7,15 +7,17 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from cryptography import x509
-from xk8s import topology
-from xk8s.artifacts.model import DebPackage, GoModule, GoRelease, OwnDirectory, Release
-from xk8s.artifacts.recipe import load
-from xk8s.config import ClusterSettings, Request, Settings
 from xk8s.context import Context
 from xk8s.errors import PlanError, UsageError
+from xk8s.names.core_settings import ClusterSettings
+from xk8s.names.request import Request
+from xk8s.names.settings import Settings
 from xk8s.overlay import File, Fragment, Layer, Node, Symlink, Take
 from xk8s.pki import Keys
-from xk8s.plan import make_plan
+from xk8s.planning import topology
+from xk8s.planning.make_plan import make_plan
+from xk8s.sources import DebPackage, GoModule, GoRelease, OwnDirectory, Release
+from xk8s.util.functions import load
 from xk8s_kubernetes import Manifest, addresses, components, configs, overlay
 from xk8s_kubernetes.artifacts import MEMBERS, cni_artifact, kubernetes_artifact
 from xk8s_kubernetes.kernel import kernel_needs

@@ -9,12 +9,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from xk8s.artifacts.elf import NotElf, read_elf
-from xk8s.artifacts.model import Artifact, OwnDirectory
-from xk8s.artifacts.store import Store
+from xk8s.build.artifacts.store import Store
 from xk8s.errors import ArtifactError
 from xk8s.progress import Silent
+from xk8s.sources import Artifact, OwnDirectory
 from xk8s_kubernetes.artifacts import MEMBERS, kubernetes_artifact
+from xk8s_kubernetes.elf import NotElf, read_elf
 from xk8s_kubernetes.programs import read_program, unfit
 from xk8s_kubernetes.settings import KubernetesSettings
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from xk8s.artifacts.model import Artifact, Release
-from xk8s.artifacts.store import Store
+from xk8s.build.artifacts.store import Store
 from xk8s.errors import ArtifactError
 from xk8s.progress import Silent
+from xk8s.sources import Artifact, Release
 from xk8s_kubernetes.artifacts import MEMBERS, kubernetes_artifact
 from xk8s_kubernetes.settings import KubernetesSettings
 

@@ -6,11 +6,13 @@ import json
 from typing import Any
 
 import pytest
-from xk8s import topology
-from xk8s.config import ClusterSettings, Request
 from xk8s.context import Context
 from xk8s.errors import PlanError, UsageError
-from xk8s.plan import Plan, make_plan
+from xk8s.names.core_settings import ClusterSettings
+from xk8s.names.request import Request
+from xk8s.planning import topology
+from xk8s.planning.make_plan import make_plan
+from xk8s.planning.plan import Plan
 from xk8s.testing import assert_conforms
 from xk8s_kubernetes.settings import KubernetesSettings
 from xk8s_multinet import overlay

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from attrs import field, frozen
-from xk8s.artifacts.store import Store
+from xk8s.build.artifacts.store import Store
 from xk8s.progress import Silent
 from xk8s_multinet.overlay import ANNOTATION, PLUGIN, chained, program
 

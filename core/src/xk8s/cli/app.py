@@ -13,12 +13,13 @@ from importlib.metadata import EntryPoint
 import click
 from click.shell_completion import CompletionItem, shell_complete
 
-from xk8s.cli.report import report
-from xk8s.cli.session import DEFAULT_NAME, Session, cluster_option
-from xk8s.errors import PluginError, UsageError
-from xk8s.guard import guarded
-from xk8s.offers import COMMANDS_GROUP, Offer, by_name, careful_policy, offered, refusal
-from xk8s.suggest import nearest
+from xk8s.cli.errors import report
+from xk8s.cli.session import CliSession
+from xk8s.errors import PluginError, UsageError, nearest
+from xk8s.names.allow_list import careful_policy
+from xk8s.names.call import guarded
+from xk8s.names.discovery import COMMANDS_GROUP, Offer, by_name, offered, refusal
+from xk8s.verbs import DEFAULT_NAME, cluster_option
 
 VERBS: Mapping[str, str] = {
     "up": "Start a cluster made of overlays and check it.",
@@ -43,7 +44,6 @@ VERBS: Mapping[str, str] = {
     "layers": "Show what is baked into images, and remove what nobody needs.",
     "cache": "Show what takes room on the disk, and remove what may go.",
     "artifacts": "Show where each file from outside came from.",
-    "bench": "Measure ways to start clusters, side by side.",
     "doctor": "Tell what this machine has and lacks.",
 }
 """Verb -> one line of help, in the order of help. The module is xk8s.cli.verbs.<verb>."""
@@ -148,13 +148,13 @@ def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> No
 @click.pass_context
 def xk8s(ctx: click.Context) -> None:
     """Real Kubernetes clusters of QEMU VMs, made of overlays, on one machine, without root."""
-    ctx.ensure_object(Session).configure_log()
+    ctx.ensure_object(CliSession).configure_log()
 
 
 def run(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit code (see docs/reference/exit-codes.md)."""
     _end_like_interrupts()
-    session = Session(name=os.environ.get("XK8S_NAME") or DEFAULT_NAME)
+    session = CliSession(name=os.environ.get("XK8S_NAME") or DEFAULT_NAME)
     before_dashes = [*argv, "--"][: [*argv, "--"].index("--")]
     try:
         if instruction := os.environ.get("_XK8S_COMPLETE"):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 from attrs import define, field
 
 from xk8s.progress import Progress, Silent
-from xk8s.terminal import without_controls
+from xk8s.util.console_text import without_controls
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType

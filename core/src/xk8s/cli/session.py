@@ -1,54 +1,38 @@
-"""What options have in common: which cluster, how much to say, and the request they make.
-
-Makers of commands (entry-point group ``xk8s.v1.commands``, value: a `click.Command`) use
-`cluster_option` and `pass_session`::
-
-    @click.command()
-    @cluster_option
-    @pass_session
-    def command(session: Session) -> None:
-        click.echo(session.cluster().name)
-"""
+"""The session of the core's own verbs, and the options that decide what a plan becomes."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from xk8s.verbs import DEFAULT_NAME, Decorated, KeyRotation, Session, current_session, store
+
 if TYPE_CHECKING:
-    from xk8s.cluster import Cluster
-    from xk8s.config import Request
+    from xk8s.cluster.handle import Cluster
+    from xk8s.context import ClusterAccess
+    from xk8s.names.request import Request
     from xk8s.progress import Progress
-
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
-
-DEFAULT_NAME = "xk8s"
+    from xk8s.sources import Artifact
 
 
-class Session:
-    """The options of one call of `xk8s`, as far as verbs share them."""
-
-    # A plain class: `xk8s --help` should not wait for attrs to be imported.
+class CliSession(Session):
+    """One call of `xk8s`. Imports what it needs when it needs it: `--help` needs none of it."""
 
     def __init__(self, name: str = DEFAULT_NAME) -> None:
         """``name``: the cluster, unless an option says another one."""
-        self.name = name
-        self.verbose = 0
-        self.quiet = False
-        self.log_json = False
+        super().__init__(name)
         self.sets: list[str] = []
         self.sizes: dict[str, list[str]] = {}
         self.config_file: Path | None = None
 
     def request(self, overlays: tuple[str, ...]) -> Request:
-        """What the plan is to be made from."""
-        from xk8s.config import Request
+        """Return what the plan is to be made from."""
+        from xk8s.names.request import Request
 
         sizes = [f"cluster.{name}={','.join(items)}" for name, items in self.sizes.items()]
         return Request(
@@ -59,64 +43,76 @@ class Session:
         )
 
     def cluster(self) -> Cluster:
-        """The running cluster that ``--name`` says; `StateError` when there is none."""
-        from xk8s.cluster import open_cluster
+        """Return the running cluster that ``--name`` says."""
+        from xk8s.cluster.handle import open_cluster
 
         return open_cluster(self.name)
 
+    def locked(self) -> AbstractContextManager[None]:
+        """Lock the cluster's state."""
+        from xk8s.cluster.state.record import locked
+
+        return locked(self.name)
+
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """A drawer of progress on stderr: live on a terminal, lines elsewhere."""
+        """Draw progress on stderr."""
         from xk8s.cli.progress import renderer
 
         with renderer(quiet=self.quiet) as progress:
             yield progress
 
+    def update_tags(self, artifacts: Iterable[Artifact], progress: Progress) -> bool:
+        """Ask the registries, and remember the digests."""
+        from xk8s.build.artifacts.store import Store
+        from xk8s.build.artifacts.tags import update
+        from xk8s.util.paths import cache_dir
+
+        return update(artifacts, Store(cache_dir()), progress)
+
+    def rotate_keys(
+        self, progress: Progress, *, renew: Callable[[ClusterAccess, Progress], None] | None = None
+    ) -> KeyRotation:
+        """Replace the keys under the cluster's lock."""
+        from xk8s.cluster.change.rotate_keys import rotate_keys
+
+        return rotate_keys(self.name, progress, renew=renew)
+
     def configure_log(self) -> None:
         """(Re)configure logging by the options read so far."""
-        from xk8s.log import configure
+        from xk8s.cli.log import configure
 
         configure(verbose=self.verbose, quiet=self.quiet, as_json=self.log_json)
 
+    def cluster_names(self) -> Sequence[str]:
+        """Return the names of the state directories."""
+        from xk8s.cluster.state.record import list_clusters
 
-pass_session = click.make_pass_decorator(Session, ensure=True)
+        return list_clusters()
+
+    def node_names(self) -> Sequence[str]:
+        """Return the nodes of the cluster's record."""
+        from xk8s.cluster.state.record import read_record
+
+        record = read_record(self.name)
+        return [node.name for node in record.nodes] if record else []
 
 
-class ListingGroup(click.Group):
-    """Lists, unless another subcommand is named: ``xk8s layers kubernetes`` is ``xk8s layers list
-    kubernetes``.
-    """
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does."""
-        known = {*self.commands, *ctx.help_option_names}
-        return super().parse_args(ctx, args if args and args[0] in known else ["list", *args])
+pass_session = click.make_pass_decorator(CliSession)
 
 
-def print_json(value: object) -> None:
-    """JSON for programs on stdout, the same each time for the same value."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+def _session(ctx: click.Context) -> CliSession:
+    session = current_session(ctx)
+    assert isinstance(session, CliSession)
+    return session
 
 
 # --- options ----------------------------------------------------------------------------
 
 
-def _store(attribute: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-    """A callback that keeps a given value in the session; the verb's wins over the group's."""
-
-    def callback(ctx: click.Context, _parameter: click.Parameter, value: Any) -> None:
-        if value not in (None, False, 0, ()) and not ctx.resilient_parsing:
-            session = ctx.ensure_object(Session)
-            setattr(session, attribute, value)
-            if attribute in ("verbose", "quiet", "log_json"):
-                session.configure_log()
-
-    return callback
-
-
 def _set(ctx: click.Context, _parameter: click.Parameter, value: tuple[str, ...]) -> None:
     if not ctx.resilient_parsing:
-        ctx.ensure_object(Session).sets.extend(value)
+        _session(ctx).sets.extend(value)
 
 
 def _setting(key: str) -> Callable[[click.Context, click.Parameter, Any], None]:
@@ -124,7 +120,7 @@ def _setting(key: str) -> Callable[[click.Context, click.Parameter, Any], None]:
 
     def callback(ctx: click.Context, _parameter: click.Parameter, value: Any) -> None:
         if value is not None and not ctx.resilient_parsing:
-            ctx.ensure_object(Session).sets.append(f"cluster.{key}={value}")
+            _session(ctx).sets.append(f"cluster.{key}={value}")
 
     return callback
 
@@ -140,39 +136,10 @@ def _sizes(key: str) -> Callable[[click.Context, click.Parameter, tuple[str, ...
                 raise click.BadParameter(f"{item!r} is not [ROLE|NODE=]NUMBER", ctx, parameter)
             names = [name] if name else ["control-plane", "worker"]
             if not ctx.resilient_parsing:
-                sizes = ctx.ensure_object(Session).sizes.setdefault(key, [])
+                sizes = _session(ctx).sizes.setdefault(key, [])
                 sizes.extend(f"{one}={number}" for one in names)
 
     return callback
-
-
-def cluster_option(function: Decorated) -> Decorated:
-    """``--name CLUSTER`` and the `talk_options`; read them from the session."""
-    return click.option(
-        "--name", metavar="CLUSTER", expose_value=False, callback=_store("name"),
-        shell_complete=complete_clusters,
-        help=f"Which cluster  [env XK8S_NAME; default {DEFAULT_NAME}].",
-    )(talk_options(function))  # fmt: skip
-
-
-def talk_options(function: Decorated) -> Decorated:
-    """``-v``, ``--quiet`` and ``--log-json``; read them from the session."""
-    for option in reversed((
-        click.option(
-            "-v", "--verbose", count=True, expose_value=False, callback=_store("verbose"),
-            help="Say more; -vv says all.",
-        ),
-        click.option(
-            "-q", "--quiet", is_flag=True, expose_value=False, callback=_store("quiet"),
-            help="No progress, only results and errors.",
-        ),
-        click.option(
-            "--log-json", is_flag=True, expose_value=False, callback=_store("log_json"),
-            help="Log lines as JSON.",
-        ),
-    )):  # fmt: skip
-        function = option(function)
-    return function
 
 
 set_option = click.option(
@@ -188,7 +155,7 @@ def plan_options(function: Decorated) -> Decorated:
         click.option(
             "--config", metavar="FILE", expose_value=False,
             type=click.Path(path_type=Path, exists=True, dir_okay=False),
-            callback=_store("config_file"), help="Settings file  [default: ./xk8s.toml].",
+            callback=store("config_file"), help="Settings file  [default: ./xk8s.toml].",
         ),
         click.option(
             "--nodes", metavar="N", expose_value=False, callback=_setting("nodes"),
@@ -223,40 +190,17 @@ def plan_options(function: Decorated) -> Decorated:
     return function
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
-
-
 # --- completion -------------------------------------------------------------------------
-
-
-def complete_clusters(
-    _ctx: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Names of the clusters that are there."""
-    from xk8s.cluster.record import list_clusters
-
-    return [CompletionItem(name) for name in list_clusters() if name.startswith(incomplete)]
 
 
 def complete_overlays(
     _ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Names of the installed overlays; local directories once it looks like a path."""
-    from xk8s.registry import available
+    from xk8s.names.registry import available
 
     if "/" in incomplete or incomplete.startswith((".", "~")):
         return [CompletionItem(incomplete, type="dir")]
 
     names = {one.name for one in available() if not one.refused}
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
-
-
-def complete_nodes(
-    ctx: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    """Nodes of the cluster that ``--name`` says."""
-    from xk8s.cluster.record import read_record
-
-    record = read_record(ctx.ensure_object(Session).name)
-    nodes = record.nodes if record else ()
-    return [CompletionItem(node.name) for node in nodes if node.name.startswith(incomplete)]

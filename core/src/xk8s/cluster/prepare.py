@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 
-from xk8s.artifacts.lockfile import project_lock
-from xk8s.artifacts.process import Jobs
-from xk8s.artifacts.store import Resolved, Store
-from xk8s.cluster.kit import Kit
-from xk8s.layers.build import BuiltLayer, LayerStore
-from xk8s.paths import cache_dir
-from xk8s.plan import Plan, PlannedLayer
+from xk8s.build.artifacts.lockfile import project_lock
+from xk8s.build.artifacts.store import Resolved, Store
+from xk8s.build.layers.build import BuiltLayer, LayerStore
+from xk8s.cluster.inputs import Kit
+from xk8s.machine.qemu.accelerator import decide
+from xk8s.planning.plan import Plan, PlannedLayer
 from xk8s.progress import Progress
-from xk8s.qemu.accel import decide
+from xk8s.util.jobs import Jobs
+from xk8s.util.paths import cache_dir
 
 
 class Clock:

@@ -15,23 +15,23 @@ from typing import Any
 import attrs
 
 from xk8s.checks import run_checks
-from xk8s.cluster.access import Cluster
-from xk8s.cluster.diagnosis import as_logs, console_logs
-from xk8s.cluster.failure import ERROR, failure_dir
-from xk8s.cluster.observe import Observed, observations, observe
-from xk8s.cluster.record import CONSOLES, PLAN, RECORD, REQUEST, list_clusters, read_record
-from xk8s.cluster.secrets import PKI
-from xk8s.core_faults import CORE_FAULTS
+from xk8s.cluster.checks.diagnosis import as_logs, console_logs
+from xk8s.cluster.checks.observe import Observed, observations, observe
+from xk8s.cluster.handle import Cluster
+from xk8s.cluster.state.failed_start import ERROR, failure_dir
+from xk8s.cluster.state.record import CONSOLES, PLAN, RECORD, REQUEST, list_clusters, read_record
+from xk8s.cluster.state.secrets import PKI
 from xk8s.errors import StateError
-from xk8s.faults import Hint, Log, recognise, table
+from xk8s.faults.core import CORE_FAULTS
+from xk8s.faults.recognise import Hint, Log, recognise, table
 from xk8s.overlay import Fault
-from xk8s.paths import clusters_dir, state_dir
-from xk8s.plan import Plan
+from xk8s.planning.plan import Plan
 from xk8s.progress import Progress
 from xk8s.report.contents import Contents
 from xk8s.report.host import findings, versions
 from xk8s.report.scrub import Scrubber, keys_below
 from xk8s.report.summary import Summary, summary
+from xk8s.util.paths import clusters_dir, state_dir
 
 CHECK_SECONDS = 30.0
 """So long a check may wait for what is not so yet: a report is for what is wrong now."""

@@ -10,8 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from xk8s.doctor import examine
-from xk8s.offers import COMMANDS_GROUP, OVERLAYS_GROUP, careful_policy, offered
+from xk8s.names.allow_list import careful_policy
+from xk8s.names.discovery import COMMANDS_GROUP, OVERLAYS_GROUP, offered
+from xk8s.report.doctor import examine
 
 
 def versions() -> dict[str, Any]:
@@ -57,7 +58,7 @@ def _offered(group: str) -> dict[str, str]:
 
 
 def _qemu() -> str:
-    from xk8s.qemu.accel import qemu_version
+    from xk8s.machine.qemu.accelerator import qemu_version
 
     return ".".join(str(part) for part in qemu_version())
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from attrs import define, field
 
-from xk8s.cluster.record import Record
-from xk8s.faults import Hint
+from xk8s.cluster.state.record import Record
+from xk8s.faults.recognise import Hint
 from xk8s.report.contents import Contents
 
 

@@ -10,16 +10,16 @@ from typing import Any
 import attrs
 from attrs import frozen
 
-from xk8s import hookspecs, shapes
-from xk8s.errors import Xk8sError
-from xk8s.layers.guest import guest_path
-from xk8s.layers.owners import claims
+from xk8s import hookspecs
+from xk8s.errors import Xk8sError, nearest
+from xk8s.names.registry import Registry
 from xk8s.overlay import Check, Fragment, Overlay, Point
-from xk8s.points import CORE_POINTS
-from xk8s.registry import Registry
-from xk8s.suggest import nearest
-from xk8s.testing.again import ask_again
-from xk8s.testing.record import Notes, take_notes
+from xk8s.planning.ownership import claims
+from xk8s.planning.points import CORE_POINTS
+from xk8s.testing.hook_recorder import Notes, take_notes
+from xk8s.testing.other_process import ask_again
+from xk8s.util import typecheck
+from xk8s.util.guest_paths import guest_path
 
 NODES = ("cluster.nodes=2", "cluster.routers=1", "cluster.testers=1")
 """Every role is there, unless the caller's settings say otherwise."""
@@ -143,7 +143,7 @@ def _settings(overlay: str, about: Overlay) -> Iterator[Finding]:
             default = default.factory()
         if default is attrs.NOTHING:
             yield finding(f"the setting {key} has no default", "give it one: nobody must set it")
-        elif problem := shapes.problem(default, hints[attribute.name]):
+        elif problem := typecheck.problem(default, hints[attribute.name]):
             yield finding(f"the default of {key}: {problem}", "mend type or value")
 
 
@@ -152,7 +152,7 @@ def _own_points(overlay: str, about: Overlay) -> Iterator[Finding]:
         what = ""
         if not point.startswith(f"{overlay}.") or not its.help.strip():
             what = f"the point {point!r} has another name or no description"
-        elif problem := shapes.problem(its.example, its.type):
+        elif problem := typecheck.problem(its.example, its.type):
             what = f"the example of the point {point!r}: {problem}"
         if what:
             yield Finding(
@@ -166,7 +166,7 @@ def _own_points(overlay: str, about: Overlay) -> Iterator[Finding]:
 def _types(overlay: str, notes: Notes) -> Iterator[Finding]:
     for call, answer in notes.answers.items():
         for value in answer if isinstance(answer, tuple) else (answer,):
-            for problem in filter(None, (shapes.problem(value, type(value)), _arguments(value))):
+            for problem in filter(None, (typecheck.problem(value, type(value)), _arguments(value))):
                 hook, _, node = call.partition(" ")
                 yield Finding(
                     overlay=overlay,

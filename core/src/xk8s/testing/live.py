@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import frozen
 
-from xk8s.cluster.record import list_clusters
+from xk8s.cluster.state.record import list_clusters
 from xk8s.testing.command import Xk8s
 
 UP_SECONDS = 1800.0

@@ -8,13 +8,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from xk8s import hookimpl
-from xk8s.artifacts.model import Artifact
-from xk8s.config import Request
 from xk8s.errors import Xk8sError
-from xk8s.offers import Policy
+from xk8s.names.allow_list import Policy
+from xk8s.names.registry import Registry
+from xk8s.names.request import Request
 from xk8s.overlay import BootImage, KernelFacts, Overlay, Take
-from xk8s.plan import Plan, make_plan
-from xk8s.registry import Registry
+from xk8s.planning.make_plan import make_plan
+from xk8s.planning.plan import Plan
+from xk8s.sources import Artifact
 
 BASE = "test-base"
 """The overlay that stands in for a base system where none is installed."""

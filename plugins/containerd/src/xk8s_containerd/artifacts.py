@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from xk8s.artifacts.model import (
-    Artifact,
-    DebPackage,
-    GoModule,
-    OwnDirectory,
-    Recipe,
-    Release,
-    Source,
-)
 from xk8s.context import Context
+from xk8s.sources import Artifact, DebPackage, GoModule, OwnDirectory, Recipe, Release, Source
 from xk8s_images import PAUSE_REF, image_artifacts, image_ref
 
 from xk8s_containerd.settings import DEFAULT_VERSION, ContainerdSettings

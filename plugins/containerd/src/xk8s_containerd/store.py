@@ -19,7 +19,7 @@ from xk8s_images.layout import config_digest, layout_tar
 from xk8s_images.stores import NAMESPACE_HINT, find_mkfs, namespace_argv
 
 if TYPE_CHECKING:
-    from xk8s.artifacts.recipe import Kitchen
+    from xk8s.recipe import Kitchen
 
 
 def bake(kitchen: Kitchen) -> None:

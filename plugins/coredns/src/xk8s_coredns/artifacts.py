@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from xk8s.artifacts.model import Artifact, GoModule, OwnDirectory, Release, Source
 from xk8s.overlay import Take
+from xk8s.sources import Artifact, GoModule, OwnDirectory, Release, Source
 from xk8s_images import Image
 
 from xk8s_coredns.settings import DEFAULT_VERSION, CorednsSettings

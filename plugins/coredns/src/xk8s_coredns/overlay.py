@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+import json
 from collections.abc import Iterator
 
 import yaml
 from xk8s import hookimpl
-from xk8s.artifacts.keys import artifact_key
+from xk8s.artifact_keys import artifact_key
 from xk8s.context import Context
-from xk8s.digest import digest
 from xk8s.overlay import NODE_ROLES, Check, Fragment, GuestNeeds, Overlay
 from xk8s.render import render_text
 from xk8s_images import Image, image_artifact
@@ -63,7 +64,11 @@ def _yaml(ctx: Context, settings: CorednsSettings, image: Image) -> str:
     )
     documents = yaml.safe_load_all(render(made_of=""))
     data = [one["data"] for one in documents if one["kind"] == "ConfigMap"]
-    return render(made_of=digest([artifact_key(image_artifact(image)), data])[:16])
+    return render(made_of=_digest([artifact_key(image_artifact(image)), data])[:16])
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 @hookimpl

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xk8s.artifacts.keys import artifact_key
-from xk8s.artifacts.model import Artifact, DebPackage, OwnDirectory, Recipe, Release, Source
-from xk8s.artifacts.published import why_not
+from xk8s.artifact_keys import is_cached
 from xk8s.context import Context
-from xk8s.paths import cache_dir
+from xk8s.releases import why_unavailable
+from xk8s.sources import Artifact, DebPackage, OwnDirectory, Recipe, Release, Source
 from xk8s_images import image_artifacts, image_ref
 
 from xk8s_crio.settings import CrioSettings
@@ -91,9 +90,9 @@ def unavailable(settings: CrioSettings, *, online: bool) -> str | None:
         missing = [name for name in MEMBERS if not (directory / name).is_file()]
         return f"{directory} has no {' and no '.join(missing)}" if missing else None
     artifact = crio_artifact(settings)
-    if (cache_dir() / "artifacts" / artifact_key(artifact) / "provenance.json").exists():
+    if is_cached(artifact):
         return None
-    if why := why_not(_release(settings), online=online):
+    if why := why_unavailable(_release(settings), online=online):
         return f"{why}; your own build: XK8S_CRIO_DIR"
     return None
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-from pathlib import Path
 
-from xk8s.artifacts.deb import host_mirror
+from xk8s.apt import KEYRING, host_mirror
 from xk8s.errors import HostError
-
-_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
 def sources_list(suite: str) -> list[str]:
@@ -26,14 +23,14 @@ def sources_list(suite: str) -> list[str]:
             where="apt-get indextargets",
             hint="set XK8S_DEBIAN_MIRROR to the URI of one",
         )
-    if not _KEYRING.exists():
+    if not KEYRING.exists():
         raise HostError(
-            f"no {_KEYRING} to verify packages with", hint="apt install debian-archive-keyring"
+            f"no {KEYRING} to verify packages with", hint="apt install debian-archive-keyring"
         )
     archives = [(mirror, suite), (mirror, f"{suite}-updates")]
     if not os.environ.get("XK8S_DEBIAN_MIRROR"):
         archives += [(uri, f"{suite}-security") for uri in security_archives(_host_archives())]
-    return [f"deb [signed-by={_KEYRING}] {uri} {name} main" for uri, name in archives]
+    return [f"deb [signed-by={KEYRING}] {uri} {name} main" for uri, name in archives]
 
 
 def security_archives(uris: str) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from xk8s import hookimpl
-from xk8s.artifacts.model import Artifact, Recipe
 from xk8s.context import Context
 from xk8s.overlay import (
     BootImage,
@@ -19,6 +18,7 @@ from xk8s.overlay import (
     Overlay,
     Take,
 )
+from xk8s.sources import Artifact, Recipe
 
 from xk8s_debian import base, identity, trouble
 from xk8s_debian.checks import checks

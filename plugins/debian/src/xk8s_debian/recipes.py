@@ -1,4 +1,4 @@
-"""The functions that artifacts of this overlay are made by (`xk8s.artifacts.model.Recipe`)."""
+"""The functions that artifacts of this overlay are made by (`xk8s.sources.Recipe`)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xk8s_debian.kernel import facts_from_json, missing_facts, recorded_facts
 from xk8s_debian.mirror import sources_list
 
 if TYPE_CHECKING:
-    from xk8s.artifacts.recipe import Kitchen
+    from xk8s.recipe import Kitchen
 
 
 def make_base(kitchen: Kitchen) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xk8s.artifacts.model import Artifact, DebPackage, OwnDirectory, Release, Source
+from xk8s.sources import Artifact, DebPackage, OwnDirectory, Release, Source
 
 from xk8s_etcd.settings import EtcdSettings
 

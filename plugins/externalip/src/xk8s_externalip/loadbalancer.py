@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from xk8s.artifacts.model import Artifact, GoModule
 from xk8s.context import Context
 from xk8s.overlay import File, Layer, Node, Role, Symlink, Take
 from xk8s.render import render_text, render_tree
+from xk8s.sources import Artifact, GoModule
 from xk8s_etcd.unit import quote
 from xk8s_kubernetes import Manifest, addresses
 from xk8s_kubernetes.components import PKI

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from xk8s.artifacts.model import Artifact, GoModule, OwnDirectory, Source
+from xk8s.sources import Artifact, GoModule, OwnDirectory, Source
 
 from xk8s_flannel.settings import VERSION, FlannelSettings
 

@@ -16,9 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from attrs import frozen
-from xk8s.artifacts.own import fingerprints
-from xk8s.artifacts.unpack import UnsafeArchive, open_tar
 from xk8s.errors import UsageError
+from xk8s.files import UnsafeArchive, fingerprints, open_tar
 
 from xk8s_images.layout import CONTAINERD_NAME, REF_NAME, is_ours
 from xk8s_images.reference import full_ref, split

@@ -8,18 +8,18 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from attrs import evolve
-from xk8s.artifacts.model import Artifact, OciImage, Recipe
-from xk8s.artifacts.tags import pinned
 from xk8s.context import Context
 from xk8s.errors import PlanError
+from xk8s.image_tags import pinned
 from xk8s.overlay import Directory, Entry, File, Symlink, Take
+from xk8s.sources import Artifact, OciImage, Recipe
 
 from xk8s_images.image import Image
 from xk8s_images.layout import Member, layer_tar, members_of, relative, write_index, write_layout
 from xk8s_images.settings import ImagesSettings, images_of
 
 if TYPE_CHECKING:
-    from xk8s.artifacts.recipe import Kitchen
+    from xk8s.recipe import Kitchen
 
 POINT = "images.image"
 MEMBER = "oci"

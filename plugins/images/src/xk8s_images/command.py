@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import click
-from xk8s.cli.session import (
+from xk8s.verbs import (
     Session,
     cluster_option,
     complete_nodes,
@@ -17,7 +17,6 @@ from xk8s.cli.session import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from xk8s.artifacts.store import Store
     from xk8s.progress import Progress
 
     from xk8s_images.image import Image
@@ -61,10 +60,6 @@ def image(
     The images stay until `down`, and in snapshots that are saved later. Exit code 8 when one did
     not get into each of the nodes.
     """
-    from xk8s.artifacts.store import Store
-    from xk8s.cluster.record import locked
-    from xk8s.paths import cache_dir
-
     from xk8s_images import load
 
     wanted = images(refs, builds)
@@ -72,13 +67,12 @@ def image(
     load.loader_of(cluster)
     chosen = load.nodes_of(cluster, nodes)
     with session.progress() as progress:
-        store = Store(cache_dir())
         with progress.stage("images"):
-            if pull and update(wanted, store, progress):
+            if pull and update(session, wanted, progress):
                 wanted = images(refs, builds)
-            parcels = load.fetch(wanted, store, progress)
+            parcels = load.fetch(cluster, wanted, progress)
         # No snapshot meanwhile: it breaks the nodes' connections to this machine.
-        with progress.stage("load"), locked(session.name):
+        with progress.stage("load"), session.locked():
             # Opened again: a save meanwhile would have given the nodes other sockets.
             outcomes = load.deliver(session.cluster(), parcels, chosen, progress)
     show(outcomes, as_json=as_json)
@@ -111,13 +105,11 @@ def images(refs: Sequence[str], builds: Sequence[str]) -> list[Image]:
     return found
 
 
-def update(wanted: Sequence[Image], store: Store, progress: Progress) -> bool:
+def update(session: Session, wanted: Sequence[Image], progress: Progress) -> bool:
     """Ask what the tags among them mean now; whether one has moved."""
-    from xk8s.artifacts import tags
-
     from xk8s_images.build import image_artifact
 
-    return tags.update([image_artifact(one) for one in wanted], store, progress)
+    return session.update_tags([image_artifact(image) for image in wanted], progress)
 
 
 def show(outcomes: Sequence[Outcome], *, as_json: bool) -> None:

@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from attrs import frozen
-from xk8s.artifacts.own import fingerprints
-from xk8s.artifacts.tree import walk
-from xk8s.errors import UsageError
-from xk8s.suggest import nearest
+from xk8s.errors import UsageError, nearest
+from xk8s.files import fingerprints, walk
 
 from xk8s_images.layout import Member
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from attrs import frozen
-from xk8s.artifacts.model import OciImage, Recipe
 from xk8s.overlay import Entry
+from xk8s.sources import OciImage, Recipe
 
 
 @frozen(kw_only=True)

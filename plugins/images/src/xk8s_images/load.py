@@ -9,12 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from attrs import evolve, frozen
-from xk8s.artifacts.keys import artifact_key
-from xk8s.artifacts.store import Store
+from xk8s.addresses import HOST_PART, address
+from xk8s.artifact_keys import artifact_key
 from xk8s.context import ClusterAccess
 from xk8s.errors import MachineError, StateError, Xk8sError
 from xk8s.progress import Progress
-from xk8s.topology import HOST_PART, address
 
 from xk8s_images.build import image_artifact
 from xk8s_images.image import Image
@@ -63,11 +62,11 @@ def nodes_of(access: ClusterAccess, wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(wanted)) or nodes
 
 
-def fetch(images: Sequence[Image], store: Store, progress: Progress) -> tuple[Parcel, ...]:
+def fetch(access: ClusterAccess, images: Sequence[Image], progress: Progress) -> tuple[Parcel, ...]:
     """The images as layouts, from the cache or made now. Errors are those of the store."""
     artifacts = [image_artifact(image) for image in images]
-    found = store.get_many(artifacts, progress)
-    layouts = [found[artifact_key(artifact)].path / "oci" for artifact in artifacts]
+    found = access.fetch(artifacts, progress)
+    layouts = [found[artifact_key(artifact)] / "oci" for artifact in artifacts]
     return tuple(
         Parcel(
             ref=image.ref,

@@ -17,8 +17,8 @@ import re
 from pathlib import Path
 
 from attrs import frozen
-from xk8s.artifacts.model import Recipe
 from xk8s.errors import UsageError
+from xk8s.sources import Recipe
 
 from xk8s_images import containers
 from xk8s_images.archive import Found, look

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-from xk8s.artifacts.store import Store
 from xk8s.context import ClusterAccess
-from xk8s.paths import cache_dir
 from xk8s.progress import Progress
 
 from xk8s_images.build import all_images
@@ -20,7 +18,7 @@ def load_missing(access: ClusterAccess, progress: Progress) -> None:
     version. `MachineError` that names images and nodes when one does not take it.
     """
     loader, nodes = loader_of(access), nodes_of(access, ())
-    parcels = fetch(all_images(access.ctx), Store(cache_dir()), progress)
+    parcels = fetch(access, all_images(access.ctx), progress)
     with ThreadPoolExecutor(max_workers=len(nodes)) as pool:
         there = list(pool.map(lambda node: loader.listing(access, node), nodes))
     wanted = [one for one in parcels if not all(has(found, one) for found in there)]

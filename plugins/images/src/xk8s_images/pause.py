@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from xk8s.artifacts.model import Artifact, DebPackage
 from xk8s.overlay import Take
+from xk8s.sources import Artifact, DebPackage
 
 from xk8s_images.image import Image
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from attrs import frozen
-from xk8s.artifacts.model import OciImage
-from xk8s.artifacts.tags import pinned
 from xk8s.errors import UsageError
+from xk8s.image_tags import pinned
 from xk8s.overlay import setting
+from xk8s.sources import OciImage
 
 from xk8s_images import directory, local
 from xk8s_images.image import Image

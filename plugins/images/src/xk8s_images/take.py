@@ -10,9 +10,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xk8s.artifacts.tree import file_digest
-from xk8s.artifacts.unpack import ZSTD, unpack
 from xk8s.errors import ArtifactError, BuildError, HostError
+from xk8s.files import ZSTD, file_digest, unpack
 
 from xk8s_images import daemon, directory
 from xk8s_images.archive import DAMAGED, Found, blob_name, directory_reader, find, parse
@@ -28,7 +27,7 @@ from xk8s_images.layout import (
 from xk8s_images.stores import NAMESPACE_HINT, namespace_argv
 
 if TYPE_CHECKING:
-    from xk8s.artifacts.recipe import Kitchen
+    from xk8s.recipe import Kitchen
 
 MEMBER = "oci"
 _GZIP = b"\x1f\x8b"

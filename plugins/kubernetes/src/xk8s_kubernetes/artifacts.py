@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from xk8s.artifacts.model import (
-    Artifact,
-    DebPackage,
-    GoModule,
-    GoRelease,
-    OwnDirectory,
-    Release,
-    Source,
-)
+from xk8s.sources import Artifact, DebPackage, GoModule, GoRelease, OwnDirectory, Release, Source
 
 from xk8s_kubernetes.settings import DEFAULT_VERSION, KubernetesSettings
 from xk8s_kubernetes.versions import release

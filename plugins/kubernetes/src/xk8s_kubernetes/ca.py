@@ -6,11 +6,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import click
-from xk8s.cli.session import Session, cluster_option, json_option, pass_session, print_json
 from xk8s.errors import StateError, UsageError
+from xk8s.verbs import Session, cluster_option, json_option, pass_session, print_json, table
 
 if TYPE_CHECKING:
-    from xk8s.cluster import Cluster
+    from xk8s.context import ClusterAccess
     from xk8s.progress import Progress
 
 
@@ -28,12 +28,10 @@ def show(session: Session, as_json: bool) -> None:
 
     No private key is read or shown.
     """
-    from xk8s.cli.verbs.status import table
-    from xk8s.cluster.secrets import PKI
     from xk8s.pki import describe
 
     cluster = session.cluster()
-    directory = cluster.state_dir / PKI
+    directory = cluster.keys.directory
     found = describe(directory)
     if not found:
         raise StateError(
@@ -83,20 +81,18 @@ def rotate(session: Session, as_json: bool) -> None:
     made anew, and all checks are run. The old ones are no longer accepted then, and the snapshots
     that `up` had made with them are removed. When it fails, run it again: it goes on.
     """
-    from xk8s.cluster.rekey import rekey
-
     from xk8s_kubernetes.renew import Renewed, renew
 
     started = time.monotonic()
     renewed = Renewed(recreated=(), left=())
 
-    def within(cluster: Cluster, progress: Progress) -> None:
+    def within(cluster: ClusterAccess, progress: Progress) -> None:
         nonlocal renewed
         if "kubernetes" in cluster.ctx.overlays:
             renewed = renew(cluster, progress)
 
     with session.progress() as progress:
-        done = rekey(session.name, progress, renew=within)
+        done = session.rotate_keys(progress, renew=within)
     report = {
         "cluster": done.cluster.name,
         "seconds": round(time.monotonic() - started, 1),

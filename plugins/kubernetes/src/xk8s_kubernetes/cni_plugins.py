@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 from attrs import evolve
-from xk8s.artifacts.model import Artifact, OwnDirectory
 from xk8s.context import Context
 from xk8s.errors import PlanError, UsageError
 from xk8s.overlay import NODE_ROLES, Layer, Take
+from xk8s.sources import Artifact, OwnDirectory
 
 from xk8s_kubernetes import cni
 from xk8s_kubernetes.artifacts import cni_artifact

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from xk8s.cli.session import Session, cluster_option, pass_session
 from xk8s.errors import StateError
+from xk8s.verbs import Session, cluster_option, pass_session
 
 if TYPE_CHECKING:
     from xk8s_kubernetes.kubeconfig_file import Outcome

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from xk8s.artifacts.model import Artifact
 from xk8s.fragments import argument_sets, config_sets
 from xk8s.overlay import Point
+from xk8s.sources import Artifact
 
 from xk8s_kubernetes import cni
 from xk8s_kubernetes.manifest import Manifest

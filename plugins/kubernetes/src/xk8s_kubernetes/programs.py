@@ -9,11 +9,11 @@ import re
 from pathlib import Path
 
 from attrs import frozen
-from xk8s.artifacts.elf import X86_64, NotElf, read_elf
-from xk8s.artifacts.kit import OWN_DIRECTORY
-from xk8s.artifacts.verify import Inspection
 from xk8s.errors import ArtifactError
+from xk8s.recipe import Inspection
+from xk8s.sources import OWN_DIRECTORY
 
+from xk8s_kubernetes.elf import X86_64, NotElf, read_elf
 from xk8s_kubernetes.versions import APISERVER, POLICY, Version, parse, skew
 
 LOADER = "/lib64/ld-linux-x86-64.so.2"

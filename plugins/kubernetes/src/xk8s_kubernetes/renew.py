@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from attrs import frozen
 from xk8s.checks import NotYet
-from xk8s.cluster.secrets import PKI
 from xk8s.context import ClusterAccess
 from xk8s.errors import MachineError
 from xk8s.pki import Keys
@@ -47,7 +46,7 @@ def renew(access: ClusterAccess, progress: Progress) -> Renewed:
     """Let everything in the cluster have the present authorities and tokens. `MachineError` says
     what did not come.
     """
-    keys = Keys(access.state_dir / PKI)
+    keys = access.keys
     api = connect(access.state_dir / "kubeconfig")
 
     def wait(what: str, look: Callable[[], T]) -> T:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 
 import click
-from xk8s.cli.session import Session, cluster_option, json_option, pass_session, print_json
 from xk8s.errors import CheckFailed, UsageError
+from xk8s.verbs import Session, cluster_option, json_option, pass_session, print_json
 
 from xk8s_mconnect.client import Tally, connect, parse_address
 

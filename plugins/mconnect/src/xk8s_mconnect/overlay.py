@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from xk8s import hookimpl
-from xk8s.artifacts.keys import artifact_key
-from xk8s.artifacts.model import Artifact, DebPackage
+from xk8s.artifact_keys import artifact_key
 from xk8s.context import Context
 from xk8s.overlay import File, Fragment, Layer, Overlay, Role, Symlink, Take
 from xk8s.render import render_text
+from xk8s.sources import Artifact, DebPackage
 from xk8s_images import Image, image_artifact
 from xk8s_kubernetes import Manifest
 

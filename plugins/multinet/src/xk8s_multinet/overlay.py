@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from importlib.resources import files
 
 from xk8s import hookimpl
-from xk8s.artifacts.model import Artifact, GoModule
 from xk8s.context import Context
 from xk8s.overlay import (
     NODE_ROLES,
@@ -24,6 +23,7 @@ from xk8s.overlay import (
     Observation,
     Overlay,
 )
+from xk8s.sources import Artifact, GoModule
 from xk8s_kubernetes import addresses, cni
 from xk8s_kubernetes.pod_network import PodNetwork, network_check
 

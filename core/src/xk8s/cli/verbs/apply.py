@@ -6,18 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xk8s.cli.session import (
-    Session,
-    cluster_option,
-    complete_overlays,
-    json_option,
-    pass_session,
-    print_json,
-    set_option,
-)
+from xk8s.cli.session import CliSession, complete_overlays, pass_session, set_option
+from xk8s.verbs import cluster_option, json_option, print_json
 
 if TYPE_CHECKING:
-    from xk8s.cluster.apply import Applied
+    from xk8s.cluster.change.apply import Applied
 
 
 @click.command()
@@ -29,7 +22,7 @@ if TYPE_CHECKING:
 @cluster_option
 @pass_session
 def command(
-    session: Session, overlays: tuple[str, ...], all_checks: bool, no_check: bool, as_json: bool
+    session: CliSession, overlays: tuple[str, ...], all_checks: bool, no_check: bool, as_json: bool
 ) -> None:
     """Put what changed into the running cluster, and OVERLAYS that it has not got yet.
 
@@ -38,7 +31,7 @@ def command(
     that changed, or are named, are run. What takes a boot (the kernel, the base system, the size of
     the VMs) is an error, and nothing is changed then.
     """
-    from xk8s.cluster.apply import apply
+    from xk8s.cluster.change.apply import apply
     from xk8s.errors import UsageError
 
     if all_checks and no_check:
@@ -60,7 +53,7 @@ def command(
 
 def lines(applied: Applied) -> list[str]:
     """What was done, for people."""
-    from xk8s.cluster.units import short
+    from xk8s.cluster.change.units import short
 
     seconds = sum(applied.seconds.values())
     name = applied.cluster.name

@@ -6,19 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xk8s.cli.session import (
-    Session,
-    cluster_option,
-    complete_overlays,
-    json_option,
-    pass_session,
-    plan_options,
-    print_json,
-)
-from xk8s.cli.verbs.status import table
+from xk8s.cli.session import CliSession, complete_overlays, pass_session, plan_options
+from xk8s.verbs import cluster_option, json_option, print_json, table
 
 if TYPE_CHECKING:
-    from xk8s.artifacts.kit import Resolved
+    from xk8s.build.artifacts.attempt import Resolved
 
 
 @click.command()
@@ -33,7 +25,7 @@ if TYPE_CHECKING:
 @cluster_option
 @pass_session
 def command(
-    session: Session,
+    session: CliSession,
     overlays: tuple[str, ...],
     fetch: bool,
     update_tags: bool,
@@ -45,16 +37,16 @@ def command(
     With OVERLAYS: what these need, whether it is there or not. Without: all of the cache.
     Where there is an ./xk8s.lock, what is fetched must be what it says.
     """
-    from xk8s.artifacts.lockfile import project_lock
-    from xk8s.artifacts.store import Store
-    from xk8s.artifacts.tags import update
-    from xk8s.paths import cache_dir
+    from xk8s.build.artifacts.lockfile import project_lock
+    from xk8s.build.artifacts.store import Store
+    from xk8s.build.artifacts.tags import update
+    from xk8s.util.paths import cache_dir
 
     store = Store(cache_dir(), lock=project_lock(update=update_lock))
     fetch = fetch or update_tags or update_lock
     missing: list[str] = []
     if overlays:
-        from xk8s.plan import make_plan
+        from xk8s.planning.make_plan import make_plan
 
         wanted = make_plan(session.request(overlays), online=fetch).artifacts
         if fetch:

@@ -7,19 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xk8s.cli.session import (
-    ListingGroup,
-    Session,
-    cluster_option,
-    json_option,
-    pass_session,
-    print_json,
-)
-from xk8s.cli.text import ago, parse_size, size_text
-from xk8s.cli.verbs.status import table
+from xk8s.cli.session import CliSession, pass_session
+from xk8s.util.units import ago, parse_size, size_text
+from xk8s.verbs import ListingGroup, cluster_option, json_option, print_json, table
 
 if TYPE_CHECKING:
-    from xk8s.cluster.usage import Piece
+    from xk8s.cluster.disk.usage import Piece
 
 
 @click.group("cache", cls=ListingGroup, subcommand_metavar="[list|prune] …")
@@ -35,10 +28,10 @@ def command() -> None:
 @json_option
 @cluster_option
 @pass_session
-def list_all(session: Session, every: bool, as_json: bool) -> None:
+def list_all(session: CliSession, every: bool, as_json: bool) -> None:
     """Show what artifacts, layers, downloads, clusters and snapshots take, and their bounds."""
-    from xk8s.cluster.usage import KINDS, pieces
-    from xk8s.paths import cache_dir, snapshots_root
+    from xk8s.cluster.disk.usage import KINDS, pieces
+    from xk8s.util.paths import cache_dir, snapshots_root
 
     found = pieces(cache_dir())
     bound = _snapshot_size(session)
@@ -84,15 +77,15 @@ def list_all(session: Session, every: bool, as_json: bool) -> None:
 @json_option
 @cluster_option
 @pass_session
-def prune(session: Session, max_size: int | None, dry_run: bool, as_json: bool) -> None:
+def prune(session: CliSession, max_size: int | None, dry_run: bool, as_json: bool) -> None:
     """Remove what killed commands left, automatic snapshots beyond cluster.snapshot_size, and what
     nobody needs and used for a month.
 
     Named snapshots, those of running clusters, and what VMs or snapshots need always stay. What
     goes is made or fetched again when it is needed.
     """
-    from xk8s.cluster.prune import prune
-    from xk8s.paths import cache_dir
+    from xk8s.cluster.disk.prune import prune
+    from xk8s.util.paths import cache_dir
 
     done = prune(
         cache_dir(), snapshot_size=_snapshot_size(session), max_size=max_size, dry_run=dry_run
@@ -143,9 +136,10 @@ def _when(used: float) -> str:
     return f"{datetime.datetime.fromtimestamp(used):%Y-%m-%d %H:%M}"
 
 
-def _snapshot_size(session: Session) -> int:
+def _snapshot_size(session: CliSession) -> int:
     """The setting, in bytes."""
-    from xk8s.config import ClusterSettings, Settings
+    from xk8s.names.core_settings import ClusterSettings
+    from xk8s.names.settings import Settings
 
     settings: ClusterSettings = Settings(session.request(())).load("cluster", ClusterSettings)
     return settings.snapshot_size << 20

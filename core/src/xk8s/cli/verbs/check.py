@@ -9,12 +9,12 @@ import attrs
 import click
 from click.shell_completion import CompletionItem
 
-from xk8s.cli.session import Session, cluster_option, json_option, pass_session, print_json
-from xk8s.errors import UsageError, Xk8sError
-from xk8s.suggest import nearest
+from xk8s.cli.session import CliSession, pass_session
+from xk8s.errors import UsageError, Xk8sError, nearest
+from xk8s.verbs import cluster_option, json_option, print_json
 
 if TYPE_CHECKING:
-    from xk8s.cluster import Cluster
+    from xk8s.cluster.handle import Cluster
     from xk8s.overlay import Check
 
 
@@ -23,7 +23,7 @@ def complete_checks(
 ) -> list[CompletionItem]:
     """Names of the cluster's checks; nothing when there is no cluster."""
     try:
-        checks = ctx.ensure_object(Session).cluster().plan.checks
+        checks = ctx.ensure_object(CliSession).cluster().plan.checks
     except Xk8sError:
         return []
     return [CompletionItem(one.name) for one in checks if one.name.startswith(incomplete)]
@@ -37,7 +37,7 @@ def complete_checks(
 @cluster_option
 @pass_session
 def command(
-    session: Session, names: tuple[str, ...], as_list: bool, faults: bool, as_json: bool
+    session: CliSession, names: tuple[str, ...], as_list: bool, faults: bool, as_json: bool
 ) -> None:
     """Run the checks of the cluster's overlays, in order, up to the first that fails.
 
@@ -79,10 +79,10 @@ def chosen(checks: Sequence[Check], names: Sequence[str]) -> tuple[Check, ...]:
     return tuple(one for one in checks if not names or any(means(name, one) for name in names))
 
 
-def run(session: Session, cluster: Cluster, checks: Sequence[Check], *, as_json: bool) -> None:
+def run(session: CliSession, cluster: Cluster, checks: Sequence[Check], *, as_json: bool) -> None:
     """Run them; `CheckFailed` for the first that fails, with log and known faults."""
     from xk8s.checks import run_checks
-    from xk8s.cluster.diagnosis import failed_check
+    from xk8s.cluster.checks.diagnosis import failed_check
 
     cluster.check_alive()
     results = []
@@ -109,9 +109,9 @@ def run(session: Session, cluster: Cluster, checks: Sequence[Check], *, as_json:
             raise failed_check(cluster, check, last, progress, hint=hint)
 
 
-def show_faults(session: Session, cluster: Cluster, *, as_json: bool) -> None:
+def show_faults(session: CliSession, cluster: Cluster, *, as_json: bool) -> None:
     """What is known of all logs. A node that does not answer has its console only, and is named."""
-    from xk8s.cluster.diagnosis import examine
+    from xk8s.cluster.checks.diagnosis import examine
 
     with session.progress() as progress:
         found = examine(cluster, progress)

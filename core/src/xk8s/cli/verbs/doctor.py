@@ -5,16 +5,17 @@ from __future__ import annotations
 import attrs
 import click
 
-from xk8s.cli.session import Session, cluster_option, json_option, pass_session, print_json
+from xk8s.cli.session import CliSession, pass_session
+from xk8s.verbs import cluster_option, json_option, print_json
 
 
 @click.command()
 @json_option
 @cluster_option
 @pass_session
-def command(session: Session, as_json: bool) -> None:  # noqa: ARG001
+def command(session: CliSession, as_json: bool) -> None:  # noqa: ARG001
     """Tell what this machine has and lacks, and what to do. Exit code 5 when `up` cannot work."""
-    from xk8s.doctor import examine, require
+    from xk8s.report.doctor import examine, require
 
     findings = examine()
     if as_json:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import click
 
-from xk8s.cli.session import Session, cluster_option, pass_session
+from xk8s.cli.session import CliSession, pass_session
 from xk8s.errors import Xk8sError
+from xk8s.verbs import cluster_option
 
 
 @click.command()
 @click.option("--all", "every", is_flag=True, help="All clusters of this user.")
 @cluster_option
 @pass_session
-def command(session: Session, every: bool) -> None:
+def command(session: CliSession, every: bool) -> None:
     """End the cluster: its processes, namespace, sockets and records.
 
     Works as well for one that `up` left half-started, and does nothing when there is none.
     """
-    from xk8s.cluster import down
+    from xk8s.cluster.down import down
 
     failed: Xk8sError | None = None
     with session.progress() as progress:
@@ -40,9 +41,9 @@ def names() -> list[str]:
     """Clusters with a state directory, only a runtime one (an `up` was killed early), or just what
     a failed `up` left.
     """
-    from xk8s.cluster import list_clusters
-    from xk8s.cluster.failure import list_failures
-    from xk8s.paths import runtime_root
+    from xk8s.cluster.state.failed_start import list_failures
+    from xk8s.cluster.state.record import list_clusters
+    from xk8s.util.paths import runtime_root
 
     root = runtime_root()
     running = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []

@@ -8,8 +8,9 @@ import sys
 
 import click
 
-from xk8s.cli.session import Session, cluster_option, complete_nodes, pass_session
+from xk8s.cli.session import CliSession, pass_session
 from xk8s.errors import MachineError
+from xk8s.verbs import cluster_option, complete_nodes
 
 EXIT_NO_PROGRAM = 127
 """As shells have it."""
@@ -27,7 +28,7 @@ EXIT_NO_PROGRAM = 127
 @click.pass_context
 def command(
     ctx: click.Context,
-    session: Session,
+    session: CliSession,
     node: str,
     argv: tuple[str, ...],
     timeout: float,
@@ -38,7 +39,7 @@ def command(
     Output and exit code are the command's own. What is piped or redirected in is given to it.
     Works when every network of the guest is broken. Exit code 127: no such program in the guest.
     """
-    from xk8s.qemu.agent import AgentError
+    from xk8s.machine.qemu.agent import AgentError
 
     if argv[0] == "--":  # behind NODE click leaves it
         argv = argv[1:] or ("true",)

@@ -7,18 +7,13 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import click
 
-from xk8s.cli.session import (
-    Session,
-    cluster_option,
-    json_option,
-    pass_session,
-    plan_options,
-    print_json,
-)
+from xk8s.cli.session import CliSession, pass_session, plan_options
 from xk8s.errors import UsageError
+from xk8s.verbs import cluster_option, json_option, print_json
 
 if TYPE_CHECKING:
-    from xk8s.config import Request, Value
+    from xk8s.names.request import Request
+    from xk8s.names.settings import Value
 
 
 @click.command()
@@ -27,14 +22,14 @@ if TYPE_CHECKING:
 @plan_options
 @cluster_option
 @pass_session
-def command(session: Session, key: str, as_json: bool) -> None:
+def command(session: CliSession, key: str, as_json: bool) -> None:
     """Tell what the setting KEY (overlay.name) means: type, default, value, and its origin.
 
     With the name of an overlay alone: all of its settings. "cluster" and "plugins" have those of
     the core. A dot in a name is an underscore; "kubernetes.apiserver" is all that begins so.
     """
-    from xk8s.digest import plain
-    from xk8s.plan import explain
+    from xk8s.planning.make_plan import explain
+    from xk8s.util.digest import plain
 
     request = session.request(())
     keys, many = wanted(key, request)
@@ -51,7 +46,7 @@ def command(session: Session, key: str, as_json: bool) -> None:
 
 def wanted(key: str, request: Request) -> tuple[list[str], bool]:
     """The keys that a user means, and whether it may be any number of them."""
-    from xk8s.config import canonical
+    from xk8s.names.settings import canonical
 
     overlay, dot, name = key.partition(".")
     name = canonical(name)
@@ -64,9 +59,9 @@ def wanted(key: str, request: Request) -> tuple[list[str], bool]:
 
 def fields(overlay: str, request: Request) -> list[str]:
     """Names of an overlay's settings; `UsageError` when it has none."""
-    from xk8s.config import CORE_SETTINGS
-    from xk8s.offers import policy
-    from xk8s.registry import Registry
+    from xk8s.names.allow_list import policy
+    from xk8s.names.core_settings import CORE_SETTINGS
+    from xk8s.names.registry import Registry
 
     cls: type[Any] | None = CORE_SETTINGS.get(overlay)
     if cls is None:
@@ -78,7 +73,7 @@ def fields(overlay: str, request: Request) -> list[str]:
 
 def show(value: Value) -> None:
     """One setting for people."""
-    from xk8s.values import text
+    from xk8s.names.convert import text
 
     click.echo(f"{value.key}: {value.help}")
     click.echo(f"  type     {value.type}")

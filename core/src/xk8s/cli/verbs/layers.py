@@ -11,22 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from xk8s.cli.session import (
-    ListingGroup,
-    Session,
-    cluster_option,
-    complete_overlays,
-    json_option,
-    pass_session,
-    plan_options,
-    print_json,
-)
-from xk8s.cli.text import ago, size_text
-from xk8s.cli.verbs.status import table
+from xk8s.cli.session import CliSession, complete_overlays, pass_session, plan_options
+from xk8s.util.units import ago, size_text
+from xk8s.verbs import ListingGroup, cluster_option, json_option, print_json, table
 
 if TYPE_CHECKING:
-    from xk8s.layers.cache import CachedLayer, Removed
-    from xk8s.plan import Plan, PlannedLayer
+    from xk8s.build.layers.cache import CachedLayer, Removed
+    from xk8s.planning.plan import Plan, PlannedLayer
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
@@ -43,8 +34,8 @@ def complete_layers(
     _ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """Names of the layers in the cache."""
-    from xk8s.layers.cache import list_layers
-    from xk8s.paths import cache_dir
+    from xk8s.build.layers.cache import list_layers
+    from xk8s.util.paths import cache_dir
 
     names = {one.name for one in list_layers(cache_dir())}
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
@@ -65,14 +56,14 @@ def _age(ctx: click.Context, parameter: click.Parameter, value: str | None) -> f
 @plan_options
 @cluster_option
 @pass_session
-def list_layers(session: Session, overlays: tuple[str, ...], as_json: bool) -> None:
+def list_layers(session: CliSession, overlays: tuple[str, ...], as_json: bool) -> None:
     """Show layer images: whose, size, digest, which VMs get it, whether it is in the cache.
 
     With OVERLAYS: what these need, lowest first, be it there or not. Without: all of the cache,
     and who needs it.
     """
     if overlays:
-        from xk8s.plan import make_plan
+        from xk8s.planning.make_plan import make_plan
 
         _show_plan(make_plan(session.request(overlays)), as_json=as_json)
     else:
@@ -104,11 +95,11 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
 
 def _planned(planned: PlannedLayer) -> dict[str, Any]:
     """A layer of a plan. Its digest is known when all its artifacts are there."""
-    from xk8s.artifacts.keys import artifact_key
-    from xk8s.artifacts.store import Store
-    from xk8s.layers.build import layer_key, layers_dir
+    from xk8s.artifact_keys import artifact_key
+    from xk8s.build.artifacts.store import Store
+    from xk8s.build.layers.build import layer_key, layers_dir
     from xk8s.overlay import Take
-    from xk8s.paths import cache_dir
+    from xk8s.util.paths import cache_dir
 
     layer = planned.layer
     takes = [entry for entry in layer.entries if isinstance(entry, Take)]
@@ -135,9 +126,9 @@ def _planned(planned: PlannedLayer) -> dict[str, Any]:
 
 
 def _show_cache(*, as_json: bool) -> None:
-    from xk8s.cluster.uses import users
-    from xk8s.layers.cache import list_layers
-    from xk8s.paths import cache_dir
+    from xk8s.build.layers.cache import list_layers
+    from xk8s.cluster.disk.references import users
+    from xk8s.util.paths import cache_dir
 
     needed = users(cache_dir())
     found = list_layers(cache_dir())
@@ -167,9 +158,9 @@ def _show_cache(*, as_json: bool) -> None:
 @json_option
 @cluster_option
 @pass_session
-def show(session: Session, layer: str, as_json: bool) -> None:
+def show(session: CliSession, layer: str, as_json: bool) -> None:
     """List the paths inside LAYER (name or digest): mode, size, path."""
-    from xk8s.layers.read import open_image
+    from xk8s.build.layers.erofs_read import open_image
 
     found = _choose(session, layer)
     with open_image(found.path) as image:
@@ -197,9 +188,9 @@ def show(session: Session, layer: str, as_json: bool) -> None:
 @click.argument("path")
 @cluster_option
 @pass_session
-def cat(session: Session, layer: str, path: str) -> None:
+def cat(session: CliSession, layer: str, path: str) -> None:
     """Print the file PATH of LAYER, to begin a changed one with."""
-    from xk8s.layers.read import open_image
+    from xk8s.build.layers.erofs_read import open_image
 
     with open_image(_choose(session, layer).path) as image:
         data = image.read(path)
@@ -216,15 +207,15 @@ def cat(session: Session, layer: str, path: str) -> None:
 @json_option
 @cluster_option
 @pass_session
-def prune(session: Session, older_than: float, dry_run: bool, as_json: bool) -> None:
+def prune(session: CliSession, older_than: float, dry_run: bool, as_json: bool) -> None:
     """Remove the images that no running cluster and no snapshot needs.
 
     They are made again when an `up` needs them; what they are made of stays. What killed builds
     left goes too.
     """
-    from xk8s.cluster.uses import users
-    from xk8s.layers.cache import prune
-    from xk8s.paths import cache_dir
+    from xk8s.build.layers.cache import prune
+    from xk8s.cluster.disk.references import users
+    from xk8s.util.paths import cache_dir
 
     cache = cache_dir()
     pruned = prune(cache, lambda: users(cache), older_than=older_than, dry_run=dry_run)
@@ -257,9 +248,9 @@ def _removed(one: Removed) -> tuple[str, ...]:
     return one.name, one.key[:12], used, freed
 
 
-def _choose(session: Session, name: str) -> CachedLayer:
-    from xk8s.layers.cache import find_layers
-    from xk8s.paths import cache_dir
+def _choose(session: CliSession, name: str) -> CachedLayer:
+    from xk8s.build.layers.cache import find_layers
+    from xk8s.util.paths import cache_dir
 
     first, *others = find_layers(cache_dir(), name)
     if others and not session.quiet:

@@ -11,12 +11,13 @@ import click
 from attrs import field, frozen
 from click.shell_completion import CompletionItem
 
-from xk8s.cli.session import Session, cluster_option, complete_nodes, pass_session
+from xk8s.cli.session import CliSession, pass_session
 from xk8s.errors import Interrupted, StateError, UsageError, Xk8sError
+from xk8s.verbs import cluster_option, complete_nodes
 
 if TYPE_CHECKING:
-    from xk8s.cluster import Cluster
-    from xk8s.cluster.logs import Source
+    from xk8s.cluster.checks.logs import Source
+    from xk8s.cluster.handle import Cluster
 
 CONSOLE, QEMU = "console", "qemu"
 LINES = 200
@@ -43,9 +44,9 @@ def complete_words(
     """Nodes, and the services of the first control plane."""
     found = complete_nodes(ctx, parameter, incomplete)
     try:
-        from xk8s.cluster.logs import units
+        from xk8s.cluster.checks.logs import units
 
-        cluster = ctx.ensure_object(Session).cluster()
+        cluster = ctx.ensure_object(CliSession).cluster()
         names = [CONSOLE, QEMU, *units(cluster, default_node(cluster))]
     except (Xk8sError, TimeoutError):
         return found
@@ -67,7 +68,7 @@ def complete_words(
 @cluster_option
 @pass_session
 def command(
-    session: Session,
+    session: CliSession,
     words: tuple[str, ...],
     follow: bool,
     lines: int | None,
@@ -131,8 +132,8 @@ def sources_of(
     cluster: Cluster, wish: Wish, *, lines: int | None, since: str, grep: str, container: str
 ) -> list[Source]:
     """The logs that are meant."""
-    from xk8s.cluster.logs import GuestFiles, HostFile, Journal
-    from xk8s.cluster.record import qemu_log
+    from xk8s.cluster.checks.logs import GuestFiles, HostFile, Journal
+    from xk8s.cluster.state.record import qemu_log
 
     if container and not wish.files:
         raise click.UsageError("-c needs a pod")
@@ -207,7 +208,7 @@ def show(sources: Sequence[Source], *, follow: bool, grep: str) -> None:
     """Print what they have, and with ``follow`` what comes. What one node does not have is no
     error when another one has it.
     """
-    from xk8s.cluster.logs import GuestFiles, NoUnitError
+    from xk8s.cluster.checks.logs import GuestFiles, NoUnitError
 
     texts: list[tuple[Source, str]] = []
     lacking: NoUnitError | None = None
@@ -229,7 +230,7 @@ def show(sources: Sequence[Source], *, follow: bool, grep: str) -> None:
 
 def display(texts: Sequence[tuple[Source, str]], grep: str) -> None:
     """Dated logs mixed by time, others one after the other, below their titles if need be."""
-    from xk8s.cluster.logs import Journal, matcher, mixed
+    from xk8s.cluster.checks.logs import Journal, matcher, mixed
 
     dated = [text for source, text in texts if source.dated]
     click.echo(mixed(dated), nl=False)

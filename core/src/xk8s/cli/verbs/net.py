@@ -6,8 +6,9 @@ import re
 
 import click
 
-from xk8s.cli.session import Session, cluster_option, complete_nodes, pass_session
+from xk8s.cli.session import CliSession, pass_session
 from xk8s.errors import UsageError
+from xk8s.verbs import cluster_option, complete_nodes
 
 
 @click.group("net")
@@ -21,9 +22,9 @@ def command() -> None:
 @click.argument("state", type=click.Choice(["up", "down"]))
 @cluster_option
 @pass_session
-def link(session: Session, node: str, interface: str, state: str) -> None:
+def link(session: CliSession, node: str, interface: str, state: str) -> None:
     """Give or take the carrier of INTERFACE (eth0, eth1 …) of NODE: a cable that is pulled."""
-    from xk8s.qemu.qmp import Qmp
+    from xk8s.machine.qemu.qmp import Qmp
 
     cluster = session.cluster()
     nics = {node.name: node.nics for node in cluster.ctx.nodes}[cluster.record.node(node).name]
@@ -43,7 +44,7 @@ def link(session: Session, node: str, interface: str, state: str) -> None:
 @cluster_option
 @pass_session
 @click.pass_context
-def execute(ctx: click.Context, session: Session, argv: tuple[str, ...]) -> None:
+def execute(ctx: click.Context, session: CliSession, argv: tuple[str, ...]) -> None:
     """Run a program of this machine in the cluster's network namespace.
 
     It is outside of the cluster there: what it sends to a VIP goes by way of the router.
@@ -57,7 +58,7 @@ def execute(ctx: click.Context, session: Session, argv: tuple[str, ...]) -> None
 @cluster_option
 @pass_session
 @click.pass_context
-def tcpdump(ctx: click.Context, session: Session, network: str, argv: tuple[str, ...]) -> None:
+def tcpdump(ctx: click.Context, session: CliSession, network: str, argv: tuple[str, ...]) -> None:
     """Run this machine's tcpdump on NETWORK (1 or 2); ARGV are its own arguments."""
     if not re.fullmatch(r"[0-9]+", network):
         raise UsageError(f"{network!r} is no network", hint="use its number, 1 or 2")
@@ -65,7 +66,7 @@ def tcpdump(ctx: click.Context, session: Session, network: str, argv: tuple[str,
     ctx.exit(in_namespace(session, ["tcpdump", "-i", f"net{network}", "-l", *words]))
 
 
-def in_namespace(session: Session, argv: list[str]) -> int:
+def in_namespace(session: CliSession, argv: list[str]) -> int:
     """Run it with our own streams; Ctrl-C is passed on. Its exit code."""
     import shutil
     import signal

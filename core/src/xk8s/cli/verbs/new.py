@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from xk8s.cli.session import Session, cluster_option, pass_session
+from xk8s.cli.session import CliSession, pass_session
+from xk8s.verbs import cluster_option
 
 
 @click.command()
@@ -18,13 +19,13 @@ from xk8s.cli.session import Session, cluster_option, pass_session
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @cluster_option
 @pass_session
-def command(session: Session, overlay: str, directory: Path | None, overwrite: bool) -> None:
+def command(session: CliSession, overlay: str, directory: Path | None, overwrite: bool) -> None:
     """Make the distribution of a new overlay NAME, to be installed with pip and published.
 
     It has one layer, one setting, one check, tests that pass, a CI file and a README; nothing in
     the directory is overwritten unless you say so.
     """
-    from xk8s.new import check_overlay_name, make_overlay
+    from xk8s.scaffold.new import check_overlay_name, make_overlay
 
     check_overlay_name(overlay, again=overwrite)  # before it becomes a path
     where = directory or Path(overlay)

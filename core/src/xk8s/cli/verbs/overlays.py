@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xk8s.cli.session import Session, cluster_option, json_option, pass_session, print_json
-from xk8s.cli.verbs.status import table
+from xk8s.cli.session import CliSession, pass_session
+from xk8s.verbs import cluster_option, json_option, print_json, table
 
 if TYPE_CHECKING:
-    from xk8s.offers import Offer
-    from xk8s.registry import Registry
+    from xk8s.names.discovery import Offer
+    from xk8s.names.registry import Registry
 
 
 @click.command()
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 @json_option
 @cluster_option
 @pass_session
-def command(session: Session, load: bool, as_json: bool) -> None:  # noqa: ARG001
+def command(session: CliSession, load: bool, as_json: bool) -> None:  # noqa: ARG001
     """List the installed overlays. Without --long none of them is imported.
 
     An overlay is a plugin: a program that runs as you, with all that you may do. Those that are
     refused are listed with the reason; plugins.allow in xk8s.toml says which distributions may be
     used.
     """
-    from xk8s.registry import Registry, available
+    from xk8s.names.registry import Registry, available
 
     offers = available()
     registry = Registry() if load else None

@@ -6,20 +6,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xk8s.cli.session import (
-    Session,
-    cluster_option,
-    complete_overlays,
-    json_option,
-    pass_session,
-    plan_options,
-    print_json,
-)
-from xk8s.cli.verbs.status import table
+from xk8s.cli.session import CliSession, complete_overlays, pass_session, plan_options
+from xk8s.verbs import cluster_option, json_option, print_json, table
 
 if TYPE_CHECKING:
-    from xk8s.graph import Part
-    from xk8s.plan import Plan
+    from xk8s.planning.diagram import Part
+    from xk8s.planning.plan import Plan
 
 
 @click.command()
@@ -40,7 +32,7 @@ if TYPE_CHECKING:
 @cluster_option
 @pass_session
 def command(
-    session: Session,
+    session: CliSession,
     overlays: tuple[str, ...],
     as_json: bool,
     graph_format: str | None,
@@ -51,7 +43,7 @@ def command(
         raise click.UsageError(
             "--json and --graph exclude each other" if as_json else "--graph-of needs --graph"
         )
-    from xk8s.plan import make_plan
+    from xk8s.planning.make_plan import make_plan
 
     plan = make_plan(session.request(overlays))
     if graph_format:
@@ -64,8 +56,8 @@ def command(
 
 def picture(plan: Plan, kind: str, part: Part | None) -> str:
     """The plan drawn."""
-    from xk8s.graph import PARTS, graph, mermaid
-    from xk8s.graph_svg import draw
+    from xk8s.planning.diagram import PARTS, graph, mermaid
+    from xk8s.planning.diagram_svg import draw
 
     parts = (part,) if part else PARTS
     return (draw if kind == "svg" else mermaid)(graph(plan), parts)

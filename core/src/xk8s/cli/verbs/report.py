@@ -8,7 +8,8 @@ from pathlib import Path
 import attrs
 import click
 
-from xk8s.cli.session import Session, cluster_option, json_option, pass_session, print_json
+from xk8s.cli.session import CliSession, pass_session
+from xk8s.verbs import cluster_option, json_option, print_json
 
 
 @click.command()
@@ -22,7 +23,7 @@ from xk8s.cli.session import Session, cluster_option, json_option, pass_session,
 @json_option
 @cluster_option
 @pass_session
-def command(session: Session, path: Path | None, checks: bool, as_json: bool) -> None:
+def command(session: CliSession, path: Path | None, checks: bool, as_json: bool) -> None:
     """Make one archive of all that helps to find out what is wrong with a cluster.
 
     It has the plan, versions, consoles, journals, the state of networks, pods and containers, and

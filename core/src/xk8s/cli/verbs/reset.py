@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import click
 
-from xk8s.cli.session import Session, cluster_option, pass_session
+from xk8s.cli.session import CliSession, pass_session
 from xk8s.cli.verbs.snapshot import bring_back
+from xk8s.verbs import cluster_option
 
 
 @click.command()
 @cluster_option
 @pass_session
-def command(session: Session) -> None:
+def command(session: CliSession) -> None:
     """Bring the cluster back to the snapshot that it was last saved as or restored from.
 
     When it is down: to the latest one of its name.
     """
-    from xk8s.cluster.record import read_record
-    from xk8s.cluster.saved import list_saved
+    from xk8s.cluster.snapshots.store import list_saved
+    from xk8s.cluster.state.record import read_record
     from xk8s.errors import StateError
 
     record = read_record(session.name)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from xk8s.cli.session import Session, cluster_option, json_option, pass_session, print_json
+from xk8s.cli.session import CliSession, pass_session
+from xk8s.verbs import cluster_option, json_option, print_json
 
 
 @click.command()
@@ -16,7 +17,7 @@ from xk8s.cli.session import Session, cluster_option, json_option, pass_session,
 @cluster_option
 @pass_session
 def command(
-    session: Session,
+    session: CliSession,
     nodes: int | None,
     routers: int | None,
     testers: int | None,
@@ -28,7 +29,7 @@ def command(
     New ones are booted beside those that run, and join; the ones with the highest numbers go first,
     after what runs on them was moved (of a Kubernetes node: it is drained). All others go on.
     """
-    from xk8s.cluster.scale import scale
+    from xk8s.cluster.change.scale import scale
     from xk8s.errors import UsageError
 
     given = {"nodes": nodes, "routers": routers, "testers": testers}

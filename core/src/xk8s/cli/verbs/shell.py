@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import click
 
-from xk8s.cli.session import Session, cluster_option, complete_nodes, pass_session
+from xk8s.cli.session import CliSession, pass_session
+from xk8s.verbs import cluster_option, complete_nodes
 
 
 @click.command()
 @click.argument("node", shell_complete=complete_nodes)
 @cluster_option
 @pass_session
-def command(session: Session, node: str) -> None:
+def command(session: CliSession, node: str) -> None:
     """Open a root shell in NODE. Ctrl-] leaves; no network is needed."""
-    from xk8s.qemu.console import attach
+    from xk8s.machine.qemu.console import attach
 
     cluster = session.cluster()
     cluster.check_alive(cluster.record.node(node).name)

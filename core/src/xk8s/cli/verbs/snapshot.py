@@ -6,8 +6,8 @@ import datetime
 
 import click
 
-from xk8s.cli.session import Session, cluster_option, json_option, pass_session, print_json
-from xk8s.cli.verbs.status import table
+from xk8s.cli.session import CliSession, pass_session
+from xk8s.verbs import cluster_option, json_option, print_json, table
 
 
 @click.group("snapshot")
@@ -23,9 +23,9 @@ def command() -> None:
 @click.argument("label")
 @cluster_option
 @pass_session
-def save(session: Session, label: str) -> None:
+def save(session: CliSession, label: str) -> None:
     """Save the running cluster as LABEL. It stands still meanwhile, and goes on."""
-    from xk8s.cluster import snapshot
+    from xk8s.cluster.up import snapshot
 
     with session.progress() as progress:
         pause = snapshot(session.name, label, progress)
@@ -36,7 +36,7 @@ def save(session: Session, label: str) -> None:
 @click.argument("label")
 @cluster_option
 @pass_session
-def restore(session: Session, label: str) -> None:
+def restore(session: CliSession, label: str) -> None:
     """Bring the cluster back as it was when LABEL was saved; what runs is ended."""
     bring_back(session, label)
 
@@ -44,9 +44,9 @@ def restore(session: Session, label: str) -> None:
 @command.command("list")
 @json_option
 @pass_session
-def list_all(session: Session, as_json: bool) -> None:  # noqa: ARG001
+def list_all(session: CliSession, as_json: bool) -> None:  # noqa: ARG001
     """List the snapshots of all clusters with their size on disk."""
-    from xk8s.cluster.saved import as_data, list_saved
+    from xk8s.cluster.snapshots.store import as_data, list_saved
 
     found = [as_data(one) for one in list_saved()]
     if as_json:
@@ -72,18 +72,18 @@ def list_all(session: Session, as_json: bool) -> None:  # noqa: ARG001
 @click.argument("label")
 @cluster_option
 @pass_session
-def verify(session: Session, label: str) -> None:
+def verify(session: CliSession, label: str) -> None:
     """Read all of the snapshot LABEL and compare it with what was saved.
 
     `up`, `restore` and `reset` do so by themselves at the first use after a start of this machine;
     from then on they look at sizes, times and the small files.
     """
-    from xk8s.cluster import saved
+    from xk8s.cluster.snapshots import store
     from xk8s.errors import StateError
 
-    found = saved.find(session.name, label)
+    found = store.find(session.name, label)
     with session.progress() as progress, progress.stage("verify"):
-        why = saved.verify(found)
+        why = store.verify(found)
     if why:
         raise StateError(
             f"snapshot {label!r} cannot be restored: {why}",
@@ -97,16 +97,16 @@ def verify(session: Session, label: str) -> None:
 @click.argument("label")
 @cluster_option
 @pass_session
-def remove(session: Session, label: str) -> None:
+def remove(session: CliSession, label: str) -> None:
     """Remove the snapshot LABEL. A cluster that was restored from it goes on."""
-    from xk8s.cluster import saved
+    from xk8s.cluster.snapshots import store
 
-    saved.remove(saved.find(session.name, label))
+    store.remove(store.find(session.name, label))
 
 
-def bring_back(session: Session, label: str) -> None:
+def bring_back(session: CliSession, label: str) -> None:
     """Restore and say how long it took."""
-    from xk8s.cluster import back_to
+    from xk8s.cluster.up import back_to
 
     with session.progress() as progress:
         cluster = back_to(session.name, label, progress)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from xk8s.cli.session import Session, cluster_option, json_option, pass_session, print_json
+from xk8s.cli.session import CliSession, pass_session
+from xk8s.verbs import cluster_option, json_option, print_json, table
 
 
 @click.command()
@@ -15,7 +16,7 @@ from xk8s.cli.session import Session, cluster_option, json_option, pass_session,
 @json_option
 @cluster_option
 @pass_session
-def command(session: Session, every: bool, as_json: bool) -> None:
+def command(session: CliSession, every: bool, as_json: bool) -> None:
     """Show the cluster's nodes: state, addresses, forwarded ports, memory."""
     if every:
         show_all(as_json=as_json)
@@ -50,18 +51,9 @@ def row(node: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def table(rows: Sequence[tuple[str, ...]]) -> None:
-    """Columns as wide as their widest cell; the last one is not padded."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for cells in rows:
-        padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-        click.echo("  ".join(padded).rstrip())
-
-
 def show_all(*, as_json: bool) -> None:
     """Name, phase and overlays of every cluster; "unknown" for one without a record."""
-    from xk8s.cluster import list_clusters
-    from xk8s.cluster.record import read_record
+    from xk8s.cluster.state.record import list_clusters, read_record
 
     records = {name: read_record(name) for name in list_clusters()}
     if as_json:

@@ -6,18 +6,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xk8s.cli.session import (
-    Session,
-    cluster_option,
-    complete_overlays,
-    json_option,
-    pass_session,
-    plan_options,
-    print_json,
-)
+from xk8s.cli.session import CliSession, complete_overlays, pass_session, plan_options
+from xk8s.verbs import cluster_option, json_option, print_json
 
 if TYPE_CHECKING:
-    from xk8s.cluster import Cluster
+    from xk8s.cluster.handle import Cluster
 
 
 @click.command()
@@ -29,7 +22,7 @@ if TYPE_CHECKING:
 @cluster_option
 @pass_session
 def command(
-    session: Session, overlays: tuple[str, ...], check: bool, cold: bool, as_json: bool
+    session: CliSession, overlays: tuple[str, ...], check: bool, cold: bool, as_json: bool
 ) -> None:
     """Start a cluster made of OVERLAYS and check it.
 
@@ -38,8 +31,8 @@ def command(
     A cluster that passed its checks is saved, and restored by the next `up` of the same plan; of
     another plan the nearest saved one is restored and changed, if that takes no boot.
     """
-    from xk8s.cluster import up
-    from xk8s.plan import make_plan
+    from xk8s.cluster.up import up
+    from xk8s.planning.make_plan import make_plan
 
     plan = make_plan(session.request(overlays), online=True)
     with session.progress() as progress:
@@ -52,7 +45,7 @@ def command(
         summarize(cluster, session)
 
 
-def summarize(cluster: Cluster, session: Session) -> None:
+def summarize(cluster: Cluster, session: CliSession) -> None:
     """What is there now, and how to go on."""
     option = "" if cluster.name == "xk8s" else f" --name {cluster.name}"
     nodes = [node.name for node in cluster.record.nodes]
@@ -70,9 +63,9 @@ def summarize(cluster: Cluster, session: Session) -> None:
 
 def host_files(cluster: Cluster) -> list[str]:
     """Files that overlays made for the host (a kubeconfig, say), as paths."""
-    from xk8s.cluster.boot import BOOT
-    from xk8s.cluster.now import NOW
-    from xk8s.cluster.record import PLAN, RECORD, REQUEST
+    from xk8s.cluster.state.booted import BOOT
+    from xk8s.cluster.state.guest_files import NOW
+    from xk8s.cluster.state.record import PLAN, RECORD, REQUEST
 
     own = {RECORD, REQUEST, PLAN, BOOT, NOW}
     files = (path for path in sorted(cluster.state_dir.iterdir()) if path.is_file())

@@ -12,16 +12,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xk8s.cli.session import (
-    Session,
-    cluster_option,
-    complete_overlays,
-    pass_session,
-    set_option,
-)
+from xk8s.cli.session import CliSession, complete_overlays, pass_session, set_option
+from xk8s.verbs import cluster_option
 
 if TYPE_CHECKING:
-    from xk8s.cluster.sources import Source
+    from xk8s.cluster.change.watched import Source
 
 
 @click.command()
@@ -30,14 +25,14 @@ if TYPE_CHECKING:
 @set_option
 @cluster_option
 @pass_session
-def command(session: Session, overlays: tuple[str, ...], no_check: bool) -> None:
+def command(session: CliSession, overlays: tuple[str, ...], no_check: bool) -> None:
     """Do `xk8s apply` now, and again each time that something of OVERLAYS is saved.
 
     Without OVERLAYS: of all that the cluster is made of. What is watched: local directories, the
     files of overlays that are installed from a source tree, and directories among their settings
     (such as kubernetes.dir). One line tells how each round went. Ctrl-C ends it.
     """
-    from xk8s.cluster.sources import marks, sources_of, wait_for_change
+    from xk8s.cluster.change.watched import marks, sources_of, wait_for_change
 
     words = ["apply", *overlays, "--json", "--quiet", "--name", session.name]
     words += ["--no-check"] if no_check else []

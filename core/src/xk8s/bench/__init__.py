@@ -1,6 +1,0 @@
-"""Comparisons of this project's ways of doing things, measured side by side: `xk8s bench`.
-
-A comparison (`xk8s.bench.comparison`) has series that are run in turn in a laboratory of its own
-(`xk8s.bench.lab`); what came out is a value with a JSON form (`xk8s.bench.result`), from which the
-picture is drawn (`xk8s.bench.draw`).
-"""

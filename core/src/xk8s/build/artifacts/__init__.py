@@ -1,0 +1,1 @@
+"""Artifacts: fetched, built or copied once, then kept in the cache."""

@@ -1,0 +1,126 @@
+"""`xk8s.lock`: what each artifact was when it was first resolved, so that it stays that."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+
+from attrs import asdict, define, field, frozen
+from filelock import FileLock
+
+from xk8s.build.artifacts.attempt import Resolved
+from xk8s.errors import ArtifactError
+from xk8s.sources import LOCAL, OWN_DIRECTORY
+
+VERSION = 1
+
+
+@frozen(kw_only=True)
+class Pin:
+    """One locked artifact. ``sources`` are "member: kind detail" lines, sorted."""
+
+    name: str
+    version: str
+    key: str
+    digest: str
+    sources: tuple[str, ...]
+
+    @classmethod
+    def of(cls, resolved: Resolved) -> Pin:
+        """The pin that a resolved artifact would have."""
+        return cls(
+            name=resolved.name,
+            version=resolved.version,
+            key=resolved.key,
+            digest=resolved.digest,
+            sources=tuple(
+                sorted(f"{one.member}: {one.kind} {one.detail}" for one in resolved.provenance)
+            ),
+        )
+
+
+@define(eq=False)
+class LockFile:
+    """A lock file (JSON, sorted, one artifact a block) that need not exist yet.
+
+    ``update`` True writes what is found; False refuses what differs from the file. Artifacts
+    with a new key (their definition changed) or from other sources are recorded in both.
+    """
+
+    path: Path
+    update: bool = False
+    _lock: threading.Lock = field(factory=threading.Lock, init=False)
+
+    def read(self) -> tuple[Pin, ...]:
+        """The pins by name and key. `ArtifactError` when the file is damaged."""
+        try:
+            document = json.loads(self.path.read_text())
+        except FileNotFoundError:
+            return ()
+        except (OSError, ValueError) as error:
+            raise self._damaged(error) from error
+        try:
+            if document["version"] != VERSION:
+                raise ValueError(f"version {document['version']}, not {VERSION}")
+            return tuple(
+                Pin(
+                    name=str(one["name"]),
+                    version=str(one["version"]),
+                    key=str(one["key"]),
+                    digest=str(one["digest"]),
+                    sources=tuple(str(source) for source in one["sources"]),
+                )
+                for one in document["artifacts"]
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._damaged(error) from error
+
+    def check(self, resolved: Resolved) -> None:
+        """Compare with the pin of the same key and sources, and record what has none.
+
+        The user's own builds are not locked: they change with every build. Raises
+        `ArtifactError` when the content differs.
+        """
+        if any(one.kind in (OWN_DIRECTORY, LOCAL) for one in resolved.provenance):
+            return
+        new = Pin.of(resolved)
+        with self._lock:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.path.with_name(f".{self.path.name}.lock")):
+                pins = self.read()
+                same = [pin for pin in pins if (pin.key, pin.sources) == (new.key, new.sources)]
+                if same == [new]:
+                    return
+                if same and not self.update:
+                    raise ArtifactError(
+                        f"artifact {new.name} {new.version} is not what {self.path.name} has: "
+                        f"digest {new.digest[:16]}…, locked {same[0].digest[:16]}…",
+                        where=str(self.path),
+                        hint="if the change is wanted: xk8s artifacts --update-lock",
+                        log="\n".join(new.sources),
+                    )
+                kept = [pin for pin in pins if pin.key != new.key]
+                self._write([*kept, new])
+
+    def _write(self, pins: Iterable[Pin]) -> None:
+        ordered = sorted(pins, key=lambda pin: (pin.name, pin.key))
+        document = {"version": VERSION, "artifacts": [asdict(pin) for pin in ordered]}
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        temporary.write_text(json.dumps(document, indent=1) + "\n")
+        temporary.replace(self.path)
+
+    def _damaged(self, error: Exception) -> ArtifactError:
+        return ArtifactError(
+            f"{self.path} cannot be read: {error}",
+            where=str(self.path),
+            hint="restore it from version control, or remove it to lock anew",
+        )
+
+
+def project_lock(*, update: bool = False) -> LockFile | None:
+    """The lock file of the current directory; None when there is none and none is to be made."""
+    path = Path("xk8s.lock")
+    return LockFile(path=path, update=update) if update or path.exists() else None

@@ -1,0 +1,252 @@
+"""The cache of artifacts: each is resolved once, by its sources in order, and stays as it is.
+
+    <cache>/artifacts/<key>/tree             the members
+    <cache>/artifacts/<key>/provenance.json  where they came from, and the tree's digest; its
+                                             time of change is that of the last use
+    <cache>/artifacts/<key>/verified.json    that `Artifact.verify` found nothing wrong with it
+    <cache>/locks/<key>.lock                 held by the one that makes it
+
+An entry appears by renaming a complete directory: a killed run leaves a ``.tmp-`` one, which
+the next holder of the lock removes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from attrs import asdict, define, evolve, field
+from filelock import FileLock
+
+from xk8s.artifact_keys import PROVENANCE, artifact_key
+from xk8s.build.artifacts import judge
+from xk8s.build.artifacts.acquire import Failure, describe, gather, provider
+from xk8s.build.artifacts.attempt import Kit, Resolved
+from xk8s.build.artifacts.lockfile import LockFile
+from xk8s.errors import ArtifactError
+from xk8s.progress import Progress
+from xk8s.sources import Artifact, OwnDirectory, Provenance
+from xk8s.util.disk_full import disk_guard
+from xk8s.util.files import absolute, remove_tree, tree_digest
+from xk8s.util.jobs import Jobs, kill_marked
+
+__all__ = ["Failure", "Resolved", "Store", "describe", "provider"]
+
+
+@define(eq=False)
+class Store:
+    """The artifacts below ``cache_dir``. ``lock`` is the `LockFile` they must agree with."""
+
+    cache_dir: Path = field(converter=absolute)
+    lock: LockFile | None = field(default=None, kw_only=True)
+    jobs: Jobs = field(factory=Jobs, kw_only=True)
+
+    def cached(self, artifact: Artifact, key: str | None = None) -> Resolved | None:
+        """The artifact if the cache has it."""
+        return self._read(key or artifact_key(artifact))
+
+    def get(self, artifact: Artifact, progress: Progress, *, offline: bool = False) -> Resolved:
+        """The artifact, complete, from the cache or made now (its inputs too).
+
+        ``offline`` asks no network. Raises `ArtifactError` naming every source and its
+        reason; the error itself when the only source was a recipe that raised one; `HostError`
+        when the disk is full.
+        """
+        from xk8s.build.artifacts.schedule import resolve
+
+        return resolve(self, (artifact,), progress, offline=offline)[artifact_key(artifact)]
+
+    def get_many(
+        self,
+        artifacts: tuple[Artifact, ...] | list[Artifact],
+        progress: Progress,
+        *,
+        offline: bool = False,
+    ) -> Mapping[str, Resolved]:
+        """All artifacts and their inputs, several at a time, each once: by key.
+
+        The first error ends the other work and is raised; so does Ctrl-C, as
+        KeyboardInterrupt, when every program has ended and temporaries are gone.
+        """
+        from xk8s.build.artifacts.schedule import resolve
+
+        return resolve(self, artifacts, progress, offline=offline)
+
+    def by_key(self, key: str) -> Resolved | None:
+        """The entry of that key if the cache has it; `ArtifactError` when it is damaged."""
+        return self._read(key)
+
+    def place(self, key: str) -> Path:
+        """Where the tree of an artifact is, once it is there."""
+        return self._root / key / "tree"
+
+    def list_cached(self) -> tuple[Resolved, ...]:
+        """What the cache has, by name and version."""
+        found = (self._read(path.parent.name) for path in self._root.glob(f"*/{PROVENANCE}"))
+        return tuple(
+            sorted((one for one in found if one), key=lambda one: (one.name, one.version, one.key))
+        )
+
+    def make(
+        self,
+        artifact: Artifact,
+        key: str,
+        inputs: Mapping[str, Resolved],
+        progress: Progress,
+        *,
+        offline: bool = False,
+        before: Sequence[Failure] = (),
+    ) -> Resolved:
+        """One artifact whose inputs (by key) are there. Used by `get_many`. ``before`` are
+        sources that were asked already.
+        """
+        with disk_guard(self.cache_dir):
+            resolved = self._read(key)
+            if resolved is None:
+                with self._locked(key, artifact, progress) as mark:
+                    resolved = self._read(key) or self._build(
+                        artifact, key, inputs, progress, mark, offline, before
+                    )
+            if self.lock is not None:
+                self.lock.check(resolved)
+            if artifact.verify:
+                self._verified(artifact, resolved, progress)
+            with contextlib.suppress(OSError):  # the time of its last use
+                os.utime(self._root / key / PROVENANCE)
+            return resolved
+
+    @property
+    def _root(self) -> Path:
+        return self.cache_dir / "artifacts"
+
+    def _read(self, key: str) -> Resolved | None:
+        entry = self._root / key
+        try:
+            document = json.loads((entry / PROVENANCE).read_text())
+            return Resolved(
+                name=document["name"],
+                version=document["version"],
+                key=key,
+                path=entry / "tree",
+                digest=document["digest"],
+                provenance=tuple(Provenance(**one) for one in document["members"]),
+            )
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            raise ArtifactError(
+                f"the cache entry {entry} is damaged: {error}",
+                where=str(entry),
+                hint=f"remove it: rm -r {entry}",
+            ) from error
+
+    @contextmanager
+    def _locked(self, key: str, artifact: Artifact, progress: Progress) -> Iterator[str]:
+        path = self.cache_dir / "locks" / f"{key}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
+        self.jobs.acquire(
+            lock, lambda: progress.item(artifact.name, "waiting for another xk8s that makes it")
+        )
+        try:
+            kill_marked(str(path))
+            for stale in self._root.glob(f".tmp-{key}-*"):
+                remove_tree(stale)
+            yield str(path)
+        finally:
+            lock.release()
+
+    def _build(
+        self,
+        artifact: Artifact,
+        key: str,
+        inputs: Mapping[str, Resolved],
+        progress: Progress,
+        mark: str,
+        offline: bool,
+        before: Sequence[Failure],
+    ) -> Resolved:
+        entry = self._root / f".tmp-{key}-0"
+
+        def rest(missing: set[str], failures: Sequence[Failure]) -> Resolved:
+            return self._rest(artifact, missing, inputs, progress, offline, failures)
+
+        try:
+            tree = entry / "tree"
+            tree.mkdir(parents=True)
+            kit = Kit(
+                name=artifact.name,
+                cache=self.cache_dir,
+                out=entry,
+                work=entry,
+                mark=mark,
+                jobs=self.jobs,
+                progress=progress,
+                offline=offline,
+            )
+            provenance = gather(artifact, tree, inputs, kit, entry, rest, before)
+            if artifact.verify:
+                # Here too, so that what cannot work never enters the cache.
+                judge.judge(
+                    artifact.verify, name=artifact.name, version=artifact.version, tree=tree,
+                    provenance=provenance,
+                )  # fmt: skip
+            resolved = Resolved(
+                name=artifact.name,
+                version=artifact.version,
+                key=key,
+                path=self.place(key),
+                digest=tree_digest(tree),
+                provenance=provenance,
+            )
+            document = {
+                "name": resolved.name,
+                "version": resolved.version,
+                "digest": resolved.digest,
+                "members": [asdict(one) for one in provenance],
+            }
+            (entry / PROVENANCE).write_text(json.dumps(document, indent=1) + "\n")
+            entry.rename(self._root / key)
+            return resolved
+        finally:
+            progress.finish(artifact.name)
+            remove_tree(entry)
+
+    def _rest(
+        self,
+        artifact: Artifact,
+        missing: set[str],
+        inputs: Mapping[str, Resolved],
+        progress: Progress,
+        offline: bool,
+        failures: Sequence[Failure],
+    ) -> Resolved:
+        """What the user's own directory lacks, as a cache entry of its own: when the next own
+        build comes, the rest is neither fetched nor built again. The whole artifact does as
+        well, when it is there.
+        """
+        sources = tuple(one for one in artifact.sources if not isinstance(one, OwnDirectory))
+        whole = evolve(artifact, sources=sources, verify="")
+        if (cached := self.cached(whole)) is not None:
+            if self.lock is not None:
+                self.lock.check(cached)
+            return cached
+        part = evolve(whole, members=tuple(one for one in artifact.members if one in missing))
+        return self.make(
+            part, artifact_key(part), inputs, progress, offline=offline, before=failures
+        )
+
+    def _verified(self, artifact: Artifact, resolved: Resolved, progress: Progress) -> None:
+        """Judge what an earlier version or another setting left unjudged; tell the notes."""
+        notes = judge.notes_of(artifact.verify, resolved.path.parent)
+        if notes is None:
+            notes = judge.judge(
+                artifact.verify, name=resolved.name, version=resolved.version,
+                tree=resolved.path, provenance=resolved.provenance,
+            )  # fmt: skip
+        for note in notes:
+            progress.note(f"{artifact.name}: {note}")

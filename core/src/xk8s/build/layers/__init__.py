@@ -1,0 +1,1 @@
+"""Layers: entries become EROFS images in the cache."""

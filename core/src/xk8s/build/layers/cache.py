@@ -1,0 +1,189 @@
+"""The images in the cache: what there is, and removing what nobody needs."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+
+from attrs import field, frozen
+from filelock import FileLock, Timeout
+
+from xk8s.build.layers.build import LEFTOVER, image_lock, layers_dir
+from xk8s.errors import UsageError, nearest
+from xk8s.util.files import remove_tree, walk
+from xk8s.util.jobs import kill_marked
+
+_AT_ONCE = 100
+"""Each lock is an open file, of which a process has some 1000."""
+
+_LEAST_DIGITS = 4
+
+
+@frozen(kw_only=True)
+class CachedLayer:
+    """An image: ``size`` in bytes on disk, ``used`` the time of its last use (s since 1970);
+    ``overlay`` and ``roles`` are those it was made for (an older xk8s did not write them down).
+    """
+
+    name: str
+    key: str
+    path: Path
+    size: int
+    used: float
+    overlay: str = ""
+    roles: tuple[str, ...] = ()
+    artifacts: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class Removed:
+    """Something that was (or would be) removed: an image, or what a killed build left. ``freed``
+    is in bytes of the disk: none when an artifact has the same data.
+    """
+
+    name: str
+    key: str
+    freed: int
+    layer: CachedLayer | None = field(default=None, repr=False)
+
+
+@frozen(kw_only=True)
+class Pruned:
+    """What was removed, what is ``needed`` (with by whom), and what was used lately."""
+
+    removed: tuple[Removed, ...]
+    needed: tuple[tuple[CachedLayer, tuple[str, ...]], ...]
+    recent: tuple[CachedLayer, ...]
+
+
+Users = Callable[[], Mapping[str, tuple[str, ...]]]
+"""Says who needs which image, by key, at the time of the call."""
+
+
+def list_layers(cache_dir: Path) -> tuple[CachedLayer, ...]:
+    """All images, by name, the one used last first."""
+    found = []
+    for path in layers_dir(cache_dir).glob("[!.]*.erofs"):
+        with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+            found.append(_read(path))
+    return tuple(sorted(found, key=lambda one: (one.name, -one.used, one.key)))
+
+
+def find_layers(cache_dir: Path, name: str) -> tuple[CachedLayer, ...]:
+    """The images of that name, or whose digest begins so, the one used last first; `UsageError`
+    with the nearest name when there is none.
+    """
+    layers = list_layers(cache_dir)
+    found = [one for one in layers if one.name == name]
+    if not found and len(name) >= _LEAST_DIGITS:
+        found = [one for one in layers if one.key.startswith(name)]
+    if not found:
+        raise UsageError(
+            f"there is no layer {name!r} in the cache",
+            where=str(layers_dir(cache_dir)),
+            hint=f"{nearest(name, {one.name for one in layers})}`xk8s layers` lists them",
+        )
+    return tuple(found)
+
+
+def prune(
+    cache_dir: Path,
+    users: Users,
+    *,
+    older_than: float = 0.0,
+    keys: Collection[str] | None = None,
+    dry_run: bool = False,
+) -> Pruned:
+    """Remove the images that nobody needs and that were not used for ``older_than`` seconds (of
+    those with these ``keys``), and what killed builds left.
+
+    Safe beside an `up`: what it holds or makes is locked, and who needs what is asked for while
+    we have the locks.
+    """
+    removed: list[Removed] = []
+    needed: list[tuple[CachedLayer, tuple[str, ...]]] = []
+    recent: list[CachedLayer] = []
+    old: list[CachedLayer] = []
+    for one in list_layers(cache_dir):
+        if keys is not None and one.key not in keys:
+            continue
+        (recent if time.time() - one.used < older_than else old).append(one)
+    for start in range(0, len(old), _AT_ONCE):
+        with ExitStack() as stack:
+            free = []
+            for one in old[start : start + _AT_ONCE]:
+                if _lock(stack, cache_dir, one.key):
+                    free.append(one)
+                else:
+                    needed.append((one, ("another xk8s that is at work",)))
+            by_whom = users()
+            for one in free:
+                if names := by_whom.get(one.key):
+                    needed.append((one, names))
+                    continue
+                removed.append(
+                    Removed(name=one.name, key=one.key, freed=_freed(one.path), layer=one)
+                )
+                if not dry_run:
+                    # In this order: where there is an image there is its record.
+                    one.path.unlink(missing_ok=True)
+                    one.path.with_suffix(".json").unlink(missing_ok=True)
+    removed += _leftovers(cache_dir, dry_run=dry_run)
+    return Pruned(removed=tuple(removed), needed=tuple(needed), recent=tuple(recent))
+
+
+def _leftovers(cache_dir: Path, *, dry_run: bool) -> Iterator[Removed]:
+    root = layers_dir(cache_dir)
+    records = [one for one in root.glob("[!.]*.json") if not one.with_suffix(".erofs").exists()]
+    for path in sorted(itertools.chain(root.glob(f"{LEFTOVER}*"), records)):
+        key = path.stem.removeprefix(LEFTOVER)
+        with ExitStack() as stack:
+            if not _lock(stack, cache_dir, key) or not path.exists():
+                continue
+            if path.suffix == ".json" and path.with_suffix(".erofs").exists():
+                continue
+            freed = sum(_freed(one) for one in (walk(path) if path.is_dir() else [path]))
+            if not dry_run:
+                kill_marked(str(image_lock(cache_dir, key)))
+                remove_tree(path)
+            yield Removed(name="(left by a killed build)", key=key, freed=freed)
+
+
+def _lock(stack: ExitStack, cache_dir: Path, key: str) -> bool:
+    try:
+        stack.enter_context(FileLock(image_lock(cache_dir, key), timeout=0))
+    except Timeout:
+        return False
+    return True
+
+
+def _freed(path: Path) -> int:
+    status = path.lstat()
+    return status.st_blocks * 512 if status.st_nlink == 1 else 0
+
+
+def _read(path: Path) -> CachedLayer:
+    size = path.stat().st_blocks * 512  # without the hole at its end
+    record = path.with_suffix(".json")
+    try:
+        document = json.loads(record.read_text())
+        used = record.stat().st_mtime
+    except (OSError, ValueError):
+        document, used = {}, path.stat().st_mtime
+    if not isinstance(document, dict):
+        document = {}
+    return CachedLayer(
+        name=document.get("name", "(unknown)"),
+        key=path.stem,
+        path=path,
+        size=size,
+        used=used,
+        overlay=document.get("overlay", ""),
+        roles=tuple(document.get("roles", ())),
+        artifacts=tuple(document.get("artifacts", ())),
+    )

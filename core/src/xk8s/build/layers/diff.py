@@ -1,0 +1,272 @@
+"""What changes in a guest's files when its stack of layers becomes another one.
+
+A stack is looked at as overlayfs does: of a path the topmost layer counts; directories of several
+layers are one, unless what is no directory lies between them. Only paths of layers that are not in
+both stacks are compared, so that a large base costs nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import stat
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import PurePosixPath
+from typing import Protocol
+
+from attrs import define, field, frozen
+
+from xk8s.build.layers.erofs_read import Found, Image
+from xk8s.overlay import Directory, Entry, File, Symlink
+
+_WITH_ALL = 2
+"""Slashes behind a path, see `difference`."""
+
+
+class Level(Protocol):
+    """One layer of a stack. Equal keys mean equal content."""
+
+    @property
+    def name(self) -> str:
+        """Of the layer."""
+
+    @property
+    def key(self) -> str:
+        """Of its content."""
+
+    def find(self, path: str) -> Found | None:
+        """As `Image.find`."""
+
+    def walk(self) -> Iterator[Found]:
+        """As `Image.walk`."""
+
+    def identity(self, found: Found) -> str:
+        """Of a file: its mode and content, as `identity` writes them."""
+
+
+@define(eq=False)
+class ImageLevel:
+    """An image."""
+
+    name: str
+    key: str
+    image: Image
+    _identities: dict[str, str] = field(factory=dict, init=False)
+
+    def find(self, path: str) -> Found | None:
+        """As `Image.find`."""
+        return self.image.find(path)
+
+    def walk(self) -> Iterator[Found]:
+        """As `Image.walk`."""
+        return self.image.walk()
+
+    def identity(self, found: Found) -> str:
+        """Reads the file, once."""
+        if found.path not in self._identities:
+            data = self.image.read(found.path)
+            self._identities[found.path] = identity(found.mode, data)
+        return self._identities[found.path]
+
+
+@define(eq=False)
+class FilesLevel:
+    """Files of which only the identities are known: those of a node itself."""
+
+    name: str
+    files: Mapping[str, str]
+    _directories: frozenset[str] = field(init=False)
+
+    @_directories.default
+    def _parents(self) -> frozenset[str]:
+        return frozenset(str(above) for path in self.files for above in PurePosixPath(path).parents)
+
+    @property
+    def key(self) -> str:
+        """Of all its files."""
+        return hashlib.sha256(repr(sorted(self.files.items())).encode()).hexdigest()
+
+    def find(self, path: str) -> Found | None:
+        """As `Image.find`; sizes are not known."""
+        if path in self.files:
+            mode = int(self.files[path].partition(":")[0], 8)
+            return Found(path=path, mode=stat.S_IFREG | mode, size=0)
+        if path in self._directories:
+            return Found(path=path, mode=stat.S_IFDIR | 0o755, size=0)
+        return None
+
+    def walk(self) -> Iterator[Found]:
+        """All paths but the root."""
+        for path in sorted({*self.files, *self._directories} - {"/"}):
+            found = self.find(path)
+            assert found is not None
+            yield found
+
+    def identity(self, found: Found) -> str:
+        """As it was given."""
+        return self.files[found.path]
+
+
+def identity(mode: int, data: bytes) -> str:
+    """Of a file: permission bits and content."""
+    return f"{mode & 0o7777:o}:{hashlib.sha256(data).hexdigest()}"
+
+
+@define(eq=False)
+class Stack:
+    """Layers, lowest first."""
+
+    levels: Sequence[Level]
+    _seen: dict[str, tuple[Level, ...]] = field(factory=dict, init=False)
+
+    def find(self, path: str) -> tuple[Level, Found] | None:
+        """What a guest sees at an absolute path, and of which layer; links are not followed."""
+        above = str(PurePosixPath(path).parent)
+        for level in self._merged(above):
+            if found := level.find(path):
+                return level, found
+        return None
+
+    def _merged(self, directory: str) -> tuple[Level, ...]:
+        """The layers whose content of a directory is seen, topmost first."""
+        if directory == "/":
+            return tuple(reversed(self.levels))
+        if directory not in self._seen:
+            merged = []
+            for level in self._merged(str(PurePosixPath(directory).parent)):
+                if (found := level.find(directory)) is None:
+                    continue
+                if found.kind != "directory":
+                    break
+                merged.append(level)
+            self._seen[directory] = tuple(merged)
+        return self._seen[directory]
+
+
+@frozen(kw_only=True)
+class Difference:
+    """What has to be done to a guest: first ``gone`` (files and links) and ``replaced``
+    (directories where a file or link is to be) are removed, then ``emptied`` directories if nothing
+    is left in them, deepest first; then ``directories`` (path -> mode) are made, parents first, and
+    ``put`` (path -> size in bytes) appear. ``before``: path -> name of the layer that had it.
+    """
+
+    gone: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+    emptied: tuple[str, ...] = ()
+    directories: Mapping[str, int] = field(factory=dict)
+    put: Mapping[str, int] = field(factory=dict)
+    before: Mapping[str, str] = field(factory=dict)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All that changes."""
+        found = (*self.gone, *self.replaced, *self.emptied, *self.directories, *self.put)
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """The same, as `difference` takes unsure ones."""
+        marks = dict.fromkeys((*self.directories, *self.emptied), "/")
+        marks |= dict.fromkeys(self.replaced, "//")
+        return tuple(path + marks.get(path, "") for path in self.paths)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the files that appear."""
+        return sum(self.put.values())
+
+
+def difference(
+    old: Stack, new: Stack, *, ready: Collection[str] = (), unsure: Iterable[str] = ()
+) -> Difference:
+    """What changes. Layers named ``ready`` are not compared (they lie below, and count where others
+    let them be seen); ``unsure`` are paths of which it is not known what a guest has, with a / at
+    their end if it may be a directory, and two if one was to go with all that is in it.
+    """
+    again = {path.rstrip("/"): len(path) - len(path.rstrip("/")) for path in unsure}
+    paths = {*_candidates(old, new, ready), *again}
+    for path in sorted(paths):
+        # What is no directory hides what lower layers have below it.
+        if _hides(old, path) or _hides(new, path) or again.get(path) == _WITH_ALL:
+            levels = (*old.levels, *new.levels)
+            seen = (found.path for level in levels for found in level.walk())
+            below = {one for one in seen if one.startswith(f"{path}/")}
+            paths |= below
+            if path in again:
+                again |= dict.fromkeys(below - {*again}, 0)
+    gone: list[str] = []
+    replaced: list[str] = []
+    emptied: list[str] = []
+    directories: dict[str, int] = {}
+    put: dict[str, int] = {}
+    before: dict[str, str] = {}
+    for path in sorted(paths):
+        was, now = old.find(path), new.find(path)
+        if was is not None:
+            before[path] = was[0].name
+        if path not in again and _same(was, now):
+            continue
+        was_directory = again.get(path) or (was is not None and was[1].kind == "directory")
+        if now is None:
+            (emptied if was_directory else gone).append(path)
+        elif now[1].kind == "directory":
+            if not was_directory:
+                gone.append(path)
+            directories[path] = stat.S_IMODE(now[1].mode)
+        else:
+            if was_directory:
+                replaced.append(path)
+            put[path] = now[1].size
+    return Difference(
+        gone=tuple(gone),
+        replaced=tuple(replaced),
+        emptied=tuple(reversed(emptied)),
+        directories=directories,
+        put=put,
+        before=before,
+    )
+
+
+def entries(new: Stack, paths: Iterable[str], own: Callable[[str], bytes]) -> Iterator[Entry]:
+    """What is at these paths, with content; ``own`` has that of a node's own files."""
+    for path in sorted(paths):
+        there = new.find(path)
+        assert there is not None, path
+        level, found = there
+        mode = stat.S_IMODE(found.mode)
+        if found.kind == "link":
+            yield Symlink(path=path, target=found.target)
+        elif found.kind == "directory":
+            yield Directory(path=path, mode=mode)
+        else:
+            data = level.image.read(path) if isinstance(level, ImageLevel) else own(path)
+            yield File(path=path, data=data, mode=mode)
+
+
+def _candidates(old: Stack, new: Stack, ready: Collection[str]) -> Iterator[str]:
+    keys = [level.key for level in old.levels], [level.key for level in new.levels]
+    matcher = difflib.SequenceMatcher(None, *keys, autojunk=False)
+    for kind, i1, i2, j1, j2 in matcher.get_opcodes():
+        if kind == "equal":
+            continue
+        for level in (*old.levels[i1:i2], *new.levels[j1:j2]):
+            if level.name not in ready:
+                yield from (found.path for found in level.walk())
+
+
+def _hides(stack: Stack, path: str) -> bool:
+    kinds = {found.kind for level in stack.levels if (found := level.find(path))}
+    return "directory" in kinds and len(kinds) > 1
+
+
+def _same(was: tuple[Level, Found] | None, now: tuple[Level, Found] | None) -> bool:
+    if was is None or now is None:
+        return was is now
+    (old, a), (new, b) = was, now
+    if (a.kind, a.mode, a.target) != (b.kind, b.mode, b.target):
+        return False
+    if a.kind != "file" or old.key == new.key:
+        return True
+    both = isinstance(old, ImageLevel) and isinstance(new, ImageLevel)
+    return not (both and a.size != b.size) and old.identity(a) == new.identity(b)

@@ -1,0 +1,120 @@
+"""The one place where errors become text and exit codes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from xk8s.errors import HostError, Interrupted, UsageError, Xk8sError
+from xk8s.util.console_text import without_controls
+
+EXIT_UNEXPECTED = 70
+"""A bug of xk8s (EX_SOFTWARE): the traceback is in a file that the message names."""
+EXIT_PIPE = 141
+"""Whoever read our output went away (128 + SIGPIPE)."""
+
+
+def report(error: BaseException, *, as_json: bool = False) -> int:
+    """Show an error on stderr; returns the exit code for it."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    if isinstance(error, click.exceptions.Exit):
+        return int(error.exit_code)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.format_message(), err=True)
+        return UsageError.exit_code
+    if isinstance(error, BrokenPipeError):
+        # Python would fail again when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
+    known = understand(error)
+    if known is None:
+        known, code = unexpected(error), EXIT_UNEXPECTED
+    else:
+        code = known.exit_code
+    print(as_text(known, code, as_json=as_json), file=sys.stderr)
+    return code
+
+
+def understand(error: BaseException) -> Xk8sError | None:
+    """The error as one of the family; None when it is a bug."""
+    if isinstance(error, Xk8sError):
+        return error
+    if isinstance(error, (KeyboardInterrupt, click.Abort)):
+        return Interrupted("interrupted")
+    if isinstance(error, click.ClickException):
+        command = getattr(error, "ctx", None)
+        path = command.command_path if command else "xk8s"
+        return UsageError(error.format_message().rstrip("."), hint=f"{path} --help")
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return HostError(
+            "the disk is full",
+            where=str(error.filename or ""),
+            hint="make room, or set XK8S_CACHE and XK8S_STATE to directories elsewhere",
+        )
+    return None
+
+
+def unexpected(error: BaseException) -> Xk8sError:
+    """Keep the traceback in a file; the user sees one line and where it is."""
+    import traceback
+
+    path = _write_traceback("".join(traceback.format_exception(error)))
+    return Xk8sError(
+        f"unexpected {type(error).__name__}: {error}",
+        where=f"traceback: {path}",
+        hint="this is a bug: please report it with that file",
+    )
+
+
+def as_text(error: Xk8sError, code: int, *, as_json: bool = False) -> str:
+    """What is printed: what failed, where, what to do, the log that matters, and what is known
+    of the faults in it.
+    """
+    if as_json:
+        data = {
+            "kind": type(error).__name__,
+            "message": str(error),
+            "where": error.where,
+            "do": error.hint,
+            "log": error.log,
+            "hints": list(error.faults),
+            "exit_code": code,
+        }
+        return json.dumps({"error": data}, ensure_ascii=False)
+    lines = [f"xk8s: {error}"]
+    if error.where:
+        lines.append(f"  where: {error.where}")
+    if error.hint:
+        lines.append(f"  do: {error.hint}")
+    if error.log:
+        log = without_controls(error.log.rstrip("\n"))
+        lines += ["  log:", *(f"  | {line}" for line in log.splitlines())]
+    for fault in error.faults:
+        lines.append(f"  hint: {fault}".replace("\n", "\n  "))
+    return "\n".join(lines)
+
+
+def _write_traceback(text: str) -> Path:
+    import tempfile
+
+    from xk8s.util.paths import clusters_dir
+
+    name = f"traceback-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+    for directory in (clusters_dir().parent, Path(tempfile.gettempdir())):
+        path = directory / name
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except OSError:
+            continue
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        return path
+    return Path("(could not be written)")

@@ -1,0 +1,1 @@
+"""Changing a running cluster: apply, scale, new keys."""

@@ -1,0 +1,342 @@
+"""Put what changed into a running cluster: files, then what overlays do themselves, then units.
+
+The VMs stay those that were booted: what they get lies in the memory over their disks. ``now.json``
+says what they have. Before anything is changed it is written there what is about to change, so that
+an apply that failed or was killed is mended by the next one, whatever that one is for.
+"""
+
+from __future__ import annotations
+
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+from attrs import frozen
+
+from xk8s.build.layers.diff import entries
+from xk8s.build.layers.node_layer import make_node_image
+from xk8s.cluster.change.compare import Levels, NodeWork, compare
+from xk8s.cluster.change.image_overrides import over_images
+from xk8s.cluster.change.needs_reboot import refuse, refuse_plan
+from xk8s.cluster.change.rotate_keys import in_order
+from xk8s.cluster.change.transfer import send
+from xk8s.cluster.change.units import carry_out, short
+from xk8s.cluster.checks.guest_needs import check_guests
+from xk8s.cluster.checks.run import check
+from xk8s.cluster.handle import Cluster, open_started
+from xk8s.cluster.inputs import Kit
+from xk8s.cluster.prepare import Clock, make_kit
+from xk8s.cluster.snapshots import store
+from xk8s.cluster.state.booted import Boot, read_boot, write_boot
+from xk8s.cluster.state.guest_files import Now, read_now, said, write_now
+from xk8s.cluster.state.record import locked, read_request, write_inputs, write_record
+from xk8s.cluster.state.secrets import PKI, flat, secrets, write_host_files
+from xk8s.cluster.state.snapshot_places import remember_snapshots
+from xk8s.cluster.vms import launch
+from xk8s.cluster.vms.hotplug import clear
+from xk8s.errors import CheckFailed
+from xk8s.overlay import Check, File
+from xk8s.pki import Keys
+from xk8s.planning.local_directory import absolute, is_directory
+from xk8s.planning.make_plan import make_plan
+from xk8s.planning.plan import Plan
+from xk8s.progress import Progress
+from xk8s.util.paths import cache_dir
+
+Checks = Literal["changed", "all", "none"]
+
+
+@frozen(kw_only=True)
+class NodeChange:
+    """What one node got: ``layers`` are those that are other ones, ``files`` counts paths, ``size``
+    is in bytes; ``restarted`` and ``stopped`` are units.
+    """
+
+    node: str
+    layers: tuple[str, ...]
+    files: tuple[str, ...]
+    size: int
+    restarted: tuple[str, ...]
+    stopped: tuple[str, ...]
+
+
+@frozen(kw_only=True)
+class Applied:
+    """What an apply did. ``overlays`` are those that say something else than before, ``checks``
+    those that were run, ``seconds`` per stage.
+    """
+
+    cluster: Cluster
+    overlays: tuple[str, ...]
+    nodes: tuple[NodeChange, ...]
+    checks: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "name": self.cluster.name,
+            "phase": self.cluster.record.phase,
+            "overlays": list(self.overlays),
+            "nodes": [attrs.asdict(one) for one in self.nodes],
+            "checks": list(self.checks),
+            "seconds": dict(self.seconds),
+        }
+
+
+def apply(
+    name: str,
+    progress: Progress,
+    *,
+    overlays: Sequence[str] = (),
+    sets: Sequence[str] = (),
+    checks: Checks = "changed",
+) -> Applied:
+    """Make the plan of a running cluster again, with more ``overlays`` and other settings, and put
+    what is another than the guests have into them. Local directories are read again where they are
+    still there.
+
+    Raises `PlanError` when something of it takes a boot; `StateError` when there is no such
+    cluster; `MachineError` when a guest does not do it (the next apply mends it); `CheckFailed`.
+    """
+    with locked(name), ExitStack() as held:
+        cluster = open_started(name)
+        clock = Clock(progress)
+        with clock.stage("plan"):
+            plan = plan_again(name, overlays, tuple(sets))
+            refuse_plan(read_boot(cluster.state_dir), plan)
+        kit = make_kit(plan, clock, held)
+        return put(cluster, kit, clock, named=overlays, checks=checks)
+
+
+def put(
+    cluster: Cluster, kit: Kit, clock: Clock, *, named: Sequence[str] = (), checks: Checks
+) -> Applied:
+    """The same with a plan that is made already, for a caller that holds the cluster's lock. The
+    checks of ``named`` overlays are run though nothing of them changed.
+    """
+    work = _Apply(cluster, kit, clock)
+    failed = cluster.record.phase == "failed"
+    changed = work.run()
+    wanted: tuple[Check, ...] = ()
+    # Of one that failed it is not known which checks it would pass.
+    if checks == "all" or (failed and checks == "changed"):
+        wanted = kit.plan.checks
+    elif checks == "changed":
+        asked = {*work.overlays, *(name for name in named if not is_directory(name))}
+        wanted = tuple(
+            one
+            for name in kit.plan.ctx.overlays
+            if name in asked
+            for one in kit.plan.registry.many(name, "xk8s_checks", Check, ctx=kit.plan.ctx)
+        )
+    try:
+        if wanted:
+            with clock.stage("checks"):
+                check(work.cluster, clock, wanted=wanted)
+    except CheckFailed:
+        write_record(attrs.evolve(work.cluster.record, phase="failed"))
+        raise
+    record = attrs.evolve(work.cluster.record, phase="running")
+    write_record(record)
+    return Applied(
+        cluster=Cluster(record, kit.plan),
+        overlays=work.overlays,
+        nodes=changed,
+        checks=tuple(one.name for one in wanted),
+        seconds=clock.seconds,
+    )
+
+
+def plan_again(name: str, overlays: Sequence[str], sets: tuple[str, ...]) -> Plan:
+    """The plan of a running cluster, made again with more overlays and other settings."""
+    kept = read_request(name)
+    known = {*kept.overlays}
+    given = [str(absolute(one)) if is_directory(one) else one for one in overlays]
+    new = [one for one in dict.fromkeys(given) if one not in known]
+    # Of a directory that is gone by now, what was taken of it counts; unless it was asked for.
+    again = {one for one in known if is_directory(one) and (one in given or Path(one).is_dir())}
+    return make_plan(
+        attrs.evolve(
+            kept,
+            overlays=(*kept.overlays, *new),
+            sets=sets,
+            again=frozenset({*again, *(one for one in new if is_directory(one))}),
+        ),
+        online=True,
+    )
+
+
+class _Apply:
+    def __init__(self, cluster: Cluster, kit: Kit, clock: Clock) -> None:
+        self.kit, self.plan, self.clock = kit, kit.plan, clock
+        self.cluster = Cluster(cluster.record, kit.plan)
+        self.state = cluster.state_dir
+        self.boot: Boot = read_boot(self.state)
+        self.now: Now = read_now(self.state)
+        refuse(self.boot, self.now, kit)
+        self.said = said(self.plan)
+        self.overlays = tuple(
+            name for name, digest in self.said.items() if self.now.overlays.get(name) != digest
+        )
+
+    def run(self) -> tuple[NodeChange, ...]:
+        """All but the checks."""
+        remember_snapshots(cache_dir())
+        keys = Keys(self.state / PKI)
+        given = {one.node.name: secrets(self.plan, one.node, keys) for one in self.plan.nodes}
+        self._check_directories(given)
+        with ExitStack() as stack:
+            with self.clock.stage("compare"):
+                levels = Levels(stack)
+                nodes = [
+                    compare(self.kit, one, self.now, given[one.node.name], levels)
+                    for one in self.plan.nodes
+                ]
+            hooked = self._hooked(nodes)
+            if any(not one.idle for one in nodes) or hooked or self._routes_differ():
+                self._change(nodes, hooked)
+        key = store.key_of(self.kit)
+        self._write(
+            attrs.evolve(
+                self.now,
+                key=key,
+                overlays=self.said,
+                nodes={one.name: one.after for one in nodes},
+            )
+        )
+        write_inputs(self.plan)
+        self.cluster.record = attrs.evolve(
+            self.cluster.record, overlays=self.plan.ctx.overlays, digest=self.plan.digest
+        )
+        write_record(self.cluster.record)
+        write_host_files(self.cluster)
+        fresh = {name: self.plan.guest[name] for name in self.overlays if name in self.plan.guest}
+        check_guests(self.cluster, fresh)
+        return tuple(_told(one) for one in nodes)
+
+    # --- parts --------------------------------------------------------------------------
+
+    def _hooked(self, nodes: Sequence[NodeWork]) -> dict[str, tuple[str, ...]]:
+        """Overlay -> changed layers that it puts into guests by itself."""
+        found: dict[str, tuple[str, ...]] = {}
+        for one in self.plan.layers:
+            name = one.layer.name
+            if one.layer.applied_by_hook and any(
+                dict(node.before.stack).get(name) != dict(node.after.stack).get(name)
+                for node in nodes
+            ):
+                found[one.overlay] = (*found.get(one.overlay, ()), name)
+        return found
+
+    def _change(self, nodes: Sequence[NodeWork], hooked: Mapping[str, tuple[str, ...]]) -> None:
+        self.cluster.record = attrs.evolve(self.cluster.record, phase="failed")
+        write_record(self.cluster.record)
+        self._intend(nodes)
+        with self.clock.stage("files"):
+            self._routes()
+            busy = [one for one in nodes if one.change.paths]
+            self._each(busy, self._files)
+        if hooked:
+            with self.clock.stage("overlays"):
+                for overlay, layers in hooked.items():
+                    self.plan.registry.one(
+                        overlay, "xk8s_apply", type(None),
+                        access=self.cluster, layers=layers, progress=self.clock,
+                    )  # fmt: skip
+        with self.clock.stage("units"):
+            for group in in_order(self.plan.nodes):
+                names = {one.node.name for one in group}
+                self._each([one for one in nodes if one.name in names], self._units)
+
+    def _intend(self, nodes: Sequence[NodeWork]) -> None:
+        """Write down what is about to change."""
+        intended = {
+            one.name: attrs.evolve(
+                one.before,
+                unsure=tuple(dict.fromkeys((*one.before.unsure, *one.change.marks))),
+                units=tuple(dict.fromkeys((*one.before.units, *one.todo.restart))),
+            )
+            for one in nodes
+        }
+        self._write(attrs.evolve(self.now, key="", nodes=intended))
+
+    def _files(self, one: NodeWork) -> None:
+        if one.before.unsure:
+            clear(self.cluster, one.name)
+        count = len(one.change.paths)
+        self.clock.item(one.name, f"{count} files, {one.change.size >> 10} KiB")
+        found = entries(one.new, (*one.change.directories, *one.change.put), one.own)
+        send(self.cluster, one.name, one.change, found, work=self.state)
+        self.clock.finish(one.name)
+
+    def _units(self, one: NodeWork) -> None:
+        if one.todo.restart:
+            self.clock.item(one.name, f"restarting {short(one.todo.restart)}")
+        carry_out(self.cluster, one.name, one.todo)
+        self.clock.finish(one.name)
+
+    def _routes_differ(self) -> bool:
+        return {*self.boot.routes} != {*self.plan.routes}
+
+    def _routes(self) -> None:
+        if not self._routes_differ():
+            return
+        namespace = self.cluster.namespace
+        for prefix in self.plan.routes:
+            launch.route(self.boot, namespace, prefix)
+        for prefix in self.boot.routes:
+            if prefix not in self.plan.routes:
+                namespace.run(["ip", "route", "del", prefix])
+        self.boot = attrs.evolve(self.boot, routes=self.plan.routes)
+        write_boot(self.boot, self.state)
+
+    def _check_directories(self, given: Mapping[str, Mapping[str, Sequence[File]]]) -> None:
+        """`PlanError` when local directories would hide too much."""
+        if not self.plan.directories:
+            return
+        layers = {name: layer.path for name, layer in self.kit.layers.items()}
+        with _scratch(self.state) as place:
+            own = {}
+            for one in self.plan.nodes:
+                own[one.node.name] = place / f"{one.node.name}.erofs"
+                files = launch.own_files(one, flat(given[one.node.name]))
+                make_node_image(files, own[one.node.name])
+            over_images(self.plan, layers, own)
+
+    def _each(self, nodes: Sequence[NodeWork], work: Callable[[NodeWork], None]) -> None:
+        if nodes:
+            with ThreadPoolExecutor(max_workers=min(8, len(nodes))) as pool:
+                list(pool.map(work, nodes))
+
+    def _write(self, now: Now) -> None:
+        self.now = now
+        write_now(now, self.state)
+
+
+def _told(one: NodeWork) -> NodeChange:
+    before, after = dict(one.before.stack), dict(one.after.stack)
+    return NodeChange(
+        node=one.name,
+        layers=tuple(name for name in {**after, **before} if before.get(name) != after.get(name)),
+        files=one.change.paths,
+        size=one.change.size,
+        restarted=(*one.todo.restart, *one.todo.renew),
+        stopped=one.todo.stop,
+    )
+
+
+@contextmanager
+def _scratch(state: Path) -> Iterator[Path]:
+    place = state / "apply"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(mode=stat.S_IRWXU)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)

@@ -1,0 +1,121 @@
+"""What local directories replace in the images of a cluster: known exactly once these are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from attrs import define, field
+
+from xk8s.build.layers.erofs_read import Found, Image, open_image
+from xk8s.overlay import Directory
+from xk8s.planning.overrides import OnTop, Replaced, hides, leads_through
+from xk8s.planning.plan import Plan
+
+
+@define(eq=False)
+class _Level:
+    """An image that a directory lies over: a layer of an overlay, or the own one of a node."""
+
+    image: Image
+    overlay: str
+    layer: str = ""
+    node: str = ""
+    _known: dict[str, Found | None] = field(factory=dict, init=False)
+
+    def find(self, path: str) -> Found | None:
+        """As `Image.find`."""
+        if path not in self._known:
+            self._known[path] = self.image.find(path)
+        return self._known[path]
+
+    @property
+    def whose(self) -> str:
+        """For errors."""
+        return f"{self.overlay} (layer {self.layer})" if self.layer else f"{self.node} itself"
+
+
+def over_images(
+    plan: Plan, layers: Mapping[str, Path], own: Mapping[str, Path]
+) -> tuple[OnTop, ...]:
+    """What each local directory of ``plan`` does. ``layers`` are images by the name of their
+    layer, ``own`` those of the nodes by theirs.
+
+    `PlanError` where a file or link would hide a directory of an image, or a directory what is
+    none.
+    """
+    if not plan.directories:
+        return ()
+    with ExitStack() as stack:
+        levels = {
+            one.layer.name: _Level(
+                stack.enter_context(open_image(layers[one.layer.name])),
+                one.overlay,
+                layer=one.layer.name,
+            )
+            for one in plan.layers
+        }
+        nodes = {
+            name: _Level(stack.enter_context(open_image(path)), "", node=name)
+            for name, path in own.items()
+        }
+        return tuple(_over(plan, planned, levels, nodes) for planned in plan.directories)
+
+
+def _over(
+    plan: Plan, planned: OnTop, levels: Mapping[str, _Level], nodes: Mapping[str, _Level]
+) -> OnTop:
+    entries = next(one.layer.entries for one in plan.layers if one.layer.name == planned.layer)
+    # Of a node's own files the plan knows whose they are; what it does not know is made at start.
+    owners = {one.path: one.overlay for one in planned.replaced if one.nodes}
+    replaced: dict[tuple[str, str, str], list[str]] = {}
+    added: dict[str, None] = {}
+    for node in plan.nodes:
+        below = list(_below(plan.stack(node), planned.layer, levels, nodes[node.node.name]))
+        for entry in entries:
+            level = _check(planned.directory, entry.path, isinstance(entry, Directory), below)
+            if level is None:
+                slash = "/" if isinstance(entry, Directory) else ""
+                added.setdefault(entry.path + slash)
+            elif not isinstance(entry, Directory):
+                overlay = level.overlay or owners.get(entry.path, "xk8s")
+                replaced.setdefault((entry.path, overlay, level.layer), []).append(level.node)
+    over = {path for path, _, _ in replaced}
+    return OnTop(
+        directory=planned.directory,
+        layer=planned.layer,
+        replaced=tuple(
+            Replaced(path=path, overlay=overlay, layer=layer, nodes=() if layer else tuple(names))
+            for (path, overlay, layer), names in replaced.items()
+        ),
+        added=tuple(path for path in added if path not in over),
+    )
+
+
+def _below(
+    stack: Sequence[str], layer: str, levels: Mapping[str, _Level], own: _Level
+) -> Iterator[_Level]:
+    """What lies below a layer in the stack of a node, topmost first."""
+    for name in reversed(stack[: stack.index(layer)]):
+        yield levels.get(name, own)
+
+
+def _check(directory: str, path: str, is_directory: bool, below: Sequence[_Level]) -> _Level | None:
+    """Where there is something at ``path`` already; None when nowhere."""
+    parts = path.split("/")[1:]
+    for count in range(1, len(parts) + is_directory):
+        prefix = "/" + "/".join(parts[:count])
+        if (there := _topmost(prefix, below)) and there[1].kind != "directory":
+            raise leads_through(directory, path, prefix, there[0].whose, there[1].target)
+    there = _topmost(path, below)
+    if there is None:
+        return None
+    level, found = there
+    if found.kind == "directory" and not is_directory:
+        raise hides(directory, path, level.whose)
+    return level
+
+
+def _topmost(path: str, below: Sequence[_Level]) -> tuple[_Level, Found] | None:
+    return next(((level, found) for level in below if (found := level.find(path))), None)

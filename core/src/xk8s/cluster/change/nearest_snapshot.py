@@ -1,0 +1,57 @@
+"""Which saved cluster comes nearest to a plan that has no snapshot of its own."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from xk8s.cluster.change.needs_reboot import obstacles
+from xk8s.cluster.inputs import Kit
+from xk8s.cluster.snapshots import store
+from xk8s.cluster.state.booted import Boot, read_boot
+from xk8s.cluster.state.guest_files import Now, node_now, read_now
+from xk8s.errors import StateError
+
+
+@frozen(kw_only=True)
+class Near:
+    """A snapshot that fits the plan's VMs. ``differing`` are the names of layers that are other
+    ones, ``distance`` counts them and files of nodes.
+    """
+
+    saved: store.Saved
+    boot: Boot
+    differing: tuple[str, ...]
+    distance: int
+
+
+def nearest_snapshot(kit: Kit) -> Near | None:
+    """Of the snapshots that `up` kept under this name, the one with the least to be changed, and of
+    several the latest. It has no overlay that the plan has not: what that did would stay.
+    """
+    found = []
+    for one in store.list_saved():
+        if one.cluster != kit.plan.name or not one.label.startswith(store.AUTO):
+            continue
+        if not {*one.overlays} <= {*kit.plan.ctx.overlays}:
+            continue
+        try:
+            boot, now = read_boot(one.directory), read_now(one.directory)
+        except StateError:
+            continue
+        if store.problem(one, accel=kit.accel) or boot.missing() or obstacles(boot, now, kit):
+            continue
+        differing, distance = _difference(now, kit)
+        found.append(Near(saved=one, boot=boot, differing=differing, distance=distance))
+    return min(found, key=lambda one: (one.distance, -one.saved.created), default=None)
+
+
+def _difference(now: Now, kit: Kit) -> tuple[tuple[str, ...], int]:
+    layers: dict[str, None] = {}
+    distance = 0
+    for planned in kit.plan.nodes:
+        old, new = now.nodes[planned.node.name], node_now(kit, planned, ())
+        changed = {*old.stack} ^ {*new.stack}
+        layers |= {name: None for name, key in (*new.stack, *old.stack) if (name, key) in changed}
+        distance += len(changed)
+        distance += sum(old.files.get(path) != one for path, one in new.files.items())
+    return tuple(layers), distance

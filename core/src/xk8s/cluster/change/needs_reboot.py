@@ -1,0 +1,102 @@
+"""Whether VMs that run can become those of another plan without being booted again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from xk8s.cluster.inputs import Kit
+from xk8s.cluster.state.booted import Boot, BootNode, boot_of, planned_boot
+from xk8s.cluster.state.guest_files import Now
+from xk8s.errors import PlanError
+from xk8s.machine.qemu.accelerator import decide
+from xk8s.planning.plan import Plan, PlannedLayer
+
+
+def refuse(boot: Boot, now: Now, kit: Kit) -> None:
+    """`PlanError` that names all that takes a boot."""
+    _refuse(boot, obstacles(boot, now, kit))
+
+
+def refuse_plan(boot: Boot, plan: Plan) -> None:
+    """The same as far as a plan says it: before a base system is made that is not used then."""
+    accel = decide(plan.cluster.accel)
+    _refuse(boot, dict.fromkeys(_machines(boot, planned_boot(plan, accel, {}))))
+
+
+def _refuse(boot: Boot, found: Collection[str]) -> None:
+    if found:
+        raise PlanError(
+            f"this cannot be put into a cluster that runs: {'; '.join(found)}",
+            where=f"cluster {boot.cluster!r}",
+            hint="xk8s down, then xk8s up with these overlays and settings; another number of "
+            "nodes alone: xk8s scale",
+        )
+
+
+def obstacles(boot: Boot, now: Now, kit: Kit) -> tuple[str, ...]:
+    """What there is in ``kit``'s plan that takes a boot, in words; empty when nothing does."""
+    return tuple(dict.fromkeys((*_machines(boot, boot_of(kit)), *_layers(now, kit))))
+
+
+def _machines(boot: Boot, new: Boot) -> Iterator[str]:
+    if (boot.kernel, boot.initrd) != (new.kernel, new.initrd):
+        yield "another kernel or initramfs"
+    if boot.accel.args != new.accel.args:
+        yield f"another accelerator ({new.accel.name})"
+    if boot.networks != new.networks:
+        yield "other networks"
+    old = {one.node.name: one for one in boot.nodes}
+    names = [one.node.name for one in new.nodes]
+    if more := [name for name in names if name not in old]:
+        yield f"more nodes ({', '.join(more)})"
+    if less := [name for name in old if name not in names]:
+        yield f"fewer nodes (without {', '.join(less)})"
+    for one in new.nodes:
+        if one.node.name in old:
+            yield from _node(old[one.node.name], one)
+
+
+def _node(old: BootNode, new: BootNode) -> Iterator[str]:
+    name = new.node.name
+    if old.node.cpus != new.node.cpus:
+        yield f"{new.node.cpus} CPUs of {name}"
+    if old.node.memory != new.node.memory:
+        yield f"{new.node.memory} MiB memory of {name}"
+    if (old.node.role, old.node.nics) != (new.node.role, new.node.nics):
+        yield f"another role or other interfaces of {name}"
+    for what, before, after in (
+        ("kernel arguments", old.kernel_args, new.kernel_args),
+        ("QEMU arguments", old.qemu_args, new.qemu_args),
+    ):
+        if before != after:
+            yield f"other {what} of {name} ({_changed(before, after)})"
+    if [(f.name, f.guest_port) for f in old.forwards] != [
+        (f.name, f.guest_port) for f in new.forwards
+    ]:
+        yield f"other port forwards of {name}"
+
+
+def _changed(before: Sequence[str], after: Sequence[str]) -> str:
+    words = [f"+{word}" for word in after if word not in before]
+    words += [f"-{word}" for word in before if word not in after]
+    return " ".join(words) or "in another order"
+
+
+def _layers(now: Now, kit: Kit) -> Iterator[str]:
+    plan = kit.plan
+    bases = {
+        one.offer.name
+        for one in plan.overlays
+        if one.offer.name not in {local.directory for local in plan.directories}
+        and "base" in plan.registry.overlay(one.offer.name).provides
+    }
+
+    def fixed(one: PlannedLayer) -> bool:
+        return one.overlay in bases or bool(one.layer.image and not one.layer.applied_by_hook)
+
+    for planned in plan.nodes:
+        there = dict(now.nodes[planned.node.name].stack) if planned.node.name in now.nodes else {}
+        for one in plan.layers:
+            name = one.layer.name
+            if name in planned.layers and fixed(one) and there.get(name) != kit.layers[name].key:
+                yield f"layer {name} of overlay {one.overlay}"

@@ -1,0 +1,188 @@
+"""More or fewer nodes of a running cluster: those that stay go on all the while.
+
+The new plan is the kept one with other counts. New nodes are started from the layers as they are
+now, leaving ones are told to overlays and ended, and what the others have to know (addresses,
+routes) is applied as any other change of their files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import attrs
+from attrs import frozen
+
+from xk8s.cluster.change.apply import Applied, Checks, plan_again, put
+from xk8s.cluster.change.needs_reboot import refuse
+from xk8s.cluster.checks.guest_needs import check_guests
+from xk8s.cluster.handle import Cluster, open_started
+from xk8s.cluster.inputs import Kit
+from xk8s.cluster.prepare import Clock, make_kit
+from xk8s.cluster.state.booted import Boot, boot_of, read_boot, write_boot
+from xk8s.cluster.state.guest_files import Now, node_now, read_now, write_now
+from xk8s.cluster.state.record import CONSOLES, NodeRecord, Record, locked, qemu_log, write_record
+from xk8s.cluster.state.secrets import PKI, flat, secrets
+from xk8s.cluster.vms import launch
+from xk8s.cluster.vms.power_on import power_on
+from xk8s.cluster.vms.ram import ram_directory, ram_path, room_for_memory
+from xk8s.cluster.vms.ram_template import get_templates
+from xk8s.errors import HostError
+from xk8s.overlay import File
+from xk8s.pki import Keys
+from xk8s.progress import Progress
+from xk8s.util.paths import memory_dir, runtime_dir
+from xk8s.util.processes import end
+
+
+@frozen(kw_only=True)
+class Scaled:
+    """What became of it: names of nodes, and what changed in those that stayed."""
+
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+    applied: Applied
+
+    def to_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "added": list(self.added),
+            "removed": list(self.removed),
+            **self.applied.to_json(),
+        }
+
+
+def scale(
+    name: str, counts: Mapping[str, int], progress: Progress, *, checks: Checks = "changed"
+) -> Scaled:
+    """Bring a running cluster to these counts (names of `ClusterSettings`: nodes, …).
+
+    Raises `PlanError` when it takes a boot (another change of the cluster's sources does);
+    `StateError` when there is no such cluster; `HostError` for want of memory; `MachineError` when
+    a new node does not boot: the cluster is then as it was; `CheckFailed`.
+    """
+    with locked(name), ExitStack() as held:
+        cluster = open_started(name)
+        clock = Clock(progress)
+        with clock.stage("plan"):
+            sets = tuple(f"cluster.{key}={count}" for key, count in counts.items())
+            plan = plan_again(name, (), sets)
+        kit = make_kit(plan, clock, held)
+        phase = cluster.record.phase
+        work = _Scale(cluster, kit, clock)
+        if work.removed:
+            with clock.stage("leave"):
+                work.leave()
+        if work.added:
+            with clock.stage("join"):
+                work.join()
+        # On the disk it is "failed" until the others know; `put` asks what it was before.
+        scaled = work.cluster.as_of(attrs.evolve(work.cluster.record, phase=phase))
+        applied = put(scaled, kit, clock, checks=checks)
+        return Scaled(added=work.added, removed=work.removed, applied=applied)
+
+
+class _Scale:
+    def __init__(self, cluster: Cluster, kit: Kit, clock: Clock) -> None:
+        self.cluster, self.kit, self.clock = cluster, kit, clock
+        self.state = cluster.state_dir
+        self.boot: Boot = read_boot(self.state)
+        self.now: Now = read_now(self.state)
+        self.after = {one.node.name: one for one in boot_of(kit).nodes}
+        there = {one.node.name for one in self.boot.nodes}
+        self.added = tuple(name for name in self.after if name not in there)
+        self.removed = tuple(name for name in sorted(there) if name not in self.after)
+        new = tuple(self.after[name] for name in self.added)
+        self.new = attrs.evolve(self.boot, nodes=new)
+        keys = Keys(self.state / PKI)
+        self.own: dict[str, Sequence[File]] = {
+            planned.node.name: flat(secrets(kit.plan, planned.node, keys))
+            for planned in kit.plan.nodes
+            if planned.node.name in self.added
+        }
+        # Before anything is touched: what else is different must be such that it can be applied.
+        refuse(*self._with(self.added, self.removed), kit)
+
+    def leave(self) -> None:
+        """Tell overlays, the highest first; end the VMs, and forget them."""
+        plan = self.cluster.plan
+        for overlay in reversed(plan.ctx.overlays):
+            plan.registry.one(
+                overlay, "xk8s_leave", type(None),
+                access=self.cluster, nodes=self.removed, progress=self.clock,
+            )  # fmt: skip
+        end((self.cluster.record.node(name).process for name in self.removed), grace=0)
+        self._write(*self._with((), self.removed), self._record_without(self.removed))
+        self._remove_files(self.removed)
+
+    def join(self) -> None:
+        """Start the new VMs; when one does not come up, none of them stays."""
+        before = (self.boot, self.now, self.cluster.record)
+        boot, now = self._with(self.added, ())
+        started: tuple[NodeRecord, ...] = ()
+        try:
+            self._check_room()
+            launch.write_images(self.kit.plan, self.own)
+            self._write(boot, now, attrs.evolve(self.cluster.record, phase="failed"))
+            # RAM of the same kind as that of the others.
+            backing = self.cluster.record.memory
+            templates = (
+                {} if backing == "anonymous" else get_templates(self.kit, self.new, self.clock)
+            )
+            started = power_on(self.new, self.cluster.namespace, backing, templates, self.clock)
+            nodes = sorted((*before[2].nodes, *started), key=lambda one: one.name)
+            record = attrs.evolve(self.cluster.record, nodes=tuple(nodes))
+            self._write(boot, now, record)
+            launch.wait_booted(self.cluster, self.clock.progress)
+            check_guests(self.cluster, self.kit.plan.guest)
+        except BaseException:
+            end((one.process for one in started), grace=0)
+            self._write(*before)
+            self._remove_files(self.added)
+            raise
+
+    def _with(self, more: Sequence[str], less: Sequence[str]) -> tuple[Boot, Now]:
+        """What is written down of the cluster, with and without some nodes."""
+        kept = {one.node.name: one for one in self.boot.nodes if one.node.name not in less}
+        boots = {**kept, **{name: self.after[name] for name in more}}
+        states = {name: one for name, one in self.now.nodes.items() if name not in less}
+        states |= {
+            one.node.name: node_now(self.kit, one, self.own[one.node.name])
+            for one in self.kit.plan.nodes
+            if one.node.name in more
+        }
+        return (
+            attrs.evolve(self.boot, nodes=tuple(boots[name] for name in sorted(boots))),
+            attrs.evolve(self.now, key="", nodes=states),
+        )
+
+    def _record_without(self, names: Sequence[str]) -> Record:
+        nodes = tuple(one for one in self.cluster.record.nodes if one.name not in names)
+        return attrs.evolve(self.cluster.record, phase="failed", nodes=nodes)
+
+    def _check_room(self) -> None:
+        kind = self.cluster.record.memory
+        if kind == "shared" and not room_for_memory(self.new):
+            raise HostError(
+                "no room for the memory of more VMs",
+                where=str(memory_dir(self.cluster.name).parent),
+                hint="end other clusters, or boot this one with less: --memory worker=MIB",
+            )
+        ram_directory(self.cluster.name)
+
+    def _write(self, boot: Boot, now: Now, record: Record) -> None:
+        write_now(now, self.state)
+        write_boot(boot, self.state)
+        write_record(record)
+        self.boot, self.now = boot, now
+        self.cluster = Cluster(record, self.kit.plan)
+
+    def _remove_files(self, names: Sequence[str]) -> None:
+        for name in names:
+            console = self.state / CONSOLES / f"{name}.log"
+            image = launch.image_path(self.cluster.name, name)
+            runtime = runtime_dir(self.cluster.name).glob(f"{name}.*")
+            ram = ram_path(self.cluster.name, name)
+            for path in (image, ram, console, qemu_log(console), *runtime):
+                path.unlink(missing_ok=True)

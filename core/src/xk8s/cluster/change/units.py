@@ -1,0 +1,254 @@
+"""What systemd has to do when files of a running node have changed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import attrs
+from attrs import frozen
+
+from xk8s.build.layers.diff import Difference, Stack
+from xk8s.cluster.handle import Cluster
+from xk8s.errors import MachineError
+from xk8s.overlay import Entry, Take
+from xk8s.planning.plan import NODE_LAYER, Plan, PlannedNode
+
+RESTART_SECONDS = 600.0
+"""For all units of a node. Without KVM an API server alone takes a minute when others compute."""
+
+_LINES = "30"
+_STEP_SECONDS = 120.0
+
+_DIRECTORY = r"/(?:etc|usr/lib|usr/local/lib)"
+_UNIT = re.compile(
+    rf"{_DIRECTORY}/systemd/system/([^/]+\.(?:service|socket|timer|path))(?:\.d/[^/]+)?"
+)
+_WANTED = re.compile(rf"{_DIRECTORY}/systemd/system/[^/]+\.(?:wants|requires)/([^/]+)")
+_SYSTEMD = re.compile(rf"{_DIRECTORY}/systemd/system(?:/.*)?")
+_KINDS = {
+    "modules": re.compile(rf"{_DIRECTORY}/modules-load\.d/.*"),
+    "sysctl": re.compile(rf"{_DIRECTORY}/sysctl\.d/.*|/etc/sysctl\.conf"),
+    "tmpfiles": re.compile(rf"{_DIRECTORY}/tmpfiles\.d/.*\.conf"),  # noqa: S108
+    "network": re.compile(rf"{_DIRECTORY}/systemd/network/.*"),
+    "nothing": re.compile(r"/etc/profile\.d/.*"),  # read by each new shell
+    "udev": re.compile(rf"{_DIRECTORY}/udev/.*"),
+}
+
+
+@frozen(kw_only=True)
+class Actions:
+    """In this order: ``stop`` units, read their files again (``reload``), load modules, set
+    sysctls, make what ``tmpfiles`` say, let networkd and udev read theirs, then restart units:
+    those of ``renew`` only if they run.
+    """
+
+    stop: tuple[str, ...] = ()
+    reload: bool = False
+    modules: bool = False
+    sysctl: bool = False
+    tmpfiles: tuple[str, ...] = ()
+    network: bool = False
+    udev: bool = False
+    restart: tuple[str, ...] = ()
+    renew: tuple[str, ...] = ()
+
+
+def actions(
+    plan: Plan,
+    planned: PlannedNode,
+    change: Difference,
+    new: Stack,
+    *,
+    overlays: Iterable[str] = (),
+    pending: Iterable[str] = (),
+) -> Actions:
+    """What a change of files asks for. ``overlays`` have other secrets; ``pending`` units were to
+    be restarted by an earlier apply.
+    """
+    owners = _Owners(plan, planned)
+    gone, put = {*change.gone, *change.emptied}, [*change.put, *change.directories]
+    stop = dict.fromkeys(
+        found[1] for path in change.gone for found in [_WANTED.fullmatch(path)] if found
+    )
+    wanted = dict.fromkeys(found[1] for path in put for found in [_WANTED.fullmatch(path)] if found)
+    units: dict[str, None] = {}
+    own: dict[str, None] = {}
+    kinds: dict[str, list[str]] = {kind: [] for kind in _KINDS}
+    for path in change.paths:
+        kind = next((name for name, known in _KINDS.items() if known.fullmatch(path)), None)
+        if kind is not None:
+            kinds[kind].append(path)
+        elif found := _UNIT.fullmatch(path):
+            masked = (there := new.find(path)) is not None and there[1].target == "/dev/null"
+            (stop if masked or (path in gone and "/" not in path.partition(found[1])[2]) else own)[
+                found[1]
+            ] = None
+        elif not _SYSTEMD.fullmatch(path):
+            units |= dict.fromkeys(owners.units(path, change.before.get(path, "")))
+    units |= dict.fromkeys(owners.of_overlays(overlays))
+    units |= {unit: None for unit in pending if _is_there(new, unit)}
+    units |= {unit: None for unit in own if _is_enabled(new, unit)}
+    units |= wanted
+    order = {unit: index for index, unit in enumerate(owners.of_overlays(plan.ctx.overlays))}
+    return Actions(
+        stop=tuple(unit for unit in stop if unit not in wanted),
+        reload=any(_SYSTEMD.fullmatch(path) for path in change.paths),
+        modules=bool(kinds["modules"]),
+        sysctl=bool(kinds["sysctl"] or kinds["modules"]),
+        tmpfiles=tuple(path for path in kinds["tmpfiles"] if path not in gone),
+        network=bool(kinds["network"]),
+        udev=bool(kinds["udev"]),
+        restart=tuple(
+            sorted(
+                (unit for unit in units if unit not in stop or unit in wanted),
+                key=lambda unit: (order.get(unit, len(order)), unit),
+            )
+        ),
+        renew=tuple(unit for unit in own if unit not in units and unit not in stop),
+    )
+
+
+@attrs.define(eq=False)
+class _Owners:
+    """Whose the paths of a node are, and which units use them."""
+
+    plan: Plan
+    planned: PlannedNode
+
+    def units(self, path: str, before: str) -> tuple[str, ...]:
+        """Those of the topmost layer that has the path and is no local directory, else of the
+        layer that had it ``before``.
+        """
+        local = {one.layer for one in self.plan.directories}
+        layers = {one.layer.name: one.layer for one in self.plan.layers}
+        own = {file.path: file for file in self.planned.files}
+        for name in reversed(self.plan.stack(self.planned)):
+            if name == NODE_LAYER:
+                if path in own:
+                    units = own[path].units
+                    overlay = self.planned.owners.get(path, "")
+                    return self.of_overlays([overlay]) if units is None else units
+            elif name not in local and (entry := _entry(layers[name].entries, path)):
+                units = getattr(entry, "units", None)
+                return layers[name].units if units is None else units
+        if before not in layers:
+            return ()
+        # What it said itself is not known any more; files beside it say what they are for.
+        directory = path.rpartition("/")[0]
+        beside = [
+            getattr(entry, "units", None)
+            for entry in layers[before].entries
+            if entry.path.rpartition("/")[0] == directory
+        ]
+        if beside and None not in beside:
+            return tuple(dict.fromkeys(unit for units in beside for unit in units or ()))
+        return layers[before].units
+
+    def of_overlays(self, overlays: Iterable[str]) -> tuple[str, ...]:
+        """Those that use what these overlays put there, lowest layers first."""
+        return units_of(self.plan, self.planned, overlays)
+
+
+def units_of(plan: Plan, planned: PlannedNode, overlays: Iterable[str]) -> tuple[str, ...]:
+    """The units of a node that use what these overlays put there."""
+    wanted = set(overlays)
+    return tuple(
+        dict.fromkeys(
+            unit
+            for one in plan.layers
+            if one.overlay in wanted and one.layer.name in planned.layers
+            for unit in one.layer.units
+        )
+    )
+
+
+def _entry(entries: Iterable[Entry], path: str) -> Entry | None:
+    """The entry that has the path: itself, or a directory that is taken as a whole."""
+    for entry in entries:
+        if entry.path == path:
+            return entry
+        if isinstance(entry, Take) and path.startswith(entry.path.rstrip("/") + "/"):
+            return entry
+    return None
+
+
+def _is_there(stack: Stack, unit: str) -> bool:
+    return any(stack.find(f"{place}/systemd/system/{unit}") for place in ("/etc", "/usr/lib"))
+
+
+def _is_enabled(stack: Stack, unit: str) -> bool:
+    return any(
+        stack.find(f"{directory}/systemd/system/{target}/{unit}")
+        for directory in ("/etc", "/usr/lib")
+        for target in ("multi-user.target.wants", "sysinit.target.wants", "timers.target.wants",
+                       "sockets.target.wants", "multi-user.target.requires")
+    )  # fmt: skip
+
+
+def carry_out(cluster: Cluster, node: str, todo: Actions) -> None:
+    """Do it; `MachineError` when something does not start, with its log."""
+
+    def step(*argv: str) -> None:
+        result = cluster.run(node, argv, timeout=_STEP_SECONDS)
+        if result.exit_code != 0:
+            raise MachineError(
+                f"{node}: {' '.join(argv)} failed with exit code {result.exit_code}",
+                where=node,
+                log=result.stderr.decode(errors="replace").strip(),
+            )
+
+    if todo.stop:
+        step("systemctl", "stop", *todo.stop)
+    if todo.reload:
+        step("systemctl", "daemon-reload")
+    if todo.modules:
+        step("systemctl", "restart", "systemd-modules-load.service")
+    if todo.sysctl:
+        step("systemctl", "restart", "systemd-sysctl.service")
+    if todo.tmpfiles:
+        step("systemd-tmpfiles", "--create", *todo.tmpfiles)
+    if todo.udev:
+        step("systemctl", "reload-or-restart", "systemd-udevd.service")
+    if todo.network:
+        step("systemctl", "reload-or-restart", "systemd-networkd.service")
+    hint = "when the cause is mended, apply again: it goes on"
+    if todo.renew:
+        restart(cluster, node, todo.renew, hint=hint, verb="try-restart")
+    if todo.restart:
+        restart(cluster, node, todo.restart, hint=hint)
+
+
+def restart(
+    cluster: Cluster, node: str, units: Sequence[str], *, hint: str, verb: str = "restart"
+) -> None:
+    """Restart units in one go: systemd knows what comes after what, and keeps to it among all that
+    is asked for. ``units`` are those of lower layers first, and asked for in the other order: as
+    systemctl asks for one after the other, a store that is named first is gone before what depends
+    on it has ended.
+    """
+    try:
+        result = cluster.run(node, ["systemctl", verb, *reversed(units)], timeout=RESTART_SECONDS)
+    except TimeoutError as error:
+        raise _not_restarted(cluster, node, units, str(error), hint) from error
+    if result.exit_code != 0:
+        text = result.stderr.decode(errors="replace").strip()
+        raise _not_restarted(cluster, node, units, text, hint)
+
+
+def short(units: Iterable[str]) -> str:
+    """Names of units for people."""
+    return ", ".join(unit.removesuffix(".service") for unit in units)
+
+
+def _not_restarted(
+    cluster: Cluster, node: str, units: Sequence[str], why: str, hint: str
+) -> MachineError:
+    argv = ["journalctl", "--no-pager", "--quiet", "-n", _LINES]
+    for unit in units:
+        argv += ["-u", unit]
+    try:
+        log = cluster.run(node, argv, timeout=60).stdout.decode(errors="replace").strip()
+    except (MachineError, TimeoutError) as error:
+        log = str(error)
+    return MachineError(f"{node}: {short(units)}: {why}", where=node, hint=hint, log=log)

@@ -1,0 +1,1 @@
+"""Checks, diagnosis and logs of a running cluster."""

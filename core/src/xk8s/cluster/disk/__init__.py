@@ -1,0 +1,1 @@
+"""Disk usage: what there is, who references it, what may be removed."""

@@ -1,0 +1,91 @@
+"""Who needs which layer image: VMs that run, of whatever state directory, what was applied to
+them since, and snapshots.
+
+The cache is shared by all state directories ($XK8S_STATE) of a user, so that it remembers where
+there are snapshots: ``<cache>/states/*``, each a file with the path of a directory of snapshots.
+Beside that are the clusters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from xk8s.cluster.snapshots.store import list_saved
+from xk8s.cluster.state.booted import BOOT
+from xk8s.cluster.state.guest_files import NOW, read_now
+from xk8s.errors import StateError
+from xk8s.util.paths import clusters_dir, snapshots_root
+from xk8s.util.processes import CLUSTER_VARIABLE
+
+_IMAGE = re.compile(rb"/([0-9a-f]{64})\.erofs\b")
+_ARTIFACT = re.compile(rb"artifacts/([0-9a-f]{64})/")
+
+
+def users(cache: Path) -> Mapping[str, tuple[str, ...]]:
+    """Key of each image that is needed -> by whom, in words."""
+    found: dict[str, dict[str, None]] = {}
+    for key, who in (*_in_processes(_IMAGE), *_snapshots(cache)):
+        found.setdefault(key, {})[who] = None
+    return {key: tuple(sorted(names)) for key, names in found.items()}
+
+
+def artifact_users(cache: Path) -> Mapping[str, tuple[str, ...]]:
+    """The same of artifacts: the kernels of VMs that run or may be restored."""
+    found: dict[str, dict[str, None]] = {}
+    for key, who in _in_processes(_ARTIFACT):
+        found.setdefault(key, {})[who] = None
+    for root in snapshot_roots(cache):
+        for path in (*root.glob(f"*/*/{BOOT}"), *_clusters(root).glob(f"*/{BOOT}")):
+            who = f"cluster {path.parent.name}"
+            if path.is_relative_to(root):
+                who = f"snapshot {path.parent.parent.name}/{path.parent.name}"
+            with contextlib.suppress(OSError):
+                for key in _ARTIFACT.findall(path.read_bytes()):
+                    found.setdefault(key.decode(), {})[who] = None
+    return {key: tuple(sorted(names)) for key, names in found.items()}
+
+
+def _in_processes(pattern: re.Pattern[bytes]) -> Iterator[tuple[str, str]]:
+    """By command lines: they cannot be wrong about which files a QEMU has open."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        with contextlib.suppress(OSError):  # gone meanwhile
+            for key in {*pattern.findall((entry / "cmdline").read_bytes())}:
+                yield key.decode(), _cluster(entry) or f"process {entry.name}"
+
+
+def _cluster(process: Path) -> str:
+    mark = f"{CLUSTER_VARIABLE}=".encode()
+    with contextlib.suppress(OSError):  # another user's
+        for word in (process / "environ").read_bytes().split(b"\0"):
+            if word.startswith(mark):
+                return f"cluster {Path(os.fsdecode(word.removeprefix(mark))).name}"
+    return ""
+
+
+def snapshot_roots(cache: Path) -> tuple[Path, ...]:
+    """Directories of snapshots of all state directories."""
+    roots = {snapshots_root().absolute()}
+    with contextlib.suppress(FileNotFoundError):
+        roots |= {Path(os.fsdecode(one.read_bytes())) for one in (cache / "states").iterdir()}
+    return tuple(sorted(roots))
+
+
+def _clusters(root: Path) -> Path:
+    return root.parent / clusters_dir().name
+
+
+def _snapshots(cache: Path) -> Iterator[tuple[str, str]]:
+    for root in snapshot_roots(cache):
+        for one in list_saved(root):
+            for key in one.layers.values():
+                yield key, f"snapshot {one.cluster}/{one.label}"
+        for path in _clusters(root).glob(f"*/{NOW}"):
+            with contextlib.suppress(StateError):
+                for key in read_now(path.parent).layers.values():
+                    yield key, f"cluster {path.parent.name}"

@@ -1,0 +1,155 @@
+"""What takes room on the disk, by whom it is needed, and when it was used last."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Literal
+
+from attrs import evolve, field, frozen
+
+from xk8s.build.artifacts.store import Store
+from xk8s.build.layers.cache import list_layers
+from xk8s.cluster.disk.references import artifact_users, users
+from xk8s.cluster.snapshots.store import Saved, list_saved
+from xk8s.cluster.state.record import list_clusters, read_record
+from xk8s.cluster.vms.ram_template import META, templates_dir
+from xk8s.errors import ArtifactError
+from xk8s.util.paths import clusters_dir, snapshots_root
+
+Kind = Literal[
+    "snapshots", "artifacts", "layers", "templates", "downloads", "apt", "clusters", "leftovers"
+]
+KINDS: tuple[Kind, ...] = (
+    "snapshots", "artifacts", "layers", "templates", "downloads", "apt", "clusters", "leftovers"
+)  # fmt: skip
+"""leftovers: what killed commands left; clusters: records, keys and consoles."""
+
+
+@frozen(kw_only=True)
+class Piece:
+    """Something on the disk. ``size`` in bytes (data that two pieces have counts for the first
+    one), ``used`` when it was used last (s since 1970), ``needed_by`` whom it must stay for.
+    """
+
+    kind: Kind
+    name: str
+    path: Path
+    size: int
+    used: float
+    needed_by: tuple[str, ...] = ()
+    snapshot: Saved | None = field(default=None, repr=False)
+
+    @property
+    def automatic(self) -> bool:
+        """Whether it is a snapshot that `up` made by itself."""
+        return self.snapshot is not None and self.snapshot.automatic
+
+
+def running_clusters() -> frozenset[str]:
+    """Names of those of which a VM runs."""
+    records = {name: read_record(name) for name in list_clusters()}
+    return frozenset(
+        name
+        for name, record in records.items()
+        if record is not None and any(node.process.alive for node in record.nodes)
+    )
+
+
+def pieces(cache: Path) -> tuple[Piece, ...]:
+    """All of the cache, and of this state directory, by kind; of each the oldest first."""
+    seen: set[tuple[int, int]] = set()
+    found = [evolve(one, size=_size(one.path, seen)) for one in _all(cache)]
+    return tuple(sorted(found, key=lambda one: (KINDS.index(one.kind), one.used, one.name)))
+
+
+def _all(cache: Path) -> Iterator[Piece]:
+    yield from _snapshots()
+    by_whom = artifact_users(cache)
+    for path in _entries(cache / "artifacts"):
+        yield _artifact(cache, path, by_whom)
+    needed = users(cache)
+    for layer in list_layers(cache):
+        by = needed.get(layer.key, ())
+        yield _piece("layers", f"{layer.name} {layer.key[:12]}", layer.path, layer.used, by)
+    for path in _entries(templates_dir(cache)):
+        if path.name.startswith("."):
+            yield _piece("leftovers", path.name, path)
+        else:
+            yield _piece("templates", path.name[:12], path, _time(path / META))
+    for path in _entries(cache / "downloads"):
+        yield _piece("downloads", path.name, path)
+    for path in _entries(cache / "apt"):
+        yield _piece("apt", path.name, path)
+    running = running_clusters()
+    for path in _entries(clusters_dir()):
+        by = (f"cluster {path.name}",) if path.name in running else ()
+        yield _piece("clusters", path.name, path, needed_by=by)
+
+
+def _snapshots() -> Iterator[Piece]:
+    running = running_clusters()
+    whole = {one.directory: one for one in list_saved()}
+    for cluster in _entries(snapshots_root()):
+        for path in _entries(cluster):
+            name = f"{cluster.name}/{path.name}"
+            by = (f"cluster {cluster.name}",) if cluster.name in running else ()
+            if one := whole.get(path):
+                piece = _piece("snapshots", name, path, one.used, by)
+                yield evolve(piece, snapshot=one)
+            else:
+                yield _piece("leftovers", name, path)
+
+
+def _artifact(cache: Path, path: Path, by_whom: Mapping[str, tuple[str, ...]]) -> Piece:
+    if path.name.startswith("."):
+        return _piece("leftovers", path.name, path)
+    name, used = f"(damaged) {path.name[:12]}", _time(path)
+    with contextlib.suppress(ArtifactError):
+        if one := Store(cache).by_key(path.name):
+            name, used = f"{one.name} {one.version}", _time(path / "provenance.json")
+    return _piece("artifacts", name, path, used, by_whom.get(path.name, ()))
+
+
+def _piece(
+    kind: Kind,
+    name: str,
+    path: Path,
+    used: float | None = None,
+    needed_by: tuple[str, ...] = (),
+) -> Piece:
+    used = _time(path) if used is None else used
+    return Piece(kind=kind, name=name, path=path, size=0, used=used, needed_by=needed_by)
+
+
+def _entries(directory: Path) -> list[Path]:
+    try:
+        return sorted(directory.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _time(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _size(path: Path, seen: set[tuple[int, int]]) -> int:
+    """Bytes on the disk of what was not counted yet: images and artifacts are links to one file."""
+    total = 0
+    stack = [path]
+    while stack:
+        one = stack.pop()
+        with contextlib.suppress(OSError):  # gone meanwhile
+            status = one.lstat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            total += status.st_blocks * 512
+            if one.is_dir() and not one.is_symlink():
+                stack += [Path(entry.path) for entry in os.scandir(one)]
+    return total

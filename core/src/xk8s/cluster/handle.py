@@ -1,0 +1,231 @@
+"""How every verb reaches a running cluster: by its record, without root."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xk8s.build.artifacts.store import Store
+from xk8s.checks import CheckContext
+from xk8s.cluster.state.record import (
+    CONSOLES,
+    Record,
+    list_clusters,
+    qemu_log,
+    read_record,
+    read_request,
+)
+from xk8s.cluster.state.secrets import PKI
+from xk8s.context import Context, ExecResult
+from xk8s.errors import MachineError, StateError, nearest
+from xk8s.faults.recognise import core_hints
+from xk8s.machine.net.namespace import Namespace
+from xk8s.machine.qemu.agent import Agent
+from xk8s.machine.qemu.command import Sockets
+from xk8s.pki import Keys
+from xk8s.planning.make_plan import make_plan
+from xk8s.planning.plan import Plan
+from xk8s.progress import Progress
+from xk8s.sources import Artifact
+from xk8s.util.paths import cache_dir, runtime_dir, state_dir
+
+LOOPBACK = "127.0.0.1"
+
+
+class Cluster:
+    """A running cluster. Implements `xk8s.context.ClusterAccess`."""
+
+    def __init__(self, record: Record, plan: Plan | None = None) -> None:
+        """``plan`` spares making it again from the kept request."""
+        self.record = record
+        self._plan = plan
+
+    @property
+    def name(self) -> str:
+        """The cluster's name."""
+        return self.record.name
+
+    @functools.cached_property
+    def plan(self) -> Plan:
+        """The plan it was started with, made again from the kept request."""
+        return self._plan or make_plan(read_request(self.name))
+
+    def as_of(self, record: Record) -> Cluster:
+        """The same with another record; its plan is not made again."""
+        return Cluster(record, self._plan or self.__dict__.get("plan"))
+
+    @property
+    def ctx(self) -> Context:
+        """The context of its plan."""
+        return self.plan.ctx
+
+    @property
+    def checks(self) -> CheckContext:
+        """What its checks get."""
+        return CheckContext(access=self)
+
+    @property
+    def state_dir(self) -> Path:
+        """Directory with kubeconfig, consoles and records."""
+        return state_dir(self.name)
+
+    @property
+    def keys(self) -> Keys:
+        """The cluster's own keys."""
+        return Keys(self.state_dir / PKI)
+
+    def fetch(self, artifacts: Sequence[Artifact], progress: Progress) -> Mapping[str, Path]:
+        """Trees of artifacts by key. See `ClusterAccess.fetch`."""
+        found = Store(cache_dir()).get_many(list(artifacts), progress)
+        return {key: resolved.path for key, resolved in found.items()}
+
+    @property
+    def runtime_dir(self) -> Path:
+        """Directory with its sockets."""
+        return runtime_dir(self.name)
+
+    @functools.cached_property
+    def namespace(self) -> Namespace:
+        """Its network namespace; `MachineError` when the holder is gone."""
+        return Namespace.attach(self.runtime_dir)
+
+    def sockets(self, node: str) -> Sockets:
+        """The unix sockets of a node; `StateError` for an unknown one."""
+        return self.record.sockets(self.record.node(node).name)
+
+    def agent(self, node: str) -> Agent:
+        """The guest agent of a node."""
+        self.check_alive(node)
+        return Agent(self.sockets(node).agent, node)
+
+    def console_log(self, node: str) -> Path:
+        """What the node's kernel and init printed."""
+        return self.state_dir / CONSOLES / f"{self.record.node(node).name}.log"
+
+    def forward(self, name: str) -> tuple[str, int]:
+        """(host, port) of a named forward; KeyError when no node has it."""
+        for node in self.record.nodes:
+            if name in node.forwards:
+                return LOOPBACK, node.forwards[name]
+        raise KeyError(f"cluster {self.name!r} has no forward {name!r}")
+
+    def run(
+        self, node: str, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0
+    ) -> ExecResult:
+        """Run a command in a guest by its agent. See `ClusterAccess.run`."""
+        return self.agent(node).exec(argv, stdin=stdin, timeout=timeout)
+
+    def dial(self, address: str, port: int, *, timeout: float = 5.0) -> socket.socket:
+        """A TCP connection made in the cluster's namespace. See `ClusterAccess.dial`."""
+        return self.namespace.dial(address, port, timeout=timeout)
+
+    def alive(self, node: str) -> bool:
+        """Whether the node's QEMU runs."""
+        return self.record.node(node).process.alive
+
+    def check_alive(self, *nodes: str) -> None:
+        """`MachineError` with the end of the console when a VM is gone; all nodes by default."""
+        for name in nodes or [node.name for node in self.record.nodes]:
+            if not self.alive(name):
+                raise machine_error(
+                    f"{name}: the VM is no longer there",
+                    self.console_log(name),
+                    hint="xk8s down, then xk8s up",
+                )
+
+    def status(self) -> dict[str, Any]:
+        """As JSON data: phase, nodes with addresses, memory in MiB (host's share: PSS)."""
+        planned = {node.name: node for node in self.ctx.nodes}
+        return {
+            "name": self.name,
+            "phase": self.record.phase,
+            "overlays": list(self.record.overlays),
+            "accel": self.record.accel,
+            "digest": self.record.digest,
+            "seconds": self.record.seconds,
+            "nodes": [
+                {
+                    "name": node.name,
+                    "role": node.role,
+                    "running": self.alive(node.name),
+                    "pid": node.pid,
+                    "cpus": planned[node.name].cpus,
+                    "memory_mib": planned[node.name].memory,
+                    "host_memory_mib": proportional_memory(node.pid),
+                    "addresses": [
+                        address
+                        for nic in planned[node.name].nics
+                        for address in (nic.ipv4, nic.ipv6)
+                        if nic.network != 0
+                    ],
+                    "forwards": node.forwards,
+                }
+                for node in self.record.nodes
+            ],
+        }
+
+
+def open_cluster(name: str) -> Cluster:
+    """The cluster of that name; `StateError` when none runs."""
+    record = read_record(name)
+    if record is None:
+        known = list_clusters()
+        more = f"there are: {', '.join(known)}" if known else "start one with `xk8s up`"
+        raise StateError(
+            f"there is no cluster {name!r}",
+            where=str(state_dir(name)),
+            hint=f"{nearest(name, known)}{more}",
+        )
+    return Cluster(record)
+
+
+def open_started(name: str) -> Cluster:
+    """The same of one whose VMs all run, checks passed or not; `StateError` of one that an `up` has
+    not started to its end, `MachineError` when a VM has died.
+    """
+    cluster = open_cluster(name)
+    if cluster.record.phase == "starting":
+        raise StateError(
+            f"cluster {name!r} has not been started to the end", hint="xk8s down, then xk8s up"
+        )
+    cluster.check_alive()
+    return cluster
+
+
+def machine_error(message: str, console: Path, *, hint: str) -> MachineError:
+    """An error with the end of a VM's console, and what is known of all that was said there and
+    by its QEMU.
+    """
+    texts = []
+    for path in (console, qemu_log(console)):
+        with contextlib.suppress(OSError):
+            texts.append(path.read_text(errors="replace"))
+    return MachineError(
+        message, where=str(console), hint=hint, log=tail(console), faults=core_hints(*texts)
+    )
+
+
+def tail(path: Path, lines: int = 30) -> str:
+    """The last lines of a text file, or "" when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - 200 * lines))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def proportional_memory(pid: int) -> int:
+    """PSS of a process in MiB: shared pages count by their share; 0 when it is gone."""
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) // 1024
+    except OSError:
+        pass
+    return 0

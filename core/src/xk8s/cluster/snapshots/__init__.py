@@ -1,0 +1,1 @@
+"""Saving a running cluster and restoring it."""

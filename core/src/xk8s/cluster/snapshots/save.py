@@ -1,0 +1,216 @@
+"""Save a running cluster. It is stopped for tenths of a second, and goes on.
+
+A cluster that was booted has its RAM in files that hold all of it. New processes are started on
+copy-on-write views of these files beforehand; then all VMs stop, their device states pass to the
+new processes, and these go on. The files do not change any more, and are copied at leisure. A
+cluster that was restored, or saved before, gets such files first: see `share_ram`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+
+import attrs
+
+from xk8s.cluster.handle import Cluster
+from xk8s.cluster.snapshots import store
+from xk8s.cluster.snapshots.handover import hand_over
+from xk8s.cluster.snapshots.share_ram import share
+from xk8s.cluster.state.booted import BOOT, Boot
+from xk8s.cluster.state.guest_files import NOW, Now
+from xk8s.cluster.state.record import LOCAL, PLAN, REQUEST, Record, read_record, write_record
+from xk8s.cluster.state.secrets import PKI
+from xk8s.cluster.state.snapshot_places import remember_snapshots
+from xk8s.cluster.vms import launch
+from xk8s.cluster.vms.machine_key import machine_key
+from xk8s.cluster.vms.qmp_sessions import connect, each
+from xk8s.cluster.vms.ram import ram_path
+from xk8s.errors import HostError, MachineError
+from xk8s.machine.qemu import migrate
+from xk8s.machine.qemu.accelerator import qemu_version
+from xk8s.machine.qemu.agent import Agent
+from xk8s.machine.qemu.qmp import Qmp
+from xk8s.progress import Progress
+from xk8s.util.disk_full import is_full
+from xk8s.util.paths import cache_dir, make_private, memory_dir, state_dir
+from xk8s.util.sparse import content_sum, flush, flush_names, sparse_copy
+
+_STATES = 16 << 20
+"""Bytes of disk that the states of a VM's devices, its own layer and keys never take."""
+
+KEPT_DIRECTORIES = (launch.NODES, PKI)
+KEPT_FILES = (REQUEST, PLAN, BOOT, NOW)
+"""Of the cluster's state, what its memory does not hold."""
+
+
+def unsavable(record: Record) -> str | None:
+    """Why a cluster cannot be saved here, or None."""
+    if qemu_version() < migrate.LEAST_QEMU:
+        return "it takes QEMU 8.2 or later"
+    if record.memory == "anonymous":
+        return f"its memory is not in {memory_dir(record.name).parent}: there was no room"
+    return None
+
+
+def save(
+    cluster: Cluster, boot: Boot, now: Now, label: str, progress: Progress
+) -> tuple[Cluster, float]:
+    """Save under ``label`` (replacing an earlier one). The cluster with its new processes, and for
+    how many seconds it stood still.
+
+    Raises `HostError` when it cannot be saved here or the disk is full, `MachineError` when
+    QEMU refuses the state; the cluster goes on then.
+    """
+    if why := unsavable(cluster.record):
+        raise HostError(f"cluster {cluster.name!r} cannot be saved: {why}")
+    target = store.directory(cluster.name, label)
+    work = target.with_name(f"{label}.new")
+    shutil.rmtree(work, ignore_errors=True)
+    make_private(work.parent)
+    make_private(work)
+    try:
+        with progress.stage("save"), ThreadPoolExecutor(max_workers=8) as pool:
+            cluster, longest = _shared(cluster, boot, progress)
+            _check_room(cluster, boot, work)
+            shared = cluster.record.memory == "shared"
+            if shared:
+                cluster, pause = hand_over(cluster, boot, work)
+            else:
+                pause = _stand_still(cluster, work)
+            pause = max(pause, longest)
+            for node in cluster.record.nodes:
+                pool.submit(_set_clock, cluster, node.name, progress)
+            sums = _copy_ram(cluster, work, progress) if shared else {}
+            _keep(cluster, boot, now, label, work, sums)
+            shutil.rmtree(target, ignore_errors=True)
+            work.rename(target)
+            flush_names(target.parent)
+            record = attrs.evolve(cluster.record, snapshot=label)
+            write_record(record)
+            cluster = cluster.as_of(record)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise _no_room(work) from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return cluster, pause
+
+
+def _no_room(work: Path, more: str = "") -> HostError:
+    return HostError(
+        f"no room for the snapshot{more}; the cluster runs on without one",
+        where=str(work),
+        hint="`xk8s cache` shows what takes the room, `xk8s cache prune` and "
+        "`xk8s snapshot remove` make some",
+    )
+
+
+def _check_room(cluster: Cluster, boot: Boot, work: Path) -> None:
+    """Before anything stands still or is copied."""
+    if cluster.record.memory == "shared":
+        rams = [ram_path(cluster.name, one.node.name) for one in boot.nodes]
+        needed = sum(path.stat().st_blocks * 512 for path in rams)
+    else:
+        needed = sum(one.node.memory for one in boot.nodes) << 20
+    needed += _STATES * len(boot.nodes)
+    free = shutil.disk_usage(work).free
+    if free < needed:
+        raise _no_room(work, f": it takes {needed >> 20} MiB and {free >> 20} are free")
+
+
+def _set_clock(cluster: Cluster, node: str, progress: Progress) -> None:
+    try:
+        Agent(cluster.sockets(node).agent, node).set_time()
+    except MachineError as error:
+        progress.note(f"the clock of {node} is late by the time it stood still: {error}")
+
+
+def copy_directory(source: Path, target: Path) -> None:
+    """A copy, when there is one: a cluster without secrets has no keys. Links stay links."""
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=True)
+
+
+def _shared(cluster: Cluster, boot: Boot, progress: Progress) -> tuple[Cluster, float]:
+    """The cluster with its RAM in files that hold all of it, where that can be had."""
+    if cluster.record.memory == "shared":
+        return cluster, 0.0
+    try:
+        return share(cluster, boot, progress)
+    except (HostError, MachineError) as error:
+        progress.note(f"all memory is written while the cluster stands still: {error}")
+        record = read_record(cluster.name)
+        return (cluster.as_of(record) if record else cluster), 0.0
+
+
+def _stand_still(cluster: Cluster, work: Path) -> float:
+    """RAM that is the VMs' own goes into the states, as a whole."""
+    names = [node.name for node in cluster.record.nodes]
+
+    def write(name: str, qmp: Qmp) -> None:
+        migrate.save(qmp, work / f"{name}.state", ram=True)
+
+    with ExitStack() as stack, ThreadPoolExecutor(max_workers=len(names)) as pool:
+        sessions = connect(stack, cluster.record, names)
+        stopped = time.monotonic()
+        try:
+            each(pool, sessions, lambda _, qmp: qmp.execute("stop"))
+            each(
+                pool,
+                sessions,
+                lambda name, qmp: migrate.save(qmp, work / f"{name}.state", ram=True),
+            )
+        finally:
+            each(pool, sessions, lambda _, qmp: qmp.execute("cont"))
+        return time.monotonic() - stopped
+
+
+def _copy_ram(cluster: Cluster, work: Path, progress: Progress) -> dict[str, str]:
+    """The RAM of all VMs to the disk; sums by file name."""
+    sums = {}
+    for node in cluster.record.nodes:
+        progress.item(node.name, f"copying the memory of {node.name}")
+        target = work / f"{node.name}.ram"
+        sums[target.name] = sparse_copy(ram_path(cluster.name, node.name), target)
+        progress.finish(node.name)
+    return sums
+
+
+def _keep(
+    cluster: Cluster, boot: Boot, now: Now, label: str, work: Path, sums: dict[str, str]
+) -> None:
+    """Make ``work`` a snapshot but for its name. All of it is on the disk then: after a power
+    failure there is a whole snapshot or none.
+    """
+    state = state_dir(cluster.name)
+    for name in (*KEPT_DIRECTORIES, LOCAL):
+        copy_directory(state / name, work / name)
+    for name in KEPT_FILES:
+        shutil.copy2(state / name, work / name)
+    for path in work.glob("*.state"):
+        path.chmod(0o600)
+    files, states = store.describe(work)
+    large = [path for path in work.glob("*.state") if not store.is_small(path)]
+    sums |= {path.name: content_sum(path) for path in large}
+    value = store.Saved(
+        cluster=cluster.name,
+        label=label,
+        key=now.key,
+        machine=machine_key(boot.accel),
+        digest=cluster.record.digest,
+        overlays=cluster.record.overlays,
+        nodes=tuple(node.name for node in cluster.record.nodes),
+        created=time.time(),
+        files=files,
+        states=states,
+        sums=sums,
+        layers=store.layers_of(boot, now),
+    )
+    store.write(value, work)
+    remember_snapshots(cache_dir())
+    flush(work)

@@ -1,0 +1,116 @@
+"""Make the RAM of a restored cluster shared, while it runs.
+
+A restored VM has a private view of its RAM's file: what it wrote is nowhere else. Before such a
+cluster is saved each VM moves, RAM and all, into a new process whose RAM is a new shared file;
+it stands still for the last tenth of a second of that. Then it is as one that was booted.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import attrs
+
+from xk8s.cluster.handle import Cluster
+from xk8s.cluster.snapshots.handover import forward
+from xk8s.cluster.state.booted import Boot, BootNode
+from xk8s.cluster.state.record import NodeRecord, Record, write_record
+from xk8s.cluster.vms import launch
+from xk8s.cluster.vms.ram import ram_directory, ram_path
+from xk8s.errors import HostError
+from xk8s.machine.qemu import migrate
+from xk8s.machine.qemu.accelerator import qemu_version
+from xk8s.machine.qemu.command import Memory
+from xk8s.machine.qemu.qmp import Qmp
+from xk8s.progress import Progress
+from xk8s.util.paths import runtime_dir
+from xk8s.util.processes import end
+
+_SECONDS = 60.0
+_SPARE = 256 << 20
+"""Bytes of the host's memory that are left to others."""
+
+
+def share(cluster: Cluster, boot: Boot, progress: Progress) -> tuple[Cluster, float]:
+    """Move all VMs, one after the other. The cluster with its new processes, and for how many
+    seconds the one that took longest stood still.
+
+    Raises `HostError` when there is no room, `MachineError` when QEMU cannot move one; the
+    cluster goes on then, in new processes as far as its record says so.
+    """
+    pauses = []
+    for booted in boot.nodes:
+        progress.item(booted.node.name, f"sharing the memory of {booted.node.name}")
+        try:
+            cluster, pause = _move(cluster, boot, booted)
+        finally:
+            progress.finish(booted.node.name)
+        pauses.append(pause)
+    record = attrs.evolve(cluster.record, memory="shared")
+    write_record(record)
+    return cluster.as_of(record), max(pauses, default=0.0)
+
+
+def _move(cluster: Cluster, boot: Boot, booted: BootNode) -> tuple[Cluster, float]:
+    name = booted.node.name
+    old = cluster.record.node(name)
+    ram = ram_path(cluster.name, name)
+    # The old process may have the file of that name: a new one, not the same.
+    new = ram_directory(cluster.name) / f"{name}.new"
+    new.unlink(missing_ok=True)
+    _check_room(new.parent, booted.node.memory << 20)
+    started: tuple[NodeRecord, ...] = ()
+    moved = False
+    try:
+        started = launch.start(
+            attrs.evolve(boot, nodes=(booted,)),
+            cluster.namespace,
+            {name: Memory(size=booted.node.memory, file=new, share=True)},
+            incoming=True,
+            generation=cluster.record.latest + 1,
+            forwarding=False,
+        )
+        record = _with(cluster.record, attrs.evolve(started[0], forwards=old.forwards))
+        with (
+            Qmp(cluster.sockets(name).qmp, name, timeout=_SECONDS) as before,
+            Qmp(record.sockets(name).qmp, name, timeout=_SECONDS) as after,
+        ):
+            socket = runtime_dir(cluster.name) / f"{name}.move"
+            pause = migrate.move(before, after, socket, version=qemu_version())
+            moved = True
+            write_record(record)
+            new.rename(ram)
+            end([old.process], grace=0)  # it holds the ports
+            record = _with(record, attrs.evolve(started[0], forwards=forward(boot, old, after)))
+    except BaseException:
+        # Where the VM is not.
+        end([old.process] if moved else [one.process for one in started], grace=0)
+        if not moved:
+            new.unlink(missing_ok=True)
+        raise
+    write_record(record)
+    return cluster.as_of(record), pause
+
+
+def _with(record: Record, node: NodeRecord) -> Record:
+    nodes = tuple(node if one.name == node.name else one for one in record.nodes)
+    return attrs.evolve(record, nodes=nodes)
+
+
+def _check_room(directory: Path, size: int) -> None:
+    """A VM's RAM is there twice while it moves."""
+    free = min(shutil.disk_usage(directory).free, _available() - _SPARE)
+    if free < size:
+        raise HostError(
+            f"no room for another {size >> 20} MiB of memory: {free >> 20} MiB are free",
+            where=str(directory),
+        )
+
+
+def _available() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key == "MemAvailable":
+            return int(value.split()[0]) * 1024
+    return 1 << 62

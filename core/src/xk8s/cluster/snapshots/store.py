@@ -1,0 +1,272 @@
+"""Saved clusters on disk: what one is made of, whether it fits, and what there is.
+
+``STATE/snapshots/CLUSTER/LABEL/``  meta.json, <node>.ram, <node>.state, nodes/, pki/
+The directory holds the memory of the VMs and so every key in it: mode 0700, files 0600.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import cattrs
+from attrs import field, frozen
+
+from xk8s.artifact_keys import artifact_key
+from xk8s.cluster.inputs import Kit
+from xk8s.cluster.state.booted import Boot
+from xk8s.cluster.state.guest_files import Now
+from xk8s.cluster.vms.machine_key import machine_key
+from xk8s.errors import StateError, nearest
+from xk8s.machine.qemu.accelerator import Accel
+from xk8s.util.digest import digest
+from xk8s.util.files import walk
+from xk8s.util.paths import check_name, snapshots_dir, snapshots_root, write_private
+from xk8s.util.sparse import content_sum
+
+AUTO = "auto-"
+"""The snapshots that `up` keeps by itself begin so; the rest is of their key."""
+
+KEPT = 3
+"""How many of these are kept per cluster name."""
+
+_FORMAT = 5
+_META = "meta.json"
+_VERIFIED = "verified"
+"""Has the boot id of the host since whose start all of it was read and found as it was saved."""
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@frozen(kw_only=True)
+class Saved:
+    """A snapshot. ``key`` is that of the plan that it fits ("" when it fits none), ``machine`` that
+    of QEMU and the CPU, ``digest`` that of the plan; ``files`` maps a file name to (bytes, time of
+    change in ns); ``states`` has SHA-256s of small files, and ``sums`` the `content_sum` of those
+    that are too large to be read at each restore; ``layers`` has the keys of the images that it
+    needs, by name.
+    """
+
+    format: int = _FORMAT
+    cluster: str
+    label: str
+    key: str
+    machine: str = ""
+    digest: str = ""
+    overlays: tuple[str, ...]
+    nodes: tuple[str, ...]
+    created: float
+    files: dict[str, tuple[int, int]]
+    states: dict[str, str]
+    sums: dict[str, str] = field(factory=dict)
+    layers: dict[str, str] = field(factory=dict)
+
+    @property
+    def directory(self) -> Path:
+        """Where it is."""
+        return directory(self.cluster, self.label)
+
+    def ram(self, node: str) -> Path | None:
+        """The node's RAM, or None when the state holds it."""
+        path = self.directory / f"{node}.ram"
+        return path if path.name in self.files else None
+
+    def state(self, node: str) -> Path:
+        """The state of the node's devices."""
+        return self.directory / f"{node}.state"
+
+    @property
+    def automatic(self) -> bool:
+        """Whether `up` keeps it by itself."""
+        return self.label.startswith(AUTO)
+
+    @property
+    def used(self) -> float:
+        """When it was saved or restored last, in seconds since 1970."""
+        try:
+            return (self.directory / _META).stat().st_mtime
+        except OSError:
+            return self.created
+
+    def mark_used(self) -> None:
+        """It is restored now."""
+        with contextlib.suppress(OSError):
+            os.utime(self.directory / _META)
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk (holes do not count)."""
+        # Not rglob: it stumbles over links of a local directory that lead nowhere here.
+        return sum(path.lstat().st_blocks * 512 for path in walk(self.directory))
+
+
+def directory(cluster: str, label: str) -> Path:
+    """Of one snapshot."""
+    return snapshots_dir(cluster) / check_name(label)
+
+
+def auto_label(key: str) -> str:
+    """Label of the snapshot that `up` keeps for a key."""
+    return AUTO + key[:12]
+
+
+def prune(cluster: str) -> tuple[Saved, ...]:
+    """Remove all but the latest `KEPT` of those that `up` kept; what was removed."""
+    own = [one for one in list_saved() if one.cluster == cluster and one.label.startswith(AUTO)]
+    old = sorted(own, key=lambda one: one.created, reverse=True)[KEPT:]
+    for one in old:
+        remove(one)
+    return tuple(old)
+
+
+def key_of(kit: Kit) -> str:
+    """Digest of what a saved state depends on: the plan, the images, QEMU and the CPU."""
+    return digest(
+        {
+            "format": _FORMAT,
+            "plan": kit.plan.digest,
+            "layers": {name: layer.key for name, layer in kit.layers.items()},
+            # Just those of the plan: what was built a moment ago comes with its inputs.
+            "artifacts": [kit.resolved[artifact_key(one)].digest for one in kit.plan.artifacts],
+            "machine": machine_key(kit.accel),
+        }
+    )
+
+
+def layers_of(boot: Boot, now: Now) -> dict[str, str]:
+    """Images that a cluster's VMs have as disks, and those that it was changed to since."""
+    changed = {
+        f"{name} (applied)": key for name, key in now.layers.items() if boot.layers.get(name) != key
+    }
+    return {**boot.layers, **changed}
+
+
+def write(saved: Saved, where: Path) -> None:
+    """Write its description into ``where``, the last step of a save."""
+    _mark_verified(where)
+    write_private(where / _META, json.dumps(cattrs.unstructure(saved), indent=1).encode())
+
+
+def describe(where: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
+    """``files`` and ``states`` of a snapshot whose files are all written."""
+    files = {
+        path.name: (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(where.iterdir())
+        if path.is_file() and path.name not in (_META, _VERIFIED)
+    }
+    states = {path.name: _sha256(path) for path in sorted(where.glob("*.state")) if is_small(path)}
+    return files, states
+
+
+def verify(saved: Saved) -> str | None:
+    """Read all of it, which takes seconds: `problem`, or which file is damaged, or None."""
+    if why := problem(saved):
+        return why
+    for name, expected in saved.sums.items():
+        if content_sum(saved.directory / name) != expected:
+            return f"{name} is damaged"
+    _mark_verified(saved.directory)
+    return None
+
+
+def verified(saved: Saved) -> bool:
+    """Whether it was verified (or saved) since this machine was started. Files that lie in the
+    page cache do not change by themselves; those that are read from a disk might.
+    """
+    try:
+        return (saved.directory / _VERIFIED).read_text() == _BOOT_ID.read_text()
+    except OSError:
+        return False
+
+
+def _mark_verified(where: Path) -> None:
+    with contextlib.suppress(OSError):
+        write_private(where / _VERIFIED, _BOOT_ID.read_bytes())
+
+
+def read(cluster: str, label: str) -> Saved | None:
+    """The snapshot, or None when there is none (or a killed save left a part of one)."""
+    return _load(directory(cluster, label))
+
+
+def find(cluster: str, label: str) -> Saved:
+    """The snapshot; `StateError` naming those that are there."""
+    found = read(cluster, label)
+    if found is None:
+        known = [one.label for one in list_saved() if one.cluster == cluster]
+        raise StateError(
+            f"cluster {cluster!r} has no snapshot {label!r}",
+            hint=f"{nearest(label, known)}there are: {', '.join(known) or 'none'}",
+        )
+    return found
+
+
+def problem(saved: Saved, key: str | None = None, *, accel: Accel | None = None) -> str | None:
+    """Why the snapshot cannot be restored, or None. ``key`` None leaves the plan out, ``accel``
+    None QEMU and the CPU.
+    """
+    if saved.format != _FORMAT:
+        return "another version of xk8s made it"
+    if key is not None and saved.key != key:
+        return "the plan, QEMU or the CPU is another one now"
+    if accel is not None and saved.machine != machine_key(accel):
+        return "QEMU or the CPU is another one now"
+    for name, (size, changed) in saved.files.items():
+        try:
+            status = (saved.directory / name).stat()
+        except OSError:
+            return f"{name} is missing"
+        if (status.st_size, status.st_mtime_ns) != (size, changed):
+            return f"{name} was changed"
+    for name, expected in saved.states.items():
+        if _sha256(saved.directory / name) != expected:
+            return f"{name} is damaged"
+    return None
+
+
+def list_saved(root: Path | None = None) -> tuple[Saved, ...]:
+    """All snapshots, by cluster and label; those of another state directory's ``root``."""
+    paths = sorted((root or snapshots_root()).glob(f"*/*/{_META}"))
+    return tuple(one for path in paths if (one := _load(path.parent)))
+
+
+def remove(saved: Saved) -> None:
+    """Delete it. A cluster that runs from it keeps its memory: the files stay open."""
+    shutil.rmtree(saved.directory)
+
+
+def _load(where: Path) -> Saved | None:
+    try:
+        data = json.loads((where / _META).read_text())
+        found = cattrs.structure(data, Saved)
+    except (OSError, ValueError, TypeError, cattrs.BaseValidationError):
+        return None
+    # A save that was killed at its very end left all of it, under a name that is not its label.
+    return found if (found.cluster, found.label) == (where.parent.name, where.name) else None
+
+
+def is_small(path: Path) -> bool:
+    """Whether it can be hashed whenever it is used."""
+    return path.stat().st_size < 64 << 20
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def as_data(saved: Saved) -> Mapping[str, object]:
+    """For ``--json``."""
+    return {
+        "cluster": saved.cluster,
+        "label": saved.label,
+        "created": saved.created,
+        "overlays": list(saved.overlays),
+        "nodes": list(saved.nodes),
+        "bytes": saved.size,
+        "problem": problem(saved),
+    }

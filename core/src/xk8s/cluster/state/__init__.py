@@ -1,0 +1,1 @@
+"""What is written down about a cluster, and read by every verb."""

@@ -1,0 +1,144 @@
+"""What the VMs of a cluster were started from: ``boot.json`` of its state, and of its snapshots.
+
+A VM is saved, restored and handed to a new process with just the machine that it was booted with.
+So that is written down then, and never made again from a plan: the sources of the plan (your own
+builds, overlays, xk8s itself) go on changing while the cluster runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import cattrs
+from attrs import frozen
+
+from xk8s.artifact_keys import artifact_key
+from xk8s.build.artifacts.store import Store
+from xk8s.build.layers.build import layers_dir
+from xk8s.cluster.inputs import Kit
+from xk8s.errors import StateError
+from xk8s.machine.qemu.accelerator import Accel
+from xk8s.overlay import Forward, Network, Node, Take
+from xk8s.planning.plan import NODE_LAYER, Plan
+from xk8s.util.paths import cache_dir, write_private
+
+BOOT = "boot.json"
+
+
+@frozen(kw_only=True)
+class BootDisk:
+    """An image: ``layer`` is its name in the guest; ``key`` that of the image in the cache, "" for
+    the node's own.
+    """
+
+    layer: str
+    key: str
+
+    @property
+    def path(self) -> Path:
+        """Of an image in the cache."""
+        return layers_dir(cache_dir().absolute()) / f"{self.key}.erofs"
+
+
+@frozen(kw_only=True)
+class BootNode:
+    """A VM, as far as it is started by the same command again. ``disks``: lowest first."""
+
+    node: Node
+    disks: tuple[BootDisk, ...]
+    kernel_args: tuple[str, ...]
+    qemu_args: tuple[str, ...]
+    forwards: tuple[Forward, ...]
+
+
+@frozen(kw_only=True)
+class Boot:
+    """All VMs and their networks. ``kernel`` and ``initrd`` are files below the cache; ``routes``
+    are prefixes behind the first router.
+    """
+
+    version: int = 1
+    cluster: str
+    accel: Accel
+    kernel: Path
+    initrd: Path
+    networks: tuple[Network, ...]
+    routes: tuple[str, ...]
+    nodes: tuple[BootNode, ...]
+
+    @property
+    def layers(self) -> dict[str, str]:
+        """Name -> key of the images in the cache."""
+        return {disk.layer: disk.key for one in self.nodes for disk in one.disks if disk.key}
+
+    def missing(self) -> str | None:
+        """What is no longer there of what the VMs are started from, in words, or None."""
+        for path in (self.kernel, self.initrd):
+            if not (cache_dir() / path).exists():
+                return f"{cache_dir() / path} is no longer there"
+        for one in self.nodes:
+            for disk in one.disks:
+                if disk.key and not disk.path.exists():
+                    return f"the image of layer {disk.layer} is no longer in the cache"
+        return None
+
+
+def boot_of(kit: Kit) -> Boot:
+    """What the VMs of a plan are to be started from."""
+    return planned_boot(kit.plan, kit.accel, {name: one.key for name, one in kit.layers.items()})
+
+
+def planned_boot(plan: Plan, accel: Accel, keys: Mapping[str, str]) -> Boot:
+    """The same when not all is made; ``keys`` are those of layers' images, as far as known."""
+    return Boot(
+        cluster=plan.name,
+        accel=accel,
+        kernel=_member(plan.boot.kernel),
+        initrd=_member(plan.boot.initramfs),
+        networks=plan.ctx.networks,
+        routes=plan.routes,
+        nodes=tuple(
+            BootNode(
+                node=planned.node,
+                disks=tuple(
+                    BootDisk(layer=name, key="" if name == NODE_LAYER else keys.get(name, "?"))
+                    for name in plan.stack(planned)
+                ),
+                kernel_args=planned.kernel_args,
+                qemu_args=planned.qemu_args,
+                forwards=planned.forwards,
+            )
+            for planned in plan.nodes
+        ),
+    )
+
+
+def write_boot(boot: Boot, directory: Path) -> None:
+    """Keep it below ``directory``, a cluster's or a snapshot's."""
+    text = json.dumps(_converter.unstructure(boot), indent=1)
+    write_private(directory / BOOT, text.encode())
+
+
+def read_boot(directory: Path) -> Boot:
+    """What `write_boot` kept; `StateError` when there is none."""
+    try:
+        data = json.loads((directory / BOOT).read_text())
+        return _converter.structure(data, Boot)
+    except (OSError, ValueError, TypeError, cattrs.BaseValidationError) as error:
+        raise StateError(
+            "it is not known what the VMs were started from",
+            where=str(directory / BOOT),
+            hint="xk8s down, then xk8s up",
+        ) from error
+
+
+def _member(take: Take) -> Path:
+    cache = cache_dir().absolute()
+    return (Store(cache).place(artifact_key(take.artifact)) / take.member).relative_to(cache)
+
+
+_converter = cattrs.Converter()
+_converter.register_unstructure_hook(Path, str)
+_converter.register_structure_hook(Path, lambda value, _: Path(value))

@@ -1,0 +1,60 @@
+"""What is kept of an `up` whose VMs failed: texts alone, for `xk8s report`.
+
+``STATE/failures/CLUSTER/``  error.txt, record.json, request.json, plan.json, console/
+
+It is there until the next `up` or `down` of that name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from pathlib import Path
+
+from xk8s.cluster.state.record import CONSOLES, PLAN, RECORD, REQUEST
+from xk8s.errors import MachineError
+from xk8s.util.paths import check_name, clusters_dir, make_private, state_dir, write_private
+
+ERROR = "error.txt"
+
+
+def failure_dir(name: str) -> Path:
+    """Where it is, if it is."""
+    return clusters_dir().parent / "failures" / check_name(name)
+
+
+def keep(name: str, error: BaseException) -> bool:
+    """Copy what the VMs of a failed `up` said, before it is swept away. Only of VMs that failed by
+    themselves: of all other errors the message says what there is to say.
+    """
+    state = state_dir(name)
+    logs = sorted((state / CONSOLES).glob("*.log"))
+    if not isinstance(error, MachineError) or not logs:
+        return False
+    forget(name)
+    target = failure_dir(name)
+    make_private(target.parent)
+    make_private(target)
+    lines = [str(error), f"where: {error.where}", f"do: {error.hint}", *error.faults, error.log]
+    write_private(target / ERROR, "\n".join(line for line in lines if line).encode())
+    for source in [*(state / one for one in (RECORD, REQUEST, PLAN)), *logs]:
+        try:
+            write_private(target / source.relative_to(state), source.read_bytes())
+        except OSError:
+            continue  # of a start that has hardly begun
+    return True
+
+
+def forget(name: str) -> None:
+    """Remove what was kept."""
+    shutil.rmtree(failure_dir(name), ignore_errors=True)
+    with contextlib.suppress(OSError):  # others', or it was never there
+        failure_dir(name).parent.rmdir()
+
+
+def list_failures() -> tuple[str, ...]:
+    """Names of clusters whose last `up` left something, sorted."""
+    try:
+        return tuple(sorted(path.name for path in failure_dir("x").parent.iterdir()))
+    except FileNotFoundError:
+        return ()

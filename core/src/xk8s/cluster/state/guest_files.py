@@ -1,0 +1,128 @@
+"""What the guests of a cluster have now: ``now.json`` of its state, and of its snapshots.
+
+At boot that is what their disks have. `xk8s apply` changes it node by node, and writes down what
+it is about to do before it does it: so that a failed or killed apply is never taken for a done one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import attrs
+import cattrs
+from attrs import frozen
+
+from xk8s.build.layers.diff import identity
+from xk8s.cluster.inputs import Kit
+from xk8s.errors import StateError
+from xk8s.overlay import File, Fragment
+from xk8s.planning.plan import NODE_LAYER, Plan, PlannedNode
+from xk8s.util.digest import digest
+from xk8s.util.paths import state_dir, write_private
+
+NOW = "now.json"
+
+
+@frozen(kw_only=True)
+class NodeNow:
+    """A guest's files. ``stack``: (layer, key of its image), lowest first, the node's own files
+    among them with key "". ``files``: of these and of secrets, path -> identity (see
+    `xk8s.build.layers.diff`). ``unsure`` are
+    paths that an apply was about to change, ``units`` those that it had yet to restart.
+    """
+
+    stack: tuple[tuple[str, str], ...]
+    files: dict[str, str]
+    unsure: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class Now:
+    """All guests. ``key`` is that of a snapshot of it, "" when it is as no plan says.
+    ``overlays``: name -> digest of all that the overlay said.
+    """
+
+    version: int = 1
+    key: str
+    overlays: dict[str, str]
+    nodes: dict[str, NodeNow]
+
+    @property
+    def layers(self) -> dict[str, str]:
+        """Name -> key of the images in the cache that an apply compares with."""
+        return {name: key for one in self.nodes.values() for name, key in one.stack if key}
+
+
+def now_of(kit: Kit, key: str, secrets: Mapping[str, Sequence[File]]) -> Now:
+    """What the guests have that were just booted (or brought to a plan); secrets by node."""
+    plan = kit.plan
+    return Now(
+        key=key,
+        overlays=said(plan),
+        nodes={
+            one.node.name: node_now(kit, one, secrets.get(one.node.name, ())) for one in plan.nodes
+        },
+    )
+
+
+def node_now(kit: Kit, planned: PlannedNode, secrets: Iterable[File]) -> NodeNow:
+    """The same of one node."""
+    return NodeNow(
+        stack=tuple(
+            (name, "" if name == NODE_LAYER else kit.layers[name].key)
+            for name in kit.plan.stack(planned)
+        ),
+        files={file.path: identity(file.mode, file.data) for file in (*planned.files, *secrets)},
+    )
+
+
+def said(plan: Plan) -> dict[str, str]:
+    """Digest of what each overlay contributes to a cluster: it tells which ones changed."""
+    bare = attrs.evolve(plan.ctx, all_fragments={})
+    layers: dict[str, list[str]] = {}
+    for one in plan.layers:
+        layers.setdefault(one.overlay, []).append(one.digest)
+    files: dict[str, list[object]] = {}
+    for planned in plan.nodes:
+        for file in planned.files:
+            owner = planned.owners.get(file.path, "")
+            files.setdefault(owner, []).append((planned.node.name, file))
+    return {
+        name: digest(
+            {
+                "layers": layers.get(name, []),
+                "files": files.get(name, []),
+                "fragments": plan.registry.many(name, "xk8s_fragments", Fragment, ctx=bare),
+            }
+        )
+        for name in plan.ctx.overlays
+    }
+
+
+def write_now(now: Now, directory: Path) -> None:
+    """Keep it below ``directory``, a cluster's or a snapshot's."""
+    write_private(directory / NOW, json.dumps(cattrs.unstructure(now), indent=1).encode())
+
+
+def read_now(directory: Path) -> Now:
+    """What `write_now` kept; `StateError` when there is none."""
+    try:
+        return cattrs.structure(json.loads((directory / NOW).read_text()), Now)
+    except (OSError, ValueError, TypeError, cattrs.BaseValidationError) as error:
+        raise StateError(
+            "it is not known what files the guests have",
+            where=str(directory / NOW),
+            hint="xk8s down, then xk8s up",
+        ) from error
+
+
+def remember_files(cluster: str, node: str, files: Iterable[File]) -> None:
+    """Own files or secrets of a node were replaced (by new keys)."""
+    now = read_now(state_dir(cluster))
+    old = now.nodes[node]
+    new = {file.path: identity(file.mode, file.data) for file in files}
+    nodes = {**now.nodes, node: attrs.evolve(old, files={**old.files, **new})}
+    write_now(attrs.evolve(now, nodes=nodes), state_dir(cluster))

@@ -1,0 +1,1 @@
+"""Starting, connecting and ending the VMs of a cluster."""

@@ -1,0 +1,251 @@
+"""The VMs of a plan: networks, disks, processes, and the wait for their guests."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import attrs
+
+from xk8s.addresses import HOST_PART, address
+from xk8s.build.layers.node_layer import make_node_image
+from xk8s.cluster.handle import Cluster, machine_error, tail
+from xk8s.cluster.state.booted import Boot, BootNode
+from xk8s.cluster.state.record import CONSOLES, NodeRecord, qemu_log, sockets_of
+from xk8s.errors import MachineError, PlanError
+from xk8s.machine.net.namespace import Namespace
+from xk8s.machine.qemu import process
+from xk8s.machine.qemu.command import Image, MachineSpec, Memory, PortForward, TapNic, UserNic
+from xk8s.machine.qemu.ports import Reservation
+from xk8s.machine.qemu.qmp import Qmp
+from xk8s.overlay import File, Nic
+from xk8s.planning.plan import Plan, PlannedNode
+from xk8s.progress import Progress
+from xk8s.util.paths import cache_dir, runtime_dir, state_dir
+from xk8s.util.processes import end
+
+BOOT_SECONDS = 600.0
+NODES = "nodes"
+"""Directory below the cluster's state."""
+_STALLED = b"kthread timer wakeup didn't happen"
+LAYERS = "xk8s.layers="
+"""So begins the argument with the names of a VM's layers."""
+
+
+def write_images(plan: Plan, secrets: Mapping[str, Sequence[File]]) -> None:
+    """The own layers of nodes with their ``secrets``, by name, into the state directory."""
+    for planned in plan.nodes:
+        name = planned.node.name
+        if name not in secrets:
+            continue
+        _private_dir(plan.name, NODES)
+        make_node_image(own_files(planned, secrets[name]), image_path(plan.name, name))
+
+
+def image_path(cluster: str, node: str) -> Path:
+    """Where the own layer of a node is."""
+    return state_dir(cluster) / NODES / f"{node}.erofs"
+
+
+def start(
+    boot: Boot,
+    namespace: Namespace,
+    memory: Mapping[str, Memory],
+    *,
+    incoming: bool = False,
+    given: Mapping[str, str] | None = None,
+    generation: int = 0,
+    forwarding: bool = True,
+) -> tuple[NodeRecord, ...]:
+    """Start all VMs at once; returns when every QEMU answers. When one does not, none is left.
+
+    ``memory`` is per node name. ``incoming``: they wait for a saved state, in which the guest may
+    look for what is ``given``, per node name. ``generation`` tells
+    the processes of one node apart while one takes over from the other; the later one gets its
+    ports when the earlier one has let go of them (``forwarding`` false).
+    """
+
+    def one(booted: BootNode) -> NodeRecord:
+        node = booted.node
+        wanted = booted.forwards if forwarding else ()
+        with Reservation([forward.preferred for forward in wanted]) as reservation:
+            ports = reservation.ports
+        forwards = tuple(
+            PortForward(guest_port=forward.guest_port, host_port=port)
+            for forward, port in zip(wanted, ports, strict=True)
+        )
+        nics: list[UserNic | TapNic] = []
+        try:
+            for nic in node.nics:
+                nics.append(_nic(boot, namespace, node.number, nic, forwards, generation))
+            own = spec(
+                boot, booted, nics=tuple(nics), memory=memory[node.name], generation=generation
+            )
+            own = attrs.evolve(own, incoming=incoming, given=(given or {}).get(node.name, ""))
+            started = process.start(
+                own,
+                runtime_dir=runtime_dir(boot.cluster),
+                stderr=qemu_log(own.console_log),
+            )
+        finally:
+            for made in nics:
+                if isinstance(made, TapNic):
+                    os.close(made.fd)
+        return NodeRecord(
+            name=node.name,
+            role=node.role,
+            pid=started.process.pid,
+            started=started.process.started,
+            forwards={forward.name: started.host_ports[forward.guest_port] for forward in wanted},
+            generation=generation,
+        )
+
+    _private_dir(boot.cluster, CONSOLES)
+    futures: list[Future[NodeRecord]] = []
+    try:
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            futures += (pool.submit(one, booted) for booted in boot.nodes)
+        return tuple(future.result() for future in futures)
+    except BaseException:
+        there = [one for one in futures if not one.cancelled() and one.exception() is None]
+        end([future.result().process for future in there], grace=0)
+        raise
+
+
+def layers_argument(booted: BootNode) -> str:
+    """What tells a guest the names of its layers, lowest first."""
+    return LAYERS + ",".join(disk.layer.replace("/", "-") for disk in booted.disks)
+
+
+def spec(
+    boot: Boot,
+    booted: BootNode,
+    *,
+    memory: Memory,
+    nics: tuple[UserNic | TapNic, ...] = (),
+    generation: int = 0,
+) -> MachineSpec:
+    """The VM of a node, to be booted."""
+    name, node = boot.cluster, booted.node
+    own = image_path(name, node.name)
+    paths = [disk.path if disk.key else own for disk in booted.disks]
+    return MachineSpec(
+        name=f"{name}/{node.name}",
+        cpus=boot.accel.cpus(node.cpus),
+        memory=memory,
+        accel=boot.accel,
+        kernel=cache_dir().absolute() / boot.kernel,
+        initrd=cache_dir().absolute() / boot.initrd,
+        cmdline=" ".join([*booted.kernel_args, layers_argument(booted)]),
+        images=tuple(Image(path=path, size=path.stat().st_size) for path in paths),
+        nics=nics,
+        sockets=sockets_of(name, node.name, generation),
+        console_log=state_dir(name) / CONSOLES / f"{node.name}.log",
+        pidfile=runtime_dir(name) / f"{node.name}.{generation}.pid",
+        extra=booted.qemu_args,
+    )
+
+
+def wait_booted(cluster: Cluster, progress: Progress) -> None:
+    """Return when the agent of every guest answers; `MachineError` with the end of the console
+    of one that died or says nothing. One that cannot go on is reset, once.
+    """
+    waiting = [node.name for node in cluster.record.nodes]
+    reset: set[str] = set()
+    deadline = time.monotonic() + BOOT_SECONDS
+    while waiting:
+        for name in list(waiting):
+            cluster.check_alive(name)
+            log = tail(cluster.console_log(name), 1).strip()
+            progress.item(name, log[:70] or "power on")
+            if name not in reset and is_stalled(cluster.console_log(name)):
+                reset.add(name)
+                progress.note(f"{name}: a CPU of the guest lost its timer: once more")
+                with Qmp(cluster.sockets(name).qmp, name) as qmp:
+                    qmp.reset()
+            try:
+                cluster.agent(name).wait(0.0)
+            except MachineError as error:
+                if time.monotonic() > deadline:
+                    raise machine_error(
+                        f"{name}: the guest does not answer {BOOT_SECONDS:.0f} s after its start",
+                        cluster.console_log(name),
+                        hint="the end of its console says how far it came",
+                    ) from error
+                continue
+            waiting.remove(name)
+            progress.finish(name)
+            if name in reset:
+                with Qmp(cluster.sockets(name).qmp, name) as qmp:
+                    qmp.reset_ends()
+        time.sleep(0.2)
+
+
+def is_stalled(console: Path) -> bool:
+    """Whether a guest that boots says of itself that a CPU lost its timer, and so will not go on.
+    That happened to one of some hundred boots without KVM, before the first program ran.
+    """
+    try:
+        return _STALLED in console.read_bytes()
+    except FileNotFoundError:
+        return False
+
+
+def networks(boot: Boot) -> Namespace:
+    """The cluster's namespace with its bridges and routes."""
+    namespace = Namespace.start(runtime_dir(boot.cluster))
+    host = HOST_PART
+    for network in boot.networks:
+        if network.index == 0:
+            continue
+        namespace.bridge(
+            f"net{network.index}",
+            mac=f"02:78:6b:38:{network.index:02x}:{host:02x}",
+            mtu=network.mtu,
+            addresses=(
+                f"{address(network.index, host)}/24",
+                f"{address(network.index, host, ipv6=True)}/120",
+            ),
+        )
+    for prefix in boot.routes:
+        route(boot, namespace, prefix)
+    return namespace
+
+
+def route(boot: Boot, namespace: Namespace, prefix: str) -> None:
+    """Let a prefix lie behind the first router."""
+    router = next(one.node for one in boot.nodes if one.node.role == "router")
+    namespace.route(prefix, via=address(2, router.number, ipv6=":" in prefix))
+
+
+def _nic(
+    boot: Boot,
+    namespace: Namespace,
+    number: int,
+    nic: Nic,
+    forwards: tuple[PortForward, ...],
+    generation: int,
+) -> UserNic | TapNic:
+    if nic.network == 0:
+        return UserNic(mac=nic.mac, guest=nic.ipv4.partition("/")[0], forwards=forwards)
+    network = next(one for one in boot.networks if one.index == nic.network)
+    name = f"vm{number:03}n{nic.network}g{generation}"
+    fd = namespace.tap(name, bridge=f"net{nic.network}", mtu=network.mtu)
+    return TapNic(mac=nic.mac, fd=fd, mtu=network.mtu)
+
+
+def own_files(planned: PlannedNode, secrets: Sequence[File]) -> list[File]:
+    """What the own layer of a node has; `PlanError` for a file that is given twice."""
+    files = {file.path: file for file in planned.files}
+    for secret in secrets:
+        if secret.path in files:
+            raise PlanError(f"{secret.path} is written twice", where=planned.node.name)
+        files[secret.path] = secret
+    return list(files.values())
+
+
+def _private_dir(cluster: str, name: str) -> None:
+    (state_dir(cluster) / name).mkdir(mode=0o700, exist_ok=True)

@@ -1,0 +1,123 @@
+"""Switch VMs on that were not there before: as copies of a template, or by booting them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+
+import attrs
+
+from xk8s.cluster.state.booted import Boot, BootNode
+from xk8s.cluster.state.record import Backing, NodeRecord, sockets_of
+from xk8s.cluster.vms import launch
+from xk8s.cluster.vms.ram import memory_of
+from xk8s.cluster.vms.ram_template import Template, discard
+from xk8s.errors import MachineError
+from xk8s.machine.net.namespace import Namespace
+from xk8s.machine.qemu import migrate
+from xk8s.machine.qemu.command import Memory, product_uuid
+from xk8s.machine.qemu.qmp import Qmp
+from xk8s.progress import Progress
+from xk8s.util.processes import end
+from xk8s.util.sparse import sparse_copy
+
+_SECONDS = 60.0
+
+
+def power_on(
+    boot: Boot,
+    namespace: Namespace,
+    backing: Backing,
+    templates: Mapping[str, Template],
+    progress: Progress,
+) -> tuple[NodeRecord, ...]:
+    """All VMs of ``boot``, those with a template (by node name) as copies of it. Their RAM is of
+    that kind; "private" is what one has of a template, whose other pages are there once for all.
+
+    When one cannot be started, none is left. A template that QEMU does not take is discarded, and
+    its VMs boot by themselves.
+    """
+    memory = memory_of(boot, backing)
+    copied = tuple(one for one in boot.nodes if one.node.name in templates)
+    booted = tuple(one for one in boot.nodes if one.node.name not in templates)
+    started: list[NodeRecord] = []
+    try:
+        if copied:
+            try:
+                started += _copies(boot, copied, namespace, memory, templates)
+            except (MachineError, OSError) as error:  # not taken, or removed meanwhile
+                progress.note(f"each VM boots by itself, without a template: {error}")
+                for template in {templates[one.node.name] for one in copied}:
+                    discard(template)
+                for one in copied:
+                    if (file := memory[one.node.name].file) is not None:
+                        file.unlink(missing_ok=True)
+                booted = boot.nodes
+        if booted:
+            started += launch.start(attrs.evolve(boot, nodes=booted), namespace, memory)
+    except BaseException:
+        end((one.process for one in started), grace=0)
+        raise
+    return tuple(sorted(started, key=lambda one: one.name))
+
+
+def _copies(
+    boot: Boot,
+    copied: tuple[BootNode, ...],
+    namespace: Namespace,
+    memory: Mapping[str, Memory],
+    templates: Mapping[str, Template],
+) -> tuple[NodeRecord, ...]:
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(max_workers=len(copied)))
+        own = {
+            one.node.name: pool.submit(_memory, memory[one.node.name], templates[one.node.name])
+            for one in copied
+        }
+        started = launch.start(
+            attrs.evolve(boot, nodes=copied),
+            namespace,
+            {name: future.result() for name, future in own.items()},
+            incoming=True,
+            given={one.node.name: _given(boot, one) for one in copied},
+        )
+        try:
+            loads = [pool.submit(_load, boot, one, templates[one.name]) for one in started]
+            for load in loads:
+                load.result()
+        except BaseException:
+            end((one.process for one in started), grace=0)
+            raise
+    return started
+
+
+def _memory(memory: Memory, template: Template) -> Memory:
+    """That of a copy: of its own where it is to be shared, else the template's until it is written
+    to.
+    """
+    if not memory.share:
+        return attrs.evolve(memory, file=template.ram)
+    assert memory.file is not None
+    memory.file.unlink(missing_ok=True)
+    sparse_copy(template.ram, memory.file)
+    return memory
+
+
+def _given(boot: Boot, booted: BootNode) -> str:
+    """What a copy is told in place of kernel arguments."""
+    words = {
+        # It goes on at the time at which the template stopped.
+        "time": int(time.time()),
+        "uuid": product_uuid(f"{boot.cluster}/{booted.node.name}"),
+    }
+    own = (f"xk8s.{key}={value}" for key, value in words.items())
+    return " ".join((launch.layers_argument(booted), *own))
+
+
+def _load(boot: Boot, node: NodeRecord, template: Template) -> None:
+    qmp_socket = sockets_of(boot.cluster, node.name, 0).qmp
+    with Qmp(qmp_socket, node.name, timeout=_SECONDS) as qmp:
+        migrate.load(qmp, template.state)
+        qmp.execute("cont")

@@ -1,0 +1,41 @@
+"""Where the RAM of a cluster's VMs is, so that it can be shared and saved."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from xk8s.cluster.state.booted import Boot
+from xk8s.cluster.state.record import Backing
+from xk8s.machine.qemu.command import Memory
+from xk8s.util.paths import make_private, memory_dir
+
+
+def ram_path(cluster: str, node: str) -> Path:
+    """The file with a node's RAM while the cluster runs."""
+    return memory_dir(cluster) / f"{node}.ram"
+
+
+def ram_directory(cluster: str) -> Path:
+    """Where these files are; it is there, for this user alone."""
+    directory = memory_dir(cluster)
+    make_private(directory.parent)
+    return make_private(directory)
+
+
+def memory_of(boot: Boot, backing: Backing) -> dict[str, Memory]:
+    """RAM of that kind for each VM, by name, in its file if it has one."""
+    return {
+        one.node.name: Memory(
+            size=one.node.memory,
+            file=None if backing == "anonymous" else ram_path(boot.cluster, one.node.name),
+            share=backing == "shared",
+        )
+        for one in boot.nodes
+    }
+
+
+def room_for_memory(boot: Boot) -> bool:
+    """Whether the tmpfs takes the RAM of all VMs, so that it can be shared and saved."""
+    wanted = sum(one.node.memory for one in boot.nodes) << 20
+    return shutil.disk_usage(ram_directory(boot.cluster)).free > wanted

@@ -1,0 +1,293 @@
+"""Templates: the memory of a VM that was booted to where it gets to know which node it is.
+
+``CACHE/templates/KEY/``  ram, state, template.json. The key is that of all that the VM was made of:
+kernel, initramfs, arguments, CPUs, memory, QEMU. What differs between nodes comes later (see
+docs/reference/boot.md): layers, network cards, name, and every key, so that there is no secret in
+one, and it may serve all clusters.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+from attrs import frozen
+from filelock import FileLock, Timeout
+
+from xk8s.artifact_keys import artifact_key
+from xk8s.cluster.handle import machine_error
+from xk8s.cluster.inputs import Kit
+from xk8s.cluster.state.booted import Boot, BootNode
+from xk8s.cluster.state.record import CONSOLES, qemu_log, sockets_of
+from xk8s.cluster.vms import launch
+from xk8s.cluster.vms.machine_key import machine_key
+from xk8s.cluster.vms.ram import ram_directory
+from xk8s.errors import HostError, MachineError, Xk8sError
+from xk8s.machine.qemu import migrate, process
+from xk8s.machine.qemu.accelerator import qemu_version
+from xk8s.machine.qemu.command import MachineSpec, Memory, Sockets, command, room
+from xk8s.machine.qemu.qmp import Qmp
+from xk8s.progress import Progress
+from xk8s.util.digest import digest
+from xk8s.util.disk_full import disk_guard
+from xk8s.util.files import remove_tree
+from xk8s.util.paths import cache_dir, make_private, runtime_dir, state_dir, write_private
+from xk8s.util.sparse import content_sum, flush, flush_names, sparse_copy
+
+ARGUMENT = "xk8s.template"
+"""The kernel argument by which a guest knows that it is to be one."""
+READY = b"xk8s-initramfs: waiting for a node"
+"""What its console says when it is."""
+
+_FORMAT = 1
+META = "template.json"
+_SECONDS = 180.0
+_TRIES = 3
+_BACK_ENDS = frozenset({"-object", "-chardev", "-netdev", "-blockdev"})
+
+
+@frozen(kw_only=True)
+class Template:
+    """One that is there and whole."""
+
+    directory: Path
+
+    @property
+    def ram(self) -> Path:
+        """All of its memory; its holes are zeros."""
+        return self.directory / "ram"
+
+    @property
+    def state(self) -> Path:
+        """Of its CPUs and devices."""
+        return self.directory / "state"
+
+
+def templates_dir(cache: Path) -> Path:
+    """Where they are."""
+    return cache / "templates"
+
+
+def discard(template: Template) -> None:
+    """Remove it. VMs that were started from it keep their memory: the file stays open."""
+    remove_tree(template.directory)
+
+
+def get_templates(kit: Kit, boot: Boot, progress: Progress) -> Mapping[str, Template]:
+    """The template of each node, by its name; what is missing is made first. Nodes that have to
+    boot by themselves are left out, with a note if that is not what was meant.
+    """
+    plan = kit.plan
+    if not (plan.cluster.template and plan.boot.template):
+        return {}
+    if qemu_version() < migrate.LEAST_QEMU:
+        return {}
+    keys = {one.node.name: key for one in boot.nodes if (key := _key(kit, boot, one))}
+    first = {key: one for one in reversed(boot.nodes) if (key := keys.get(one.node.name))}
+    found = {key: there for key in first if (there := _find(key))}
+    missing = {key: one for key, one in first.items() if key not in found}
+    if missing:
+        try:
+            with progress.stage("template"):
+                found |= _make_all(boot, missing, progress)
+        except Xk8sError as error:
+            progress.note(f"each VM boots by itself: {error} ({error.where})")
+            return {}
+    return {name: found[key] for name, key in keys.items()}
+
+
+def _key(kit: Kit, boot: Boot, booted: BootNode) -> str | None:
+    """What its template must be made of, or None when it can have none."""
+    spec = launch.spec(boot, booted, memory=Memory(size=booted.node.memory))
+    if not _pluggable(spec.extra) or room(spec.images) != room(()):
+        return None
+    nowhere = Path("/")
+    bare = attrs.evolve(
+        _bare(spec),
+        name="template",
+        kernel=nowhere,
+        initrd=nowhere,
+        sockets=Sockets.below(nowhere, "template"),
+        console_log=nowhere,
+        pidfile=nowhere,
+    )
+    image = kit.plan.boot
+    return digest(
+        {
+            "format": _FORMAT,
+            "machine": machine_key(kit.accel),
+            "boot": [
+                (kit.resolved[artifact_key(take.artifact)].digest, take.member)
+                for take in (image.kernel, image.initramfs)
+            ],
+            "command": command(bare),
+        }
+    )
+
+
+def _bare(spec: MachineSpec) -> MachineSpec:
+    """A node's VM without what is its own."""
+    words = [word for word in spec.cmdline.split() if not word.startswith(launch.LAYERS)]
+    return attrs.evolve(spec, images=(), nics=(), extra=(), cmdline=" ".join([*words, ARGUMENT]))
+
+
+def _pluggable(words: Sequence[str]) -> bool:
+    """Whether QEMU arguments are of PCI devices and their back ends alone. A copy finds those when
+    it scans the bus; anything else would have to be in the template as well.
+    """
+    pairs = zip(words[::2], words[1::2], strict=False)
+    return len(words) % 2 == 0 and all(
+        option in _BACK_ENDS or (option == "-device" and value.partition(",")[0].endswith("-pci"))
+        for option, value in pairs
+    )
+
+
+def _find(key: str) -> Template | None:
+    directory = templates_dir(cache_dir()) / key
+    try:
+        sums = json.loads((directory / META).read_text())
+        whole = all(content_sum(directory / name) == sums[name] for name in ("ram", "state"))
+        os.utime(directory / META)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Template(directory=directory) if whole else None
+
+
+def _make_all(
+    boot: Boot, missing: Mapping[str, BootNode], progress: Progress
+) -> dict[str, Template]:
+    stop = threading.Event()
+    with ThreadPoolExecutor(max_workers=len(missing)) as pool:
+        try:
+            futures = {
+                key: pool.submit(_make, boot, booted, key, progress, stop)
+                for key, booted in missing.items()
+            }
+            return {key: future.result() for key, future in futures.items()}
+        except BaseException:
+            stop.set()
+            raise
+
+
+def _make(
+    boot: Boot, booted: BootNode, key: str, progress: Progress, stop: threading.Event
+) -> Template:
+    cache = cache_dir()
+    (cache / "locks").mkdir(parents=True, exist_ok=True)
+    target = templates_dir(cache) / key
+    with _lock(cache / "locks" / f"template-{key}.lock", stop):
+        if there := _find(key):
+            return there  # another command made it meanwhile
+        for tries in range(1, _TRIES + 1):
+            try:
+                return _boot(boot, booted, target, progress, stop)
+            except _StalledError as error:
+                if tries == _TRIES:
+                    raise
+                progress.note(f"{error}: once more")
+        raise AssertionError  # of the loop above
+
+
+@contextmanager
+def _lock(path: Path, stop: threading.Event) -> Iterator[None]:
+    """Held by who makes it. Ctrl-C must not wait for another command that does."""
+    lock = FileLock(path)
+    while True:
+        try:
+            lock.acquire(timeout=0.2)
+            break
+        except Timeout:
+            if stop.is_set():
+                raise MachineError("given up", where=str(path)) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class _StalledError(MachineError):
+    """It will not go on; another one may."""
+
+
+def _boot(
+    boot: Boot, booted: BootNode, target: Path, progress: Progress, stop: threading.Event
+) -> Template:
+    node = booted.node
+    label = f"template-{node.name}"  # of a role there may be several sizes
+    ram = ram_directory(boot.cluster) / f"{label}.ram"
+    if shutil.disk_usage(ram.parent).free < node.memory << 20:
+        raise HostError("no room for the memory of a template", where=str(ram.parent))
+    work = target.with_name(f".new-{target.name[:12]}-{os.getpid()}")
+    spec = _spec(boot, booted, label, ram)
+    progress.item(label, f"booting with {node.memory} MiB and {spec.cpus} CPUs")
+    started = None
+    try:
+        with disk_guard(work.parent):
+            make_private(work.parent)
+            make_private(work)
+            make_private(spec.console_log.parent)
+            for path in (ram, spec.console_log):
+                path.unlink(missing_ok=True)
+            started = process.spawn(
+                spec, runtime_dir=runtime_dir(boot.cluster), stderr=qemu_log(spec.console_log)
+            )
+            started.wait()
+            _wait(spec, started, stop)
+            with Qmp(spec.sockets.qmp, label, timeout=60.0) as qmp:
+                qmp.execute("stop")
+                migrate.save(qmp, work / "state")
+            started.kill()
+            sums = {"ram": sparse_copy(ram, work / "ram"), "state": content_sum(work / "state")}
+            write_private(work / META, json.dumps(sums).encode())
+            flush(work)
+            remove_tree(target)  # a damaged one
+            work.rename(target)
+            flush_names(target.parent)
+    finally:
+        if started is not None:
+            started.kill()
+        for path in (ram, spec.console_log, qemu_log(spec.console_log)):
+            path.unlink(missing_ok=True)
+        remove_tree(work)
+        progress.finish(label)
+    return Template(directory=target)
+
+
+def _spec(boot: Boot, booted: BootNode, label: str, ram: Path) -> MachineSpec:
+    memory = Memory(size=booted.node.memory, file=ram, share=True)
+    return attrs.evolve(
+        _bare(launch.spec(boot, booted, memory=memory)),
+        name=f"{boot.cluster}/{label}",
+        sockets=sockets_of(boot.cluster, label, 0),
+        console_log=state_dir(boot.cluster) / CONSOLES / f"{label}.log",
+        pidfile=runtime_dir(boot.cluster) / f"{label}.pid",
+    )
+
+
+def _wait(spec: MachineSpec, started: process.Spawned, stop: threading.Event) -> None:
+    deadline = time.monotonic() + _SECONDS
+    while True:
+        alive = started.process.alive
+        said = spec.console_log.read_bytes()
+        if READY in said:
+            return
+        why = None
+        if not alive:
+            why = "the VM ended before it could be one"
+        elif time.monotonic() > deadline:
+            why = f"the VM did not come so far in {_SECONDS:.0f} s"
+        elif stop.wait(0.01):
+            why = "given up"
+        if why:
+            hint = "its console says how far it came"
+            raise machine_error(f"{spec.name}: {why}", spec.console_log, hint=hint)
+        if launch.is_stalled(spec.console_log):
+            raise _StalledError(f"{spec.name}: a CPU of the guest lost its timer")

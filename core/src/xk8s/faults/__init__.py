@@ -1,0 +1,1 @@
+"""Known faults and how they are recognised in logs."""

@@ -1,0 +1,47 @@
+"""Digests that tags of images were last found to mean, kept in the cache."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from xk8s.errors import ArtifactError
+from xk8s.util.paths import cache_dir
+
+FILE = "tags.json"
+
+
+def pinned(ref: str) -> str:
+    """A reference with the digest that its tag was last found to mean, ``name:tag@sha256:…``;
+    as it is when it was never looked up again, or has a digest.
+    """
+    digest = "" if "@" in ref else _read().get(ref, "")
+    return f"{ref}@{digest}" if digest else ref
+
+
+def _read() -> dict[str, str]:
+    try:
+        return {str(ref): str(digest) for ref, digest in json.loads(_path().read_text()).items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError) as error:
+        raise ArtifactError(
+            f"{_path()} is damaged: {error}", where=str(_path()), hint=f"remove it: rm {_path()}"
+        ) from error
+
+
+def remember(found: dict[str, str]) -> None:
+    """Keep the digest of each tag, beside those that are kept already."""
+    from filelock import FileLock  # takes long to import, and every plan reads tags
+
+    path = _path()
+    (path.parent / "locks").mkdir(parents=True, exist_ok=True)
+    with FileLock(path.parent / "locks" / "tags.lock"):
+        text = json.dumps({**_read(), **found}, indent=1, sort_keys=True)
+        temporary = path.with_name(f".{FILE}.new")
+        temporary.write_text(text + "\n")
+        temporary.replace(path)
+
+
+def _path() -> Path:
+    return cache_dir() / FILE

@@ -1,1 +1,0 @@
-"""Layers: entries become EROFS images in the cache, with one owner per path."""

@@ -1,0 +1,1 @@
+"""What a VM runs on: QEMU and a network namespace."""

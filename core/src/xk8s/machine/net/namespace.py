@@ -1,0 +1,285 @@
+"""The cluster's network namespace, seen from outside: starts the holder and asks it for things."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from xk8s.context import ExecResult
+from xk8s.errors import HostError, MachineError, StateError
+from xk8s.machine.net import holder
+from xk8s.machine.net.privileges import check_tun, namespace_hint, unshare_argv
+from xk8s.machine.net.protocol import Channel, RefusedError, gone
+from xk8s.util.processes import cluster_environment
+
+SOCKET_NAME = "net.sock"
+LOG_NAME = "net.log"
+ANSWER_TIMEOUT = 15.0
+MAX_SOCKET_PATH = 107
+
+Stream = int | IO[bytes] | None
+"""As in `subprocess`: a descriptor, a file, PIPE, DEVNULL, or None for this process's own."""
+
+
+class Namespace:
+    """A client of one holder. Every call has its own connection, so threads may share it."""
+
+    def __init__(self, runtime_dir: Path) -> None:
+        """Nothing is checked here: see `start` and `attach`."""
+        self.socket_path = runtime_dir / SOCKET_NAME
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def start(cls, runtime_dir: Path, env: Mapping[str, str] | None = None) -> Namespace:
+        """Make a new namespace and its holder, in a session of its own, and wait until it
+        answers. Raises `HostError` when this machine does not permit it, `StateError` when the
+        runtime directory has a live one already.
+        """
+        check_tun()
+        self = cls(runtime_dir)
+        if len(os.fsencode(self.socket_path)) > MAX_SOCKET_PATH:
+            raise HostError(
+                "the path of a socket is longer than the kernel allows (107 bytes)",
+                where=str(self.socket_path),
+                hint="set XK8S_RUNTIME to a directory with a short name",
+            )
+        if self._answers():
+            raise StateError("the cluster's network namespace is there already",
+                             where=str(self.socket_path), hint="xk8s down")  # fmt: skip
+        self.socket_path.unlink(missing_ok=True)
+        argv = [*unshare_argv(), sys.executable, "-I", "-S", holder.__file__, str(self.socket_path)]
+        log = runtime_dir / LOG_NAME
+        with log.open("wb") as stderr:
+            self._child = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                env=cluster_environment(runtime_dir, env),
+                cwd="/",
+                start_new_session=True,
+            )
+        try:
+            self._wait_ready(self._child, log)
+        except BaseException:
+            self._child.kill()
+            self._child.wait()
+            raise
+        return self
+
+    @classmethod
+    def attach(cls, runtime_dir: Path) -> Namespace:
+        """The running namespace of a cluster; `MachineError` when it does not answer."""
+        self = cls(runtime_dir)
+        self.ping()
+        return self
+
+    def ping(self) -> dict[str, Any]:
+        """``pid`` of the holder and ``warnings`` (what it could not set, e.g. a sysctl)."""
+        reply, _ = self._ask(op="ping")
+        return reply
+
+    def bridge(
+        self, name: str, *, mac: str, mtu: int = 1500, addresses: Sequence[str] = ()
+    ) -> None:
+        """A bridge with a pinned MAC and addresses in CIDR form of either family."""
+        self._ask(op="bridge", name=name, mac=mac, mtu=mtu, addresses=list(addresses))
+
+    def route(self, destination: str, *, via: str) -> None:
+        """Route ``destination`` (CIDR) by the address ``via``; replaces an earlier one."""
+        self._ask(op="route", destination=destination, via=via)
+
+    def tap(self, name: str, *, bridge: str, mtu: int = 1500) -> int:
+        """A new tap on ``bridge``: its descriptor, for QEMU's ``-netdev tap,fd=``. The caller
+        closes its own copy once QEMU has started; the tap lives as long as any copy.
+        """
+        _, fds = self._ask(op="tap", name=name, bridge=bridge, mtu=mtu)
+        return fds[0]
+
+    def dial(self, address: str, port: int, *, timeout: float = 5.0) -> socket.socket:
+        """A connected, blocking TCP socket made inside the namespace. Raises OSError (its
+        subclasses, TimeoutError among them) as connect does.
+        """
+        try:
+            _, fds = self._ask(
+                op="dial", address=address, port=port, timeout=timeout, patience=timeout + 5
+            )
+        except RefusedError as error:
+            raise OSError(error.number, str(error)) from None
+        return socket.socket(fileno=fds[0])
+
+    def exec(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: Stream = None,
+        stdout: Stream = None,
+        stderr: Stream = None,
+        cwd: Path | None = None,
+    ) -> NamespaceProcess:
+        """Start a program of the host inside the namespace (tcpdump, ping, ip …)."""
+        request = {
+            "op": "exec",
+            "argv": list(argv),
+            "cwd": str(cwd or Path.cwd()),
+            "env": dict(os.environ),
+        }
+        channel = Channel(self.socket_path)
+        try:
+            with contextlib.ExitStack() as ours:
+                pairs = [_stream(n, s, ours) for n, s in enumerate((stdin, stdout, stderr))]
+                theirs = [fd for fd, _ in pairs]
+                reply, _ = channel.ask(request, theirs, patience=ANSWER_TIMEOUT)
+        except BaseException:
+            channel.close()
+            raise
+        return NamespaceProcess(channel, int(reply["pid"]), *(end for _, end in pairs))
+
+    def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
+        """Run a program inside the namespace to its end. TimeoutError past ``timeout``."""
+        with (
+            tempfile.TemporaryFile() as given,
+            tempfile.TemporaryFile() as out,
+            tempfile.TemporaryFile() as err,
+        ):
+            given.write(stdin)
+            given.seek(0)
+            with self.exec(argv, stdin=given, stdout=out, stderr=err) as process:
+                code = process.wait(timeout)
+            out.seek(0)
+            err.seek(0)
+            return ExecResult(exit_code=code, stdout=out.read(), stderr=err.read())
+
+    def stop(self) -> None:
+        """End the holder and what it runs; no error when it is gone already. The namespace
+        itself goes when the last tap descriptor does: end the QEMUs first.
+        """
+        with contextlib.suppress(OSError, MachineError), Channel(self.socket_path) as channel:
+            credentials = channel.socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+            pidfd = os.pidfd_open(struct.unpack("3i", credentials)[0])
+            try:
+                with contextlib.suppress(OSError, MachineError):
+                    channel.ask({"op": "quit"}, patience=1.0)
+                if not select.select([pidfd], [], [], 1.0)[0]:
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                    select.select([pidfd], [], [], 1.0)
+            finally:
+                os.close(pidfd)
+        if self._child is not None:
+            self._child.wait(5)
+        self.socket_path.unlink(missing_ok=True)
+
+    # --- inside -------------------------------------------------------------------------
+
+    def _answers(self) -> bool:
+        try:
+            self.ping()
+        except (OSError, MachineError):
+            return False
+        return True
+
+    def _wait_ready(self, child: subprocess.Popen[bytes], log: Path) -> None:
+        deadline = time.monotonic() + ANSWER_TIMEOUT
+        while not self._answers():
+            if child.poll() is not None or time.monotonic() > deadline:
+                text = log.read_text(errors="replace").strip()
+                raise HostError(
+                    "the cluster's network namespace could not be made",
+                    where=" ".join(unshare_argv()),
+                    hint=namespace_hint(),
+                    log=text or "the holder does not answer",
+                )
+            time.sleep(0.01)
+
+    def _ask(
+        self, *, patience: float = ANSWER_TIMEOUT, **request: Any
+    ) -> tuple[dict[str, Any], list[int]]:
+        with Channel(self.socket_path) as channel:
+            try:
+                return channel.ask(request, patience=patience)
+            except TimeoutError as error:
+                raise gone(str(request["op"]), error) from error
+
+
+class NamespaceProcess:
+    """A program that runs inside the namespace, much like `subprocess.Popen`. It is ended when
+    this object is closed, or its process dies.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        pid: int,
+        stdin: IO[bytes] | None,
+        stdout: IO[bytes] | None,
+        stderr: IO[bytes] | None,
+    ) -> None:
+        """Made by `Namespace.exec`; the streams are those that were asked for with PIPE."""
+        self.pid = pid
+        self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
+        self.returncode: int | None = None
+        self._channel = channel
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code (negative: ended by that signal). TimeoutError past ``timeout``."""
+        if self.returncode is None:
+            reply, _ = self._channel.receive(timeout)
+            self.returncode = int(reply["exit"])
+        return self.returncode
+
+    def poll(self) -> int | None:
+        """The exit code, or None while it runs."""
+        try:
+            return self.wait(0)
+        except TimeoutError:
+            return None
+
+    def send_signal(self, number: int) -> None:
+        """Signal it; nothing when it has ended."""
+        if self.poll() is None:
+            self._channel.socket.settimeout(ANSWER_TIMEOUT)
+            self._channel.socket.sendall(json.dumps({"signal": int(number)}).encode() + b"\n")
+
+    def close(self) -> None:
+        """End it (SIGTERM, then SIGKILL) when it still runs, and close our ends."""
+        self._channel.close()
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+    def __enter__(self) -> NamespaceProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _stream(
+    number: int, stream: Stream, ours: contextlib.ExitStack
+) -> tuple[int, IO[bytes] | None]:
+    """The descriptor to send (closed with ``ours`` when made here) and our end of a pipe."""
+    if stream is None:
+        return number, None
+    if stream == subprocess.DEVNULL:
+        fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        ours.callback(os.close, fd)
+        return fd, None
+    if stream == subprocess.PIPE:
+        reader, writer = os.pipe()
+        theirs, mine = (reader, writer) if number == 0 else (writer, reader)
+        ours.callback(os.close, theirs)
+        return theirs, os.fdopen(mine, "wb" if number == 0 else "rb")
+    return (stream if isinstance(stream, int) else stream.fileno()), None

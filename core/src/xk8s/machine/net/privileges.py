@@ -1,0 +1,86 @@
+"""What this machine permits its user: network namespaces and taps."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from xk8s.errors import HostError
+from xk8s.machine.net import holder
+
+
+def check_tun() -> None:
+    """`HostError` with what to do when this user cannot open /dev/net/tun."""
+    try:
+        os.close(os.open(holder.TUN, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        hints = {
+            errno.ENOENT: "load the kernel module: sudo modprobe tun",
+            errno.ENODEV: "load the kernel module: sudo modprobe tun",
+            errno.EACCES: f"let users open it, as udev does: sudo chmod 0666 {holder.TUN}",
+            errno.EPERM: f"the container forbids it: start it with --device {holder.TUN}",
+        }
+        raise HostError(
+            f"{holder.TUN} cannot be opened: {error.strerror}",
+            where=f"user {os.getuid()}",
+            hint=hints.get(error.errno or 0, "taps connect the VMs to the cluster's networks"),
+        ) from error
+
+
+def check_user_namespaces() -> None:
+    """`HostError` with what to do when this user cannot make a namespace and configure it."""
+    done = subprocess.run(
+        [*unshare_argv(), *ip_argv(), "link", "set", "lo", "up"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise HostError(
+            "this user cannot make a network namespace",
+            where=" ".join(unshare_argv()),
+            hint=namespace_hint(),
+            log=done.stderr.strip(),
+        )
+
+
+def unshare_argv() -> tuple[str, ...]:
+    """How a program gets a network namespace here: root needs no user namespace, and a user
+    keeps the uid inside (mapped to root, tcpdump would drop to a user that is not there).
+    """
+    unshare = _program("unshare", "util-linux")
+    return (unshare, "-n") if os.geteuid() == 0 else (unshare, "-U", "-c", "--keep-caps", "-n")
+
+
+def ip_argv() -> tuple[str, ...]:
+    """The iproute2 program; `HostError` when it is missing."""
+    return (_program("ip", "iproute2"),)
+
+
+def _program(name: str, package: str) -> str:
+    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    if found is None:
+        raise HostError(f"the program {name} is missing", hint=f"sudo apt install {package}")
+    return found
+
+
+def namespace_hint() -> str:
+    """What to do so that the kernel permits namespaces to this user."""
+    for name, bad, todo in (
+        ("kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
+        (
+            "kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            "kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+        ("user/max_user_namespaces", "0", "user.max_user_namespaces=15000"),
+        ("user/max_net_namespaces", "0", "user.max_net_namespaces=15000"),
+    ):
+        with contextlib.suppress(OSError):
+            if Path("/proc/sys", name).read_text().strip() == bad:
+                return f"permit user namespaces: sudo sysctl -w {todo}"
+    return "in a container, allow it to make namespaces (seccomp and capabilities)"

@@ -1,0 +1,122 @@
+"""The state of a VM to a file and back, and a running VM from one QEMU to another.
+
+RAM that lives in a shared file stays where it is (capability x-ignore-shared, QEMU 4.0): then
+the state is some megabytes and saved in hundredths of a second. RAM of its own (a restored,
+copy-on-write VM) goes into the state file as a whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+from xk8s.errors import MachineError
+from xk8s.machine.qemu.qmp import Qmp
+
+_UNLIMITED = 1 << 40
+LEAST_QEMU = (8, 2)
+"""First QEMU with migration to ``file:``."""
+
+MOVE_PAUSE = 0.1
+"""Seconds that a VM may stand still while the last of its RAM is moved."""
+_ROUNDS = 60
+"""A VM that changes its RAM faster than it can be copied so often will go on to do so."""
+_SPARSE_SINCE = (9, 1)
+"""First QEMU whose several channels leave pages alone that are zero on both sides."""
+
+
+def save(qmp: Qmp, path: Path, *, ram: bool = False, timeout: float = 120.0) -> None:
+    """Write the state of a stopped VM to ``path``; with ``ram`` all of its RAM too, wherever that
+    is. `MachineError` when it cannot be.
+    """
+    _capabilities(qmp, ignore=not ram)
+    # QEMU spares networks by default: 128 MiB/s. This goes to a file.
+    qmp.execute("migrate-set-parameters", max_bandwidth=_UNLIMITED)
+    qmp.execute("migrate", uri=f"file:{path}")
+    _wait(qmp, "save", path, timeout)
+
+
+def load(qmp: Qmp, path: Path, *, ram: bool = False, timeout: float = 120.0) -> None:
+    """Read a state into a VM that was started with ``incoming``; it stays stopped. ``ram`` as
+    it was saved.
+    """
+    _capabilities(qmp, ignore=not ram)
+    qmp.execute("migrate-incoming", uri=f"file:{path}")
+    _wait(qmp, "restore", path, timeout)
+
+
+def move(
+    source: Qmp,
+    target: Qmp,
+    path: Path,
+    *,
+    version: tuple[int, ...],
+    pause: float = MOVE_PAUSE,
+    timeout: float = 120.0,
+) -> float:
+    """Move a running VM with all of its RAM into another QEMU that was started with ``incoming``;
+    it runs there, and stood still for as many seconds as are returned. ``path`` is for a socket;
+    ``version`` is that of both QEMUs.
+
+    `MachineError` when it cannot be, within ``timeout`` seconds or a pause of ``pause``; the VM
+    runs on in ``source`` then.
+    """
+    channels = version >= _SPARSE_SINCE
+    for qmp in (source, target):
+        _capabilities(qmp, ignore=False, channels=channels)
+    try:
+        target.execute("migrate-incoming", uri=f"unix:{path}")
+        limit = int(pause * 1000)
+        source.execute("migrate-set-parameters", max_bandwidth=_UNLIMITED, downtime_limit=limit)
+        source.execute("migrate", uri=f"unix:{path}")
+        done = _wait(source, "move", path, timeout, rounds=_ROUNDS)
+        left = time.monotonic()
+        _wait(target, "move", path, timeout)
+        return float(done.get("downtime", 0)) / 1000 + time.monotonic() - left
+    except BaseException:
+        with contextlib.suppress(MachineError):
+            _run_on(source)
+        raise
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _run_on(source: Qmp) -> None:
+    source.execute("migrate_cancel")
+    deadline = time.monotonic() + 10
+    while source.execute("query-migrate").get("status") in ("active", "cancelling", "device"):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.01)
+    if source.status() != "running":
+        source.execute("cont")
+
+
+def _capabilities(qmp: Qmp, *, ignore: bool, channels: bool = False) -> None:
+    # The same on both sides, or QEMU refuses the state. They stay set: so always all of them.
+    wanted = {"x-ignore-shared": ignore, "multifd": channels}
+    capabilities = [{"capability": name, "state": on} for name, on in wanted.items()]
+    qmp.execute("migrate-set-capabilities", capabilities=capabilities)
+
+
+def _wait(
+    qmp: Qmp, what: str, path: Path, timeout: float, *, rounds: int | None = None
+) -> dict[str, Any]:
+    deadline = time.monotonic() + timeout
+    while True:
+        answer: dict[str, Any] = qmp.execute("query-migrate")
+        status = answer.get("status")
+        if status == "completed":
+            return answer
+        why = None
+        if status in ("failed", "cancelled"):
+            why = str(answer.get("error-desc") or status)
+        elif time.monotonic() > deadline:
+            why = f"{status} after {timeout:.0f} s"
+        elif rounds is not None and answer.get("ram", {}).get("dirty-sync-count", 0) > rounds:
+            why = "it changes its memory faster than that can be copied"
+        if why:
+            raise MachineError(f"{qmp.name}: cannot {what} its state: {why}", where=str(path))
+        time.sleep(0.002)

@@ -1,0 +1,164 @@
+"""What installed distributions offer to xk8s, and what of it may not be used.
+
+All of this is read from metadata: nothing of a plugin is imported here. `xk8s --help` reads it
+too, so this module imports little.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Iterator
+from importlib.metadata import EntryPoint, distributions, entry_points
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, NamedTuple
+
+import xk8s
+from xk8s.errors import PluginError, UsageError, Xk8sError
+from xk8s.names.allow_list import Policy, canonical
+
+if TYPE_CHECKING:
+    pass
+
+OVERLAYS_GROUP = "xk8s.v1"
+"""Entry-point group of overlays: the overlay's name = "module"."""
+
+COMMANDS_GROUP = "xk8s.v1.commands"
+"""Entry-point group of commands that overlays add: verb = "module:click_command"."""
+
+CORE = ("cluster", "plugins")
+"""Settings of the core have these names, so no overlay can."""
+
+
+_KINDS = {OVERLAYS_GROUP: "overlay", COMMANDS_GROUP: "verb"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+class Offer(NamedTuple):
+    """An overlay or verb that is installed: its name, distribution, that one's version, the entry
+    point's value; ``refused`` says why it is never imported (empty: it may be), ``todo`` what to
+    do about that, ``denied`` that it is so by the user's own list.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    value: str
+    refused: str = ""
+    todo: str = ""
+    denied: bool = False
+
+    @property
+    def origin(self) -> str:
+        """Distribution and version."""
+        return f"{self.distribution} {self.version}".rstrip()
+
+    @property
+    def where(self) -> str:
+        """The same, for errors."""
+        return f"distribution {self.origin}"
+
+
+# --- what is offered ----------------------------------------------------------------------
+
+
+def offered(group: str, rules: Policy) -> tuple[Offer, ...]:
+    """All that is offered in a group of entry points, by name and then distribution, with those
+    that are refused. Several of one name are refused, each, unless all but one are denied.
+    """
+    kind = _KINDS[group]
+    found = [_judged(offer, kind, rules) for offer in sorted(set(_offers(group)))]
+    usable: dict[str, list[Offer]] = {}
+    for offer in found:
+        if not offer.refused:
+            usable.setdefault(offer.name, []).append(offer)
+    result = []
+    for offer in found:
+        rivals = usable.get(offer.name, [])
+        if not offer.refused and len(rivals) > 1:
+            names = " and ".join(one.origin for one in rivals)
+            who = "two distributions" if len(rivals) == 2 else f"{len(rivals)} distributions"
+            offer = offer._replace(
+                refused=f"{who} offer the {kind} {offer.name!r}: {names}",
+                todo="uninstall one of them, or name only one of them in plugins.allow",
+            )
+        result.append(offer)
+    return tuple(result)
+
+
+def by_name(offers: Iterable[Offer]) -> dict[str, Offer]:
+    """One offer for each name: the one that may be used, else one that says why none may be."""
+    found: dict[str, Offer] = {}
+    for offer in sorted(offers, key=lambda one: (one.name, bool(one.refused), one.denied)):
+        found.setdefault(offer.name, offer)
+    return found
+
+
+def refusal(offer: Offer) -> Xk8sError:
+    """The error for a refused offer that somebody wants to use."""
+    if offer.denied:
+        text = f"{offer.name!r} may not be used: {offer.refused}"
+        return UsageError(text, where=offer.where, hint=offer.todo)
+    return PluginError(offer.refused, where=offer.where, hint=offer.todo)
+
+
+@functools.cache
+def builtin_verbs() -> frozenset[str]:
+    """Verbs of the core: each is a module of that package, of which none is imported here."""
+    # By path: the command line stands above this module and is not imported for its names.
+    directory = Path(xk8s.__file__).parent / "cli" / "verbs"
+    return frozenset(module.name for module in iter_modules([str(directory)]))
+
+
+def _judged(offer: Offer, kind: str, rules: Policy) -> Offer:
+    if not rules.allows(offer.distribution):
+        return offer._replace(
+            refused=f"{offer.distribution} is not in plugins.allow ({rules.origin})",
+            todo="add it there if you trust it: plugins are programs that run as you",
+            denied=True,
+        )
+    why = ""
+    if offer.name in builtin_verbs():
+        why = "which is a verb of xk8s itself"
+    elif kind == "overlay" and offer.name in CORE:
+        why = "and settings of xk8s itself have that name"
+    elif not _NAME.fullmatch(offer.name):
+        why = "which is no name"
+    if not why:
+        return offer
+    return offer._replace(
+        refused=f"{offer.origin} offers the {kind} {offer.name!r}, {why}",
+        todo=f"uninstall {offer.distribution}, or ask its makers for another name",
+    )
+
+
+def _offers(group: str) -> Iterator[Offer]:
+    for point in _points(group):
+        distribution = point.dist
+        yield Offer(
+            name=point.name,
+            distribution=(distribution.name if distribution else None) or "(unknown)",
+            version=(distribution.version if distribution else None) or "",
+            value=point.value,
+        )
+
+
+def _points(group: str) -> Iterable[EntryPoint]:
+    """All of a group; of distributions of one name that of the one that Python would import."""
+    try:
+        return entry_points(group=group)
+    except Exception:  # somebody's metadata cannot be read: that must not take all others along
+        return _readable_points(group)
+
+
+def _readable_points(group: str) -> Iterator[EntryPoint]:
+    seen: set[str] = set()
+    for distribution in distributions():
+        try:
+            name, points = canonical(distribution.name), distribution.entry_points
+        except Exception:  # noqa: S112 - whatever is wrong with it
+            continue
+        if name not in seen:
+            seen.add(name)
+            yield from points.select(group=group)

@@ -1,0 +1,247 @@
+"""Overlays as installed distributions: found by entry point, loaded when selected.
+
+Listing reads metadata only. Every value is attributed to the plugin it came from, so that an
+error names the distribution that must be mended.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import EntryPoint
+from pathlib import PurePosixPath
+from typing import Any, TypeVar
+
+import attrs
+import pluggy
+
+from xk8s import hookspecs
+from xk8s.checks import CheckContext, NotYet
+from xk8s.errors import PluginError, UsageError, nearest
+from xk8s.names.allow_list import Policy, policy
+from xk8s.names.call import guarded
+from xk8s.names.discovery import OVERLAYS_GROUP, Offer, by_name, offered, refusal
+from xk8s.overlay import Check, File, Overlay
+from xk8s.util import typecheck
+from xk8s.util.guest_paths import guest_path
+
+T = TypeVar("T")
+
+_ACT = frozenset({"xk8s_apply", "xk8s_leave"})
+"""Hooks that act on a running cluster as long as that takes: no limit ends them half-way."""
+
+_IN_GUEST = frozenset({"xk8s_node_files", "xk8s_secrets"})
+"""Hooks whose files lie in guests; those of layers are checked with the whole stack."""
+
+
+def available(rules: Policy | None = None) -> tuple[Offer, ...]:
+    """All installed overlays by name, those that are refused too; imports no plugin."""
+    return offered(OVERLAYS_GROUP, policy() if rules is None else rules)
+
+
+class Registry:
+    """The plugins loaded so far. Calls return values with the overlay that gave them."""
+
+    def __init__(self, extra: dict[str, object] | None = None, rules: Policy | None = None) -> None:
+        """``extra`` maps overlay names to plugin objects, beside the installed ones. ``rules`` say
+        what plugins may do; None: what `xk8s.names.allow_list.policy` says.
+        """
+        self._manager = pluggy.PluginManager("xk8s")
+        self._manager.add_hookspecs(hookspecs)
+        self._extra = dict(extra or {})
+        self._rules = policy() if rules is None else rules
+        self._offers = by_name(available(self._rules))
+        for name in self._extra:
+            self._offers[name] = Offer(name=name, distribution="(local)", version="", value="")
+        self._overlays: dict[str, Overlay] = {}
+
+    @property
+    def offers(self) -> tuple[Offer, ...]:
+        """What is installed, by name; some may be refused."""
+        return tuple(sorted(self._offers.values()))
+
+    def offer(self, name: str) -> Offer:
+        """The offer of that name, or `UsageError` with the nearest name."""
+        try:
+            return self._offers[name]
+        except KeyError:
+            hint = f"{nearest(name, self._offers)}`xk8s overlays` lists what is installed"
+            if os.path.isdir(name):  # noqa: PTH112 - whatever the name is, no error
+                hint = f"the directory of that name here is ./{name}"
+            raise UsageError(f"there is no overlay {name!r}", hint=hint) from None
+
+    def overlay(self, name: str) -> Overlay:
+        """What the overlay says of itself; loads its plugin on the first call. Raises
+        `PluginError` when that cannot be done, `UsageError` when the user denies it.
+        """
+        if name in self._overlays:
+            return self._overlays[name]
+        offer = self.offer(name)
+        if offer.refused:
+            raise refusal(offer)
+        self._guarded(offer, "", lambda: self._load(offer))
+        values = self.one(name, "xk8s_overlay", Overlay)
+        if values is None:
+            raise PluginError(f"overlay {name!r} has no xk8s_overlay", where=offer.where)
+        self._check_settings(offer, values.settings)
+        self._overlays[name] = values
+        return values
+
+    def one(self, name: str, hook: str, kind: type[T], **arguments: Any) -> T | None:
+        """The value of a hook of one overlay, or None where it does not implement it."""
+        value = self._call(name, hook, arguments)
+        if value is not None:
+            self._check(name, hook, kind, value)
+        return value  # type: ignore[no-any-return]
+
+    def many(self, name: str, hook: str, kind: type[T], **arguments: Any) -> tuple[T, ...]:
+        """The values of a hook that returns an iterable, for one overlay."""
+        values = self._call(name, hook, arguments, many=True)
+        if values is None:
+            return ()
+        if not isinstance(values, tuple):
+            raise self._rubbish(name, hook, f"{typecheck.shown(values)}, not {kind.__name__}s")
+        for value in values:
+            self._check(name, hook, kind, value)
+        return tuple(self._its(name, value) for value in values)
+
+    def _load(self, offer: Offer) -> None:
+        """Import a plugin and make its hooks known."""
+        plugin = self._extra.get(offer.name)
+        if plugin is None:
+            plugin = EntryPoint(offer.name, offer.value, OVERLAYS_GROUP).load()
+        _check_hooks(plugin, offer, self._manager)
+        try:
+            self._manager.register(plugin, offer.name)
+            self._manager.check_pending()
+        except (pluggy.PluginValidationError, ValueError) as error:
+            self._manager.unregister(name=offer.name)
+            raise PluginError(f"overlay {offer.name!r}: {error}", where=offer.where) from error
+
+    def _call(
+        self, name: str, hook: str, arguments: Mapping[str, Any], *, many: bool = False
+    ) -> Any:
+        impls = getattr(self._manager.hook, hook).get_hookimpls()
+        impl = next((one for one in impls if one.plugin_name == name), None)
+        if impl is None:
+            return None
+        wanted = {argument: arguments[argument] for argument in impl.argnames}
+        return self._guarded(
+            self._offers[name], hook, lambda: _value(impl.function(**wanted), many)
+        )
+
+    def _guarded(self, offer: Offer, hook: str, function: Callable[[], T]) -> T:
+        return guarded(
+            function,
+            offer=offer,
+            what=f"overlay {offer.name!r}",
+            doing=hook,
+            limit=0 if hook in _ACT else self._rules.timeout,
+        )
+
+    def _check(self, name: str, hook: str, kind: type[Any], value: object) -> None:
+        """`PluginError` when it is not what the hook says."""
+        if not isinstance(value, kind):
+            raise self._rubbish(name, hook, f"{typecheck.shown(value)}, not {kind.__name__}")
+        if problem := typecheck.problem(value, kind):
+            raise self._rubbish(name, hook, f"a {kind.__name__} whose {problem}")
+        if isinstance(value, File):
+            try:
+                if hook in _IN_GUEST:
+                    guest_path(value.path)
+                elif hook == "xk8s_host_files":
+                    _host_path(value.path)
+            except ValueError as error:
+                raise self._rubbish(name, hook, f"a File: {error}") from None
+
+    def _its(self, name: str, value: Any) -> Any:
+        """A value whose functions are attributed as the hook is: they are called much later."""
+        if not isinstance(value, Check) or not callable(value.run):
+            return value
+        offer, run, explain = self._offers[name], value.run, value.explain
+        changes: dict[str, Any] = {"run": _attributed(run, offer, value.name, str)}
+        if explain is not None:
+            changes["explain"] = _attributed(explain, offer, value.name, str)
+        return attrs.evolve(value, **changes)
+
+    def _check_settings(self, offer: Offer, cls: type[Any] | None) -> None:
+        if cls is None:
+            return
+        what = f"an Overlay whose settings {typecheck.shown(cls)}"
+        if not attrs.has(cls):
+            raise self._rubbish(offer.name, "xk8s_overlay", f"{what} are no attrs class")
+        try:
+            attrs.resolve_types(cls)
+        except NameError as error:
+            # What is imported for type checkers alone is not there when values are to be read.
+            text = f"{what} have a type that is not there: {error}"
+            raise self._rubbish(offer.name, "xk8s_overlay", text) from error
+
+    def _rubbish(self, name: str, hook: str, what: str) -> PluginError:
+        offer = self._offers[name]
+        return PluginError(
+            f"overlay {name!r}: {hook} returned {what}",
+            where=offer.where,
+            hint="report it to the makers of that distribution",
+        )
+
+
+def _value(value: Any, many: bool) -> Any:
+    """Of many, a tuple: a generator's body runs here, so that its errors are attributed as well.
+    Sets are not taken, their order is another one each time.
+    """
+    if many and isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping, set)):
+        return tuple(value)
+    return value
+
+
+def _attributed(
+    function: Callable[[CheckContext], Any], offer: Offer, check: str, kind: type[Any]
+) -> Callable[[CheckContext], Any]:
+    """A check's function, whose errors (but those that a check is to raise) name its overlay."""
+
+    @functools.wraps(function)
+    def call(context: CheckContext) -> Any:
+        seen: list[NotYet] = []
+
+        def run() -> Any:
+            try:
+                return function(context)
+            except NotYet as error:
+                seen.append(error)
+                return ""
+
+        # A check has a limit of its own for all of its tries.
+        what = f"overlay {offer.name!r}"
+        found = guarded(run, offer=offer, what=what, doing=f"check {check!r}", limit=0)
+        if seen:
+            raise seen[0]
+        if not isinstance(found, kind):
+            raise PluginError(
+                f"{what}: check {check!r} returned {typecheck.shown(found)}, not {kind.__name__}",
+                where=offer.where,
+            )
+        return found
+
+    return call
+
+
+def _host_path(path: str) -> None:
+    """ValueError for one that leads out of the cluster's directory."""
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or "\0" in path:
+        raise ValueError(f"{path!r} is no path below the cluster's state directory")
+
+
+def _check_hooks(plugin: object, offer: Offer, manager: pluggy.PluginManager) -> None:
+    """A function named like a hook but not marked is silently ignored by pluggy: say so."""
+    for attribute in dir(plugin):
+        if not attribute.startswith("xk8s_"):
+            continue
+        if manager.parse_hookimpl_opts(plugin, attribute) is None and callable(
+            getattr(plugin, attribute)
+        ):
+            raise PluginError(
+                f"overlay {offer.name!r}: {attribute} lacks @hookimpl", where=offer.where
+            )

@@ -1,0 +1,249 @@
+"""Settings: what the user asked for, from the command line, environment and xk8s.toml.
+
+A setting is ``<overlay>.<field>``; the core's own overlay name is ``cluster``. Sources in order
+of strength: ``-s overlay.field=value``, environment ``XK8S_<OVERLAY>_<FIELD>`` (and the
+variable that a setting names itself, such as KUBERNETESD), ``xk8s.toml`` tables, the default.
+In a field's name a dot means an underscore: ``kubernetes.apiserver.args`` is
+``kubernetes.apiserver_args``, and in TOML the key ``args`` of the table ``[kubernetes.apiserver]``.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+from attrs import Attribute, frozen
+
+from xk8s.errors import UsageError, Xk8sError, nearest
+from xk8s.names.allow_list import CONFIG_FILE
+from xk8s.names.convert import convert, is_table, type_name
+from xk8s.names.request import Request
+
+
+@frozen(kw_only=True)
+class Value:
+    """One setting with where it came from ("default", "command line", a variable, a file)."""
+
+    overlay: str
+    name: str
+    type: str
+    help: str
+    default: Any
+    value: Any
+    origin: str
+
+    @property
+    def key(self) -> str:
+        """``overlay.field``."""
+        return f"{self.overlay}.{self.name}"
+
+
+class Settings:
+    """All settings of one request, turned into the overlays' settings classes on demand."""
+
+    def __init__(self, request: Request) -> None:
+        """Reads the config file; values are checked when their overlay is known."""
+        environment = os.environ if request.environment is None else request.environment
+        self._environment = dict(environment)
+        self._sets = _collect(request.sets)
+        self._stored = request.stored is not None
+        self._file: Path | str | None = "the cluster's record"
+        self._tables: Mapping[str, Mapping[str, Any]]
+        if request.stored is None:
+            self._file, self._tables = _read(request.config_file)
+        else:
+            self._tables = request.stored
+        self._values: dict[str, tuple[Value, ...]] = {}
+
+    def load(self, overlay: str, cls: type[Any]) -> Any:
+        """An instance of ``cls``; `UsageError` names the setting, its source and its type."""
+        fields = attrs.fields(attrs.resolve_types(cls))
+        types = {attribute.name: attribute.type for attribute in fields}
+        table = self._table(overlay, types)
+        self._check_keys(overlay, types, table)
+        arguments, values = {}, []
+        for attribute in fields:
+            raws, origin = self._find(overlay, attribute, table)
+            value = attribute.default
+            if isinstance(value, attrs.Factory):  # type: ignore[arg-type]
+                value = value.factory()
+            default = value
+            if origin != "default":
+                value = convert(f"{overlay}.{attribute.name}", raws, attribute.type, origin)
+                pin = attribute.metadata.get("pin")
+                if pin is not None and not (self._stored and origin == self._file):
+                    value = _pin(pin, value, f"{overlay}.{attribute.name}, {origin}")
+                arguments[attribute.name] = value
+            values.append(
+                Value(
+                    overlay=overlay,
+                    name=attribute.name,
+                    type=type_name(attribute.type),
+                    help=attribute.metadata.get("help", ""),
+                    default=default,
+                    value=value,
+                    origin=origin,
+                )
+            )
+        self._values[overlay] = tuple(values)
+        try:
+            return cls(**arguments)
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"settings of {overlay!r}: {error}") from error
+
+    def values(self) -> tuple[Value, ...]:
+        """Every setting of the overlays loaded so far, by key."""
+        found = [value for values in self._values.values() for value in values]
+        return tuple(sorted(found, key=lambda value: value.key))
+
+    def check_overlays(self, selected: Mapping[str, object], installed: frozenset[str]) -> None:
+        """A setting of an overlay that is not there is an error, not silence. Tables of a
+        config file may be for installed overlays that are not selected this time.
+        """
+        for key in self._sets:
+            overlay = key.partition(".")[0]
+            if overlay not in selected:
+                known = [name for name in (*selected,) if name]
+                more = "it is installed but not selected" if overlay in installed else ""
+                raise UsageError(
+                    f"setting {key!r}: no selected overlay is called {overlay!r}",
+                    where="command line",
+                    hint=more or f"{nearest(overlay, known)}selected are {', '.join(known)}",
+                )
+        for overlay in self._tables:
+            if overlay not in selected and overlay not in installed:
+                raise UsageError(
+                    f"[{overlay}] is no installed overlay",
+                    where=str(self._file),
+                    hint=nearest(overlay, [*selected, *installed]),
+                )
+
+    def _find(
+        self, overlay: str, attribute: Attribute[Any], table: Mapping[str, tuple[str, Any]]
+    ) -> tuple[list[Any], str]:
+        key = f"{overlay}.{attribute.name}"
+        if key in self._sets:
+            return [value for _, value in self._sets[key]], "command line"
+        general = f"XK8S_{overlay}_{attribute.name}".upper().replace("-", "_")
+        for variable in (general, attribute.metadata.get("env")):
+            if variable and self._environment.get(variable):
+                return [self._environment[variable]], f"environment {variable}"
+        if attribute.name in table:
+            return [table[attribute.name][1]], str(self._file)
+        return [], "default"
+
+    def _table(self, overlay: str, types: Mapping[str, Any]) -> Mapping[str, tuple[str, Any]]:
+        """What the file says, by field name: the key as it is written there, and the value."""
+        table = self._tables.get(overlay, {})
+        if self._stored:
+            return {name: (name, value) for name, value in table.items()}
+        found: dict[str, tuple[str, Any]] = {}
+        for key, value in _flat(table, types, overlay, str(self._file)):
+            name = canonical(key)
+            if name in found:
+                raise _twice(f"{overlay}.{found[name][0]}", f"{overlay}.{key}", str(self._file))
+            found[name] = key, value
+        return found
+
+    def _check_keys(
+        self, overlay: str, types: Mapping[str, Any], table: Mapping[str, tuple[str, Any]]
+    ) -> None:
+        given = [
+            (name, written[0][0], "command line")
+            for key, written in self._sets.items()
+            for its, _, name in [key.partition(".")]
+            if its == overlay
+        ]
+        given += [(name, f"{overlay}.{key}", str(self._file)) for name, (key, _) in table.items()]
+        for name, written_key, origin in given:
+            if name not in types:
+                hint = f"{nearest(name, types)}{overlay} has: {', '.join(types) or 'none'}"
+                for field, type_ in types.items():
+                    if is_table(type_) and name.startswith(f"{field}_"):
+                        hint = f"write {overlay}.{field}=NAME=VALUE"
+                raise UsageError(f"there is no setting {written_key}", where=origin, hint=hint)
+
+
+def canonical(name: str) -> str:
+    """The name of the field that a user may write with dots."""
+    return name.replace(".", "_")
+
+
+def _twice(one: str, other: str, where: str) -> UsageError:
+    return UsageError(
+        f"{one} and {other} are the same setting", where=where, hint="write it in one way only"
+    )
+
+
+def _flat(
+    table: Mapping[str, Any], types: Mapping[str, Any], overlay: str, where: str, above: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """The settings of a TOML table and of the tables in it, each with its dotted key."""
+    for key, value in table.items():
+        path = f"{above}{key}"
+        name = canonical(path)
+        inner = {field for field in types if field.startswith(f"{name}_")}
+        if not isinstance(value, Mapping) or (name in types and not inner):
+            yield path, value
+        elif not is_table(types.get(name)):
+            yield from _flat(value, types, overlay, where, f"{path}.")
+        elif both := sorted(inner & {f"{name}_{canonical(word)}" for word in value}):
+            raise UsageError(
+                f"[{overlay}.{path}] may mean {overlay}.{name} or {overlay}.{both[0]}",
+                where=where,
+                hint=f"write {both[0]} = … in [{overlay}], or {name} = {{ … }}",
+            )
+        else:
+            yield path, value
+
+
+def _collect(sets: tuple[str, ...]) -> dict[str, list[tuple[str, str]]]:
+    """By key: each key as it was written, with its value, in the order given."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for text in sets:
+        written, equals, value = text.partition("=")
+        written = written.strip()
+        overlay, dot, name = written.partition(".")
+        if not equals or not dot:
+            raise UsageError(
+                f"{text!r} is no setting",
+                where="command line",
+                hint="write -s overlay.field=value",
+            )
+        others = found.setdefault(f"{overlay}.{canonical(name)}", [])
+        if others and others[0][0] != written:
+            raise _twice(others[0][0], written, "command line")
+        others.append((written, value))
+    return found
+
+
+def _read(path: Path | None) -> tuple[Path | None, Mapping[str, Mapping[str, Any]]]:
+    if path is None:
+        path = Path(CONFIG_FILE)
+        if not path.exists():
+            return None, {}
+    try:
+        tables = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"cannot read it: {error.strerror}", where=str(path)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"not TOML: {error}", where=str(path)) from error
+    for name, table in tables.items():
+        if not isinstance(table, dict):
+            raise UsageError(
+                f"{name!r} stands outside of a table", where=str(path), hint="write [overlay]"
+            )
+    return path, tables
+
+
+def _pin(pin: Callable[[Any], Any], value: Any, where: str) -> Any:
+    """The pinned value; an error says which setting it is about."""
+    try:
+        return pin(value)
+    except Xk8sError as error:
+        error.where = f"{where}: {error.where}" if error.where else where
+        raise

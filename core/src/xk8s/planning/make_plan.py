@@ -1,0 +1,289 @@
+"""The plan: a pure value that says all of a cluster before anything is touched.
+
+`make_plan` runs the corridor up to here: names and settings, resolve, topology, hooks. The same
+request on the same installed overlays gives the same plan, digit for digit.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+
+import attrs
+
+from xk8s.context import Context
+from xk8s.errors import PlanError, UsageError, nearest
+from xk8s.names.allow_list import policy
+from xk8s.names.core_settings import CORE_SETTINGS, ClusterSettings, PluginSettings
+from xk8s.names.discovery import Offer
+from xk8s.names.registry import Registry
+from xk8s.names.request import Request
+from xk8s.names.settings import Settings, Value, canonical
+from xk8s.overlay import (
+    BootImage,
+    BootOptions,
+    Check,
+    File,
+    GuestNeeds,
+    KernelFacts,
+    KernelNeeds,
+    Layer,
+    Network,
+    Node,
+)
+from xk8s.planning import topology
+from xk8s.planning.core_points import guest_files
+from xk8s.planning.kernel import check_arguments, check_kernel, module_files
+from xk8s.planning.local_directory import LocalDirectory, is_directory, read_directories
+from xk8s.planning.overrides import over_plan
+from xk8s.planning.ownership import check_owners
+from xk8s.planning.plan import (
+    NODE_LAYER,
+    Plan,
+    PlannedLayer,
+    PlannedNode,
+    PlannedOverlay,
+    layer_digest,
+)
+from xk8s.planning.points import ROUTE_POINT, collect
+from xk8s.planning.resolve import check_names, provider, resolve
+from xk8s.util.paths import check_name
+
+
+def make_plan(request: Request, registry: Registry | None = None, *, online: bool = False) -> Plan:
+    """The plan of a request. Touches nothing but installed packages and own directories, and
+    those it reads.
+
+    ``online`` lets overlays that are default choices ask whether they can be downloaded; the
+    rest of the plan does not depend on it.
+
+    Raises `UsageError`, `PluginError` or `PlanError`.
+    """
+    check_name(request.name)
+    check_names(request.overlays)
+    names = [name for name in request.overlays if not is_directory(name)]
+    local = read_directories(
+        [name for name in request.overlays if is_directory(name)], request.kept, request.again
+    )
+    registry = registry or Registry(rules=policy(request))
+    settings = Settings(request)
+    cluster: ClusterSettings = settings.load("cluster", ClusterSettings)
+    settings.load("plugins", PluginSettings)  # the registry goes by it: here just its errors
+
+    def unavailable(name: str) -> str | None:
+        overlay = registry.overlay(name)
+        own = settings.load(name, overlay.settings) if overlay.settings else None
+        return registry.one(name, "xk8s_unavailable", str, settings=own, online=online)
+
+    resolution = resolve(names, registry, unavailable)
+    overlays = {name: registry.overlay(name) for name in resolution.overlays}
+    installed = frozenset(offer.name for offer in registry.offers)
+    settings.check_overlays({**CORE_SETTINGS, **overlays}, installed)
+    values = {
+        overlay.settings: settings.load(name, overlay.settings)
+        for name, overlay in overlays.items()
+        if overlay.settings
+    }
+    ctx = Context(
+        cluster=request.name,
+        ip_family=cluster.ip_family,
+        overlays=(*resolution.overlays, *(one.name for one in local)),
+        networks=topology.networks(cluster),
+        nodes=topology.nodes(cluster),
+        all_settings=values,
+    )
+    ctx = attrs.evolve(ctx, all_fragments=collect(ctx, registry, overlays))
+    try:
+        base = provider("base", overlays)
+    except KeyError:
+        raise PlanError(
+            "no selected overlay provides a base system",
+            hint="name one that provides 'base', for example debian",
+        ) from None
+    facts = registry.one(base, "xk8s_kernel_facts", KernelFacts, ctx=ctx)
+    boot = registry.one(base, "xk8s_boot_image", BootImage, ctx=ctx)
+    if facts is None or boot is None:
+        raise PlanError(f"overlay {base!r} provides 'base' but no kernel")
+    needs = {
+        name: need
+        for name in ctx.overlays
+        if (need := registry.one(name, "xk8s_kernel", KernelNeeds, ctx=ctx)) is not None
+    }
+    check_kernel(needs, facts)
+    layers, own = _layers(ctx, registry, local)
+    nodes = [
+        _node(node, ctx, registry, layers, boot, needs, _own_options(cluster)) for node in ctx.nodes
+    ]
+    plan = Plan(
+        ctx=ctx,
+        cluster=cluster,
+        overlays=(
+            *(
+                PlannedOverlay(
+                    offer=registry.offer(name),
+                    summary=overlays[name].summary,
+                    asked_by=resolution.asked_by[name],
+                )
+                for name in resolution.overlays
+            ),
+            *(_planned(one) for one in local),
+        ),
+        choices=resolution.choices,
+        settings=tuple(
+            value for value in settings.values() if value.overlay in {"cluster", *overlays}
+        ),
+        layers=layers,
+        directories=over_plan(
+            [(one.overlay, one.layer) for one in layers[own:]],
+            [(one.overlay, one.layer) for one in layers[:own]],
+            {one.node.name: one.owners for one in nodes},
+        ),
+        nodes=tuple(nodes),
+        boot=boot,
+        routes=ctx.fragments(ROUTE_POINT, str),
+        checks=tuple(
+            check
+            for name in ctx.overlays
+            for check in registry.many(name, "xk8s_checks", Check, ctx=ctx)
+        ),
+        guest={
+            name: wanted
+            for name in ctx.overlays
+            if (wanted := registry.one(name, "xk8s_guest", GuestNeeds, ctx=ctx)) is not None
+        },
+        registry=registry,
+    )
+    _check_routes(plan)
+    return plan
+
+
+def explain(request: Request, key: str, registry: Registry | None = None) -> Value:
+    """One setting of a request: type, default, value and where it came from. The overlay need
+    not be among the request's overlays.
+    """
+    registry = registry or Registry(rules=policy(request))
+    overlay, _, field_name = key.partition(".")
+    field_name = canonical(field_name)
+    settings = Settings(request)
+    cls = CORE_SETTINGS.get(overlay) or registry.overlay(overlay).settings
+    if cls is None:
+        raise UsageError(f"overlay {overlay!r} has no settings")
+    settings.load(overlay, cls)
+    found = {value.name: value for value in settings.values() if value.overlay == overlay}
+    if field_name not in found:
+        raise UsageError(
+            f"there is no setting {key!r}",
+            hint=f"{nearest(field_name, found)}{overlay} has: {', '.join(found)}",
+        )
+    return found[field_name]
+
+
+def _layers(
+    ctx: Context, registry: Registry, local: Sequence[LocalDirectory]
+) -> tuple[tuple[PlannedLayer, ...], int]:
+    """All layers, lowest first, and how many of them are not those of local directories."""
+    found: dict[str, PlannedLayer] = {}
+
+    def add(name: str, layer: Layer) -> None:
+        found[layer.name] = PlannedLayer(overlay=name, layer=layer, digest=layer_digest(layer))
+
+    for name in ctx.overlays:
+        for layer in registry.many(name, "xk8s_layers", Layer, ctx=ctx):
+            if layer.name in found:
+                raise PlanError(
+                    f"overlays {found[layer.name].overlay!r} and {name!r} both have a layer "
+                    f"{layer.name!r}",
+                    hint="layer names begin with their overlay's name",
+                )
+            add(name, layer)
+    check_owners([(planned.overlay, planned.layer) for planned in found.values()])
+    count = len(found)
+    for one in local:
+        add(one.name, one.layer({*found, NODE_LAYER}))
+    return tuple(found.values()), count
+
+
+def _planned(local: LocalDirectory) -> PlannedOverlay:
+    return PlannedOverlay(
+        offer=Offer(name=local.name, distribution="(local)", version="", value=""),
+        summary=f"local directory {local.root}",
+        asked_by=("command line",),
+    )
+
+
+def _node(
+    node: Node,
+    ctx: Context,
+    registry: Registry,
+    layers: Iterable[PlannedLayer],
+    boot: BootImage,
+    needs: Mapping[str, KernelNeeds],
+    own: BootOptions,
+) -> PlannedNode:
+    files: dict[str, tuple[str, File]] = {}
+    given: list[tuple[str, BootOptions]] = []
+
+    def add(overlay: str, file: File) -> None:
+        other, _ = files.setdefault(file.path, (overlay, file))
+        if other != overlay:
+            raise PlanError(
+                f"overlays {other!r} and {overlay!r} both write {file.path}",
+                where=node.name,
+                hint="use a fragment of the file's owner, or a drop-in of another name",
+            )
+
+    for file in (*module_files(needs, node.role), *guest_files(ctx, node.role)):
+        add("cluster", file)
+    for name in ctx.overlays:
+        for file in registry.many(name, "xk8s_node_files", File, ctx=ctx, node=node):
+            add(name, file)
+        option = registry.one(name, "xk8s_boot", BootOptions, ctx=ctx, node=node)
+        if option:
+            given.append((name, option))
+    check_arguments(given, node.name)
+    # The user's last: of a repeated kernel argument the last one counts.
+    options = [*(option for _, option in given), own]
+    kernel_args = [*boot.kernel_args, *(arg for option in options for arg in option.kernel_args)]
+    return PlannedNode(
+        node=node,
+        layers=tuple(p.layer.name for p in layers if node.role in p.layer.roles),
+        files=tuple(file for _, (_, file) in sorted(files.items())),
+        kernel_args=tuple(kernel_args),
+        qemu_args=tuple(arg for option in options for arg in option.qemu_args),
+        forwards=tuple(forward for option in options for forward in option.forwards),
+        owners={path: overlay for path, (overlay, _) in files.items()},
+    )
+
+
+def _own_options(cluster: ClusterSettings) -> BootOptions:
+    """What the user adds to the start of every VM."""
+    try:
+        qemu_args = tuple(shlex.split(cluster.qemu_args))
+    except ValueError as error:
+        raise UsageError(
+            f"cluster.qemu_args: {error}",
+            hint=f"it is read as a shell reads words: {cluster.qemu_args!r}",
+        ) from error
+    # The kernel has quotes of its own, which must reach it.
+    return BootOptions(kernel_args=tuple(cluster.kernel_args.split()), qemu_args=qemu_args)
+
+
+def _check_routes(plan: Plan) -> None:
+    if plan.routes and not plan.ctx.by_role("router"):
+        raise PlanError(
+            f"{', '.join(plan.routes)} lie behind a router and the cluster has none",
+            hint="use --routers 1 or more",
+        )
+
+
+__all__ = [
+    "NODE_LAYER",
+    "Network",
+    "Plan",
+    "PlannedLayer",
+    "PlannedNode",
+    "PlannedOverlay",
+    "explain",
+    "layer_digest",
+    "make_plan",
+]

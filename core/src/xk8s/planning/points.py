@@ -1,0 +1,152 @@
+"""Named points: what overlays add to each other, collected and checked while a plan is made."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+
+import attrs
+
+from xk8s.context import Context
+from xk8s.errors import PlanError, PluginError, Xk8sError, nearest
+from xk8s.names.registry import Registry
+from xk8s.overlay import Fragment, Overlay, Point
+from xk8s.planning.core_points import DROPIN_POINT, DROPINS, SYSCTL_POINT, SYSCTLS
+from xk8s.util import typecheck
+
+CORE = "cluster"
+"""Points of this first name are the core's."""
+
+ROUTE_POINT = "cluster.route"
+
+
+def _prefix(value: str) -> Mapping[str, str]:
+    ipaddress.ip_network(value)
+    return {}
+
+
+CORE_POINTS: Mapping[str, Point] = {
+    ROUTE_POINT: Point(
+        type=str,
+        help="A prefix that lies behind the first router: the cluster's network namespace, where "
+        "clients are, sends it there.",
+        example="10.0.0.0/24",
+        sets=_prefix,
+    ),
+    SYSCTL_POINT: SYSCTLS,
+    DROPIN_POINT: DROPINS,
+}
+"""The points that no overlay owns."""
+
+
+def collect(
+    ctx: Context, registry: Registry, overlays: Mapping[str, Overlay]
+) -> Mapping[str, tuple[Fragment, ...]]:
+    """The fragments of all selected ``overlays`` by point, in the order of overlays.
+
+    One for a point of an overlay that is not selected is for nobody. `PluginError` names the
+    overlay whose fragment has a point that its owner has not, or a value that the point does not
+    take; `PlanError` names two that set one thing to different values.
+    """
+    points: dict[str, Mapping[str, Point]] = {CORE: CORE_POINTS}
+    for name, overlay in overlays.items():
+        points[name] = _own(registry, name, overlay)
+    found: dict[str, list[Fragment]] = {}
+    for name in overlays:
+        for fragment in registry.many(name, "xk8s_fragments", Fragment, ctx=ctx):
+            owner = fragment.point.partition(".")[0]
+            if owner in points:
+                _check_point(registry, name, fragment.point, points[owner])
+            else:
+                _check_absent(registry, name, overlays[name], fragment.point)
+            found.setdefault(fragment.point, []).append(attrs.evolve(fragment, overlay=name))
+    for owner in points:
+        for point, about in points[owner].items():
+            _check_values(registry, point, about, found.get(point, []))
+    return {point: tuple(fragments) for point, fragments in sorted(found.items())}
+
+
+def _own(registry: Registry, name: str, overlay: Overlay) -> Mapping[str, Point]:
+    for point, about in overlay.points.items():
+        if not isinstance(about, Point):
+            raise PluginError(
+                f"overlay {name!r}: what it says of its point {point!r} is "
+                f"{typecheck.shown(about)}, not a Point",
+                where=registry.offer(name).where,
+            )
+        if not point.startswith(f"{name}."):
+            raise PluginError(
+                f"overlay {name!r}: its point {point!r} does not begin with {name + '.'!r}",
+                where=registry.offer(name).where,
+            )
+    return overlay.points
+
+
+def _check_point(registry: Registry, name: str, point: str, known: Mapping[str, Point]) -> None:
+    if point not in known:
+        owner = point.partition(".")[0]
+        raise PluginError(
+            f"overlay {name!r}: there is no point {point!r} for its fragment",
+            where=registry.offer(name).where,
+            hint=f"{nearest(point, known)}points of {owner}: {', '.join(known) or 'none'}",
+        )
+
+
+def _check_absent(registry: Registry, name: str, overlay: Overlay, point: str) -> None:
+    """Its owner is not selected: all is well if there may be such an overlay."""
+    owner = point.partition(".")[0]
+    installed = {offer.name for offer in registry.offers}
+    if owner in installed or owner in (*overlay.after, *overlay.requires):
+        return
+    raise PluginError(
+        f"overlay {name!r}: there is no point {point!r} for its fragment, for no overlay {owner!r} "
+        "is installed",
+        where=registry.offer(name).where,
+        hint=f"{nearest(owner, [*installed, CORE])}if {owner!r} may be missing, say "
+        f"Overlay(after=({owner!r},))",
+    )
+
+
+def _check_values(registry: Registry, point: str, about: Point, fragments: list[Fragment]) -> None:
+    seen: dict[str, tuple[str, object]] = {}
+    for fragment in fragments:
+        if problem := typecheck.problem(fragment.value, about.type):
+            raise _unfit(registry, fragment, f"its value: {problem}", about)
+        for key, value in _sets(registry, fragment, about):
+            other, its = seen.setdefault(key, (fragment.overlay, value))
+            if its != value:
+                who = (
+                    f"overlays {other!r} and {fragment.overlay!r} both set"
+                    if other != fragment.overlay
+                    else f"overlay {other!r} sets twice"
+                )
+                raise PlanError(
+                    f"{who} {key}: to {typecheck.shown(its)} and to {typecheck.shown(value)}",
+                    where=f"fragments of {point}",
+                    hint="leave one of them out, or ask its makers for a setting",
+                )
+
+
+def _sets(registry: Registry, fragment: Fragment, about: Point) -> Iterator[tuple[str, object]]:
+    if about.sets is None:
+        return
+    try:
+        found = about.sets(fragment.value)
+    except (ValueError, Xk8sError) as error:
+        raise _unfit(registry, fragment, str(error), about) from error
+    except Exception as error:
+        owner = fragment.point.partition(".")[0]
+        raise PluginError(
+            f"overlay {owner!r}: its point {fragment.point} raised {type(error).__name__}: {error}",
+            where=f"a fragment of overlay {fragment.overlay!r}"
+            + (f"; {registry.offer(owner).where}" if owner != CORE else ""),
+        ) from error
+    yield from found.items()
+
+
+def _unfit(registry: Registry, fragment: Fragment, what: str, about: Point) -> PluginError:
+    return PluginError(
+        f"overlay {fragment.overlay!r}: a fragment of {fragment.point} is wrong: {what}",
+        where=registry.offer(fragment.overlay).where,
+        hint=f"such as {about.example!r:.200}",
+    )

@@ -1,0 +1,93 @@
+"""Whether a release can be had from here: asked once, remembered in the cache.
+
+A plan touches no network; an overlay that is a default choice only where its release can be
+downloaded needs an answer all the same. `up` asks (``online``), a plan uses what was found then.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from xk8s.errors import SourceFailed
+from xk8s.sources import Release
+from xk8s.util.digest import sha256_text
+from xk8s.util.paths import cache_dir, write_private
+
+if TYPE_CHECKING:
+    import httpx2
+
+AGAIN_SECONDS = 24 * 3600.0
+"""A "no" is asked again after a day: laptops come back to the internet."""
+
+
+def why_unavailable(release: Release, *, online: bool) -> str | None:
+    """Why the release cannot be had, or None when its checksum is published.
+
+    ``online`` may ask the network (a few seconds at most) where nothing is remembered or the
+    remembered "no" is old; otherwise only the memory counts.
+    """
+    place = _place(release)
+    known = _read(place)
+    fresh = known is not None and (not known[0] or time.time() - known[1] < AGAIN_SECONDS)
+    if online and not fresh:
+        known = (_ask(release), time.time())
+        write_private(place, json.dumps({"url": release.url, "no": known[0], "at": known[1]})
+                      .encode())  # fmt: skip
+    if known is None:
+        return "nobody has asked for its release from here yet (`xk8s up` does)"
+    return known[0] or None
+
+
+def _ask(release: Release) -> str:
+    from xk8s.util.http import client  # an HTTP client is slow to import
+
+    try:
+        with client() as http:
+            published_checksum(release, http)
+    except SourceFailed as error:
+        return str(error)
+    return ""
+
+
+def _place(release: Release) -> Path:
+    return cache_dir() / "published" / f"{sha256_text(release.url)[:32]}.json"
+
+
+def _read(place: Path) -> tuple[str, float] | None:
+    try:
+        document = json.loads(place.read_text())
+        return str(document["no"]), float(document["at"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # nothing, or damaged: asked again
+
+
+def published_checksum(source: Release, http: httpx2.Client) -> str:
+    """The checksum that is published beside the release; `SourceFailed` when there is none."""
+    import httpx2
+
+    from xk8s.util.http import describe_error, url_file_name
+
+    if not source.checksum_url:
+        raise SourceFailed(f"{source.url} has no published checksum: refused")
+    try:
+        answer = http.get(source.checksum_url)
+        answer.raise_for_status()
+    except httpx2.HTTPError as error:
+        raise SourceFailed(f"checksum {source.checksum_url}: {describe_error(error)}") from error
+    return find_checksum(answer.text, url_file_name(source.url))
+
+
+def find_checksum(text: str, name: str) -> str:
+    """The hex digest of ``name``: a bare one, or that of its line as sha256sum writes them.
+    `SourceFailed` when there is none.
+    """
+    lines = [line.split() for line in text.splitlines() if line.strip()]
+    if len(lines) == 1 and len(lines[0]) == 1:
+        return lines[0][0].lower()
+    for words in lines:
+        if len(words) == 2 and PurePosixPath(words[1].lstrip("*")).name == name:
+            return words[0].lower()
+    raise SourceFailed(f"the published checksums have no line for {name}")

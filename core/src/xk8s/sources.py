@@ -1,0 +1,149 @@
+"""What an artifact is and where it may come from: pure values, nothing is fetched here.
+
+An artifact is a tree of named members. Its sources are tried in order, and per member: a source
+may provide some of them, the next ones are asked for the rest (that is how a directory with one
+own-built binary is completed by a release).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+
+@frozen(kw_only=True)
+class OwnDirectory:
+    """A directory of the user with any subset of the members, by their names."""
+
+    path: str
+
+
+@frozen(kw_only=True)
+class Release:
+    """A download with a published checksum.
+
+    ``url`` and ``checksum_url`` are https (http only to 127.0.0.1). The checksum file is
+    either a bare hex digest or lines of ``<hex>  <file name>``; its length tells sha256 or
+    sha512. ``sha256`` given instead pins it. ``members`` maps member -> path inside the archive
+    (.tar.gz, .tar.xz, .tar.zst, .zip), or to "" when the download itself is the member.
+    """
+
+    url: str
+    members: Mapping[str, str]
+    checksum_url: str = ""
+    sha256: str = ""
+
+
+@frozen(kw_only=True)
+class GoModule:
+    """Built with Go from pinned go.mod and go.sum.
+
+    ``go_mod`` and ``go_sum`` are the texts of the files; ``packages`` maps member -> import
+    path; ``ldflags`` are added to ``-s -w``; ``extra_files`` (name -> text) are written beside
+    go.mod, for a main package of our own (import path = the module's path in go_mod).
+    """
+
+    go_mod: str
+    go_sum: str
+    packages: Mapping[str, str]
+    ldflags: str = ""
+    tags: tuple[str, ...] = ()
+    extra_files: Mapping[str, str] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class GoRelease:
+    """Built with Go from a version of a module whose sums nobody pinned: the module's own go.mod
+    chooses the versions, and Go's checksum database must know every download.
+
+    What the module requires at v0.0.0 lies in its own repository (Kubernetes) and is taken at
+    version ``staging``. ``packages``, ``ldflags`` and ``tags`` as for `GoModule`.
+    """
+
+    module: str
+    version: str
+    packages: Mapping[str, str]
+    staging: str = ""
+    ldflags: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class DebPackage:
+    """Files out of Debian packages of ``suite`` (mirror and keys: the host's apt settings).
+    ``members`` maps member -> (package, path inside it).
+    """
+
+    members: Mapping[str, tuple[str, str]]
+    suite: str = "trixie"
+
+
+@frozen(kw_only=True)
+class OciImage:
+    """An image from a registry, saved as an OCI layout directory: the member's tree."""
+
+    ref: str
+    member: str = "oci"
+
+
+@frozen(kw_only=True)
+class Recipe:
+    """Made by a function of the plugin from other artifacts.
+
+    ``function`` is "package.module:name"; it is called with a `xk8s.recipe.Kitchen`
+    and must write the members into ``kitchen.out``. ``params`` (JSON values), ``inputs`` and
+    ``revision`` (raise it when the function's result changes) make the cache key.
+
+    ``places`` tells the function where on this machine it finds what ``params`` identify by a
+    digest (a path, a name that a local daemon knows). It is no part of the key: equal content is
+    the same artifact wherever it lies, and one that is in the cache is not looked for again.
+    """
+
+    function: str
+    params: Mapping[str, Any] = field(factory=dict)
+    inputs: tuple[Artifact, ...] = ()
+    revision: int = 1
+    places: Mapping[str, str] = field(factory=dict)
+
+
+Source = OwnDirectory | Release | GoModule | GoRelease | DebPackage | OciImage | Recipe
+
+
+@frozen(kw_only=True)
+class Artifact:
+    """A named, versioned tree with ordered sources. ``members`` are the files or directories
+    that must be there when it is complete, as relative paths.
+
+    ``verify`` is "package.module:name" of a function that is called with an
+    `xk8s.recipe.Inspection` before the artifact is used the first time; it raises
+    `ArtifactError` when the members cannot work, or not with each other. It is no part of the
+    cache key: it changes nothing.
+    """
+
+    name: str
+    version: str
+    members: tuple[str, ...]
+    sources: tuple[Source, ...]
+    verify: str = ""
+
+
+OWN_DIRECTORY = "own directory"
+"""`Provenance.kind` of the user's own builds."""
+
+
+LOCAL = "this machine"
+"""The same of what a recipe found at its `places`."""
+
+
+@frozen(kw_only=True)
+class Provenance:
+    """Where a member came from: kind of source, detail (URL, module and version, package and
+    version), hex sha256 of the member's content (`tree_digest` for a directory).
+    """
+
+    member: str
+    kind: str
+    detail: str
+    sha256: str

@@ -1,0 +1,1 @@
+"""Helpers that know nothing of clusters; they import only `xk8s.errors`."""

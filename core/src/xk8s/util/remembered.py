@@ -1,0 +1,85 @@
+"""Digests of files, remembered by size and times: large files are read once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from attrs import define, field
+
+from xk8s.util.files import file_digest
+from xk8s.util.paths import cache_dir
+
+
+@define(eq=False)
+class Fingerprints:
+    """What was found out about files, remembered by path, size, time of change and inode in a
+    JSON file.
+    """
+
+    path: Path
+    _known: dict[str, tuple[str, str]] | None = field(default=None, init=False)
+    _lock: threading.Lock = field(factory=threading.Lock, init=False)
+
+    def file(self, path: Path) -> str:
+        """Hex sha256 of the file's content."""
+        return self.about([path])[path]
+
+    def about(
+        self,
+        paths: Iterable[Path],
+        compute: Callable[[Path], str] = file_digest,
+        kind: str = "",
+    ) -> dict[Path, str]:
+        """What ``compute`` says of each file, by default its hex sha256. ``kind`` keeps apart
+        what several functions say of one file.
+        """
+        found: dict[Path, str] = {}
+        learned: dict[str, tuple[str, str]] = {}
+        for path in paths:
+            status = path.stat()
+            stamp = f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}:{status.st_ino}"
+            name = f"{path.absolute()}{kind and '#'}{kind}"
+            with self._lock:
+                known = self._load().get(name)
+            if known is None or known[0] != stamp:
+                known = learned[name] = (stamp, compute(path))
+            found[path] = known[1]
+        if learned:
+            with self._lock:
+                self._load().update(learned)
+                self._save()
+        return found
+
+    def _load(self) -> dict[str, tuple[str, str]]:
+        if self._known is None:
+            try:
+                found = json.loads(self.path.read_text())
+                self._known = {name: (str(one[0]), str(one[1])) for name, one in found.items()}
+            except (OSError, ValueError, AttributeError, IndexError, TypeError):
+                self._known = {}  # absent or damaged: only costs reading the files again
+        return self._known
+
+    def _save(self) -> None:
+        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(self._load(), sort_keys=True))
+            temporary.replace(self.path)
+        except OSError:
+            # Remembering is a help, not a duty: a plan must work on a full or read-only disk.
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+
+
+_shared: dict[Path, Fingerprints] = {}
+
+
+def fingerprints() -> Fingerprints:
+    """Those of the cache that is in use."""
+    place = cache_dir() / "fingerprints.json"
+    return _shared.setdefault(place, Fingerprints(place))

@@ -1,0 +1,1 @@
+"""Tools of this repository: set-up, the lock file, the docs generators."""

@@ -1,0 +1,1 @@
+"""Docs generators: reference pages and pictures made from the code, and the recorded contract."""

@@ -1,0 +1,251 @@
+"""The pages and pictures made from the code: ``python -m tools.docs.pages [--check] DOCS``.
+
+Only overlays of the same repository are described, so that what else is installed does not
+change the pages.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import textwrap
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+from xk8s import errors, hookspecs
+from xk8s.cli import app
+from xk8s.cli.errors import EXIT_PIPE, EXIT_UNEXPECTED
+from xk8s.errors import Xk8sError
+from xk8s.faults.core import CORE_FAULTS
+from xk8s.names.convert import text, type_name
+from xk8s.names.core_settings import CORE_SETTINGS
+from xk8s.names.registry import Registry
+from xk8s.overlay import Fault
+
+from tools.docs import pictures, points
+
+MADE = "<!-- Made by python -m tools.docs.pages: change the code, not this page. -->"
+WIDTH = 90
+
+
+def exit_codes() -> str:
+    """Every exit code with what it means."""
+    family: list[type[Xk8sError]] = [Xk8sError, *_subclasses(Xk8sError)]
+    public = {one.exit_code: one for one in reversed(family) if one.__module__ == errors.__name__}
+    rows = [(0, "", "All went well; for `up` and `check`: all checks passed.")]
+    rows += [(code, one.__name__, _first(one)) for code, one in public.items()]
+    rows += [
+        (EXIT_UNEXPECTED, "", "A bug of xk8s. The message names a file with the traceback."),
+        (EXIT_PIPE, "", "Whoever read the output went away, as in `xk8s plan … | head`."),
+    ]
+    lines = [_row(str(code), kind and f"`{kind}`", what) for code, kind, what in sorted(rows)]
+    return _page(
+        "Exit codes",
+        "`xk8s exec` and `xk8s net exec` exit with the code of the command they ran; all else:",
+        "| code | kind | meaning |\n| --- | --- | --- |\n" + "\n".join(lines),
+        "The kind is what `--json` errors (one JSON object on stderr, below `error`) call `kind`; "
+        "beside it are `message`, `where`, `do`, `log`, `hints` and `exit_code`.",
+    )
+
+
+def verbs(distributions: frozenset[str]) -> str:
+    """The help of every verb."""
+    sections = [_help(app.xk8s, "xk8s")]
+    for name in app.VERBS:
+        command = app.xk8s.get_command(click.Context(app.xk8s), name)
+        assert command is not None
+        sections += _command(command, f"xk8s {name}")
+    for name, offer in sorted(app.plugin_commands().items()):
+        if offer.distribution in distributions:
+            sections += _command(app.load_command(offer), f"xk8s {name}")
+    return _page("Verbs", *sections)
+
+
+def settings(distributions: frozenset[str]) -> str:
+    """Every setting of the core and of the repository's overlays."""
+    registry = Registry()
+    classes: dict[str, type[Any]] = dict(CORE_SETTINGS)
+    for offer in registry.offers:
+        if offer.distribution in distributions:
+            cls = registry.overlay(offer.name).settings
+            if cls is not None:
+                classes[offer.name] = cls
+    sections = [
+        "Set with `-s overlay.key=value`, by the environment variable `XK8S_OVERLAY_KEY` (or the "
+        "one named below), or in the file `xk8s.toml`; the first of these that is there counts. "
+        "`xk8s explain overlay.key` tells what is in force and why. A dot in a key is an "
+        "underscore: `kubernetes.apiserver.args` is `kubernetes.apiserver_args`."
+    ]
+    for overlay, cls in classes.items():
+        rows = [_setting(attribute) for attribute in attrs.fields(attrs.resolve_types(cls))]
+        head = "| key | type | default | meaning |\n| --- | --- | --- | --- |\n"
+        sections.append(f"## {overlay}\n\n{head}" + "\n".join(rows))
+    return _page("Settings", *sections)
+
+
+def hooks() -> str:
+    """Every hook with its signature and description."""
+    sections = [_markdown(inspect.getdoc(hookspecs) or "")]
+    for name, function in vars(hookspecs).items():
+        if name.startswith("xk8s_") and inspect.isfunction(function):
+            signature = str(inspect.signature(function)).replace("'", "")
+            sections.append(f"## {name}\n\n```python\ndef {name}{signature}\n```")
+            sections.append(_markdown(inspect.getdoc(function) or ""))
+    return _page("Hooks", *sections)
+
+
+def faults(distributions: frozenset[str]) -> str:
+    """Every fault that the core and the repository's overlays recognise."""
+    registry = Registry()
+    tables = {
+        offer.name: registry.many(offer.name, "xk8s_faults", Fault)
+        for offer in registry.offers
+        if offer.distribution in distributions and registry.overlay(offer.name)
+    }
+    sections = [
+        "What `xk8s up` and `xk8s check` say below the log when something failed, `xk8s check "
+        "--faults` of a cluster that runs, and `xk8s report` at its top. A line of a log counts "
+        "for the first fault that it fits, and overlays that build on others come first. Faults "
+        "marked *passing* are seen for a moment in good starts, too: they are told only while "
+        "they go on."
+    ]
+    for overlay, found in [*reversed(tables.items()), ("the core", CORE_FAULTS)]:
+        if not found:
+            continue
+        lines = [f"## {overlay}"]
+        for fault in found:
+            passing = " (*passing*)" if fault.transient else ""
+            seen = "\n".join(fault.examples)
+            lines += [
+                f"### {fault.name}{passing}",
+                f"```text\n{seen}\n```",
+                f"{_named(fault.cause)}.",
+                f"Do: {_named(fault.remedy, first=False)}.",
+            ]
+        sections += lines
+    return _page("Faults", *sections)
+
+
+def pages(repository: Path) -> Mapping[str, Callable[[], str]]:
+    """File name below docs -> what makes its text."""
+    distributions = frozenset(_names(repository))
+    made = {
+        "exit-codes.md": exit_codes,
+        "faults.md": lambda: faults(distributions),
+        "hooks.md": hooks,
+        "points.md": lambda: _page("Points", *points.sections(distributions)),
+        "verbs.md": lambda: verbs(distributions),
+        "settings.md": lambda: settings(distributions),
+    }
+    return {
+        **{f"reference/{name}": make for name, make in made.items()},
+        **{f"pictures/{name}": make for name, make in pictures.pictures().items()},
+    }
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with --check tell which of them are stale (exit code 1)."""
+    check = "--check" in arguments
+    directories = [Path(one) for one in arguments if one != "--check"]
+    docs = (directories or [Path("docs")])[0].resolve()
+    stale = 0
+    for name, make in pages(docs.parent).items():
+        path = docs / name
+        content = make()
+        if path.exists() and path.read_text() == content:
+            continue
+        stale += 1
+        if check:
+            print(f"{path} is stale: run python -m tools.docs.pages", file=sys.stderr)
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
+            print(path)
+    return 1 if check and stale else 0
+
+
+# --- parts ------------------------------------------------------------------------------
+
+
+def _page(title: str, *sections: str) -> str:
+    return "\n\n".join((f"# {title}", MADE, *(one.strip() for one in sections))) + "\n"
+
+
+def _subclasses(cls: type[Xk8sError]) -> Iterator[type[Xk8sError]]:
+    for one in cls.__subclasses__():
+        yield one
+        yield from _subclasses(one)
+
+
+def _first(cls: type[Xk8sError]) -> str:
+    if cls is Xk8sError:
+        return "Any other error that xk8s raises on purpose."
+    return " ".join((inspect.getdoc(cls) or "").split("\n\n")[0].split())
+
+
+def _names(repository: Path) -> Iterator[str]:
+    for path in repository.glob("plugins/*/pyproject.toml"):
+        yield tomllib.loads(path.read_text())["project"]["name"]
+
+
+def _help(command: click.Command, name: str) -> str:
+    context = click.Context(command, info_name=name, max_content_width=WIDTH, terminal_width=WIDTH,
+                            help_option_names=["-h", "--help"])  # fmt: skip
+    if command is app.xk8s:
+        # Which verbs other overlays add is not a matter of this page.
+        plain = click.Command(None, params=command.params, help=command.help,
+                              options_metavar="[OPTIONS] VERB …")  # fmt: skip
+        lines = plain.get_help(context)
+    else:
+        lines = command.get_help(context)
+    return "```text\n" + "\n".join(line.rstrip() for line in lines.splitlines()) + "\n```"
+
+
+def _command(command: click.Command, name: str) -> list[str]:
+    found = [f"## {name}", _help(command, name)]
+    if isinstance(command, click.Group):
+        for sub, child in sorted(command.commands.items()):
+            found += [f"### {name} {sub}", _help(child, f"{name} {sub}")]
+    return found
+
+
+def _setting(attribute: attrs.Attribute[Any]) -> str:
+    default: Any = attribute.default
+    if hasattr(default, "factory"):
+        default = default.factory()
+    meaning = attribute.metadata.get("help", "")
+    if variable := attribute.metadata.get("env"):
+        meaning += f" (environment `{variable}`)"
+    cells = [f"`{attribute.name}`", type_name(attribute.type), f"`{text(default)}`", meaning]
+    return _row(*cells)
+
+
+def _named(text: str, *, first: bool = True) -> str:
+    """What is filled in from the log as a word in capitals; ``first``: the text begins a line."""
+    words = re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), text)
+    return words[0].upper() + words[1:] if first else words
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _markdown(docstring: str) -> str:
+    """A docstring's literal blocks (``::`` and what is indented) as fenced Python."""
+    found: list[str] = []
+    for block in re.split(r"\n\n(?=\S)", docstring):
+        lead, colons, code = block.partition("::\n\n")
+        if colons and code.startswith("    "):
+            found += [f"{lead}:", f"```python\n{textwrap.dedent(code).rstrip()}\n```"]
+        else:
+            found.append(block)
+    return re.sub(r"``([^`\n]+)``", r"`\1`", "\n\n".join(found))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

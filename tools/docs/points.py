@@ -1,0 +1,88 @@
+"""The reference page of named points, made from what their owners declare."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+from xk8s.names.registry import Registry
+from xk8s.planning.points import CORE_POINTS
+from xk8s.util import typecheck
+
+_LEAD = (
+    "Where an overlay adds something to what another one (or the core) makes: `xk8s_fragments` "
+    "returns a `Fragment` with the name of a point and a value of its type. The first word of the "
+    "name is the owner's. A fragment for an overlay that is not selected is for nobody, so one can "
+    "be given for `containerd.config` and one for `crio.config`. One for a point that its owner "
+    "has not is an error; so is one for an overlay that is not even installed, unless the giver "
+    "names it in `Overlay(after=…)`.",
+    "A value sets something (each example says what), or it adds to what others give. Where two "
+    "overlays set one thing to different values, nothing is started: the error names both. What "
+    "the user says in a setting comes last.",
+    "Kernel modules are given by the hook `xk8s_kernel`, they never conflict; kernel arguments and "
+    "devices by `xk8s_boot`, where two overlays that contradict each other are an error as well. "
+    "An overlay declares points of its own with "
+    '`Overlay(points={"NAME.…": Point(…)})`, and reads them with `ctx.fragments`.',
+)
+
+
+def sections(distributions: frozenset[str]) -> Iterator[str]:
+    """Every point of the core and of the overlays of these distributions."""
+    registry = Registry()
+    tables = {
+        offer.name: registry.overlay(offer.name).points
+        for offer in registry.offers
+        if offer.distribution in distributions
+    }
+    yield from _LEAD
+    for overlay, found in [("cluster", CORE_POINTS), *tables.items()]:
+        for name, point in found.items():
+            owner = "the core" if found is CORE_POINTS else f"the overlay `{overlay}`"
+            example = _quoted(point.example)
+            yield f"## {name}"
+            yield f"Of {owner}; takes `{_public(point.type)}`. {point.help}"
+            yield f"```python\nFragment(point={_quoted(name)}, value={example})\n```"
+            keys = ", ".join(
+                f"`{key}`" for key in (point.sets(point.example) if point.sets else {})
+            )
+            yield f"It sets {keys}." if keys else "It adds to others."
+
+
+def _public(type_: Any) -> str:
+    """A type by the name that authors import it by."""
+    if not isinstance(type_, type) or typing.get_args(type_):
+        return typecheck.name(type_)
+    top = type_.__module__.partition(".")[0]
+    if top == "builtins":
+        return type_.__name__
+    exported = getattr(sys.modules[top], type_.__name__, None) is type_
+    return f"{top if exported else type_.__module__}.{type_.__name__}"
+
+
+def _quoted(value: Any) -> str:
+    """A value as one would write it: as little of it as is not the default."""
+    if attrs.has(type(value)):
+        fields = {
+            one.name: getattr(value, one.name)
+            for one in attrs.fields(type(value))
+            if getattr(value, one.name) != one.default
+        }
+        words = (f"{name}={_quoted(its)}" for name, its in fields.items())
+        return f"{type(value).__name__}({', '.join(words)})"
+    if isinstance(value, (tuple, list)):
+        items = ", ".join(map(_quoted, value))
+        return f"[{items}]" if isinstance(value, list) else f"({items}{',' * (len(value) == 1)})"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_quoted(k)}: {_quoted(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, frozenset):
+        return "frozenset({" + ", ".join(sorted(map(_quoted, value))) + "})"
+    if isinstance(value, bytes):
+        return "b" + _quoted(value.decode("latin-1"))
+    if isinstance(value, str):
+        return json.dumps(value)
+    return value.__name__.lstrip("_") if inspect.isfunction(value) else repr(value)
