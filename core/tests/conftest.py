@@ -11,7 +11,7 @@ import pytest
 from xk8s.artifact_keys import artifact_key
 from xk8s.build.artifacts.attempt import Resolved
 from xk8s.build.layers.build import BuiltLayer, layer_key, layers_dir
-from xk8s.cluster.inputs import Kit
+from xk8s.cluster.inputs import ClusterInputs
 from xk8s.machine.qemu.accelerator import decide
 from xk8s.machine.qemu.command import MachineSpec, Memory, PortForward, Sockets, UserNic
 from xk8s.overlay import Overlay
@@ -90,10 +90,10 @@ def plan_of() -> Callable[..., Plan]:
 
 
 @pytest.fixture
-def kit_of() -> Callable[[Plan], Kit]:
-    """Makes the kit of a plan as if all had been built: images have the keys of their layers."""
+def kit_of() -> Callable[[Plan], ClusterInputs]:
+    """Makes the inputs of a plan as if all had been built: images have the keys of their layers."""
 
-    def make(plan: Plan) -> Kit:
+    def make(plan: Plan) -> ClusterInputs:
         resolved = {}
         for artifact in plan.artifacts:
             key = artifact_key(artifact)
@@ -106,6 +106,6 @@ def kit_of() -> Callable[[Plan], Kit]:
             key = layer_key(one.layer)
             path = layers_dir(cache_dir()) / f"{key}.erofs"
             layers[one.layer.name] = BuiltLayer(name=one.layer.name, key=key, path=path, size=1)
-        return Kit(plan=plan, accel=decide("tcg"), resolved=resolved, layers=layers)
+        return ClusterInputs(plan=plan, accel=decide("tcg"), resolved=resolved, layers=layers)
 
     return make

@@ -39,18 +39,20 @@ asked: list[frozenset[str]] = []
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A release source that tells what it was asked for: no download here."""
-    from xk8s.build.artifacts.attempt import Kit
+    from xk8s.build.artifacts.attempt import Attempt
     from xk8s.build.artifacts.sources import release
     from xk8s.sources import Provenance
     from xk8s.util.files import file_digest
 
-    def provide(source: Release, wanted: frozenset[str], kit: Kit) -> list[Provenance]:
+    def provide(source: Release, wanted: frozenset[str], attempt: Attempt) -> list[Provenance]:
         asked.append(wanted)
         for member in wanted:
-            (kit.out / member).write_text(f"released {member}")
-            (kit.out / member).chmod(0o755)
+            (attempt.out / member).write_text(f"released {member}")
+            (attempt.out / member).chmod(0o755)
         return [
-            Provenance(member=one, kind="release", detail="r", sha256=file_digest(kit.out / one))
+            Provenance(
+                member=one, kind="release", detail="r", sha256=file_digest(attempt.out / one)
+            )
             for one in sorted(wanted)
         ]
 

@@ -19,7 +19,7 @@ from xk8s.build.artifacts.lockfile import LockFile
 from xk8s.build.artifacts.store import Store
 from xk8s.errors import ArtifactError, BuildError, HostError, PluginError
 from xk8s.progress import Silent
-from xk8s.recipe import Kitchen
+from xk8s.recipe import RecipeContext
 from xk8s.sources import Artifact, OwnDirectory, Recipe, Release
 from xk8s.util.jobs import MARK, end_leftovers, marked
 
@@ -54,47 +54,47 @@ def temporaries(cache: Path) -> list[Path]:
 calls: list[str] = []
 
 
-def write(kitchen: Kitchen) -> None:
-    calls.append(kitchen.name)
-    inputs = {name: (path / "out").read_text() for name, path in kitchen.inputs.items()}
-    (kitchen.out / "out").write_text(json.dumps([kitchen.params.get("text"), inputs]))
-    (kitchen.out / "beside").mkdir()
-    (kitchen.out / "beside" / "more").write_text("not a member but wanted")
+def write(recipe: RecipeContext) -> None:
+    calls.append(recipe.name)
+    inputs = {name: (path / "out").read_text() for name, path in recipe.inputs.items()}
+    (recipe.out / "out").write_text(json.dumps([recipe.params.get("text"), inputs]))
+    (recipe.out / "beside").mkdir()
+    (recipe.out / "beside" / "more").write_text("not a member but wanted")
 
 
-def copy(kitchen: Kitchen) -> None:
-    calls.append(kitchen.places["file"])
-    (kitchen.out / "out").write_text(Path(kitchen.places["file"]).read_text())
+def copy(recipe: RecipeContext) -> None:
+    calls.append(recipe.places["file"])
+    (recipe.out / "out").write_text(Path(recipe.places["file"]).read_text())
 
 
-def nothing(kitchen: Kitchen) -> None:
+def nothing(recipe: RecipeContext) -> None:
     pass
 
 
-def fail(kitchen: Kitchen) -> None:
-    kitchen.run(["sh", "-c", "for i in $(seq 99); do echo line $i; done; exit 3"])
+def fail(recipe: RecipeContext) -> None:
+    recipe.run(["sh", "-c", "for i in $(seq 99); do echo line $i; done; exit 3"])
 
 
-def missing_program(kitchen: Kitchen) -> None:
-    kitchen.run(["xk8s-no-such-program"])
+def missing_program(recipe: RecipeContext) -> None:
+    recipe.run(["xk8s-no-such-program"])
 
 
-def full(kitchen: Kitchen) -> None:
-    (kitchen.out / "out").write_text("some")
+def full(recipe: RecipeContext) -> None:
+    (recipe.out / "out").write_text("some")
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def full_program(kitchen: Kitchen) -> None:
-    kitchen.run(["sh", "-c", "echo tool: write: No space left on device >&2; exit 1"])
+def full_program(recipe: RecipeContext) -> None:
+    recipe.run(["sh", "-c", "echo tool: write: No space left on device >&2; exit 1"])
 
 
-def sleep(kitchen: Kitchen) -> None:
-    started = kitchen.params["started"]
-    kitchen.run(["sh", "-c", 'echo $$ > "$1"; sleep 600 & sleep 600', "sh", started])
+def sleep(recipe: RecipeContext) -> None:
+    started = recipe.params["started"]
+    recipe.run(["sh", "-c", 'echo $$ > "$1"; sleep 600 & sleep 600', "sh", started])
 
 
-def fail_when_started(kitchen: Kitchen) -> None:
-    wait_for(Path(kitchen.params["started"]))
+def fail_when_started(recipe: RecipeContext) -> None:
+    wait_for(Path(recipe.params["started"]))
     raise BuildError("burnt")
 
 
@@ -184,8 +184,8 @@ def test_own_directory_is_completed_by_the_next_source(tmp_path: Path, cache: Pa
     assert (Store(cache).get(artifact, Silent()).path / "kubelet").read_text() == "my next kubelet"
 
 
-def both(kitchen: Kitchen) -> None:
-    (kitchen.out / "kubectl").write_text("theirs")
+def both(recipe: RecipeContext) -> None:
+    (recipe.out / "kubectl").write_text("theirs")
 
 
 def test_a_failed_source_says_why_and_the_last_failure_lists_all(
@@ -288,9 +288,9 @@ except KeyboardInterrupt:
     sys.exit(130)
 """
 RECIPE = """
-def sleep(kitchen):
-    kitchen.run(["sh", "-c", 'echo $$ > "$1"; sleep 600 & sleep 600', "sh",
-                 kitchen.params["started"]])
+def sleep(recipe):
+    recipe.run(["sh", "-c", 'echo $$ > "$1"; sleep 600 & sleep 600', "sh",
+                 recipe.params["started"]])
 """
 
 
@@ -340,7 +340,7 @@ def test_the_next_run_takes_over_from_a_killed_one(cache: Path, other_run, tmp_p
     process.kill()
     process.wait()
     (tmp_path / "slow_recipe.py").write_text(
-        "def sleep(kitchen): (kitchen.out / 'out').write_text('done')"
+        "def sleep(recipe): (recipe.out / 'out').write_text('done')"
     )
     (tmp_path / "started0").unlink()
     script = [sys.executable, "-c", SCRIPT, tmp_path, cache, tmp_path / "started", "1"]
@@ -398,8 +398,8 @@ def test_the_lock_file_holds_an_artifact_to_what_it_was(tmp_path: Path, cache: P
     assert path.read_text() != text
 
 
-def read(kitchen: Kitchen) -> None:
-    (kitchen.out / "out").write_text(Path(kitchen.params["file"]).read_text())
+def read(recipe: RecipeContext) -> None:
+    (recipe.out / "out").write_text(Path(recipe.params["file"]).read_text())
 
 
 def test_a_damaged_lock_file_is_named(tmp_path: Path, cache: Path) -> None:
@@ -426,5 +426,5 @@ def test_a_relative_cache_works_from_where_it_was_named(
     assert (resolved.path / "out").read_text().strip() == "/"
 
 
-def elsewhere(kitchen: Kitchen) -> None:
-    kitchen.run(["pwd"], cwd=Path("/"), stdout=kitchen.out / "out")
+def elsewhere(recipe: RecipeContext) -> None:
+    recipe.run(["pwd"], cwd=Path("/"), stdout=recipe.out / "out")

@@ -22,7 +22,7 @@ from xk8s.cluster.state.record import NodeRecord, Record, locked, write_record
 from xk8s.cluster.state.snapshot_places import remember_snapshots
 from xk8s.overlay import File, Layer
 from xk8s.progress import Silent
-from xk8s.recipe import Kitchen
+from xk8s.recipe import RecipeContext
 from xk8s.sources import Artifact, Recipe
 from xk8s.util.paths import snapshots_root
 from xk8s.util.processes import Process
@@ -52,12 +52,12 @@ def snapshot(
     age: float = 0.0,
     size: int = MIB,
     layers: dict[str, str] | None = None,
-) -> store.Saved:
+) -> store.Snapshot:
     where = store.directory(cluster, label)
     where.mkdir(parents=True)
     (where / "vm-001.ram").write_bytes(b"x" * size)
     files, states = store.describe(where)
-    value = store.Saved(
+    value = store.Snapshot(
         cluster=cluster, label=label, key="k", overlays=(), nodes=("vm-001",), created=1.0,
         files=files, states=states, layers=layers or {},
     )  # fmt: skip
@@ -66,7 +66,7 @@ def snapshot(
     return value
 
 
-def auto(cluster: str, letter: str, **more: Any) -> store.Saved:
+def auto(cluster: str, letter: str, **more: Any) -> store.Snapshot:
     return snapshot(cluster, store.auto_label(letter * 64), **more)
 
 
@@ -77,9 +77,9 @@ def layer(cache: Path, name: str, age: float) -> BuiltLayer:
     return built
 
 
-def cook(kitchen: Kitchen) -> None:
-    text = str(kitchen.params["name"]) * 100_000
-    (kitchen.out / "member").write_text(text[:100_000])
+def cook(recipe: RecipeContext) -> None:
+    text = str(recipe.params["name"]) * 100_000
+    (recipe.out / "member").write_text(text[:100_000])
 
 
 def artifact(cache: Path, name: str, age: float) -> Path:
@@ -105,7 +105,7 @@ def names(done: Any) -> set[str]:
 
 
 def left() -> set[str]:
-    return {f"{one.cluster}/{one.label[:6]}" for one in store.list_saved()}
+    return {f"{one.cluster}/{one.label[:6]}" for one in store.list_snapshots()}
 
 
 # --- what there is ----------------------------------------------------------------------

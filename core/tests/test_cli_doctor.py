@@ -10,10 +10,10 @@ from xk8s.report import doctor
 
 
 def test_a_probe_that_raises_is_a_finding_and_the_others_still_run() -> None:
-    def broken() -> tuple[doctor.Level, str, str]:
+    def broken() -> tuple[doctor.Severity, str, str]:
         raise HostError("no tun", hint="modprobe tun")
 
-    def unreadable() -> tuple[doctor.Level, str, str]:
+    def unreadable() -> tuple[doctor.Severity, str, str]:
         raise PermissionError(13, "denied")
 
     findings = doctor.examine(

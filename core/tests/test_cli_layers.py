@@ -90,11 +90,11 @@ def machine() -> Iterator[Run]:
             process.communicate()
 
 
-def save(cluster: str, label: str, *layers: BuiltLayer) -> store.Saved:
+def save(cluster: str, label: str, *layers: BuiltLayer) -> store.Snapshot:
     """A snapshot that needs these images."""
     where = store.directory(cluster, label)
     where.mkdir(parents=True)
-    value = store.Saved(
+    value = store.Snapshot(
         cluster=cluster, label=label, key="k", overlays=(), nodes=(), created=1.0, files={},
         states={}, layers={one.name: one.key for one in layers},
     )  # fmt: skip

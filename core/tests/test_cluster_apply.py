@@ -21,16 +21,16 @@ from xk8s.cluster.change.nearest_snapshot import nearest_snapshot
 from xk8s.cluster.change.needs_reboot import obstacles, refuse_plan
 from xk8s.cluster.change.units import Actions, actions
 from xk8s.cluster.disk.references import users
-from xk8s.cluster.inputs import Kit
+from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.snapshots import store
-from xk8s.cluster.state.booted import Boot, boot_of, read_boot, write_boot
+from xk8s.cluster.state.booted import BootedCluster, boot_of, read_boot, write_boot
 from xk8s.cluster.state.guest_files import (
-    NodeNow,
-    Now,
-    now_of,
-    read_now,
+    GuestFiles,
+    NodeFiles,
+    guest_files_of,
+    read_guest_files,
     remember_files,
-    write_now,
+    write_guest_files,
 )
 from xk8s.cluster.state.record import write_inputs
 from xk8s.errors import PlanError, StateError, UsageError
@@ -51,7 +51,7 @@ def planned(*overlays: str, sets: tuple[str, ...] = (), name: str = "demo") -> P
     return make_plan(Request(overlays=overlays, name=name, sets=sets, environment={}))
 
 
-KitOf = Callable[[Plan], Kit]
+KitOf = Callable[[Plan], ClusterInputs]
 
 KUBERNETES = ("kubernetes", "containerd", "coredns")
 
@@ -83,7 +83,7 @@ KUBERNETES = ("kubernetes", "containerd", "coredns")
 )
 def test_what_takes_a_boot_is_named(kit_of: KitOf, sets: tuple[str, ...], what: list[str]) -> None:
     old, new = kit_of(planned("debian")), kit_of(planned("debian", sets=sets))
-    found = obstacles(boot_of(old), now_of(old, "k", {}), new)
+    found = obstacles(boot_of(old), guest_files_of(old, "k", {}), new)
     assert set(what) <= set(found), found
     # But for layers that is known before anything is built.
     with pytest.raises(PlanError) as caught:
@@ -102,14 +102,14 @@ def test_what_takes_a_boot_is_named(kit_of: KitOf, sets: tuple[str, ...], what: 
 )
 def test_all_else_does_not(kit_of: KitOf, overlays: tuple[str, ...], sets: tuple[str, ...]) -> None:
     old, new = kit_of(planned(*KUBERNETES)), kit_of(planned(*overlays, sets=sets))
-    assert obstacles(boot_of(old), now_of(old, "k", {}), new) == ()
+    assert obstacles(boot_of(old), guest_files_of(old, "k", {}), new) == ()
     refuse_plan(boot_of(old), new.plan)
 
 
 def test_a_ready_image_that_no_overlay_loads_takes_a_boot(
     kit_of: KitOf, plan_of: Callable[..., Plan]
 ) -> None:
-    def with_image(version: str, *, by_hook: bool) -> Kit:
+    def with_image(version: str, *, by_hook: bool) -> ClusterInputs:
         artifact = planned("debian").artifacts[0]
         take = Take(artifact=attrs.evolve(artifact, version=version), member="m", path="/")
         layer = Layer(name="t-store", image=take, applied_by_hook=by_hook)
@@ -117,7 +117,7 @@ def test_a_ready_image_that_no_overlay_loads_takes_a_boot(
 
     for by_hook in (False, True):
         old, new = (with_image(version, by_hook=by_hook) for version in "12")
-        found = obstacles(boot_of(old), now_of(old, "k", {}), new)
+        found = obstacles(boot_of(old), guest_files_of(old, "k", {}), new)
         assert found == (() if by_hook else ("layer t-store of overlay t-one",))
 
 
@@ -251,20 +251,20 @@ def keep(kit_of: KitOf, plan: Plan, *, created: float, label: str = "") -> str:
     """A snapshot of a cluster of that plan, as far as it is told apart by; with the files that a
     restore needs.
     """
-    kit = kit_of(plan)
-    boot, key = boot_of(kit), store.key_of(kit)
-    now = now_of(kit, key, {})
+    inputs = kit_of(plan)
+    boot, key = boot_of(inputs), store.key_of(inputs)
+    now = guest_files_of(inputs, key, {})
     label = label or store.auto_label(key)
     where = store.directory(plan.name, label)
     where.mkdir(parents=True)
     write_boot(boot, where)
-    write_now(now, where)
+    write_guest_files(now, where)
     for path in (boot.kernel, boot.initrd, *(disk.path for n in boot.nodes for disk in n.disks)):
         place = cache_dir() / path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.touch()
     files, states = store.describe(where)
-    value = store.Saved(
+    value = store.Snapshot(
         cluster=plan.name, label=label, key=key, machine=store.machine_key(boot.accel),
         overlays=plan.ctx.overlays, nodes=tuple(one.node.name for one in plan.nodes),
         created=created, files=files, states=states, layers=store.layers_of(boot, now),
@@ -359,17 +359,20 @@ def test_settings_of_the_command_line_are_pinned(tmp_path: Path, monkeypatch: An
 
 
 def test_boot_and_now_are_read_as_they_were_written(kit_of: KitOf) -> None:
-    kit = kit_of(planned(*KUBERNETES))
-    boot, now = boot_of(kit), now_of(kit, "k", {"vm-001": [File(path="/s", data=b"", mode=0o600)]})
+    inputs = kit_of(planned(*KUBERNETES))
+    boot, now = (
+        boot_of(inputs),
+        guest_files_of(inputs, "k", {"vm-001": [File(path="/s", data=b"", mode=0o600)]}),
+    )
     write_boot(boot, state_dir("demo"))
-    write_now(now, state_dir("demo"))
+    write_guest_files(now, state_dir("demo"))
     assert read_boot(state_dir("demo")) == boot
-    assert read_now(state_dir("demo")) == now
+    assert read_guest_files(state_dir("demo")) == now
     for name in ("boot.json", "now.json"):
         path = state_dir("demo") / name
         assert path.stat().st_mode & 0o777 == 0o600
         path.write_text("{}")
-    for read in (read_boot, read_now):
+    for read in (read_boot, read_guest_files):
         with pytest.raises(StateError):
             read(state_dir("demo"))  # type: ignore[operator]
 
@@ -377,7 +380,7 @@ def test_boot_and_now_are_read_as_they_were_written(kit_of: KitOf) -> None:
 def test_a_kernel_in_the_cache_is_found_in_another_place_of_it(
     kit_of: KitOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    boot: Boot = boot_of(kit_of(planned("debian")))
+    boot: BootedCluster = boot_of(kit_of(planned("debian")))
     assert not boot.kernel.is_absolute()
     assert "no longer" in str(boot.missing())
     monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "moved"))
@@ -389,17 +392,17 @@ def test_a_kernel_in_the_cache_is_found_in_another_place_of_it(
 
 
 def test_new_keys_are_remembered(kit_of: KitOf) -> None:
-    kit = kit_of(planned("debian"))
-    write_now(now_of(kit, "k", {}), state_dir("demo"))
+    inputs = kit_of(planned("debian"))
+    write_guest_files(guest_files_of(inputs, "k", {}), state_dir("demo"))
     remember_files("demo", "vm-001", [File(path="/etc/key", data=b"new", mode=0o600)])
-    found = read_now(state_dir("demo"))
+    found = read_guest_files(state_dir("demo"))
     assert found.nodes["vm-001"].files["/etc/key"].startswith("600:")
     assert found.key == "k"
 
 
 def test_images_that_were_applied_are_needed() -> None:
-    node = NodeNow(stack=(("t", "a" * 64), (NODE_LAYER, "")), files={})
-    write_now(Now(key="", overlays={}, nodes={"vm-001": node}), state_dir("demo"))
+    node = NodeFiles(stack=(("t", "a" * 64), (NODE_LAYER, "")), files={})
+    write_guest_files(GuestFiles(key="", overlays={}, nodes={"vm-001": node}), state_dir("demo"))
     assert users(cache_dir())["a" * 64] == ("cluster demo",)
 
 
@@ -419,7 +422,7 @@ def test_a_change_is_seen_when_writing_is_over(tmp_path: Path) -> None:
     import threading
 
     put(tmp_path, "1")
-    source = [watched.Source(path=tmp_path)]
+    source = [watched.WatchedSource(path=tmp_path)]
     before = watched.marks(source)
 
     def write() -> None:

@@ -191,7 +191,7 @@ def snapshot(cluster: str, label: str, keys: Path) -> None:
     where = store.directory(cluster, label)
     where.mkdir(parents=True)
     shutil.copytree(keys, where / PKI)
-    value = store.Saved(
+    value = store.Snapshot(
         cluster=cluster, label=label, key="k", overlays=(), nodes=(), created=1.0, files={},
         states={},
     )  # fmt: skip

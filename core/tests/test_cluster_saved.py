@@ -1,4 +1,4 @@
-"""Saved clusters on disk: copies without holes, damage that is noticed, and what there is."""
+"""Snapshot clusters on disk: copies without holes, damage that is noticed, and what there is."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from xk8s.cluster.snapshots import store
-from xk8s.cluster.snapshots.store import Saved
+from xk8s.cluster.snapshots.store import Snapshot
 from xk8s.errors import StateError, UsageError
 from xk8s.util.sparse import content_sum, flush, sparse_copy
 
@@ -135,7 +135,7 @@ def test_copy_never_writes_into_an_existing_file(tmp_path: Path) -> None:
 # --- what is saved ----------------------------------------------------------------------
 
 
-def make(cluster: str = "demo", label: str = "auto", *, at: Path | None = None) -> Saved:
+def make(cluster: str = "demo", label: str = "auto", *, at: Path | None = None) -> Snapshot:
     """A snapshot as `xk8s.cluster.snapshots.save` leaves it, with little in it."""
     where = at or store.directory(cluster, label)
     (where / "nodes").mkdir(parents=True)
@@ -145,7 +145,7 @@ def make(cluster: str = "demo", label: str = "auto", *, at: Path | None = None) 
     (where / "vm-002.state").write_bytes(b"devices and memory")
     files, states = store.describe(where)
     sums = {"vm-001.ram": content_sum(where / "vm-001.ram")}
-    value = Saved(
+    value = Snapshot(
         cluster=cluster,
         label=label,
         key="k",
@@ -271,7 +271,7 @@ def test_one_that_does_not_fit_has_its_reason() -> None:
 
 
 def test_what_a_killed_save_left_is_no_snapshot() -> None:
-    assert store.list_saved() == ()
+    assert store.list_snapshots() == ()
     made = make("demo", "good")
     root = made.directory.parent.parent
     (root / "demo" / "half").mkdir()
@@ -280,7 +280,7 @@ def test_what_a_killed_save_left_is_no_snapshot() -> None:
     make("demo", "late", at=root / "demo" / "late.new")  # all but its last step, the rename
     (root / "demo" / "stray").write_text("a file")
     (root / "stray").write_text("a file")
-    assert store.list_saved() == (made,)
+    assert store.list_snapshots() == (made,)
     assert store.read("demo", "half") is None
     assert store.read("demo", "late") is None
 
@@ -290,9 +290,9 @@ def test_unreadable_description_is_no_snapshot(text: str) -> None:
     made = make()
     (made.directory / "meta.json").write_text(text)
     assert store.read("demo", "auto") is None
-    assert store.list_saved() == ()
+    assert store.list_snapshots() == ()
     (made.directory / "meta.json").write_bytes(b"\xff\xfe")
-    assert store.list_saved() == ()
+    assert store.list_snapshots() == ()
 
 
 def test_description_that_lacks_a_field_is_no_snapshot() -> None:
@@ -308,7 +308,7 @@ def test_one_under_another_name_is_not_taken_for_it() -> None:
     made = make("demo", "auto")
     shutil.copytree(made.directory, made.directory.with_name("copy"))
     assert store.read("demo", "copy") is None
-    assert store.list_saved() == (made,)
+    assert store.list_snapshots() == (made,)
 
 
 def test_one_that_is_not_there_names_those_that_are() -> None:
@@ -335,10 +335,10 @@ def test_label_stays_in_its_directory(name: str) -> None:
 
 def test_removed_one_is_gone_and_its_open_files_stay() -> None:
     first, second = make("demo", "a"), make("demo", "b")
-    assert store.list_saved() == (first, second)
+    assert store.list_snapshots() == (first, second)
     with (first.directory / "vm-001.ram").open("rb") as ram:
         store.remove(first)
-        assert store.list_saved() == (second,)
+        assert store.list_snapshots() == (second,)
         assert not first.directory.exists()
         ram.seek(MIB)
         assert ram.read(6) == b"memory"
@@ -351,7 +351,7 @@ def test_the_latest_that_up_kept_stay_and_all_of_the_user() -> None:
     make("demo", "mine")
     make("other", kept[0].label)
     assert {one.label for one in store.prune("demo")} == {one.label for one in kept[store.KEPT :]}
-    left = {(one.cluster, one.label) for one in store.list_saved()}
+    left = {(one.cluster, one.label) for one in store.list_snapshots()}
     assert left == {
         ("demo", "mine"),
         ("other", kept[0].label),

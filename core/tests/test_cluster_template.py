@@ -9,11 +9,11 @@ from typing import Any
 
 import attrs
 import pytest
-from xk8s.cluster.inputs import Kit
-from xk8s.cluster.state.booted import Boot, boot_of
+from xk8s.cluster.inputs import ClusterInputs
+from xk8s.cluster.state.booted import BootedCluster, boot_of
 from xk8s.cluster.vms import launch, ram_template
 from xk8s.errors import MachineError
-from xk8s.machine.qemu.command import Image, MachineSpec, room
+from xk8s.machine.qemu.command import DiskImage, MachineSpec, room
 from xk8s.names.request import Request
 from xk8s.planning.make_plan import make_plan
 from xk8s.planning.plan import Plan
@@ -28,37 +28,37 @@ def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(f"XK8S_{name}", str(tmp_path / name.lower()))
 
 
-Made = Callable[..., tuple[Kit, Boot]]
+Made = Callable[..., tuple[ClusterInputs, BootedCluster]]
 
 
 @pytest.fixture
-def made(kit_of: Callable[[Plan], Kit]) -> Made:
+def made(kit_of: Callable[[Plan], ClusterInputs]) -> Made:
     """What VMs of the plain base system are made of; images and kernel are not looked into."""
 
-    def make(*sets: str) -> tuple[Kit, Boot]:
+    def make(*sets: str) -> tuple[ClusterInputs, BootedCluster]:
         request = Request(overlays=("debian",), sets=("cluster.routers=0", *sets), environment={})
         plan = make_plan(request)
-        kit = kit_of(plan)
+        inputs = kit_of(plan)
         own = [launch.image_path(plan.name, one.node.name) for one in plan.nodes]
-        for path in (*own, *(layer.path for layer in kit.layers.values())):
+        for path in (*own, *(layer.path for layer in inputs.layers.values())):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"erofs")
-        return kit, boot_of(kit)
+        return inputs, boot_of(inputs)
 
     return make
 
 
-def keys(kit: Kit, boot: Boot) -> list[str | None]:
-    return [ram_template._key(kit, boot, one) for one in boot.nodes]
+def keys(inputs: ClusterInputs, boot: BootedCluster) -> list[str | None]:
+    return [ram_template._key(inputs, boot, one) for one in boot.nodes]
 
 
 def test_nodes_that_differ_by_name_only_share_one(made: Made) -> None:
-    kit, boot = made(
+    inputs, boot = made(
         "cluster.nodes=3",
         "cluster.memory=control-plane=512,worker=512",
         "cluster.cpus=control-plane=1,worker=1",
     )
-    first, *others = keys(kit, boot)
+    first, *others = keys(inputs, boot)
     assert first is not None
     assert set(others) == {first}
 
@@ -81,22 +81,22 @@ def test_another_machine_has_another(made: Made, other: str) -> None:
 
 
 def test_another_kernel_or_qemu_has_another(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    kit, boot = made("cluster.nodes=1")
-    before = keys(kit, boot)[0]
-    rebuilt = {key: attrs.evolve(one, digest="rebuilt") for key, one in kit.resolved.items()}
-    assert keys(attrs.evolve(kit, resolved=rebuilt), boot)[0] != before
+    inputs, boot = made("cluster.nodes=1")
+    before = keys(inputs, boot)[0]
+    rebuilt = {key: attrs.evolve(one, digest="rebuilt") for key, one in inputs.resolved.items()}
+    assert keys(attrs.evolve(inputs, resolved=rebuilt), boot)[0] != before
     monkeypatch.setattr("xk8s.cluster.vms.machine_key.qemu_version", lambda: (99, 0, 0))
-    assert keys(kit, boot)[0] != before
+    assert keys(inputs, boot)[0] != before
 
 
 def test_the_layers_and_the_cluster_make_no_difference(made: Made) -> None:
-    kit, boot = made("cluster.nodes=1")
+    inputs, boot = made("cluster.nodes=1")
     (node,) = boot.nodes
     other = attrs.evolve(boot, cluster="other", nodes=(attrs.evolve(node, disks=node.disks[:1]),))
     own = launch.image_path("other", node.node.name)
     own.parent.mkdir(parents=True)
     own.write_bytes(b"erofs")
-    assert keys(kit, other) == keys(kit, boot)
+    assert keys(inputs, other) == keys(inputs, boot)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,8 @@ def test_devices_of_its_own_are_found_by_a_scan_or_it_boots(
 
 def test_more_images_than_the_usual_room_have_none() -> None:
     """A template's address space is that of a VM without any."""
-    huge = Image(path=Path("/x"), size=17 << 30)
-    small = Image(path=Path("/x"), size=300 << 20)
+    huge = DiskImage(path=Path("/x"), size=17 << 30)
+    small = DiskImage(path=Path("/x"), size=300 << 20)
     assert room((small,) * 20) == room(()) == 16 << 10
     assert room((huge,)) == 32 << 10
 
@@ -149,17 +149,17 @@ def test_only_a_whole_one_is_used() -> None:
 
 @pytest.mark.parametrize("what", ["the base", "the user"])
 def test_who_wants_none_gets_none(made: Made, what: str) -> None:
-    kit, boot = made("cluster.nodes=1", "cluster.template=" + str(what == "the base").lower())
+    inputs, boot = made("cluster.nodes=1", "cluster.template=" + str(what == "the base").lower())
     if what == "the base":
-        plain = attrs.evolve(kit.plan.boot, template=False)
-        kit = attrs.evolve(kit, plan=attrs.evolve(kit.plan, boot=plain))
-    assert ram_template.get_templates(kit, boot, Silent()) == {}
+        plain = attrs.evolve(inputs.plan.boot, template=False)
+        inputs = attrs.evolve(inputs, plan=attrs.evolve(inputs.plan, boot=plain))
+    assert ram_template.get_templates(inputs, boot, Silent()) == {}
 
 
 def test_two_sizes_of_a_role_are_made_beside_each_other_with_no_file_in_common(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kit, boot = made("cluster.nodes=3", "cluster.memory=vm-002=640")
+    inputs, boot = made("cluster.nodes=3", "cluster.memory=vm-002=640")
     specs: list[MachineSpec] = []
 
     def spawn(spec: MachineSpec, **_: object) -> None:
@@ -167,7 +167,7 @@ def test_two_sizes_of_a_role_are_made_beside_each_other_with_no_file_in_common(
         raise MachineError("not here")
 
     monkeypatch.setattr(ram_template.process, "spawn", spawn)
-    assert ram_template.get_templates(kit, boot, Silent()) == {}
+    assert ram_template.get_templates(inputs, boot, Silent()) == {}
     assert len(specs) == 3
     files = [(one.memory.file, one.console_log, one.pidfile, one.sockets.qmp) for one in specs]
     for same in zip(*files, strict=True):

@@ -22,7 +22,7 @@ from xk8s.build.layers.erofs_write import make_image
 from xk8s.build.layers.node_layer import make_node_image
 from xk8s.cli import app
 from xk8s.cluster.change.image_overrides import over_images
-from xk8s.cluster.inputs import Kit
+from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.state.booted import boot_of
 from xk8s.cluster.state.record import read_request, write_inputs
 from xk8s.cluster.vms import launch
@@ -593,8 +593,10 @@ def test_machines_have_the_disks_in_that_order(work: Path, tmp_path: Path) -> No
     for path in (own, *(layer.path for layer in layers.values())):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"erofs")
-    kit = Kit(plan=plan, accel=decide("tcg"), resolved={resolved.key: resolved}, layers=layers)
-    boot = boot_of(kit)
+    inputs = ClusterInputs(
+        plan=plan, accel=decide("tcg"), resolved={resolved.key: resolved}, layers=layers
+    )
+    boot = boot_of(inputs)
     spec = launch.spec(boot, boot.nodes[0], memory=Memory(size=256))
     assert [one.path for one in spec.images] == [
         image("t-base"),

@@ -22,8 +22,8 @@ from xk8s.build.layers.diff import (
     Difference,
     FilesLevel,
     ImageLevel,
-    Level,
     Stack,
+    StackLevel,
     difference,
     entries,
     identity,
@@ -293,7 +293,7 @@ def test_what_the_guest_made_in_a_directory_keeps_it(tmp_path: Path) -> None:
     with ExitStack() as stack:
         images = Images(stack, tmp_path)
         full = images.level((File(path="/d/a", data=b""),))
-        empty: list[Level] = []
+        empty: list[StackLevel] = []
         root = tmp_path / "root"
         (root / "d").mkdir(parents=True)
         (root / "d" / "a").touch()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from xk8s.build.layers.erofs_read import Found, open_image
+from xk8s.build.layers.erofs_read import ErofsEntry, open_image
 from xk8s.build.layers.erofs_write import make_image
 from xk8s.errors import BuildError
 from xk8s.util.files import walk
@@ -90,7 +90,7 @@ def image(tmp_path: Path) -> Path:
 
 def test_kinds_and_what_is_not_there(image: Path) -> None:
     with open_image(image) as opened:
-        assert opened.find("/etc/motd") == Found(
+        assert opened.find("/etc/motd") == ErofsEntry(
             path="/etc/motd", mode=stat.S_IFREG | 0o644, size=6
         )
         kinds = {one.path: (one.kind, one.size) for one in opened.walk()}

@@ -14,7 +14,7 @@ from xk8s.machine.qemu.command import (
     MAX_DISKS,
     MAX_IMAGES,
     Disk,
-    Image,
+    DiskImage,
     MachineSpec,
     Memory,
     PortForward,
@@ -36,8 +36,8 @@ def spec() -> MachineSpec:
         initrd=Path("/cache/initrd"),
         cmdline="console=ttyS0 xk8s.layers=base,node quiet",
         images=(
-            Image(path=Path("/cache/base.erofs"), size=120 << 20),
-            Image(path=Path("/cache/a,b.erofs"), size=2 << 20),
+            DiskImage(path=Path("/cache/base.erofs"), size=120 << 20),
+            DiskImage(path=Path("/cache/a,b.erofs"), size=2 << 20),
         ),
         disks=(Disk(path=Path("/cache/a,b.tar"), serial="tar"),),
         nics=(
@@ -79,7 +79,7 @@ def test_too_many_devices_are_an_error() -> None:
     disks = tuple(Disk(path=Path("/x"), serial=f"L{i:02}") for i in range(MAX_DISKS + 1))
     with pytest.raises(ValueError, match=f"{MAX_DISKS + 1} disks"):
         command(evolve(spec(), disks=disks))
-    images = tuple(Image(path=Path("/x"), size=2 << 20) for _ in range(MAX_IMAGES + 1))
+    images = tuple(DiskImage(path=Path("/x"), size=2 << 20) for _ in range(MAX_IMAGES + 1))
     with pytest.raises(ValueError, match=f"{MAX_IMAGES + 1} layers"):
         command(evolve(spec(), images=images))
     nics = tuple(UserNic(mac="02:00:00:00:00:01") for _ in range(6))
@@ -97,7 +97,7 @@ def test_qemu_takes_the_machine(tmp_path: Path) -> None:
         spec(),
         kernel=image,
         initrd=image,
-        images=tuple(Image(path=image, size=2 << 20) for _ in range(images)),
+        images=tuple(DiskImage(path=image, size=2 << 20) for _ in range(images)),
         disks=tuple(Disk(path=image, serial=f"L{i:02}") for i in range(count)),
         nics=tuple(
             UserNic(mac=f"02:00:00:00:00:0{i}", forwards=(PortForward(guest_port=22),))

@@ -25,7 +25,7 @@ from xk8s.overlay import Check, Fault, Observation
 from xk8s.pki import Keys
 from xk8s.planning.plan import Plan
 from xk8s.progress import Silent
-from xk8s.report import Result, collect, host
+from xk8s.report import CollectedReport, collect, host
 from xk8s.util.paths import state_dir
 
 MakePlan = Callable[..., Plan]
@@ -100,7 +100,7 @@ def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan_of: MakePlan) -
     return guests
 
 
-def report(**more: bool) -> tuple[Result, dict[str, str]]:
+def report(**more: bool) -> tuple[CollectedReport, dict[str, str]]:
     result = collect("t", Silent(), **more)
     return result, {name: data.decode() for name, data in result.contents.files.items()}
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from xk8s.testing import assert_conforms, findings
+from xk8s.testing import assert_conforms, violations
 from xk8s.testing.conform import difference
 
 HEAD = """\
@@ -256,7 +256,7 @@ BROKEN = {
 @pytest.mark.parametrize("rule", BROKEN)
 def test_each_rule_finds_who_breaks_it(rule: str, install: Install) -> None:
     source, hook, what = BROKEN[rule]
-    found = findings(install(source))
+    found = violations(install(source))
     said = "\n".join(map(str, found))
     assert any(one.hook == hook and what in one.what for one in found), said or "nothing was found"
     assert all(one.overlay == NAME and one.todo for one in found)
@@ -276,17 +276,17 @@ def test_the_failure_names_overlay_hook_and_what_to_do(install: Install) -> None
 
 def test_all_that_is_wrong_is_said_at_once(install: Install) -> None:
     both = textwrap.dedent(BROKEN["no description"][0]) + "\n" + BROKEN["no types"][0]
-    assert len(findings(install(both))) == 2
+    assert len(violations(install(both))) == 2
 
 
 def test_an_overlay_that_is_not_there_is_an_error_with_the_nearest_name() -> None:
-    (finding,) = findings("t-nobody")
+    (finding,) = violations("t-nobody")
     assert "there is no overlay 't-nobody'" in finding.what
 
 
 def test_two_overlays_that_write_one_path_are_both_named(install: Install) -> None:
     install(layers(FILE.format("b''")), name="t-other")
-    (found,) = findings(install(layers(FILE.format("b''")).replace('"t"', '"u"')), "t-other")
+    (found,) = violations(install(layers(FILE.format("b''")).replace('"t"', '"u"')), "t-other")
     assert found.hook == "xk8s_layers"
     assert "'t-broken'" in found.what
     assert "'t-other'" in found.what

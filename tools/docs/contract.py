@@ -31,7 +31,7 @@ PUBLIC: Mapping[str, tuple[str, ...]] = {
     "xk8s.errors": (),
     "xk8s.sources": (),
     "xk8s.artifact_keys": ("artifact_key", "is_cached"),
-    "xk8s.recipe": ("Kitchen", "Inspection"),
+    "xk8s.recipe": ("RecipeContext", "Inspection"),
     "xk8s.files": (
         "ZSTD", "UnsafeArchive", "file_digest", "fingerprints", "open_tar", "unpack", "walk",
     ),

@@ -14,12 +14,12 @@ from xk8s.util.jobs import Jobs
 
 
 @frozen(kw_only=True)
-class Kitchen:
+class RecipeContext:
     """What a recipe's function gets.
 
     It writes the artifact's members into ``out``; ``work`` is scratch that is removed
     afterwards. ``params`` and ``places`` are the recipe's; ``inputs`` maps the name of each
-    input artifact to its tree (read only: it is the cache). ``progress.item(kitchen.name, …)``
+    input artifact to its tree (read only: it is the cache). ``progress.item(recipe.name, …)``
     tells how far it is.
     """
 

@@ -92,8 +92,8 @@ class OciImage:
 class Recipe:
     """Made by a function of the plugin from other artifacts.
 
-    ``function`` is "package.module:name"; it is called with a `xk8s.recipe.Kitchen`
-    and must write the members into ``kitchen.out``. ``params`` (JSON values), ``inputs`` and
+    ``function`` is "package.module:name"; it is called with a `xk8s.recipe.RecipeContext`
+    and must write the members into ``recipe.out``. ``params`` (JSON values), ``inputs`` and
     ``revision`` (raise it when the function's result changes) make the cache key.
 
     ``places`` tells the function where on this machine it finds what ``params`` identify by a

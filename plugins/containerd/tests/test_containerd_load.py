@@ -19,9 +19,9 @@ from attrs import define, evolve, field
 from xk8s.context import ExecResult
 from xk8s.errors import MachineError
 from xk8s_containerd.load import hosts_toml, load
-from xk8s_images import Delivery, Door, Parcel
+from xk8s_images import Delivery, LoadableImage, ServerPort
 from xk8s_images.layout import Member, config_digest, layer_tar, manifest_of, write_layout
-from xk8s_images.serve import Offer, serving
+from xk8s_images.serve import ServedImage, serving
 from xk8s_images.stores import namespace_argv
 
 CONFIG = """\
@@ -102,25 +102,25 @@ def node() -> Iterator[Here]:
             shutil.rmtree(work / "root", ignore_errors=True)
 
 
-Make = Callable[..., Parcel]
+Make = Callable[..., LoadableImage]
 
 
 @pytest.fixture
 def parcel(tmp_path: Path) -> Make:
-    def make(text: str, ref: str = "xk8s.local/load:1") -> Parcel:
+    def make(text: str, ref: str = "xk8s.local/load:1") -> LoadableImage:
         out = tmp_path / f"{text[:8]}-{len(list(tmp_path.iterdir()))}"
         layer = layer_tar([Member(path="text", mode=0o644, data=text.encode() * 5000)])
         write_layout(out, ref=ref, layer=layer, cmd=["/bin/true"])
-        return Parcel(
+        return LoadableImage(
             ref=ref, layout=out, digest=str(manifest_of(out)["digest"]), id=config_digest(out)
         )
 
     return make
 
 
-def deliver(node: Here, parcel: Parcel, *, door: bool = True) -> Door | None:
+def deliver(node: Here, parcel: LoadableImage, *, door: bool = True) -> ServerPort | None:
     """Load it; the way that it went."""
-    with serving([Offer(ref=parcel.ref, layout=parcel.layout)], ["n"]) as registry:
+    with serving([ServedImage(ref=parcel.ref, layout=parcel.layout)], ["n"]) as registry:
         delivery = Delivery(
             access=node,
             node="n",
@@ -195,7 +195,7 @@ def test_a_damaged_image_is_refused_with_ctrs_words(node: Here, parcel: Make) ->
 def test_ctr_ends_at_once_when_a_transfer_is_broken_off(node: Here, parcel: Make) -> None:
     """As Ctrl-C does: containerd would try again for a minute if nobody answered."""
     wanted = parcel("seven" * 400, "xk8s.local/broken:1")
-    with serving([Offer(ref=wanted.ref, layout=wanted.layout)], ["n"]) as registry:
+    with serving([ServedImage(ref=wanted.ref, layout=wanted.layout)], ["n"]) as registry:
         door = registry.doors["n"]
         seen = threading.Thread(target=lambda: (_wait(lambda: door.sent > 0), registry.refuse()))
         seen.start()
@@ -217,7 +217,7 @@ def test_no_other_registry_is_asked(parcel: Make) -> None:
     delivery = Delivery(
         access=Here(socket=Path(), path=""), node="n",
         parcel=parcel("x", "docker.io/library/x:1"),
-        door=Door(port=1234, path="ab"), gateway="192.168.0.250",
+        door=ServerPort(port=1234, path="ab"), gateway="192.168.0.250",
     )  # fmt: skip
     hosts = tomllib.loads(hosts_toml(delivery))
     url = "http://192.168.0.250:1234/v2/ab/docker.io"

@@ -47,7 +47,7 @@ def namespaces() -> None:
         pytest.skip(f"no mount namespace here: {done.stderr.strip()}")
 
 
-def kitchen(tmp_path: Path, containerd: Path, layouts: dict[str, str]) -> Any:
+def recipe(tmp_path: Path, containerd: Path, layouts: dict[str, str]) -> Any:
     for name in ("out", "work"):
         (tmp_path / name).mkdir()
     jobs = Jobs()
@@ -70,7 +70,7 @@ def test_images_are_baked_with_what_cri_wants(tmp_path, containerd, namespaces):
         layer = layer_tar([Member(path="bin/x", mode=0o755, data=data * 5000)])
         (tmp_path / name).mkdir()
         write_layout(tmp_path / name / "oci", ref=f"xk8s.local/{name}:1", layer=layer)
-    bake(kitchen(tmp_path, containerd, {"a": "xk8s.local/a:1", "b": "xk8s.local/b:1"}))
+    bake(recipe(tmp_path, containerd, {"a": "xk8s.local/a:1", "b": "xk8s.local/b:1"}))
 
     assert (tmp_path / "out/store.erofs").stat().st_size > 4096
     store = tmp_path / "work/tree/usr/lib/xk8s/containerd"
@@ -101,7 +101,7 @@ def test_a_damaged_image_is_an_error_with_containerds_words(tmp_path, containerd
     layer_digest = json.loads(manifest.read_bytes())["layers"][0]["digest"]
     (tmp_path / "a/oci/blobs" / layer_digest.replace(":", "/")).write_bytes(b"rubbish" * 512)
     with pytest.raises(BuildError) as caught:
-        bake(kitchen(tmp_path, containerd, {"a": "xk8s.local/a:1"}))
+        bake(recipe(tmp_path, containerd, {"a": "xk8s.local/a:1"}))
     assert "ctr:" in caught.value.log
     assert not (tmp_path / "out/store.erofs").exists()
 

@@ -19,9 +19,9 @@ from xk8s.context import ExecResult
 from xk8s.errors import MachineError
 from xk8s_crio import load as module
 from xk8s_crio.load import load, names, registries_conf
-from xk8s_images import Delivery, Door, Parcel
+from xk8s_images import Delivery, LoadableImage, ServerPort
 from xk8s_images.layout import Member, config_digest, layer_tar, manifest_of, write_layout
-from xk8s_images.serve import Offer, serving
+from xk8s_images.serve import ServedImage, serving
 
 
 @define(eq=False)
@@ -98,20 +98,20 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StandIn:
 
 
 @pytest.fixture
-def parcel(tmp_path: Path) -> Callable[..., Parcel]:
-    def make(text: str, ref: str = "docker.io/library/load:1") -> Parcel:
+def parcel(tmp_path: Path) -> Callable[..., LoadableImage]:
+    def make(text: str, ref: str = "docker.io/library/load:1") -> LoadableImage:
         out = tmp_path / text
         layer = layer_tar([Member(path="text", mode=0o644, data=text.encode())])
         write_layout(out, ref=ref, layer=layer, cmd=["/bin/true"])
-        return Parcel(
+        return LoadableImage(
             ref=ref, layout=out, digest=str(manifest_of(out)["digest"]), id=config_digest(out)
         )
 
     return make
 
 
-def deliver(node: StandIn, parcel: Parcel) -> None:
-    with serving([Offer(ref=parcel.ref, layout=parcel.layout)], ["n"]) as registry:
+def deliver(node: StandIn, parcel: LoadableImage) -> None:
+    with serving([ServedImage(ref=parcel.ref, layout=parcel.layout)], ["n"]) as registry:
         load(
             Delivery(
                 access=node, node="n", parcel=parcel, door=registry.doors["n"], gateway="127.0.0.1"
@@ -120,7 +120,7 @@ def deliver(node: StandIn, parcel: Parcel) -> None:
 
 
 def test_the_stand_in_crio_pulls_from_here_and_forgets_where(
-    node: StandIn, parcel: Callable[..., Parcel]
+    node: StandIn, parcel: Callable[..., LoadableImage]
 ) -> None:
     wanted = parcel("one")
     deliver(node, wanted)
@@ -129,7 +129,7 @@ def test_the_stand_in_crio_pulls_from_here_and_forgets_where(
 
 
 def test_a_stand_in_crio_that_is_slow_to_read_its_configuration(
-    node: StandIn, parcel: Callable[..., Parcel]
+    node: StandIn, parcel: Callable[..., LoadableImage]
 ) -> None:
     node.deaf = 3
     deliver(node, parcel("one"))
@@ -137,7 +137,7 @@ def test_a_stand_in_crio_that_is_slow_to_read_its_configuration(
 
 
 def test_a_stand_in_crio_that_pulls_something_else_or_nothing(
-    node: StandIn, parcel: Callable[..., Parcel], monkeypatch: pytest.MonkeyPatch
+    node: StandIn, parcel: Callable[..., LoadableImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wanted = parcel("one")
     node.deaf = 99
@@ -153,7 +153,9 @@ def test_a_stand_in_crio_that_pulls_something_else_or_nothing(
     assert caught.value.log == f"it has {'0' * 64} "
 
 
-def test_the_image_that_was_replaced_goes(node: StandIn, parcel: Callable[..., Parcel]) -> None:
+def test_the_image_that_was_replaced_goes(
+    node: StandIn, parcel: Callable[..., LoadableImage]
+) -> None:
     first, second = parcel("one"), parcel("two")
     deliver(node, first)
     deliver(node, first)
@@ -163,7 +165,7 @@ def test_the_image_that_was_replaced_goes(node: StandIn, parcel: Callable[..., P
 
 
 def test_without_a_way_to_this_machine_it_says_so(
-    node: StandIn, parcel: Callable[..., Parcel]
+    node: StandIn, parcel: Callable[..., LoadableImage]
 ) -> None:
     delivery = Delivery(
         access=node, node="vm-002", parcel=parcel("one"), door=None, gateway="192.168.0.250"
@@ -173,10 +175,10 @@ def test_without_a_way_to_this_machine_it_says_so(
     assert "xk8s net link vm-002 eth0 up" in caught.value.hint
 
 
-def test_only_this_repository_is_elsewhere(parcel: Callable[..., Parcel]) -> None:
+def test_only_this_repository_is_elsewhere(parcel: Callable[..., LoadableImage]) -> None:
     delivery = Delivery(
         access=StandIn(root=Path()), node="n", parcel=parcel("x", "quay.io/a/b@sha256:" + "0" * 64),
-        door=Door(port=1234, path="ab"), gateway="192.168.0.250",
+        door=ServerPort(port=1234, path="ab"), gateway="192.168.0.250",
     )  # fmt: skip
     (registry,) = tomllib.loads(registries_conf(delivery))["registry"]
     assert registry == {

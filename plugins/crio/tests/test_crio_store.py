@@ -35,7 +35,7 @@ def test_another_store_finds_the_images_without_copying_them(tmp_path, namespace
     for name in ("out", "work", "empty"):
         (tmp_path / name).mkdir()
     jobs = Jobs()
-    kitchen = SimpleNamespace(
+    recipe = SimpleNamespace(
         out=tmp_path / "out",
         work=tmp_path / "work",
         params={"images": layouts},
@@ -44,7 +44,7 @@ def test_another_store_finds_the_images_without_copying_them(tmp_path, namespace
             argv, log=tmp_path / "work/log", mark=str(tmp_path), **options
         ),
     )
-    bake(kitchen)
+    bake(recipe)
     assert (tmp_path / "out/store.erofs").stat().st_size > 4096
 
     store = tmp_path / "work/tree/usr/lib/xk8s/crio"

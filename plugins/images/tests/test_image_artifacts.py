@@ -88,9 +88,9 @@ def test_the_recipe_builds_every_kind_of_entry_from_its_params(tmp_path: Path):
     for name in ("one", "two"):
         out = tmp_path / name
         out.mkdir()
-        kitchen = SimpleNamespace(
+        recipe = SimpleNamespace(
             params=recipe.params, inputs={"tool": tmp_path / "in"}, out=out, check=lambda: None
         )
-        build(kitchen)
+        build(recipe)
         digests.append(config_digest(out / "oci"))
     assert digests[0] == digests[1]

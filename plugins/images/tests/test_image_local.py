@@ -18,7 +18,7 @@ from xk8s.build.artifacts.store import Store
 from xk8s.errors import UsageError
 from xk8s.progress import Silent
 from xk8s_images import ImagesSettings, image_artifact
-from xk8s_images.archive import Found
+from xk8s_images.archive import ArchivedImage
 from xk8s_images.layout import REF_NAME, config_digest, layout_tar, manifest_of
 from xk8s_images.local import choose, parse, pin
 from xk8s_images.settings import images_of
@@ -224,13 +224,13 @@ def test_what_was_found_in_an_archive_is_remembered_until_it_changes(
 
 
 def test_choosing_among_images_that_are_the_same() -> None:
-    image = Found(digest="sha256:1", names=("docker.io/library/a:1",))
+    image = ArchivedImage(digest="sha256:1", names=("docker.io/library/a:1",))
     same = [image, evolve(image, names=("docker.io/library/b:1",))]
     assert choose(same, "c:1", "x") == [("docker.io/library/c:1", "sha256:1")]
     other = [image, evolve(image, digest="sha256:2", names=("docker.io/library/b:1",))]
     with pytest.raises(UsageError, match="no image"):
         choose(other, "c:9", "x")
-    nameless = [image, Found(digest="sha256:3")]
+    nameless = [image, ArchivedImage(digest="sha256:3")]
     with pytest.raises(UsageError, match="for an image in it"):
         choose(nameless, "", "x")
 

@@ -11,20 +11,22 @@ from pathlib import Path
 
 import pytest
 from xk8s_images.layout import config_digest, manifest_of
-from xk8s_images.serve import Offer, Registry, serving
+from xk8s_images.serve import ImageServer, ServedImage, serving
 
 Make = Callable[..., Path]
 Copy = Callable[..., None]
 REF = "quay.io/team/app:1"
 
 
-def fetch(registry: Registry, path: str, *, method: str = "GET", client: str = "vm-001") -> bytes:
+def fetch(
+    registry: ImageServer, path: str, *, method: str = "GET", client: str = "vm-001"
+) -> bytes:
     url = f"http://127.0.0.1:{registry.doors[client].port}{path}"
     with urllib.request.urlopen(urllib.request.Request(url, method=method), timeout=10) as answer:
         return bytes(answer.read())
 
 
-def status(registry: Registry, path: str) -> int:
+def status(registry: ImageServer, path: str) -> int:
     try:
         fetch(registry, path)
     except urllib.error.HTTPError as error:
@@ -35,7 +37,7 @@ def status(registry: Registry, path: str) -> int:
 @pytest.mark.parametrize("by", ["tag", "digest"])
 def test_skopeo_pulls_from_it(tmp_path: Path, layout: Make, skopeo: Copy, by: str) -> None:
     source = layout("x" * 100_000)
-    with serving([Offer(ref=REF, layout=source)], ["vm-001", "vm-002"]) as registry:
+    with serving([ServedImage(ref=REF, layout=source)], ["vm-001", "vm-002"]) as registry:
         door = registry.doors["vm-002"]
         what = ":1" if by == "tag" else f"@{manifest_of(source)['digest']}"
         repository = f"127.0.0.1:{door.port}/{door.path}/quay.io/team/app{what}"
@@ -49,7 +51,7 @@ def test_skopeo_pulls_from_it(tmp_path: Path, layout: Make, skopeo: Copy, by: st
 def test_nobody_without_the_path_gets_anything(layout: Make) -> None:
     source = layout()
     digest = manifest_of(source)["digest"]
-    with serving([Offer(ref=REF, layout=source)], ["vm-001"]) as registry:
+    with serving([ServedImage(ref=REF, layout=source)], ["vm-001"]) as registry:
         door = registry.doors["vm-001"]
         good = f"/v2/{door.path}/quay.io/team/app/manifests/1"
         assert status(registry, good) == 200
@@ -71,7 +73,7 @@ def test_nobody_without_the_path_gets_anything(layout: Make) -> None:
 
 
 def test_it_listens_on_the_loopback_only_and_ends(layout: Make) -> None:
-    with serving([Offer(ref=REF, layout=layout())], ["vm-001"]) as registry:
+    with serving([ServedImage(ref=REF, layout=layout())], ["vm-001"]) as registry:
         port = registry.doors["vm-001"].port
         listening = subprocess.run(["ss", "-Hltn", f"sport = :{port}"], capture_output=True,
                                    text=True, check=True).stdout  # fmt: skip
@@ -85,7 +87,7 @@ def test_it_listens_on_the_loopback_only_and_ends(layout: Make) -> None:
 def test_a_closed_door_breaks_off_what_is_being_sent(layout: Make) -> None:
     source = layout("x" * 30_000_000)
     layer = max((source / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
-    with serving([Offer(ref=REF, layout=source)], ["vm-001"]) as registry:
+    with serving([ServedImage(ref=REF, layout=source)], ["vm-001"]) as registry:
         door = registry.doors["vm-001"]
         url = f"http://127.0.0.1:{door.port}/v2/{door.path}/quay.io/team/app/blobs/sha256:{layer.name}"
         with urllib.request.urlopen(url, timeout=20) as answer:

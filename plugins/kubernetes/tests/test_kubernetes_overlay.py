@@ -17,7 +17,7 @@ from xk8s.pki import Keys
 from xk8s.planning import topology
 from xk8s.planning.make_plan import make_plan
 from xk8s.sources import DebPackage, GoModule, GoRelease, OwnDirectory, Release
-from xk8s.util.functions import load
+from xk8s.util.functions import load_function
 from xk8s_kubernetes import Manifest, addresses, components, configs, overlay
 from xk8s_kubernetes.artifacts import MEMBERS, cni_artifact, kubernetes_artifact
 from xk8s_kubernetes.kernel import kernel_needs
@@ -366,7 +366,7 @@ def test_own_programs_are_judged_and_how_is_a_setting():
     assert judge() == "xk8s_kubernetes.programs:check"
     assert judge(allow_skew=True) == "xk8s_kubernetes.programs:check_without_skew"
     for name in (judge(), judge(allow_skew=True)):
-        assert load(name).__module__ == "xk8s_kubernetes.programs"
+        assert load_function(name).__module__ == "xk8s_kubernetes.programs"
 
 
 def test_an_own_program_changes_the_layers_of_programs_alone(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from xk8s.planning.plan import Plan
 
 
 @frozen(kw_only=True)
-class Kit:
+class ClusterInputs:
     """``resolved`` has artifacts by key, ``layers`` images by the name of their layer."""
 
     plan: Plan

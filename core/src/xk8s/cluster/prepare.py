@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from xk8s.build.artifacts.lockfile import project_lock
 from xk8s.build.artifacts.store import Resolved, Store
 from xk8s.build.layers.build import BuiltLayer, LayerStore
-from xk8s.cluster.inputs import Kit
+from xk8s.cluster.inputs import ClusterInputs
 from xk8s.machine.qemu.accelerator import decide
 from xk8s.planning.plan import Plan, PlannedLayer
 from xk8s.progress import Progress
@@ -50,13 +50,13 @@ class Clock:
         self.progress.finish(key)
 
 
-def make_kit(plan: Plan, clock: Clock, held: ExitStack) -> Kit:
-    """The kit of a plan. Errors are those of `build`, and `HostError` for want of QEMU."""
+def make_inputs(plan: Plan, clock: Clock, held: ExitStack) -> ClusterInputs:
+    """The inputs of a plan. Errors are those of `build`, and `HostError` for want of QEMU."""
     accel = decide(plan.cluster.accel)
     for note in accel.notes:
         clock.note(note)
     resolved, layers = build(plan, clock, held)
-    return Kit(plan=plan, accel=accel, resolved=resolved, layers=layers)
+    return ClusterInputs(plan=plan, accel=accel, resolved=resolved, layers=layers)
 
 
 def build(

@@ -21,14 +21,19 @@ from xk8s.cluster.checks.run import check
 from xk8s.cluster.disk.prune import bound_snapshots
 from xk8s.cluster.down import sweep
 from xk8s.cluster.handle import Cluster, open_cluster
-from xk8s.cluster.inputs import Kit
-from xk8s.cluster.prepare import Clock, make_kit
+from xk8s.cluster.inputs import ClusterInputs
+from xk8s.cluster.prepare import Clock, make_inputs
 from xk8s.cluster.snapshots import store
 from xk8s.cluster.snapshots.restore import restore
 from xk8s.cluster.snapshots.save import copy_directory, save, unsavable
 from xk8s.cluster.state import failed_start
-from xk8s.cluster.state.booted import BOOT, Boot, boot_of, read_boot, write_boot
-from xk8s.cluster.state.guest_files import NOW, now_of, read_now, write_now
+from xk8s.cluster.state.booted import BOOT, BootedCluster, boot_of, read_boot, write_boot
+from xk8s.cluster.state.guest_files import (
+    GUEST_FILES,
+    guest_files_of,
+    read_guest_files,
+    write_guest_files,
+)
 from xk8s.cluster.state.record import (
     LOCAL,
     PLAN,
@@ -69,17 +74,17 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = Fals
         failed_start.forget(plan.name)
         clock = Clock(progress)
         try:
-            kit = make_kit(plan, clock, held)
+            inputs = make_inputs(plan, clock, held)
             restorable = plan.cluster.snapshot and not cold
-            cluster = _restored(kit, clock, checks=checks) if restorable else None
+            cluster = _restored(inputs, clock, checks=checks) if restorable else None
             if cluster is None and restorable:
-                cluster = _changed(kit, clock, checks=checks)
+                cluster = _changed(inputs, clock, checks=checks)
             if cluster is None:
-                cluster = _boot(kit, clock)
+                cluster = _boot(inputs, clock)
                 if checks:
                     with clock.stage("checks"):
                         check(cluster, progress)
-                    cluster = _saved(cluster, kit, clock)
+                    cluster = _saved(cluster, inputs, clock)
         except CheckFailed:
             _finish(plan.name, clock, "failed")
             raise
@@ -98,7 +103,7 @@ def snapshot(name: str, label: str, progress: Progress) -> float:
         cluster = open_cluster(name)
         cluster.check_alive()
         state = cluster.state_dir
-        cluster, pause = save(cluster, read_boot(state), read_now(state), label, progress)
+        cluster, pause = save(cluster, read_boot(state), read_guest_files(state), label, progress)
         write_host_files(cluster)
         return pause
 
@@ -138,13 +143,13 @@ def _check_free(plan: Plan) -> None:
         )
 
 
-def _unfit(value: store.Saved, boot: Boot) -> str | None:
+def _unfit(value: store.Snapshot, boot: BootedCluster) -> str | None:
     """Why a snapshot cannot be restored, whatever plan is meant; None when it can."""
     accel = decide(boot.accel.name)
     return store.problem(value, accel=accel) or boot.missing()
 
 
-def _damage(value: store.Saved, clock: Clock) -> str | None:
+def _damage(value: store.Snapshot, clock: Clock) -> str | None:
     """What is damaged of a snapshot that was not read since this machine was started, or None."""
     if store.verified(value):
         return None
@@ -152,10 +157,10 @@ def _damage(value: store.Saved, clock: Clock) -> str | None:
         return store.verify(value)
 
 
-def _as_saved(value: store.Saved, boot: Boot) -> Record:
+def _as_saved(value: store.Snapshot, boot: BootedCluster) -> Record:
     """The state of a cluster that is to be what a snapshot is."""
     state = _directories(value.cluster)
-    for name in (REQUEST, PLAN, BOOT, NOW):
+    for name in (REQUEST, PLAN, BOOT, GUEST_FILES):
         write_private(state / name, (value.directory / name).read_bytes())
     copy_directory(value.directory / LOCAL, state / LOCAL)
     record = Record(
@@ -169,18 +174,18 @@ def _as_saved(value: store.Saved, boot: Boot) -> Record:
     return record
 
 
-def _tell_on_top(kit: Kit, progress: Progress) -> None:
+def _tell_on_top(inputs: ClusterInputs, progress: Progress) -> None:
     """Notes about what local directories replace; `PlanError` when they would hide too much."""
-    plan = kit.plan
+    plan = inputs.plan
     own = {one.node.name: launch.image_path(plan.name, one.node.name) for one in plan.nodes}
-    layers = {name: layer.path for name, layer in kit.layers.items()}
+    layers = {name: layer.path for name, layer in inputs.layers.items()}
     for one in over_images(plan, layers, own):
         for line in one.lines():
             progress.note(f"{one.directory} {line}")
 
 
-def _begin(kit: Kit) -> Record:
-    plan = kit.plan
+def _begin(inputs: ClusterInputs) -> Record:
+    plan = inputs.plan
     _directories(plan.name)
     write_inputs(plan)
     record = Record(
@@ -188,7 +193,7 @@ def _begin(kit: Kit) -> Record:
         phase="starting",
         overlays=plan.ctx.overlays,
         digest=plan.digest,
-        accel=kit.accel.name,
+        accel=inputs.accel.name,
     )
     write_record(record)
     return record
@@ -201,20 +206,20 @@ def _directories(name: str) -> Path:
     return make_private(state_dir(name))
 
 
-def _boot(kit: Kit, clock: Clock) -> Cluster:
-    plan = kit.plan
+def _boot(inputs: ClusterInputs, clock: Clock) -> Cluster:
+    plan = inputs.plan
     with clock.stage("machines"):
-        record = _begin(kit)
-        boot = boot_of(kit)
+        record = _begin(inputs)
+        boot = boot_of(inputs)
         write_boot(boot, state_dir(plan.name))
         keys = Keys(state_dir(plan.name) / PKI)
         files = {node.node.name: secrets(plan, node.node, keys) for node in plan.nodes}
         own = {name: flat(given) for name, given in files.items()}
         launch.write_images(plan, own)
-        write_now(now_of(kit, store.key_of(kit), own), state_dir(plan.name))
-        _tell_on_top(kit, clock)
-        templates = get_templates(kit, boot, clock)
-        backing = _backing(kit, boot, templates)
+        write_guest_files(guest_files_of(inputs, store.key_of(inputs), own), state_dir(plan.name))
+        _tell_on_top(inputs, clock)
+        templates = get_templates(inputs, boot, clock)
+        backing = _backing(inputs, boot, templates)
         started = power_on(boot, launch.networks(boot), backing, templates, clock)
         record = attrs.evolve(record, nodes=started, memory=backing)
         write_record(record)
@@ -226,22 +231,24 @@ def _boot(kit: Kit, clock: Clock) -> Cluster:
     return cluster
 
 
-def _backing(kit: Kit, boot: Boot, templates: Mapping[str, Template]) -> Backing:
+def _backing(
+    inputs: ClusterInputs, boot: BootedCluster, templates: Mapping[str, Template]
+) -> Backing:
     """The kind of RAM that suits: to be saved all of it has to be in a file of its own, and else
     what VMs have of a template is there once.
     """
     ram_directory(boot.cluster)
-    if templates and not kit.plan.cluster.snapshot:
+    if templates and not inputs.plan.cluster.snapshot:
         return "private"
     if room_for_memory(boot):
         return "shared"
     return "private" if templates else "anonymous"
 
 
-def _restored(kit: Kit, clock: Clock, *, checks: bool) -> Cluster | None:
+def _restored(inputs: ClusterInputs, clock: Clock, *, checks: bool) -> Cluster | None:
     """The cluster from its snapshot, or None (with a note why) when it has to be booted."""
-    key = store.key_of(kit)
-    value = store.read(kit.plan.name, store.auto_label(key))
+    key = store.key_of(inputs)
+    value = store.read(inputs.plan.name, store.auto_label(key))
     if value is None:
         return None
     why = store.problem(value, key)
@@ -253,20 +260,20 @@ def _restored(kit: Kit, clock: Clock, *, checks: bool) -> Cluster | None:
     why = why or _damage(value, clock)
     if why is None:
         try:
-            return _restore(kit, value, clock, checks=checks)
+            return _restore(inputs, value, clock, checks=checks)
         except Xk8sError as error:
             why = f"{error} ({error.where})"
-            sweep(kit.plan.name)
+            sweep(inputs.plan.name)
     clock.note(f"the snapshot of this cluster is dropped: {why}")
     store.remove(value)
     return None
 
 
-def _changed(kit: Kit, clock: Clock, *, checks: bool) -> Cluster | None:
+def _changed(inputs: ClusterInputs, clock: Clock, *, checks: bool) -> Cluster | None:
     """The cluster from a snapshot of another plan with what is different put into it, or None (with
     a note why) when it has to be booted.
     """
-    found = nearest_snapshot(kit)
+    found = nearest_snapshot(inputs)
     if found is None:
         return None
     value = found.saved
@@ -279,26 +286,28 @@ def _changed(kit: Kit, clock: Clock, *, checks: bool) -> Cluster | None:
     try:
         with restore(found.boot, value, _as_saved(value, found.boot), clock) as cluster:
             pass  # what is changed must find the clocks right
-        cluster = put(cluster, kit, clock, checks="changed" if checks else "none").cluster
+        cluster = put(cluster, inputs, clock, checks="changed" if checks else "none").cluster
         if checks:
             with clock.stage("checks after restore"):
                 check(cluster, clock, restored=True)
-            cluster = _saved(cluster, kit, clock)
+            cluster = _saved(cluster, inputs, clock)
     except Xk8sError as error:
         clock.note(f"booting: {value.label} could not be changed: {error} ({error.where})")
-        sweep(kit.plan.name)
+        sweep(inputs.plan.name)
         return None
     return cluster
 
 
-def _restore(kit: Kit, value: store.Saved, clock: Clock, *, checks: bool) -> Cluster:
-    record = _begin(kit)
+def _restore(
+    inputs: ClusterInputs, value: store.Snapshot, clock: Clock, *, checks: bool
+) -> Cluster:
+    record = _begin(inputs)
     boot = read_boot(value.directory)
-    for name in (BOOT, NOW):
-        write_private(state_dir(kit.plan.name) / name, (value.directory / name).read_bytes())
+    for name in (BOOT, GUEST_FILES):
+        write_private(state_dir(inputs.plan.name) / name, (value.directory / name).read_bytes())
     with restore(boot, value, record, clock) as restored:
-        cluster = Cluster(restored.record, kit.plan)
-        _tell_on_top(kit, clock)
+        cluster = Cluster(restored.record, inputs.plan)
+        _tell_on_top(inputs, clock)
         write_host_files(cluster)
         if checks:
             with clock.stage("checks"):
@@ -306,19 +315,19 @@ def _restore(kit: Kit, value: store.Saved, clock: Clock, *, checks: bool) -> Clu
     return cluster
 
 
-def _saved(cluster: Cluster, kit: Kit, clock: Clock) -> Cluster:
+def _saved(cluster: Cluster, inputs: ClusterInputs, clock: Clock) -> Cluster:
     """The cluster with a snapshot for the next `up`; a failure to save is only a note."""
-    if not kit.plan.cluster.snapshot:
+    if not inputs.plan.cluster.snapshot:
         return cluster
     if why := unsavable(cluster.record):
         clock.note(f"no snapshot for the next start: {why}")
         return cluster
     try:
         state = cluster.state_dir
-        now = read_now(state)
+        now = read_guest_files(state)
         cluster, pause = save(cluster, read_boot(state), now, store.auto_label(now.key), clock)
         store.prune(cluster.name)
-        bound = kit.plan.cluster.snapshot_size << 20
+        bound = inputs.plan.cluster.snapshot_size << 20
         for one in bound_snapshots(cluster.name, store.auto_label(now.key), bound):
             clock.note(f"removed the automatic snapshot {one}: xk8s cache")
         write_host_files(cluster)  # in case a port had to change
@@ -326,7 +335,7 @@ def _saved(cluster: Cluster, kit: Kit, clock: Clock) -> Cluster:
     except Xk8sError as error:
         clock.note(f"no snapshot for the next start: {error}")
         record = read_record(cluster.name)
-        cluster = Cluster(record, kit.plan) if record else cluster
+        cluster = Cluster(record, inputs.plan) if record else cluster
     if cluster.record.memory == "private":
         # Other processes run its VMs than before, and under TCG those have to translate all code
         # again: on a slow machine the API server's first answer took 6 s, and kubectl waits 10.

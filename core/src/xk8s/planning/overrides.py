@@ -36,7 +36,7 @@ class Replaced:
 
 
 @frozen(kw_only=True)
-class OnTop:
+class Override:
     """What a directory does, by path: ``added`` is what replaces nothing as far as known."""
 
     directory: str
@@ -94,7 +94,7 @@ def over_plan(
     directories: Sequence[tuple[str, Layer]],
     stack: Iterable[tuple[str, Layer]],
     node_files: Mapping[str, Mapping[str, str]],
-) -> tuple[OnTop, ...]:
+) -> tuple[Override, ...]:
     """What ``directories`` (name and layer, lowest first) do to a ``stack`` (likewise) and to
     ``node_files`` (node -> path -> overlay).
 
@@ -126,7 +126,7 @@ def _add(below: _Stack, overlay: str, layer: Layer) -> None:
             below.add_directory(_parts(entry.path), one)
 
 
-def _over(name: str, layer: Layer, below: _Stack) -> OnTop:
+def _over(name: str, layer: Layer, below: _Stack) -> Override:
     replaced: list[Replaced] = []
     added: list[str] = []
     for entry in layer.entries:
@@ -156,7 +156,7 @@ def _over(name: str, layer: Layer, below: _Stack) -> OnTop:
                 replaced.append(topmost.replaced(entry.path))
         else:
             added.append(entry.path)
-    return OnTop(directory=name, layer=layer.name, replaced=tuple(replaced), added=tuple(added))
+    return Override(directory=name, layer=layer.name, replaced=tuple(replaced), added=tuple(added))
 
 
 def hides(directory: str, path: str, whose: str) -> PlanError:

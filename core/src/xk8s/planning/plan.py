@@ -24,7 +24,7 @@ from xk8s.overlay import (
     Node,
     Take,
 )
-from xk8s.planning.overrides import OnTop
+from xk8s.planning.overrides import Override
 from xk8s.planning.plan_json import boot_json, plan_json, take_json
 from xk8s.planning.resolve import Choice
 from xk8s.sources import Artifact
@@ -82,7 +82,7 @@ class Plan:
     choices: tuple[Choice, ...]
     settings: tuple[Value, ...]
     layers: tuple[PlannedLayer, ...]
-    directories: tuple[OnTop, ...]
+    directories: tuple[Override, ...]
     nodes: tuple[PlannedNode, ...]
     boot: BootImage
     routes: tuple[str, ...]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xk8s.report.collect import Result, collect
+from xk8s.report.collect import CollectedReport, collect
 from xk8s.report.contents import Contents
 
-__all__ = ["Contents", "Result", "collect"]
+__all__ = ["CollectedReport", "Contents", "collect"]

@@ -48,7 +48,7 @@ _NAMESPACE = {
 
 
 @attrs.frozen(kw_only=True)
-class Result:
+class CollectedReport:
     """A finished report: its files, and what its summary says."""
 
     contents: Contents
@@ -56,7 +56,7 @@ class Result:
     checks: tuple[dict[str, Any], ...]
 
 
-def collect(name: str, progress: Progress, *, checks: bool = True) -> Result:
+def collect(name: str, progress: Progress, *, checks: bool = True) -> CollectedReport:
     """The report of a cluster that runs, whole or in part, or of what a failed `up` left.
 
     Raises `StateError` when there is neither; all else that goes wrong is noted in the report.
@@ -82,7 +82,7 @@ def collect(name: str, progress: Progress, *, checks: bool = True) -> Result:
 
 def _collect(
     name: str, directory: Path, cluster: Cluster | None, progress: Progress, checks: bool
-) -> Result:
+) -> CollectedReport:
     made = time.time()
     contents = Contents(f"xk8s-report-{name}", Scrubber(keys_below(state_dir(name) / PKI)))
     known = Summary(cluster=name, made=made)
@@ -126,7 +126,7 @@ def _collect(
             for hint in recognise(faults, [*logs, *as_logs(seen)])
         )
     contents.add("REPORT.md", summary(known, contents))
-    return Result(contents=contents, hints=known.hints, checks=known.checks)
+    return CollectedReport(contents=contents, hints=known.hints, checks=known.checks)
 
 
 def _tracebacks(contents: Contents) -> None:
@@ -203,4 +203,4 @@ def _checks(
     return tuple(found)
 
 
-__all__ = ["Result", "collect"]
+__all__ = ["CollectedReport", "collect"]

@@ -17,7 +17,7 @@ from attrs import frozen
 from xk8s.errors import HostError, Xk8sError
 from xk8s.util.paths import cache_dir, clusters_dir
 
-Level = Literal["ok", "warn", "fail"]
+Severity = Literal["ok", "warn", "fail"]
 """warn: works, but worse or only in part; fail: `up` cannot work."""
 
 CACHE_GIB, CACHE_GIB_LEAST = 12, 4
@@ -33,12 +33,12 @@ class Finding:
     """One examined thing: what was found, and what to do when it is not ok."""
 
     name: str
-    level: Level
+    level: Severity
     text: str
     do: str = ""
 
 
-Probe = Callable[[], tuple[Level, str, str]]
+Probe = Callable[[], tuple[Severity, str, str]]
 """Returns (level, what was found, what to do)."""
 
 
@@ -69,7 +69,7 @@ def require(findings: Iterable[Finding]) -> None:
 # --- probes -----------------------------------------------------------------------------
 
 
-def python() -> tuple[Level, str, str]:
+def python() -> tuple[Severity, str, str]:
     """3.11 or later."""
     text = f"{platform.python_version()} ({sys.executable})"
     if sys.version_info < (3, 11):  # noqa: UP036 - the same reason as in tools/prepare.py
@@ -77,7 +77,7 @@ def python() -> tuple[Level, str, str]:
     return "ok", text, ""
 
 
-def machine() -> tuple[Level, str, str]:
+def machine() -> tuple[Severity, str, str]:
     """Guests are x86-64; elsewhere they would be emulated, and artifacts are for amd64."""
     kind = f"{platform.system()} {platform.machine()}"
     if kind != "Linux x86_64":
@@ -85,7 +85,7 @@ def machine() -> tuple[Level, str, str]:
     return "ok", kind, ""
 
 
-def qemu() -> tuple[Level, str, str]:
+def qemu() -> tuple[Severity, str, str]:
     """Its version, and whether TCG of it is stable."""
     from xk8s.machine.qemu.accelerator import STABLE_TCG, kvm_problem, qemu_version
 
@@ -96,7 +96,7 @@ def qemu() -> tuple[Level, str, str]:
     return "ok", text, ""
 
 
-def accel() -> tuple[Level, str, str]:
+def accel() -> tuple[Severity, str, str]:
     """KVM or TCG, and why."""
     from xk8s.machine.qemu.accelerator import cpu_has_virtualization, decide
 
@@ -112,7 +112,7 @@ def accel() -> tuple[Level, str, str]:
 def program(name: str, package: str) -> Probe:
     """A probe for a program that must be there."""
 
-    def probe() -> tuple[Level, str, str]:
+    def probe() -> tuple[Severity, str, str]:
         path = shutil.which(name, path=os.environ.get("PATH", "") + _SBIN)
         if path is None:
             return "fail", f"{name} is missing", package_hint(package)
@@ -129,7 +129,7 @@ def package_hint(package: str) -> str:
     return f"as root: apt-get install -y {package}"
 
 
-def id_ranges() -> tuple[Level, str, str]:
+def id_ranges() -> tuple[Severity, str, str]:
     """Root, or subordinate ids and the helpers for the base system's user namespace."""
     if os.geteuid() == 0:
         return "ok", "root needs none", ""
@@ -158,7 +158,7 @@ def _login() -> str:
         return str(os.getuid())
 
 
-def namespaces() -> tuple[Level, str, str]:
+def namespaces() -> tuple[Severity, str, str]:
     """Whether a network namespace can be made, tried out."""
     from xk8s.machine.net.privileges import check_user_namespaces
 
@@ -166,7 +166,7 @@ def namespaces() -> tuple[Level, str, str]:
     return "ok", "as root" if os.geteuid() == 0 else "user namespaces work", ""
 
 
-def tun() -> tuple[Level, str, str]:
+def tun() -> tuple[Severity, str, str]:
     """Taps connect the VMs."""
     from xk8s.machine.net.privileges import check_tun
 
@@ -183,7 +183,7 @@ def _nearest_directory(path: Path) -> Path:
 def room(name: str, path: Path, wanted: int, least: int) -> Probe:
     """A probe for free disk space in GiB where ``path`` will be."""
 
-    def probe() -> tuple[Level, str, str]:
+    def probe() -> tuple[Severity, str, str]:
         free = shutil.disk_usage(_nearest_directory(path)).free >> 30
         text = f"{free} GiB free in {path}"
         do = f"make room for {wanted} GiB, or set {name} to a directory elsewhere"
@@ -194,7 +194,7 @@ def room(name: str, path: Path, wanted: int, least: int) -> Probe:
     return probe
 
 
-def memory() -> tuple[Level, str, str]:
+def memory() -> tuple[Severity, str, str]:
     """What can be had without swapping."""
     found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
     mib = int(found[1]) >> 10 if found else 0
@@ -205,7 +205,7 @@ def memory() -> tuple[Level, str, str]:
     return ("ok", text, "") if mib >= MEMORY_MIB else ("warn", text, do)
 
 
-def go() -> tuple[Level, str, str]:
+def go() -> tuple[Severity, str, str]:
     """Wanted only where a release cannot be downloaded."""
     path = shutil.which("go")
     if path is None:
@@ -214,14 +214,14 @@ def go() -> tuple[Level, str, str]:
     return "ok", done.stdout.strip() or f"{path} does not say its version", ""
 
 
-def keyring() -> tuple[Level, str, str]:
+def keyring() -> tuple[Severity, str, str]:
     """The keys of the guest's Debian."""
     if KEYRING.exists():
         return "ok", str(KEYRING), ""
     return "fail", f"{KEYRING} is missing", package_hint("debian-archive-keyring")
 
 
-def mirror() -> tuple[Level, str, str]:
+def mirror() -> tuple[Severity, str, str]:
     """The host's own apt settings name the mirror that the guest's packages come from."""
     do = "have a Debian mirror in /etc/apt/sources.list"
     if shutil.which("apt-get") is None:

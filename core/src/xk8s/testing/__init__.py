@@ -18,19 +18,19 @@ from collections.abc import Iterator
 import pytest
 
 from xk8s.testing.command import Xk8s, own_command
-from xk8s.testing.conform import Finding, assert_conforms, findings
+from xk8s.testing.conform import Violation, assert_conforms, violations
 from xk8s.testing.live import LiveCluster, live_cluster
 from xk8s.testing.plans import MakePlan, plan_of, plugin
 
 __all__ = [
-    "Finding",
     "LiveCluster",
     "MakePlan",
+    "Violation",
     "Xk8s",
     "assert_conforms",
-    "findings",
     "plan_of",
     "plugin",
+    "violations",
 ]
 
 MARKER = (

@@ -26,7 +26,7 @@ NODES = ("cluster.nodes=2", "cluster.routers=1", "cluster.testers=1")
 
 
 @frozen(kw_only=True)
-class Finding:
+class Violation:
     """A rule that is broken: which overlay, which hook, what was seen, what to do about it."""
 
     overlay: str
@@ -48,12 +48,12 @@ def assert_conforms(overlay: str, *beside: str, sets: tuple[str, ...] = ()) -> N
     a default of its type and a help text), no I/O, the same answers each time, one owner for each
     path, and points of fragments that are there.
     """
-    found = findings(overlay, *beside, sets=sets)
+    found = violations(overlay, *beside, sets=sets)
     if found:
         raise AssertionError("\n".join(str(one) for one in found))
 
 
-def findings(overlay: str, *beside: str, sets: tuple[str, ...] = ()) -> tuple[Finding, ...]:
+def violations(overlay: str, *beside: str, sets: tuple[str, ...] = ()) -> tuple[Violation, ...]:
     """What `assert_conforms` fails with."""
     request = overlay, beside, (*NODES, *sets)
     notes = take_notes(*request)
@@ -75,17 +75,17 @@ def findings(overlay: str, *beside: str, sets: tuple[str, ...] = ()) -> tuple[Fi
     return tuple(dict.fromkeys(found))
 
 
-def _of_error(overlay: str, hook: str, error: Xk8sError) -> Finding:
+def _of_error(overlay: str, hook: str, error: Xk8sError) -> Violation:
     where = f" ({error.where})" if error.where else ""
-    return Finding(
+    return Violation(
         overlay=overlay, hook=hook, what=f"{error}{where}", todo=error.hint or "mend this hook"
     )
 
 
-def _io(overlay: str, did: Mapping[str, list[str]]) -> Iterator[Finding]:
+def _io(overlay: str, did: Mapping[str, list[str]]) -> Iterator[Violation]:
     for hook, deeds in did.items():
         for deed in deeds:
-            yield Finding(
+            yield Violation(
                 overlay=overlay,
                 hook=hook,
                 what=f"it {deed}",
@@ -94,13 +94,13 @@ def _io(overlay: str, did: Mapping[str, list[str]]) -> Iterator[Finding]:
             )
 
 
-def _signatures(overlay: str, hooks: Mapping[str, Callable[..., object]]) -> Iterator[Finding]:
+def _signatures(overlay: str, hooks: Mapping[str, Callable[..., object]]) -> Iterator[Violation]:
     """Names of hooks and arguments are looked at when the plugin is registered."""
     for name, function in hooks.items():
         said = inspect.signature(function).parameters
         spec = inspect.signature(getattr(hookspecs, name))
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            yield Finding(
+            yield Violation(
                 overlay=overlay, hook=name, what="it is async", todo="hooks are plain functions"
             )
         lacking = [key for key in said if said[key].annotation is inspect.Parameter.empty]
@@ -108,7 +108,7 @@ def _signatures(overlay: str, hooks: Mapping[str, Callable[..., object]]) -> Ite
             lacking.append("what it returns")
         if lacking:
             todo = ", ".join(str(one) for one in spec.parameters.values())
-            yield Finding(
+            yield Violation(
                 overlay=overlay,
                 hook=name,
                 what=f"no type for {', '.join(lacking)}",
@@ -116,13 +116,13 @@ def _signatures(overlay: str, hooks: Mapping[str, Callable[..., object]]) -> Ite
             )
 
 
-def _settings(overlay: str, about: Overlay) -> Iterator[Finding]:
+def _settings(overlay: str, about: Overlay) -> Iterator[Violation]:
     cls = about.settings
     if cls is None:
         return
 
-    def finding(what: str, todo: str) -> Finding:
-        return Finding(overlay=overlay, hook="xk8s_overlay", what=what, todo=todo)
+    def finding(what: str, todo: str) -> Violation:
+        return Violation(overlay=overlay, hook="xk8s_overlay", what=what, todo=todo)
 
     if not attrs.has(cls):
         yield finding(f"settings class {cls!r} is no attrs class", "decorate it: @attrs.frozen")
@@ -147,7 +147,7 @@ def _settings(overlay: str, about: Overlay) -> Iterator[Finding]:
             yield finding(f"the default of {key}: {problem}", "mend type or value")
 
 
-def _own_points(overlay: str, about: Overlay) -> Iterator[Finding]:
+def _own_points(overlay: str, about: Overlay) -> Iterator[Violation]:
     for point, its in about.points.items():
         what = ""
         if not point.startswith(f"{overlay}.") or not its.help.strip():
@@ -155,7 +155,7 @@ def _own_points(overlay: str, about: Overlay) -> Iterator[Finding]:
         elif problem := typecheck.problem(its.example, its.type):
             what = f"the example of the point {point!r}: {problem}"
         if what:
-            yield Finding(
+            yield Violation(
                 overlay=overlay,
                 hook="xk8s_overlay",
                 what=what,
@@ -163,12 +163,12 @@ def _own_points(overlay: str, about: Overlay) -> Iterator[Finding]:
             )
 
 
-def _types(overlay: str, notes: Notes) -> Iterator[Finding]:
+def _types(overlay: str, notes: Notes) -> Iterator[Violation]:
     for call, answer in notes.answers.items():
         for value in answer if isinstance(answer, tuple) else (answer,):
             for problem in filter(None, (typecheck.problem(value, type(value)), _arguments(value))):
                 hook, _, node = call.partition(" ")
-                yield Finding(
+                yield Violation(
                     overlay=overlay,
                     hook=hook,
                     what=f"{type(value).__name__} {node}".rstrip() + f": {problem}",
@@ -189,7 +189,7 @@ def _arguments(value: object) -> str:
     return ""
 
 
-def _fragments(overlay: str, notes: Notes) -> Iterator[Finding]:
+def _fragments(overlay: str, notes: Notes) -> Iterator[Violation]:
     """Also those for overlays that are installed and not selected."""
     registry = Registry()
     for fragment in notes.answers.get("xk8s_fragments") or ():
@@ -197,7 +197,7 @@ def _fragments(overlay: str, notes: Notes) -> Iterator[Finding]:
             continue
         points, has = _points_beside(str(fragment.point), registry)
         if fragment.point not in points:
-            yield Finding(
+            yield Violation(
                 overlay=overlay,
                 hook="xk8s_fragments",
                 what=f"there is no point {fragment.point!r}",
@@ -216,12 +216,12 @@ def _points_beside(point: str, registry: Registry) -> tuple[Mapping[str, Point],
     return points, f"points of {owner}: {', '.join(points) or 'none'}"
 
 
-def _asked(overlay: str, notes: Notes) -> Iterator[Finding]:
+def _asked(overlay: str, notes: Notes) -> Iterator[Violation]:
     registry = Registry()
     for hook, asked in notes.asked.items():
         for point in asked:
             if point not in _points_beside(point, registry)[0]:
-                yield Finding(
+                yield Violation(
                     overlay=overlay,
                     hook=hook,
                     what=f"it takes fragments for {point!r}, which nobody can know",
@@ -229,7 +229,7 @@ def _asked(overlay: str, notes: Notes) -> Iterator[Finding]:
                 )
 
 
-def _paths(overlay: str, notes: Notes) -> Iterator[Finding]:
+def _paths(overlay: str, notes: Notes) -> Iterator[Violation]:
     """Paths of layers are looked at by the plan; those of a node's own files, here."""
     assert notes.plan is not None
     for node in notes.plan.nodes:
@@ -253,7 +253,7 @@ def _paths(overlay: str, notes: Notes) -> Iterator[Finding]:
                 todo = "use a fragment of the file's owner, or a drop-in of another name"
             seen.add(file.path)
             if what:
-                yield Finding(
+                yield Violation(
                     overlay=overlay,
                     hook="xk8s_node_files",
                     what=f"{node.node.name}: {what}",
@@ -263,9 +263,9 @@ def _paths(overlay: str, notes: Notes) -> Iterator[Finding]:
 
 def _repeats(
     overlay: str, first: Notes, second: Notes, other: Mapping[str, Any]
-) -> Iterator[Finding]:
+) -> Iterator[Violation]:
     if "failed" in other:
-        yield Finding(
+        yield Violation(
             overlay=overlay,
             hook="import",
             what=f"it cannot be planned in another process: {other['failed']}",
@@ -279,7 +279,7 @@ def _repeats(
     for when, there in pairs:
         for call in here:
             if path := difference(here[call], there.get(call), ""):
-                yield Finding(
+                yield Violation(
                     overlay=overlay,
                     hook=call.partition(" ")[0],
                     what=f"it answers differently {when}: {path}",

@@ -9,7 +9,7 @@ from typing import Any
 from xk8s.errors import PluginError
 
 
-def load(function: str, *, what: str = "recipe function") -> Callable[[Any], object]:
+def load_function(function: str, *, what: str = "recipe function") -> Callable[[Any], object]:
     """The function named "package.module:name"; `PluginError` when there is none."""
     module, _, name = function.partition(":")
     try:

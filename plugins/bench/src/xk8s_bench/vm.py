@@ -15,14 +15,14 @@ from xk8s.artifact_keys import artifact_key
 from xk8s.build.artifacts.store import Resolved
 from xk8s.build.layers.node_layer import make_node_image
 from xk8s.cluster.handle import machine_error, tail
-from xk8s.cluster.inputs import Kit
+from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.prepare import build
 from xk8s.cluster.state.record import CONSOLES, qemu_log, sockets_of
 from xk8s.errors import MachineError
 from xk8s.machine.qemu import process
 from xk8s.machine.qemu.accelerator import decide
 from xk8s.machine.qemu.agent import Agent
-from xk8s.machine.qemu.command import Image, MachineSpec, Memory, UserNic
+from xk8s.machine.qemu.command import DiskImage, MachineSpec, Memory, UserNic
 from xk8s.overlay import Take
 from xk8s.planning.plan import NODE_LAYER, Plan, PlannedNode
 from xk8s.progress import Progress
@@ -35,7 +35,7 @@ _STEP = 0.01
 
 
 @frozen(kw_only=True)
-class Parts(Kit):
+class Parts(ClusterInputs):
     """What the VM of a plan's first node is made of."""
 
     own: Path
@@ -168,7 +168,7 @@ def switched_on(
         kernel=_member(made.plan.boot.kernel, made.resolved),
         initrd=_member(made.plan.boot.initramfs, made.resolved),
         cmdline=" ".join([*made.node.kernel_args, *own, *kernel_args]),
-        images=tuple(Image(path=path, size=path.stat().st_size) for _, path in layers),
+        images=tuple(DiskImage(path=path, size=path.stat().st_size) for _, path in layers),
         nics=tuple(
             UserNic(mac=nic.mac, guest=nic.ipv4.partition("/")[0])
             for nic in node.nics

@@ -15,7 +15,7 @@ from pathlib import Path
 from xk8s.context import ClusterAccess
 from xk8s.errors import MachineError
 from xk8s_images.layout import layout_tar
-from xk8s_images.loader import Delivery, Parcel
+from xk8s_images.loader import Delivery, LoadableImage
 
 _CTR = ("ctr", "--namespace", "k8s.io", "images")
 _PLATFORM = ("--platform", "linux/amd64")
@@ -117,7 +117,7 @@ def _verify(delivery: Delivery) -> None:
         time.sleep(0.2)
 
 
-def _complete(listing: str, parcel: Parcel) -> bool:
+def _complete(listing: str, parcel: LoadableImage) -> bool:
     """Whether both names are listed with the image's digest, complete and unpacked."""
     # REF TYPE DIGEST STATUS SIZE UNPACKED; the status is "complete (2/2)".
     good = set()

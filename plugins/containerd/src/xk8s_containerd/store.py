@@ -19,44 +19,44 @@ from xk8s_images.layout import config_digest, layout_tar
 from xk8s_images.stores import NAMESPACE_HINT, find_mkfs, namespace_argv
 
 if TYPE_CHECKING:
-    from xk8s.recipe import Kitchen
+    from xk8s.recipe import RecipeContext
 
 
-def bake(kitchen: Kitchen) -> None:
+def bake(recipe: RecipeContext) -> None:
     """Write ``store.erofs``. `HostError` says which program is missing; `BuildError` has
     containerd's log.
     """
     mkfs = find_mkfs()
     images = []
-    for artifact, ref in sorted(kitchen.params["images"].items()):
-        kitchen.check()
-        layout = kitchen.inputs[artifact] / "oci"
-        archive = kitchen.work / f"{artifact}.tar"
+    for artifact, ref in sorted(recipe.params["images"].items()):
+        recipe.check()
+        layout = recipe.inputs[artifact] / "oci"
+        archive = recipe.work / f"{artifact}.tar"
         layout_tar(layout, archive)
         images.append(
             {
                 "ref": ref,
                 "archive": str(archive),
                 "id": config_digest(layout),
-                "pinned": ref in kitchen.params["pinned"],
+                "pinned": ref in recipe.params["pinned"],
             }
         )
-    job = kitchen.work / "job.json"
+    job = recipe.work / "job.json"
     job.write_text(
         json.dumps(
             {
                 "images": images,
-                "programs": str(kitchen.inputs["containerd"]),
-                "layer": kitchen.params["layer"],
-                "out": str(kitchen.out / "store.erofs"),
+                "programs": str(recipe.inputs["containerd"]),
+                "layer": recipe.params["layer"],
+                "out": str(recipe.out / "store.erofs"),
                 "mkfs": mkfs,
             }
         )
     )
     try:
-        kitchen.run(
+        recipe.run(
             [*namespace_argv(), sys.executable, "-m", "xk8s_containerd.inside", job],
-            cwd=kitchen.work,
+            cwd=recipe.work,
         )
     except BuildError as error:
         error.where = "the image store of containerd"

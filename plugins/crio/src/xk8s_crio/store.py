@@ -15,10 +15,10 @@ from xk8s.errors import BuildError, HostError
 from xk8s_images.stores import NAMESPACE_HINT, find_mkfs, namespace_argv
 
 if TYPE_CHECKING:
-    from xk8s.recipe import Kitchen
+    from xk8s.recipe import RecipeContext
 
 
-def bake(kitchen: Kitchen) -> None:
+def bake(recipe: RecipeContext) -> None:
     """Write ``store.erofs``. `HostError` says which program is missing; `BuildError` has
     skopeo's words.
     """
@@ -30,17 +30,17 @@ def bake(kitchen: Kitchen) -> None:
             hint="apt-get install skopeo: it fills CRI-O's image store when the layer is built",
         )
     images = {
-        ref: str(kitchen.inputs[artifact] / "oci")
-        for artifact, ref in sorted(kitchen.params["images"].items())
+        ref: str(recipe.inputs[artifact] / "oci")
+        for artifact, ref in sorted(recipe.params["images"].items())
     }
-    job = kitchen.work / "job.json"
-    out = str(kitchen.out / "store.erofs")
+    job = recipe.work / "job.json"
+    out = str(recipe.out / "store.erofs")
     job.write_text(
         json.dumps({"images": images, "skopeo": skopeo, "out": out, "mkfs": find_mkfs()})
     )
     argv = [*namespace_argv(), sys.executable, "-m", "xk8s_crio.inside", str(job)]
     try:
-        kitchen.run(argv, cwd=kitchen.work, env={"HOME": str(kitchen.work)})
+        recipe.run(argv, cwd=recipe.work, env={"HOME": str(recipe.work)})
     except BuildError as error:
         error.where = "the image store of CRI-O"
         error.hint = NAMESPACE_HINT if "unshare:" in error.log else ""

@@ -55,7 +55,7 @@ _PROGRAMS = {
 }
 
 
-class Run(Protocol):
+class RunProgram(Protocol):
     """Runs a program to its end; `BuildError` with its last lines when it fails."""
 
     def __call__(self, argv: Sequence[str | Path], *, env: Mapping[str, str]) -> str:
@@ -69,7 +69,7 @@ def build_base(
     packages: Sequence[str],
     kernel: str,
     sources: Sequence[str],
-    run: Run,
+    run: RunProgram,
 ) -> None:
     """Write `MEMBERS` into the directory ``out``.
 

@@ -10,40 +10,40 @@ from xk8s_debian.kernel import facts_from_json, missing_facts, recorded_facts
 from xk8s_debian.mirror import sources_list
 
 if TYPE_CHECKING:
-    from xk8s.recipe import Kitchen
+    from xk8s.recipe import RecipeContext
 
 
-def make_base(kitchen: Kitchen) -> None:
+def make_base(recipe: RecipeContext) -> None:
     """Artifact ``debian-base``."""
-    suite = str(kitchen.params["suite"])
+    suite = str(recipe.params["suite"])
 
     def show(line: str) -> None:
         # mmdebstrap's own steps, e.g. "I: extracting archives..."
         if line.startswith("I: ") and "customize-hook" not in line:
-            kitchen.progress.item(kitchen.name, line.removeprefix("I: ").rstrip(". "))
+            recipe.progress.item(recipe.name, line.removeprefix("I: ").rstrip(". "))
 
     build_base(
-        kitchen.out,
+        recipe.out,
         suite=suite,
-        packages=list(kitchen.params["packages"]),
-        kernel=str(kitchen.params["kernel"]),
+        packages=list(recipe.params["packages"]),
+        kernel=str(recipe.params["kernel"]),
         sources=sources_list(suite),
-        run=lambda argv, *, env: kitchen.run(argv, env=env, on_line=show),
+        run=lambda argv, *, env: recipe.run(argv, env=env, on_line=show),
     )
-    actual = facts_from_json((kitchen.out / "kernel-facts.json").read_text())
+    actual = facts_from_json((recipe.out / "kernel-facts.json").read_text())
     lacking = missing_facts(recorded_facts(), actual)
     if lacking:
         some = ", ".join(lacking[:5]) + (" …" if len(lacking) > 5 else "")
-        kitchen.progress.note(
+        recipe.progress.note(
             f"kernel {actual.release} lacks {len(lacking)} of what the plan was checked "
             f"against: {some}; record it anew: python -m xk8s_debian.record_kernel"
         )
 
 
-def make_initramfs(kitchen: Kitchen) -> None:
+def make_initramfs(recipe: RecipeContext) -> None:
     """Artifact ``debian-initramfs``, from ``debian-base``."""
-    base = kitchen.inputs["debian-base"]
+    base = recipe.inputs["debian-base"]
     image = initramfs.build(
-        init=str(kitchen.params["init"]), busybox=base / "busybox", modules=base / "modules"
+        init=str(recipe.params["init"]), busybox=base / "busybox", modules=base / "modules"
     )
-    (kitchen.out / "initramfs.img").write_bytes(image)
+    (recipe.out / "initramfs.img").write_bytes(image)

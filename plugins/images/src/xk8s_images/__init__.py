@@ -5,7 +5,7 @@ from __future__ import annotations
 from xk8s_images.build import all_images, image_artifact, image_artifacts, image_ref
 from xk8s_images.image import Image
 from xk8s_images.kernel import CONTAINER_NEEDS
-from xk8s_images.loader import Delivery, Door, Loader, Parcel
+from xk8s_images.loader import Delivery, LoadableImage, Loader, ServerPort
 from xk8s_images.pause import PAUSE_REF, pause_image
 from xk8s_images.settings import ImagesSettings
 
@@ -13,11 +13,11 @@ __all__ = [
     "CONTAINER_NEEDS",
     "PAUSE_REF",
     "Delivery",
-    "Door",
     "Image",
     "ImagesSettings",
+    "LoadableImage",
     "Loader",
-    "Parcel",
+    "ServerPort",
     "all_images",
     "image_artifact",
     "image_artifacts",

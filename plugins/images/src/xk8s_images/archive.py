@@ -33,7 +33,7 @@ Read = Callable[[str], bytes]
 
 
 @frozen(kw_only=True)
-class Found:
+class ArchivedImage:
     """An image for linux/amd64. ``names`` are full references that are recorded for it, ``tags``
     words that are a tag alone (what skopeo records of oci:DIR:1.0). ``layers`` and ``config``
     are names of files, of a docker archive only; ``descriptor`` is that of an OCI manifest.
@@ -47,7 +47,7 @@ class Found:
     descriptor: Mapping[str, Any] | None = None
 
 
-def look(transport: str, path: Path) -> list[Found]:
+def look(transport: str, path: Path) -> list[ArchivedImage]:
     """The images of a layout or archive; of a file it is remembered until the file changes.
     `UsageError` when it is none.
     """
@@ -86,7 +86,7 @@ _KINDS = {
 }
 
 
-def parse(transport: str, read: Read) -> list[Found]:
+def parse(transport: str, read: Read) -> list[ArchivedImage]:
     """The images; KeyError, ValueError or the like when it is not what it should be."""
     return list(_docker(read) if transport == "docker-archive" else _oci(read))
 
@@ -124,25 +124,27 @@ def _look(transport: str, path: Path) -> str:
     return json.dumps([_unstructure(one) for one in found])
 
 
-def _unstructure(found: Found) -> dict[str, Any]:
+def _unstructure(found: ArchivedImage) -> dict[str, Any]:
     return {"digest": found.digest, "names": found.names, "tags": found.tags}
 
 
-def _structure(data: Mapping[str, Any]) -> Found:
-    return Found(digest=data["digest"], names=tuple(data["names"]), tags=tuple(data["tags"]))
+def _structure(data: Mapping[str, Any]) -> ArchivedImage:
+    return ArchivedImage(
+        digest=data["digest"], names=tuple(data["names"]), tags=tuple(data["tags"])
+    )
 
 
 # --- OCI --------------------------------------------------------------------------------
 
 
-def _oci(read: Read) -> Iterator[Found]:
+def _oci(read: Read) -> Iterator[ArchivedImage]:
     for descriptor in json.loads(read("index.json"))["manifests"]:
         notes = descriptor.get("annotations") or {}
         words = [notes[key] for key in (CONTAINERD_NAME, REF_NAME) if notes.get(key)]
         names = [word for word in words if _is_name(word)]
         ours = _ours(descriptor, read)
         if ours is not None:
-            yield Found(
+            yield ArchivedImage(
                 digest=ours["digest"],
                 names=tuple(dict.fromkeys(full_ref(name) for name in names)),
                 # A tag beside a name is the tag of that name.
@@ -188,11 +190,11 @@ def _is_name(word: str) -> bool:
 # --- docker -----------------------------------------------------------------------------
 
 
-def _docker(read: Read) -> Iterator[Found]:
+def _docker(read: Read) -> Iterator[ArchivedImage]:
     for entry in json.loads(read("manifest.json")):
         config = read(entry["Config"])
         if is_ours(json.loads(config)):
-            yield Found(
+            yield ArchivedImage(
                 digest=f"sha256:{hashlib.sha256(config).hexdigest()}",
                 names=tuple(dict.fromkeys(full_ref(tag) for tag in entry.get("RepoTags") or ())),
                 config=entry["Config"],

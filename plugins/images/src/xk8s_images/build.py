@@ -19,7 +19,7 @@ from xk8s_images.layout import Member, layer_tar, members_of, relative, write_in
 from xk8s_images.settings import ImagesSettings, images_of
 
 if TYPE_CHECKING:
-    from xk8s.recipe import Kitchen
+    from xk8s.recipe import RecipeContext
 
 POINT = "images.image"
 MEMBER = "oci"
@@ -95,12 +95,12 @@ def image_ref(artifact: Artifact) -> str:
     return artifact.version
 
 
-def build(kitchen: Kitchen) -> None:
+def build(recipe: RecipeContext) -> None:
     """Recipe: the layout of an image that is built from files."""
-    params = kitchen.params
+    params = recipe.params
     members: list[Member] = []
     for entry in params["entries"]:
-        kitchen.check()
+        recipe.check()
         path = relative(entry["path"])
         match entry["kind"]:
             case "file":
@@ -111,12 +111,12 @@ def build(kitchen: Kitchen) -> None:
             case "directory":
                 members.append(Member(path=path, mode=entry["mode"]))
             case "take":
-                tree = kitchen.inputs[entry["artifact"]] / entry["member"]
+                tree = recipe.inputs[entry["artifact"]] / entry["member"]
                 members.extend(members_of(tree, path, entry["mode"]))
             case other:
                 raise ValueError(f"unknown kind of entry {other!r}")
     write_layout(
-        kitchen.out / MEMBER,
+        recipe.out / MEMBER,
         ref=params["ref"],
         layer=layer_tar(members),
         entrypoint=params["entrypoint"],
@@ -125,10 +125,10 @@ def build(kitchen: Kitchen) -> None:
     )
 
 
-def rename(kitchen: Kitchen) -> None:
+def rename(recipe: RecipeContext) -> None:
     """Recipe: a downloaded layout, with the index naming the image by its full reference."""
-    (downloaded,) = kitchen.inputs.values()
-    source, out = downloaded / kitchen.params["member"], kitchen.out / MEMBER
+    (downloaded,) = recipe.inputs.values()
+    source, out = downloaded / recipe.params["member"], recipe.out / MEMBER
     (out / "blobs" / "sha256").mkdir(parents=True)
     for blob in sorted((source / "blobs" / "sha256").iterdir()):
         # A link where it can be: image layers are large.
@@ -139,7 +139,7 @@ def rename(kitchen: Kitchen) -> None:
             target.write_bytes(blob.read_bytes())
     manifest = dict(json.loads((source / "index.json").read_bytes())["manifests"][0])
     manifest.pop("annotations", None)
-    write_index(out, manifest, kitchen.params["ref"])
+    write_index(out, manifest, recipe.params["ref"])
 
 
 def _current(image: Image) -> Image:

@@ -18,8 +18,8 @@ from xk8s.progress import Progress
 from xk8s_images.build import image_artifact
 from xk8s_images.image import Image
 from xk8s_images.layout import config_digest, manifest_of
-from xk8s_images.loader import POINT, Delivery, Door, Loader, Parcel
-from xk8s_images.serve import Offer, serving
+from xk8s_images.loader import POINT, Delivery, LoadableImage, Loader, ServerPort
+from xk8s_images.serve import ServedImage, serving
 
 GATEWAY = address(0, HOST_PART)
 """Where a node finds this machine's 127.0.0.1: QEMU's user network on its interface eth0."""
@@ -33,7 +33,7 @@ class Outcome:
     """What became of one image on one node. ``seconds`` is how long it took."""
 
     node: str
-    parcel: Parcel
+    parcel: LoadableImage
     seconds: float
     error: Xk8sError | None = None
 
@@ -62,13 +62,15 @@ def nodes_of(access: ClusterAccess, wanted: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(wanted)) or nodes
 
 
-def fetch(access: ClusterAccess, images: Sequence[Image], progress: Progress) -> tuple[Parcel, ...]:
+def fetch(
+    access: ClusterAccess, images: Sequence[Image], progress: Progress
+) -> tuple[LoadableImage, ...]:
     """The images as layouts, from the cache or made now. Errors are those of the store."""
     artifacts = [image_artifact(image) for image in images]
     found = access.fetch(artifacts, progress)
     layouts = [found[artifact_key(artifact)] / "oci" for artifact in artifacts]
     return tuple(
-        Parcel(
+        LoadableImage(
             ref=image.ref,
             layout=layout,
             digest=str(manifest_of(layout)["digest"]),
@@ -79,11 +81,14 @@ def fetch(access: ClusterAccess, images: Sequence[Image], progress: Progress) ->
 
 
 def deliver(
-    access: ClusterAccess, parcels: Sequence[Parcel], nodes: Sequence[str], progress: Progress
+    access: ClusterAccess,
+    parcels: Sequence[LoadableImage],
+    nodes: Sequence[str],
+    progress: Progress,
 ) -> tuple[Outcome, ...]:
     """Put every image into every node; one outcome each, whether it went well or not."""
     loader = loader_of(access)
-    offers = [Offer(ref=parcel.ref, layout=parcel.layout) for parcel in parcels]
+    offers = [ServedImage(ref=parcel.ref, layout=parcel.layout) for parcel in parcels]
     total = sum(size(parcel) for parcel in parcels)
     with serving(offers, nodes) as registry, watching(registry.doors, total, progress) as said:
 
@@ -134,7 +139,7 @@ def check(outcomes: Sequence[Outcome]) -> None:
     )
 
 
-def size(parcel: Parcel) -> int:
+def size(parcel: LoadableImage) -> int:
     """Bytes of an image as it is transferred."""
     return sum(blob.stat().st_size for blob in (parcel.layout / "blobs" / "sha256").iterdir())
 
@@ -144,7 +149,7 @@ def size(parcel: Parcel) -> int:
 
 @contextmanager
 def watching(
-    doors: Mapping[str, Door], total: int, progress: Progress
+    doors: Mapping[str, ServerPort], total: int, progress: Progress
 ) -> Iterator[Callable[[str, str], None]]:
     """Show for each node what it does, and how many of the bytes it has got."""
     texts: dict[str, str] = {}
@@ -176,7 +181,9 @@ def _one(loader: Loader, delivery: Delivery) -> Outcome:
     )
 
 
-def _reached(access: ClusterAccess, node: str, door: Door, progress: Progress) -> Door | None:
+def _reached(
+    access: ClusterAccess, node: str, door: ServerPort, progress: Progress
+) -> ServerPort | None:
     """The door, if the node's management network leads to it."""
     url = f"http://{GATEWAY}:{door.port}/v2/"
     argv = ("curl", "--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", _TRY, url)

@@ -18,7 +18,7 @@ _COMMAND_SECONDS = 900.0
 
 
 @frozen(kw_only=True)
-class Parcel:
+class LoadableImage:
     """An image to be put into nodes: its full reference, its OCI layout directory, the digest of
     the manifest, and its ID (the digest of the configuration).
     """
@@ -40,7 +40,7 @@ class Parcel:
 
 
 @frozen(kw_only=True)
-class Door:
+class ServerPort:
     """One client's way in. ``path`` (a single path component) begins the name of every
     repository: docker.io/library/a is there as <path>/docker.io/library/a. ``sent`` tells how
     many bytes of blobs this client got so far.
@@ -71,8 +71,8 @@ class Delivery:
 
     access: ClusterAccess
     node: str
-    parcel: Parcel
-    door: Door | None
+    parcel: LoadableImage
+    door: ServerPort | None
     gateway: str
     say: Callable[[str], None] = field(default=lambda _: None, repr=False)
 

@@ -21,7 +21,7 @@ from xk8s.errors import UsageError
 from xk8s.sources import Recipe
 
 from xk8s_images import containers
-from xk8s_images.archive import Found, look
+from xk8s_images.archive import ArchivedImage, look
 from xk8s_images.reference import DIGEST, cluster_name, full_ref, split
 
 PATHS = ("oci", "oci-archive", "docker-archive")
@@ -116,7 +116,7 @@ def pin(text: str) -> tuple[LocalImage, ...]:
     return (LocalImage(transport=transport, place=f"{store}{name}", ref=name, digest=identity),)
 
 
-def choose(found: list[Found], ref: str, where: str) -> list[tuple[str, str]]:
+def choose(found: list[ArchivedImage], ref: str, where: str) -> list[tuple[str, str]]:
     """(reference, digest) of those images of an archive that are meant.
 
     ``ref`` chooses the one that is recorded by that name, or by its tag alone; an only image

@@ -10,7 +10,7 @@ from xk8s.progress import Progress
 
 from xk8s_images.build import all_images
 from xk8s_images.load import check, deliver, fetch, loader_of, nodes_of
-from xk8s_images.loader import Parcel
+from xk8s_images.loader import LoadableImage
 
 
 def load_missing(access: ClusterAccess, progress: Progress) -> None:
@@ -27,6 +27,6 @@ def load_missing(access: ClusterAccess, progress: Progress) -> None:
         check(deliver(access, wanted, nodes, progress))
 
 
-def has(listing: Mapping[str, frozenset[str]], parcel: Parcel) -> bool:
+def has(listing: Mapping[str, frozenset[str]], parcel: LoadableImage) -> bool:
     """Whether that very image is among what a node has."""
     return not {parcel.digest, parcel.id}.isdisjoint(listing.get(parcel.ref, ()))

@@ -18,7 +18,7 @@ from pathlib import Path
 from attrs import frozen
 
 from xk8s_images.layout import blob_path, manifest_of
-from xk8s_images.loader import Door
+from xk8s_images.loader import ServerPort
 from xk8s_images.reference import split
 
 _IDLE = 60.0
@@ -28,7 +28,7 @@ _PIECE = 1 << 16
 
 
 @frozen(kw_only=True)
-class Offer:
+class ServedImage:
     """An image to be served: its full reference and its OCI layout directory."""
 
     ref: str
@@ -44,18 +44,18 @@ class _Answer:
     digest: str
 
 
-class Registry:
+class ImageServer:
     """What serves while `serving` lasts. ``doors`` has one per client's name."""
 
-    def __init__(self, offers: Sequence[Offer], clients: Sequence[str]) -> None:
+    def __init__(self, offers: Sequence[ServedImage], clients: Sequence[str]) -> None:
         """Open the port; nothing is answered yet."""
-        self._by_path: dict[str, Door] = {}
+        self._by_path: dict[str, ServerPort] = {}
         handler = _handler(dict(_answers(offers)), self._by_path)
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True  # a client that hangs must not keep us
         port = self._server.server_port
-        self.doors: Mapping[str, Door] = {
-            client: Door(port=port, path=secrets.token_hex(16)) for client in clients
+        self.doors: Mapping[str, ServerPort] = {
+            client: ServerPort(port=port, path=secrets.token_hex(16)) for client in clients
         }
         self._by_path.update({door.path: door for door in self.doors.values()})
         self._thread = threading.Thread(
@@ -78,16 +78,16 @@ class Registry:
 
 
 @contextmanager
-def serving(offers: Sequence[Offer], clients: Sequence[str]) -> Iterator[Registry]:
+def serving(offers: Sequence[ServedImage], clients: Sequence[str]) -> Iterator[ImageServer]:
     """Serve ``offers`` while the block runs, to ``clients`` (at least one name)."""
-    registry = Registry(offers, clients)
+    registry = ImageServer(offers, clients)
     try:
         yield registry
     finally:
         registry.close()
 
 
-def _answers(offers: Sequence[Offer]) -> Iterator[tuple[str, _Answer]]:
+def _answers(offers: Sequence[ServedImage]) -> Iterator[tuple[str, _Answer]]:
     """Path behind the door -> answer."""
     for offer in offers:
         name, tag, digest = split(offer.ref)
@@ -106,7 +106,7 @@ def _answers(offers: Sequence[Offer]) -> Iterator[tuple[str, _Answer]]:
 
 
 def _handler(
-    answers: Mapping[str, _Answer], doors: Mapping[str, Door]
+    answers: Mapping[str, _Answer], doors: Mapping[str, ServerPort]
 ) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"

@@ -14,7 +14,7 @@ from xk8s.errors import ArtifactError, BuildError, HostError
 from xk8s.files import ZSTD, file_digest, unpack
 
 from xk8s_images import daemon, directory
-from xk8s_images.archive import DAMAGED, Found, blob_name, directory_reader, find, parse
+from xk8s_images.archive import DAMAGED, ArchivedImage, blob_name, directory_reader, find, parse
 from xk8s_images.layout import (
     LAYER_TYPE,
     config_of,
@@ -27,63 +27,63 @@ from xk8s_images.layout import (
 from xk8s_images.stores import NAMESPACE_HINT, namespace_argv
 
 if TYPE_CHECKING:
-    from xk8s.recipe import Kitchen
+    from xk8s.recipe import RecipeContext
 
 MEMBER = "oci"
 _GZIP = b"\x1f\x8b"
 
 
-def take(kitchen: Kitchen) -> None:
+def take(recipe: RecipeContext) -> None:
     """Write the layout. `ArtifactError` when the image is gone, damaged, or another one now."""
-    transport = kitchen.params["transport"]
-    place = kitchen.places["place"].removeprefix(f"{transport}:")
-    kitchen.progress.item(kitchen.name, f"taking {kitchen.places['place']}")
+    transport = recipe.params["transport"]
+    place = recipe.places["place"].removeprefix(f"{transport}:")
+    recipe.progress.item(recipe.name, f"taking {recipe.places['place']}")
     try:
-        _TAKERS[transport](kitchen, place)
+        _TAKERS[transport](recipe, place)
     except (KeyError, ValueError, TypeError, AttributeError, *DAMAGED) as error:
         raise ArtifactError(
             f"the image is damaged: {error}",
-            where=kitchen.places["place"],
+            where=recipe.places["place"],
             hint="write the archive again",
         ) from error
 
 
-def _from_layout(kitchen: Kitchen, place: str) -> None:
-    _take_oci(kitchen, Path(place), keep=True)
+def _from_layout(recipe: RecipeContext, place: str) -> None:
+    _take_oci(recipe, Path(place), keep=True)
 
 
-def _from_archive(kitchen: Kitchen, place: str) -> None:
-    unpacked = kitchen.work / "unpacked"
-    _unpack(kitchen, Path(place), unpacked)
-    if kitchen.params["transport"] == "docker-archive":
-        _take_docker(kitchen, unpacked, _chosen(kitchen, unpacked))
+def _from_archive(recipe: RecipeContext, place: str) -> None:
+    unpacked = recipe.work / "unpacked"
+    _unpack(recipe, Path(place), unpacked)
+    if recipe.params["transport"] == "docker-archive":
+        _take_docker(recipe, unpacked, _chosen(recipe, unpacked))
     else:
-        _take_oci(kitchen, unpacked, keep=False)
+        _take_oci(recipe, unpacked, keep=False)
 
 
-def _from_daemon(kitchen: Kitchen, place: str) -> None:
-    archive = kitchen.work / "saved.tar"
+def _from_daemon(recipe: RecipeContext, place: str) -> None:
+    archive = recipe.work / "saved.tar"
 
     def told(done: int) -> None:
-        kitchen.check()
-        kitchen.progress.item(kitchen.name, f"docker saves {place}", done=done)
+        recipe.check()
+        recipe.progress.item(recipe.name, f"docker saves {place}", done=done)
 
-    daemon.save(kitchen.params["digest"], archive, told)
-    unpacked = kitchen.work / "unpacked"
-    _unpack(kitchen, archive, unpacked)
+    daemon.save(recipe.params["digest"], archive, told)
+    unpacked = recipe.work / "unpacked"
+    _unpack(recipe, archive, unpacked)
     archive.unlink()
     # Asked for by its ID, it is the only one; the ID is not always that of its configuration.
     found = parse("docker-archive", directory_reader(unpacked))
     if not found:
         raise ArtifactError(
             f"docker's image {place} is not for linux/amd64",
-            where=kitchen.places["place"],
+            where=recipe.places["place"],
             hint="docker build --platform linux/amd64 …",
         )
-    _take_docker(kitchen, unpacked, found[0])
+    _take_docker(recipe, unpacked, found[0])
 
 
-def _from_storage(kitchen: Kitchen, place: str) -> None:
+def _from_storage(recipe: RecipeContext, place: str) -> None:
     skopeo = shutil.which("skopeo")
     if skopeo is None:
         raise HostError(
@@ -92,8 +92,8 @@ def _from_storage(kitchen: Kitchen, place: str) -> None:
             hint="apt-get install skopeo: it reads the stores of podman and CRI-O",
         )
     store = place[: place.index("]") + 1] if place.startswith("[") else ""
-    identity = kitchen.params["digest"].removeprefix("sha256:")
-    out = kitchen.out / MEMBER
+    identity = recipe.params["digest"].removeprefix("sha256:")
+    out = recipe.out / MEMBER
     # For root in a mount namespace, since skopeo leaves the store mounted on itself; others get
     # into one of their own by skopeo itself.
     argv = namespace_argv() if os.geteuid() == 0 else []
@@ -102,11 +102,11 @@ def _from_storage(kitchen: Kitchen, place: str) -> None:
     argv += ["--dest-oci-accept-uncompressed-layers"]
     argv += [f"containers-storage:{store}@{identity}", f"oci:{out}"]
     try:
-        kitchen.run(argv, env={"TMPDIR": str(kitchen.work)})
+        recipe.run(argv, env={"TMPDIR": str(recipe.work)})
     except BuildError as error:
         raise ArtifactError(
             "the image could not be copied out of the local store",
-            where=kitchen.places["place"],
+            where=recipe.places["place"],
             hint=NAMESPACE_HINT if "unshare:" in error.log else "podman images lists what is there",
             log=error.log,
         ) from error
@@ -114,29 +114,29 @@ def _from_storage(kitchen: Kitchen, place: str) -> None:
     if (config.get("os"), config.get("architecture")) != ("linux", "amd64"):
         raise ArtifactError(
             f"{place} is for {config.get('os')}/{config.get('architecture')}, not linux/amd64",
-            where=kitchen.places["place"],
+            where=recipe.places["place"],
         )
     descriptor = manifest_of(out)
     descriptor.pop("annotations", None)
-    write_index(out, descriptor, kitchen.params["ref"])
+    write_index(out, descriptor, recipe.params["ref"])
 
 
-def _from_directory(kitchen: Kitchen, place: str) -> None:
+def _from_directory(recipe: RecipeContext, place: str) -> None:
     root = Path(place)
 
     def check() -> None:
-        if not root.is_dir() or directory.identity(root) != kitchen.params["digest"]:
-            raise _changed(kitchen)
+        if not root.is_dir() or directory.identity(root) != recipe.params["digest"]:
+            raise _changed(recipe)
 
     check()
-    layer = kitchen.work / "layer.tar"
+    layer = recipe.work / "layer.tar"
     with layer.open("wb") as stream:
-        write_layer(directory.members(root), stream, check=kitchen.check)
+        write_layer(directory.members(root), stream, check=recipe.check)
     config = directory.read_config(root)
     check()
     write_layout(
-        kitchen.out / MEMBER,
-        ref=kitchen.params["ref"],
+        recipe.out / MEMBER,
+        ref=recipe.params["ref"],
         layer=layer,
         entrypoint=config.entrypoint,
         cmd=config.cmd,
@@ -159,47 +159,47 @@ _TAKERS = {
 # --- parts ------------------------------------------------------------------------------
 
 
-def _unpack(kitchen: Kitchen, archive: Path, target: Path) -> None:
+def _unpack(recipe: RecipeContext, archive: Path, target: Path) -> None:
     if not archive.is_file():
-        raise _gone(kitchen)
-    kitchen.progress.item(kitchen.name, f"unpacking {archive.name}")
-    unpack(archive, target, check=kitchen.check)
+        raise _gone(recipe)
+    recipe.progress.item(recipe.name, f"unpacking {archive.name}")
+    unpack(archive, target, check=recipe.check)
 
 
-def _chosen(kitchen: Kitchen, root: Path) -> Found:
+def _chosen(recipe: RecipeContext, root: Path) -> ArchivedImage:
     """The image with the digest that the plan was made with."""
-    transport = kitchen.params["transport"]
+    transport = recipe.params["transport"]
     for found in parse(transport, directory_reader(root)):
-        if found.digest == kitchen.params["digest"]:
+        if found.digest == recipe.params["digest"]:
             return found
-    raise _changed(kitchen)
+    raise _changed(recipe)
 
 
-def _take_oci(kitchen: Kitchen, root: Path, *, keep: bool) -> None:
+def _take_oci(recipe: RecipeContext, root: Path, *, keep: bool) -> None:
     """Copy (``keep``) or link what the manifest needs, each blob compared with its digest."""
     if not root.is_dir():
-        raise _gone(kitchen)
-    descriptor = _chosen(kitchen, root).descriptor
+        raise _gone(recipe)
+    descriptor = _chosen(recipe, root).descriptor
     assert descriptor is not None
-    out = kitchen.out / MEMBER
+    out = recipe.out / MEMBER
     (out / "blobs" / "sha256").mkdir(parents=True)
     manifest = json.loads(find(root, blob_name(descriptor["digest"])).read_bytes())
     wanted = [descriptor["digest"]]
     wanted += [one["digest"] for one in (manifest["config"], *manifest["layers"])]
     for digest in dict.fromkeys(wanted):
-        kitchen.check()
+        recipe.check()
         source, target = find(root, blob_name(digest)), out / blob_name(digest)
         (shutil.copyfile if keep else os.link)(source, target)
         target.chmod(0o644)
         if f"sha256:{file_digest(target)}" != digest:
             raise ValueError(f"blob {digest} is not what its name says")
     plain = {key: value for key, value in descriptor.items() if key != "annotations"}
-    write_index(out, plain, kitchen.params["ref"])
+    write_index(out, plain, recipe.params["ref"])
 
 
-def _take_docker(kitchen: Kitchen, root: Path, found: Found) -> None:
+def _take_docker(recipe: RecipeContext, root: Path, found: ArchivedImage) -> None:
     """Make a layout of an unpacked docker archive; the image keeps its ID."""
-    blobs = kitchen.out / MEMBER / "blobs" / "sha256"
+    blobs = recipe.out / MEMBER / "blobs" / "sha256"
     blobs.mkdir(parents=True)
     config = find(root, found.config).read_bytes()
     contents = json.loads(config)["rootfs"]["diff_ids"]
@@ -207,7 +207,7 @@ def _take_docker(kitchen: Kitchen, root: Path, found: Found) -> None:
         raise ValueError(f"{len(contents)} layers are named and {len(found.layers)} are there")
     layers = []
     for name, content in zip(found.layers, contents, strict=True):
-        kitchen.check()
+        recipe.check()
         path = find(root, name)
         kind = _compare(path, content)
         digest = content.removeprefix("sha256:") if kind == LAYER_TYPE else file_digest(path)
@@ -218,7 +218,7 @@ def _take_docker(kitchen: Kitchen, root: Path, found: Found) -> None:
         layers.append(
             {"digest": f"sha256:{digest}", "mediaType": kind, "size": target.stat().st_size}
         )
-    write_manifest(kitchen.out / MEMBER, config, layers, ref=kitchen.params["ref"])
+    write_manifest(recipe.out / MEMBER, config, layers, ref=recipe.params["ref"])
 
 
 def _compare(path: Path, content: str) -> str:
@@ -237,17 +237,17 @@ def _compare(path: Path, content: str) -> str:
     return f"{LAYER_TYPE}+gzip" if packed else LAYER_TYPE
 
 
-def _gone(kitchen: Kitchen) -> ArtifactError:
+def _gone(recipe: RecipeContext) -> ArtifactError:
     return ArtifactError(
         "the image is not there any more, and the cache does not have it",
-        where=kitchen.places["place"],
+        where=recipe.places["place"],
         hint="make it again, or leave it out of images.refs",
     )
 
 
-def _changed(kitchen: Kitchen) -> ArtifactError:
+def _changed(recipe: RecipeContext) -> ArtifactError:
     return ArtifactError(
         "the image is not the one that was there when the plan was made",
-        where=kitchen.places["place"],
+        where=recipe.places["place"],
         hint="run the command again when whatever writes it has finished",
     )

@@ -42,7 +42,7 @@ _SECONDS = 90.0
 
 
 @frozen(kw_only=True)
-class Probe:
+class PodProbe:
     """A pod of the check: its node, addresses, a process in it, and the MTU of its interface."""
 
     node: str
@@ -198,7 +198,7 @@ def _addresses(
     return found
 
 
-def _probe(check: CheckContext, node: str, ips: tuple[str, ...], network: PodNetwork) -> Probe:
+def _probe(check: CheckContext, node: str, ips: tuple[str, ...], network: PodNetwork) -> PodProbe:
     # Behind it the pattern ends: the name of one check may begin as that of another.
     pid = check.ok(node, "pgrep", "--oldest", "--full", f"done {network.pod}$").strip()
     said = check.ok(node, "nsenter", "-t", pid, "-n", "ip", "-json", "address", "show")
@@ -210,7 +210,7 @@ def _probe(check: CheckContext, node: str, ips: tuple[str, ...], network: PodNet
         )
     if network.ranges:
         ips = _own_addresses(node, link, network)
-    return Probe(node=node, addresses=ips, pid=pid, mtu=int(link["mtu"]))
+    return PodProbe(node=node, addresses=ips, pid=pid, mtu=int(link["mtu"]))
 
 
 def _own_addresses(node: str, link: Mapping[str, Any], network: PodNetwork) -> tuple[str, ...]:
@@ -228,7 +228,7 @@ def _own_addresses(node: str, link: Mapping[str, Any], network: PodNetwork) -> t
     return tuple(found)
 
 
-def _sized(check: CheckContext, source: Probe, target: Probe, address: str) -> None:
+def _sized(check: CheckContext, source: PodProbe, target: PodProbe, address: str) -> None:
     """The largest packet arrives, one byte more does not leave."""
     largest = source.mtu - _HEADERS[ipaddress.ip_address(address).version]
     way = f"pod of {source.node} to {address} on {target.node}"
@@ -246,7 +246,7 @@ def _sized(check: CheckContext, source: Probe, target: Probe, address: str) -> N
         raise CheckFailed(f"{way}: one byte more than the MTU of {source.mtu} arrives unfragmented")
 
 
-def _ping(check: CheckContext, source: Probe, address: str, size: int) -> str:
+def _ping(check: CheckContext, source: PodProbe, address: str, size: int) -> str:
     """Send up to three, none of which may be fragmented; empty when one is answered, otherwise
     what ping said.
     """

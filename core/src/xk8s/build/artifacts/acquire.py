@@ -11,7 +11,7 @@ from typing import Any
 from attrs import evolve, frozen
 
 from xk8s.artifact_keys import artifact_key
-from xk8s.build.artifacts.attempt import Kit, Resolved
+from xk8s.build.artifacts.attempt import Attempt, Resolved
 from xk8s.errors import ArtifactError, Interrupted, PluginError, SourceFailed, Xk8sError
 from xk8s.sources import (
     Artifact,
@@ -29,7 +29,7 @@ from xk8s.util.archives import UnsafeArchive
 from xk8s.util.disk_full import DiskFull, is_full
 from xk8s.util.files import copy_tree, remove_tree
 
-Provider = Callable[[Any, frozenset[str], Kit], list[Provenance]]
+Provider = Callable[[Any, frozenset[str], Attempt], list[Provenance]]
 
 
 _MODULES: Mapping[type[Source], str] = {
@@ -89,7 +89,7 @@ def gather(
     artifact: Artifact,
     tree: Path,
     inputs: Mapping[str, Resolved],
-    kit: Kit,
+    attempt: Attempt,
     entry: Path,
     rest: Rest,
     before: Sequence[Failure],
@@ -113,16 +113,16 @@ def gather(
             found += [one for one in other.provenance if one.member in missing]
             missing.clear()
             break
-        kit.jobs.check()
-        kit.progress.item(artifact.name, describe(source))
+        attempt.jobs.check()
+        attempt.progress.item(artifact.name, describe(source))
         work = entry / f"work{number}"
-        one = evolve(kit, out=work / "out", work=work / "work", inputs=_inputs(source, inputs))
+        one = evolve(attempt, out=work / "out", work=work / "work", inputs=_inputs(source, inputs))
         one.out.mkdir(parents=True)
         one.work.mkdir()
         result = _ask(source, wanted, one)
         if isinstance(result, Failure):
             failures.append(result)
-            kit.progress.note(f"{artifact.name}: {result}")
+            attempt.progress.note(f"{artifact.name}: {result}")
         else:
             names = {given.member for given in result}
             _adopt(one.out, tree, names, everything=isinstance(source, Recipe))
@@ -166,9 +166,9 @@ def _inputs(source: Source, inputs: Mapping[str, Resolved]) -> Mapping[str, Reso
     return named
 
 
-def _ask(source: Source, wanted: frozenset[str], kit: Kit) -> list[Provenance] | Failure:
+def _ask(source: Source, wanted: frozenset[str], attempt: Attempt) -> list[Provenance] | Failure:
     try:
-        return provider(source)(source, wanted, kit)
+        return provider(source)(source, wanted, attempt)
     except SourceFailed as error:
         return Failure(source=source, reason=str(error), log=error.log)
     except UnsafeArchive as error:

@@ -28,7 +28,7 @@ class Resolved:
 
 
 @frozen(kw_only=True)
-class Kit:
+class Attempt:
     """For one try of one source: ``out`` takes its members, ``work`` is scratch (both new and
     empty, removed behind it). ``mark`` goes to `Jobs.run`. ``inputs`` are resolved artifacts
     of a recipe by name.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xk8s.recipe import Inspection
 from xk8s.sources import Provenance
-from xk8s.util.functions import load
+from xk8s.util.functions import load_function
 
 RECORD = "verified.json"
 """Beside the tree in the cache: which function found it good, and what it had to say."""
@@ -33,7 +33,7 @@ def judge(
     What it raises passes; then nothing is recorded.
     """
     notes: list[str] = []
-    load(function, what="function")(
+    load_function(function, what="function")(
         Inspection(name=name, version=version, path=tree, provenance=provenance, note=notes.append)
     )
     record = tree.parent / RECORD

@@ -25,7 +25,7 @@ from filelock import FileLock
 from xk8s.artifact_keys import PROVENANCE, artifact_key
 from xk8s.build.artifacts import judge
 from xk8s.build.artifacts.acquire import Failure, describe, gather, provider
-from xk8s.build.artifacts.attempt import Kit, Resolved
+from xk8s.build.artifacts.attempt import Attempt, Resolved
 from xk8s.build.artifacts.lockfile import LockFile
 from xk8s.errors import ArtifactError
 from xk8s.progress import Progress
@@ -178,7 +178,7 @@ class Store:
         try:
             tree = entry / "tree"
             tree.mkdir(parents=True)
-            kit = Kit(
+            attempt = Attempt(
                 name=artifact.name,
                 cache=self.cache_dir,
                 out=entry,
@@ -188,7 +188,7 @@ class Store:
                 progress=progress,
                 offline=offline,
             )
-            provenance = gather(artifact, tree, inputs, kit, entry, rest, before)
+            provenance = gather(artifact, tree, inputs, attempt, entry, rest, before)
             if artifact.verify:
                 # Here too, so that what cannot work never enters the cache.
                 judge.judge(

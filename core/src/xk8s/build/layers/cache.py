@@ -53,7 +53,7 @@ class Removed:
 
 
 @frozen(kw_only=True)
-class Pruned:
+class PrunedLayers:
     """What was removed, what is ``needed`` (with by whom), and what was used lately."""
 
     removed: tuple[Removed, ...]
@@ -98,7 +98,7 @@ def prune(
     older_than: float = 0.0,
     keys: Collection[str] | None = None,
     dry_run: bool = False,
-) -> Pruned:
+) -> PrunedLayers:
     """Remove the images that nobody needs and that were not used for ``older_than`` seconds (of
     those with these ``keys``), and what killed builds left.
 
@@ -134,7 +134,7 @@ def prune(
                     one.path.unlink(missing_ok=True)
                     one.path.with_suffix(".json").unlink(missing_ok=True)
     removed += _leftovers(cache_dir, dry_run=dry_run)
-    return Pruned(removed=tuple(removed), needed=tuple(needed), recent=tuple(recent))
+    return PrunedLayers(removed=tuple(removed), needed=tuple(needed), recent=tuple(recent))
 
 
 def _leftovers(cache_dir: Path, *, dry_run: bool) -> Iterator[Removed]:

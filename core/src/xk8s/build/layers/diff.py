@@ -16,14 +16,14 @@ from typing import Protocol
 
 from attrs import define, field, frozen
 
-from xk8s.build.layers.erofs_read import Found, Image
+from xk8s.build.layers.erofs_read import ErofsEntry, ErofsImage
 from xk8s.overlay import Directory, Entry, File, Symlink
 
 _WITH_ALL = 2
 """Slashes behind a path, see `difference`."""
 
 
-class Level(Protocol):
+class StackLevel(Protocol):
     """One layer of a stack. Equal keys mean equal content."""
 
     @property
@@ -34,13 +34,13 @@ class Level(Protocol):
     def key(self) -> str:
         """Of its content."""
 
-    def find(self, path: str) -> Found | None:
-        """As `Image.find`."""
+    def find(self, path: str) -> ErofsEntry | None:
+        """As `ErofsImage.find`."""
 
-    def walk(self) -> Iterator[Found]:
-        """As `Image.walk`."""
+    def walk(self) -> Iterator[ErofsEntry]:
+        """As `ErofsImage.walk`."""
 
-    def identity(self, found: Found) -> str:
+    def identity(self, found: ErofsEntry) -> str:
         """Of a file: its mode and content, as `identity` writes them."""
 
 
@@ -50,18 +50,18 @@ class ImageLevel:
 
     name: str
     key: str
-    image: Image
+    image: ErofsImage
     _identities: dict[str, str] = field(factory=dict, init=False)
 
-    def find(self, path: str) -> Found | None:
-        """As `Image.find`."""
+    def find(self, path: str) -> ErofsEntry | None:
+        """As `ErofsImage.find`."""
         return self.image.find(path)
 
-    def walk(self) -> Iterator[Found]:
-        """As `Image.walk`."""
+    def walk(self) -> Iterator[ErofsEntry]:
+        """As `ErofsImage.walk`."""
         return self.image.walk()
 
-    def identity(self, found: Found) -> str:
+    def identity(self, found: ErofsEntry) -> str:
         """Reads the file, once."""
         if found.path not in self._identities:
             data = self.image.read(found.path)
@@ -86,23 +86,23 @@ class FilesLevel:
         """Of all its files."""
         return hashlib.sha256(repr(sorted(self.files.items())).encode()).hexdigest()
 
-    def find(self, path: str) -> Found | None:
-        """As `Image.find`; sizes are not known."""
+    def find(self, path: str) -> ErofsEntry | None:
+        """As `ErofsImage.find`; sizes are not known."""
         if path in self.files:
             mode = int(self.files[path].partition(":")[0], 8)
-            return Found(path=path, mode=stat.S_IFREG | mode, size=0)
+            return ErofsEntry(path=path, mode=stat.S_IFREG | mode, size=0)
         if path in self._directories:
-            return Found(path=path, mode=stat.S_IFDIR | 0o755, size=0)
+            return ErofsEntry(path=path, mode=stat.S_IFDIR | 0o755, size=0)
         return None
 
-    def walk(self) -> Iterator[Found]:
+    def walk(self) -> Iterator[ErofsEntry]:
         """All paths but the root."""
         for path in sorted({*self.files, *self._directories} - {"/"}):
             found = self.find(path)
             assert found is not None
             yield found
 
-    def identity(self, found: Found) -> str:
+    def identity(self, found: ErofsEntry) -> str:
         """As it was given."""
         return self.files[found.path]
 
@@ -116,10 +116,10 @@ def identity(mode: int, data: bytes) -> str:
 class Stack:
     """Layers, lowest first."""
 
-    levels: Sequence[Level]
-    _seen: dict[str, tuple[Level, ...]] = field(factory=dict, init=False)
+    levels: Sequence[StackLevel]
+    _seen: dict[str, tuple[StackLevel, ...]] = field(factory=dict, init=False)
 
-    def find(self, path: str) -> tuple[Level, Found] | None:
+    def find(self, path: str) -> tuple[StackLevel, ErofsEntry] | None:
         """What a guest sees at an absolute path, and of which layer; links are not followed."""
         above = str(PurePosixPath(path).parent)
         for level in self._merged(above):
@@ -127,7 +127,7 @@ class Stack:
                 return level, found
         return None
 
-    def _merged(self, directory: str) -> tuple[Level, ...]:
+    def _merged(self, directory: str) -> tuple[StackLevel, ...]:
         """The layers whose content of a directory is seen, topmost first."""
         if directory == "/":
             return tuple(reversed(self.levels))
@@ -260,7 +260,9 @@ def _hides(stack: Stack, path: str) -> bool:
     return "directory" in kinds and len(kinds) > 1
 
 
-def _same(was: tuple[Level, Found] | None, now: tuple[Level, Found] | None) -> bool:
+def _same(
+    was: tuple[StackLevel, ErofsEntry] | None, now: tuple[StackLevel, ErofsEntry] | None
+) -> bool:
     if was is None or now is None:
         return was is now
     (old, a), (new, b) = was, now

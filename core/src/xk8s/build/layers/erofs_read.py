@@ -26,7 +26,7 @@ _LAYOUTS_OF_48_BITS = 0x80 | 0x100
 
 
 @frozen(kw_only=True)
-class Found:
+class ErofsEntry:
     """A path in an image. ``size`` is in bytes; ``target`` is that of a link, else ""."""
 
     path: str
@@ -52,7 +52,7 @@ class _Inode:
 
 
 @define(eq=False)
-class Image:
+class ErofsImage:
     """An open image. `open_image` makes it; `BuildError` when it is none or cannot be read."""
 
     _name: str
@@ -62,11 +62,11 @@ class Image:
     _root: int
     _known: dict[int, dict[str, int]] = field(factory=dict, init=False)
 
-    def walk(self) -> Iterator[Found]:
+    def walk(self) -> Iterator[ErofsEntry]:
         """All paths but the root, sorted within each directory, parents first."""
         yield from self._walk("", (self._root,))
 
-    def find(self, path: str) -> Found | None:
+    def find(self, path: str) -> ErofsEntry | None:
         """The entry at an absolute path, or None; links on the way are not followed."""
         inode = self._lookup(path)
         return None if inode is None else self._found(path, inode)
@@ -96,7 +96,7 @@ class Image:
             self._known[number] = dict(names)
         return self._known[number]
 
-    def _walk(self, above: str, line: tuple[int, ...]) -> Iterator[Found]:
+    def _walk(self, above: str, line: tuple[int, ...]) -> Iterator[ErofsEntry]:
         """``line``: the directory and those that it is in."""
         for name, number in sorted(self._children(line[-1]).items()):
             path, child = f"{above}/{name}", self._inode(number)
@@ -106,11 +106,11 @@ class Image:
                     raise self._damaged()
                 yield from self._walk(path, (*line, number))
 
-    def _found(self, path: str, inode: _Inode) -> Found:
+    def _found(self, path: str, inode: _Inode) -> ErofsEntry:
         link = stat.S_ISLNK(inode.mode)
         target = self._content(inode).decode(errors="surrogateescape") if link else ""
         size = 0 if stat.S_ISDIR(inode.mode) else inode.size
-        return Found(path=path, mode=inode.mode, size=size, target=target)
+        return ErofsEntry(path=path, mode=inode.mode, size=size, target=target)
 
     def _inode(self, number: int) -> _Inode:
         at = self._meta + number * _SLOT
@@ -161,7 +161,7 @@ class Image:
 
 
 @contextmanager
-def open_image(path: Path) -> Iterator[Image]:
+def open_image(path: Path) -> Iterator[ErofsImage]:
     """The image at ``path``, as long as the block runs."""
     with path.open("rb") as file:
         try:
@@ -173,4 +173,4 @@ def open_image(path: Path) -> Iterator[Image]:
     with data:
         if magic != _MAGIC or features & _LAYOUTS_OF_48_BITS:
             raise BuildError("it is no EROFS image that can be read here", where=str(path))
-        yield Image(str(path), data, 1 << bits, meta << bits, root)
+        yield ErofsImage(str(path), data, 1 << bits, meta << bits, root)

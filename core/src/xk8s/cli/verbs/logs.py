@@ -16,7 +16,7 @@ from xk8s.errors import Interrupted, StateError, UsageError, Xk8sError
 from xk8s.verbs import cluster_option, complete_nodes
 
 if TYPE_CHECKING:
-    from xk8s.cluster.checks.logs import Source
+    from xk8s.cluster.checks.logs import LogSource
     from xk8s.cluster.handle import Cluster
 
 CONSOLE, QEMU = "console", "qemu"
@@ -130,7 +130,7 @@ def understood(cluster: Cluster, words: Sequence[str], *, all_nodes: bool) -> Wi
 
 def sources_of(
     cluster: Cluster, wish: Wish, *, lines: int | None, since: str, grep: str, container: str
-) -> list[Source]:
+) -> list[LogSource]:
     """The logs that are meant."""
     from xk8s.cluster.checks.logs import GuestFiles, HostFile, Journal
     from xk8s.cluster.state.record import qemu_log
@@ -140,7 +140,7 @@ def sources_of(
     if since and (wish.host or any(file.startswith("/") for file in wish.files)):
         raise click.UsageError("--since: the lines of such a file do not say when they came")
     several = len(wish.nodes) > 1
-    sources: list[Source] = []
+    sources: list[LogSource] = []
     for node in wish.nodes:
         for name in wish.host:
             path = cluster.console_log(node)
@@ -204,13 +204,13 @@ def started(since: str) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(then))
 
 
-def show(sources: Sequence[Source], *, follow: bool, grep: str) -> None:
+def show(sources: Sequence[LogSource], *, follow: bool, grep: str) -> None:
     """Print what they have, and with ``follow`` what comes. What one node does not have is no
     error when another one has it.
     """
     from xk8s.cluster.checks.logs import GuestFiles, NoUnitError
 
-    texts: list[tuple[Source, str]] = []
+    texts: list[tuple[LogSource, str]] = []
     lacking: NoUnitError | None = None
     for source in sources:
         try:
@@ -228,7 +228,7 @@ def show(sources: Sequence[Source], *, follow: bool, grep: str) -> None:
         display([(source, source.more()) for source, _ in texts], grep)
 
 
-def display(texts: Sequence[tuple[Source, str]], grep: str) -> None:
+def display(texts: Sequence[tuple[LogSource, str]], grep: str) -> None:
     """Dated logs mixed by time, others one after the other, below their titles if need be."""
     from xk8s.cluster.checks.logs import Journal, matcher, mixed
 

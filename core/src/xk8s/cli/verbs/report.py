@@ -31,12 +31,12 @@ def command(session: CliSession, path: Path | None, checks: bool, as_json: bool)
     for what an `up` left whose VMs failed: what cannot be had is noted. Keys, tokens and passwords
     are taken out.
     """
-    from xk8s.report import Result, collect
+    from xk8s.report import CollectedReport, collect
     from xk8s.report.contents import default_path, write
 
     made = time.time()
     path = path or default_path(session.name, made)
-    found: list[Result] = []
+    found: list[CollectedReport] = []
 
     def make() -> bytes:
         with session.progress() as progress:

@@ -17,14 +17,14 @@ def command(session: CliSession) -> None:
 
     When it is down: to the latest one of its name.
     """
-    from xk8s.cluster.snapshots.store import list_saved
+    from xk8s.cluster.snapshots.store import list_snapshots
     from xk8s.cluster.state.record import read_record
     from xk8s.errors import StateError
 
     record = read_record(session.name)
     label = record.snapshot if record else ""
     if not label:
-        own = [one for one in list_saved() if one.cluster == session.name]
+        own = [one for one in list_snapshots() if one.cluster == session.name]
         if not own:
             raise StateError(
                 f"cluster {session.name!r} has no snapshot",

@@ -46,9 +46,9 @@ def restore(session: CliSession, label: str) -> None:
 @pass_session
 def list_all(session: CliSession, as_json: bool) -> None:  # noqa: ARG001
     """List the snapshots of all clusters with their size on disk."""
-    from xk8s.cluster.snapshots.store import as_data, list_saved
+    from xk8s.cluster.snapshots.store import as_data, list_snapshots
 
-    found = [as_data(one) for one in list_saved()]
+    found = [as_data(one) for one in list_snapshots()]
     if as_json:
         print_json(found)
         return

@@ -64,9 +64,9 @@ def summarize(cluster: Cluster, session: CliSession) -> None:
 def host_files(cluster: Cluster) -> list[str]:
     """Files that overlays made for the host (a kubeconfig, say), as paths."""
     from xk8s.cluster.state.booted import BOOT
-    from xk8s.cluster.state.guest_files import NOW
+    from xk8s.cluster.state.guest_files import GUEST_FILES
     from xk8s.cluster.state.record import PLAN, RECORD, REQUEST
 
-    own = {RECORD, REQUEST, PLAN, BOOT, NOW}
+    own = {RECORD, REQUEST, PLAN, BOOT, GUEST_FILES}
     files = (path for path in sorted(cluster.state_dir.iterdir()) if path.is_file())
     return [str(path) for path in files if path.name not in own]

@@ -16,7 +16,7 @@ from xk8s.cli.session import CliSession, complete_overlays, pass_session, set_op
 from xk8s.verbs import cluster_option
 
 if TYPE_CHECKING:
-    from xk8s.cluster.change.watched import Source
+    from xk8s.cluster.change.watched import WatchedSource
 
 
 @click.command()
@@ -55,7 +55,7 @@ def command(session: CliSession, overlays: tuple[str, ...], no_check: bool) -> N
         click.echo()
 
 
-def _is_in(path: str, sources: Iterable[Source]) -> bool:
+def _is_in(path: str, sources: Iterable[WatchedSource]) -> bool:
     return any(path.startswith(f"{one.path}/") for one in sources)
 
 

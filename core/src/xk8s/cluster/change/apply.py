@@ -29,11 +29,16 @@ from xk8s.cluster.change.units import carry_out, short
 from xk8s.cluster.checks.guest_needs import check_guests
 from xk8s.cluster.checks.run import check
 from xk8s.cluster.handle import Cluster, open_started
-from xk8s.cluster.inputs import Kit
-from xk8s.cluster.prepare import Clock, make_kit
+from xk8s.cluster.inputs import ClusterInputs
+from xk8s.cluster.prepare import Clock, make_inputs
 from xk8s.cluster.snapshots import store
-from xk8s.cluster.state.booted import Boot, read_boot, write_boot
-from xk8s.cluster.state.guest_files import Now, read_now, said, write_now
+from xk8s.cluster.state.booted import BootedCluster, read_boot, write_boot
+from xk8s.cluster.state.guest_files import (
+    GuestFiles,
+    overlay_digests,
+    read_guest_files,
+    write_guest_files,
+)
 from xk8s.cluster.state.record import locked, read_request, write_inputs, write_record
 from xk8s.cluster.state.secrets import PKI, flat, secrets, write_host_files
 from xk8s.cluster.state.snapshot_places import remember_snapshots
@@ -110,30 +115,35 @@ def apply(
         with clock.stage("plan"):
             plan = plan_again(name, overlays, tuple(sets))
             refuse_plan(read_boot(cluster.state_dir), plan)
-        kit = make_kit(plan, clock, held)
-        return put(cluster, kit, clock, named=overlays, checks=checks)
+        inputs = make_inputs(plan, clock, held)
+        return put(cluster, inputs, clock, named=overlays, checks=checks)
 
 
 def put(
-    cluster: Cluster, kit: Kit, clock: Clock, *, named: Sequence[str] = (), checks: Checks
+    cluster: Cluster,
+    inputs: ClusterInputs,
+    clock: Clock,
+    *,
+    named: Sequence[str] = (),
+    checks: Checks,
 ) -> Applied:
     """The same with a plan that is made already, for a caller that holds the cluster's lock. The
     checks of ``named`` overlays are run though nothing of them changed.
     """
-    work = _Apply(cluster, kit, clock)
+    work = _Apply(cluster, inputs, clock)
     failed = cluster.record.phase == "failed"
     changed = work.run()
     wanted: tuple[Check, ...] = ()
     # Of one that failed it is not known which checks it would pass.
     if checks == "all" or (failed and checks == "changed"):
-        wanted = kit.plan.checks
+        wanted = inputs.plan.checks
     elif checks == "changed":
         asked = {*work.overlays, *(name for name in named if not is_directory(name))}
         wanted = tuple(
             one
-            for name in kit.plan.ctx.overlays
+            for name in inputs.plan.ctx.overlays
             if name in asked
-            for one in kit.plan.registry.many(name, "xk8s_checks", Check, ctx=kit.plan.ctx)
+            for one in inputs.plan.registry.many(name, "xk8s_checks", Check, ctx=inputs.plan.ctx)
         )
     try:
         if wanted:
@@ -145,7 +155,7 @@ def put(
     record = attrs.evolve(work.cluster.record, phase="running")
     write_record(record)
     return Applied(
-        cluster=Cluster(record, kit.plan),
+        cluster=Cluster(record, inputs.plan),
         overlays=work.overlays,
         nodes=changed,
         checks=tuple(one.name for one in wanted),
@@ -173,14 +183,14 @@ def plan_again(name: str, overlays: Sequence[str], sets: tuple[str, ...]) -> Pla
 
 
 class _Apply:
-    def __init__(self, cluster: Cluster, kit: Kit, clock: Clock) -> None:
-        self.kit, self.plan, self.clock = kit, kit.plan, clock
-        self.cluster = Cluster(cluster.record, kit.plan)
+    def __init__(self, cluster: Cluster, inputs: ClusterInputs, clock: Clock) -> None:
+        self.inputs, self.plan, self.clock = inputs, inputs.plan, clock
+        self.cluster = Cluster(cluster.record, inputs.plan)
         self.state = cluster.state_dir
-        self.boot: Boot = read_boot(self.state)
-        self.now: Now = read_now(self.state)
-        refuse(self.boot, self.now, kit)
-        self.said = said(self.plan)
+        self.boot: BootedCluster = read_boot(self.state)
+        self.now: GuestFiles = read_guest_files(self.state)
+        refuse(self.boot, self.now, inputs)
+        self.said = overlay_digests(self.plan)
         self.overlays = tuple(
             name for name, digest in self.said.items() if self.now.overlays.get(name) != digest
         )
@@ -195,13 +205,13 @@ class _Apply:
             with self.clock.stage("compare"):
                 levels = Levels(stack)
                 nodes = [
-                    compare(self.kit, one, self.now, given[one.node.name], levels)
+                    compare(self.inputs, one, self.now, given[one.node.name], levels)
                     for one in self.plan.nodes
                 ]
             hooked = self._hooked(nodes)
             if any(not one.idle for one in nodes) or hooked or self._routes_differ():
                 self._change(nodes, hooked)
-        key = store.key_of(self.kit)
+        key = store.key_of(self.inputs)
         self._write(
             attrs.evolve(
                 self.now,
@@ -300,7 +310,7 @@ class _Apply:
         """`PlanError` when local directories would hide too much."""
         if not self.plan.directories:
             return
-        layers = {name: layer.path for name, layer in self.kit.layers.items()}
+        layers = {name: layer.path for name, layer in self.inputs.layers.items()}
         with _scratch(self.state) as place:
             own = {}
             for one in self.plan.nodes:
@@ -314,9 +324,9 @@ class _Apply:
             with ThreadPoolExecutor(max_workers=min(8, len(nodes))) as pool:
                 list(pool.map(work, nodes))
 
-    def _write(self, now: Now) -> None:
+    def _write(self, now: GuestFiles) -> None:
         self.now = now
-        write_now(now, self.state)
+        write_guest_files(now, self.state)
 
 
 def _told(one: NodeWork) -> NodeChange:

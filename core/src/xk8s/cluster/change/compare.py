@@ -8,11 +8,11 @@ from contextlib import ExitStack
 import attrs
 
 from xk8s.build.layers.build import layers_dir
-from xk8s.build.layers.diff import Difference, FilesLevel, ImageLevel, Level, Stack, difference
+from xk8s.build.layers.diff import Difference, FilesLevel, ImageLevel, Stack, StackLevel, difference
 from xk8s.build.layers.erofs_read import open_image
 from xk8s.cluster.change.units import Actions, actions
-from xk8s.cluster.inputs import Kit
-from xk8s.cluster.state.guest_files import NodeNow, Now, node_now
+from xk8s.cluster.inputs import ClusterInputs
+from xk8s.cluster.state.guest_files import GuestFiles, NodeFiles, node_files
 from xk8s.cluster.state.secrets import flat
 from xk8s.cluster.vms.launch import own_files
 from xk8s.errors import StateError
@@ -26,8 +26,8 @@ class NodeWork:
     """What is to be done to one node."""
 
     planned: PlannedNode
-    before: NodeNow
-    after: NodeNow
+    before: NodeFiles
+    after: NodeFiles
     secrets: Mapping[str, Sequence[File]]
     old: Stack
     new: Stack
@@ -59,11 +59,11 @@ class Levels:
     _stack: ExitStack
     _open: dict[str, ImageLevel] = attrs.field(factory=dict, init=False)
 
-    def stack(self, node: NodeNow) -> Stack:
+    def stack(self, node: NodeFiles) -> Stack:
         """What a node has."""
         return Stack([self._level(name, key, node) for name, key in node.stack])
 
-    def _level(self, name: str, key: str, node: NodeNow) -> Level:
+    def _level(self, name: str, key: str, node: NodeFiles) -> StackLevel:
         if name == NODE_LAYER:
             return FilesLevel(name=name, files=node.files)
         found = self._open.get(f"{name} {key}")
@@ -81,21 +81,21 @@ class Levels:
 
 
 def compare(
-    kit: Kit,
+    inputs: ClusterInputs,
     planned: PlannedNode,
-    now: Now,
+    now: GuestFiles,
     given: Mapping[str, Sequence[File]],
     levels: Levels,
 ) -> NodeWork:
-    """What is to be done to a node to bring it to ``kit``'s plan; ``given`` are its secrets by
+    """What is to be done to a node to bring it to ``inputs``'s plan; ``given`` are its secrets by
     overlay. `StateError` when an image of what it has is gone; `PlanError` for a file given twice.
     """
     before = now.nodes[planned.node.name]
     own = flat(given)
     own_files(planned, own)  # or say which file is given twice
-    after = node_now(kit, planned, own)
+    after = node_files(inputs, planned, own)
     old, new = levels.stack(before), levels.stack(after)
-    ready = {one.layer.name for one in kit.plan.layers if one.layer.image}
+    ready = {one.layer.name for one in inputs.plan.layers if one.layer.image}
     change = difference(old, new, ready=ready, unsure=before.unsure)
     moved = {*change.paths}
     return NodeWork(
@@ -107,7 +107,7 @@ def compare(
         new=new,
         change=change,
         todo=actions(
-            kit.plan,
+            inputs.plan,
             planned,
             change,
             new,

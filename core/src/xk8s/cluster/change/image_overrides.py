@@ -8,9 +8,9 @@ from pathlib import Path
 
 from attrs import define, field
 
-from xk8s.build.layers.erofs_read import Found, Image, open_image
+from xk8s.build.layers.erofs_read import ErofsEntry, ErofsImage, open_image
 from xk8s.overlay import Directory
-from xk8s.planning.overrides import OnTop, Replaced, hides, leads_through
+from xk8s.planning.overrides import Override, Replaced, hides, leads_through
 from xk8s.planning.plan import Plan
 
 
@@ -18,14 +18,14 @@ from xk8s.planning.plan import Plan
 class _Level:
     """An image that a directory lies over: a layer of an overlay, or the own one of a node."""
 
-    image: Image
+    image: ErofsImage
     overlay: str
     layer: str = ""
     node: str = ""
-    _known: dict[str, Found | None] = field(factory=dict, init=False)
+    _known: dict[str, ErofsEntry | None] = field(factory=dict, init=False)
 
-    def find(self, path: str) -> Found | None:
-        """As `Image.find`."""
+    def find(self, path: str) -> ErofsEntry | None:
+        """As `ErofsImage.find`."""
         if path not in self._known:
             self._known[path] = self.image.find(path)
         return self._known[path]
@@ -38,7 +38,7 @@ class _Level:
 
 def over_images(
     plan: Plan, layers: Mapping[str, Path], own: Mapping[str, Path]
-) -> tuple[OnTop, ...]:
+) -> tuple[Override, ...]:
     """What each local directory of ``plan`` does. ``layers`` are images by the name of their
     layer, ``own`` those of the nodes by theirs.
 
@@ -64,8 +64,8 @@ def over_images(
 
 
 def _over(
-    plan: Plan, planned: OnTop, levels: Mapping[str, _Level], nodes: Mapping[str, _Level]
-) -> OnTop:
+    plan: Plan, planned: Override, levels: Mapping[str, _Level], nodes: Mapping[str, _Level]
+) -> Override:
     entries = next(one.layer.entries for one in plan.layers if one.layer.name == planned.layer)
     # Of a node's own files the plan knows whose they are; what it does not know is made at start.
     owners = {one.path: one.overlay for one in planned.replaced if one.nodes}
@@ -82,7 +82,7 @@ def _over(
                 overlay = level.overlay or owners.get(entry.path, "xk8s")
                 replaced.setdefault((entry.path, overlay, level.layer), []).append(level.node)
     over = {path for path, _, _ in replaced}
-    return OnTop(
+    return Override(
         directory=planned.directory,
         layer=planned.layer,
         replaced=tuple(
@@ -117,5 +117,5 @@ def _check(directory: str, path: str, is_directory: bool, below: Sequence[_Level
     return level
 
 
-def _topmost(path: str, below: Sequence[_Level]) -> tuple[_Level, Found] | None:
+def _topmost(path: str, below: Sequence[_Level]) -> tuple[_Level, ErofsEntry] | None:
     return next(((level, found) for level in below if (found := level.find(path))), None)

@@ -5,51 +5,51 @@ from __future__ import annotations
 from attrs import frozen
 
 from xk8s.cluster.change.needs_reboot import obstacles
-from xk8s.cluster.inputs import Kit
+from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.snapshots import store
-from xk8s.cluster.state.booted import Boot, read_boot
-from xk8s.cluster.state.guest_files import Now, node_now, read_now
+from xk8s.cluster.state.booted import BootedCluster, read_boot
+from xk8s.cluster.state.guest_files import GuestFiles, node_files, read_guest_files
 from xk8s.errors import StateError
 
 
 @frozen(kw_only=True)
-class Near:
+class NearestSnapshot:
     """A snapshot that fits the plan's VMs. ``differing`` are the names of layers that are other
     ones, ``distance`` counts them and files of nodes.
     """
 
-    saved: store.Saved
-    boot: Boot
+    saved: store.Snapshot
+    boot: BootedCluster
     differing: tuple[str, ...]
     distance: int
 
 
-def nearest_snapshot(kit: Kit) -> Near | None:
+def nearest_snapshot(inputs: ClusterInputs) -> NearestSnapshot | None:
     """Of the snapshots that `up` kept under this name, the one with the least to be changed, and of
     several the latest. It has no overlay that the plan has not: what that did would stay.
     """
     found = []
-    for one in store.list_saved():
-        if one.cluster != kit.plan.name or not one.label.startswith(store.AUTO):
+    for one in store.list_snapshots():
+        if one.cluster != inputs.plan.name or not one.label.startswith(store.AUTO):
             continue
-        if not {*one.overlays} <= {*kit.plan.ctx.overlays}:
+        if not {*one.overlays} <= {*inputs.plan.ctx.overlays}:
             continue
         try:
-            boot, now = read_boot(one.directory), read_now(one.directory)
+            boot, now = read_boot(one.directory), read_guest_files(one.directory)
         except StateError:
             continue
-        if store.problem(one, accel=kit.accel) or boot.missing() or obstacles(boot, now, kit):
+        if store.problem(one, accel=inputs.accel) or boot.missing() or obstacles(boot, now, inputs):
             continue
-        differing, distance = _difference(now, kit)
-        found.append(Near(saved=one, boot=boot, differing=differing, distance=distance))
+        differing, distance = _difference(now, inputs)
+        found.append(NearestSnapshot(saved=one, boot=boot, differing=differing, distance=distance))
     return min(found, key=lambda one: (one.distance, -one.saved.created), default=None)
 
 
-def _difference(now: Now, kit: Kit) -> tuple[tuple[str, ...], int]:
+def _difference(now: GuestFiles, inputs: ClusterInputs) -> tuple[tuple[str, ...], int]:
     layers: dict[str, None] = {}
     distance = 0
-    for planned in kit.plan.nodes:
-        old, new = now.nodes[planned.node.name], node_now(kit, planned, ())
+    for planned in inputs.plan.nodes:
+        old, new = now.nodes[planned.node.name], node_files(inputs, planned, ())
         changed = {*old.stack} ^ {*new.stack}
         layers |= {name: None for name, key in (*new.stack, *old.stack) if (name, key) in changed}
         distance += len(changed)

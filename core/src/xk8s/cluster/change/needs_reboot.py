@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from xk8s.cluster.inputs import Kit
-from xk8s.cluster.state.booted import Boot, BootNode, boot_of, planned_boot
-from xk8s.cluster.state.guest_files import Now
+from xk8s.cluster.inputs import ClusterInputs
+from xk8s.cluster.state.booted import BootedCluster, BootedNode, boot_of, planned_boot
+from xk8s.cluster.state.guest_files import GuestFiles
 from xk8s.errors import PlanError
 from xk8s.machine.qemu.accelerator import decide
 from xk8s.planning.plan import Plan, PlannedLayer
 
 
-def refuse(boot: Boot, now: Now, kit: Kit) -> None:
+def refuse(boot: BootedCluster, now: GuestFiles, inputs: ClusterInputs) -> None:
     """`PlanError` that names all that takes a boot."""
-    _refuse(boot, obstacles(boot, now, kit))
+    _refuse(boot, obstacles(boot, now, inputs))
 
 
-def refuse_plan(boot: Boot, plan: Plan) -> None:
+def refuse_plan(boot: BootedCluster, plan: Plan) -> None:
     """The same as far as a plan says it: before a base system is made that is not used then."""
     accel = decide(plan.cluster.accel)
     _refuse(boot, dict.fromkeys(_machines(boot, planned_boot(plan, accel, {}))))
 
 
-def _refuse(boot: Boot, found: Collection[str]) -> None:
+def _refuse(boot: BootedCluster, found: Collection[str]) -> None:
     if found:
         raise PlanError(
             f"this cannot be put into a cluster that runs: {'; '.join(found)}",
@@ -33,12 +33,12 @@ def _refuse(boot: Boot, found: Collection[str]) -> None:
         )
 
 
-def obstacles(boot: Boot, now: Now, kit: Kit) -> tuple[str, ...]:
-    """What there is in ``kit``'s plan that takes a boot, in words; empty when nothing does."""
-    return tuple(dict.fromkeys((*_machines(boot, boot_of(kit)), *_layers(now, kit))))
+def obstacles(boot: BootedCluster, now: GuestFiles, inputs: ClusterInputs) -> tuple[str, ...]:
+    """What there is in ``inputs``'s plan that takes a boot, in words; empty when nothing does."""
+    return tuple(dict.fromkeys((*_machines(boot, boot_of(inputs)), *_layers(now, inputs))))
 
 
-def _machines(boot: Boot, new: Boot) -> Iterator[str]:
+def _machines(boot: BootedCluster, new: BootedCluster) -> Iterator[str]:
     if (boot.kernel, boot.initrd) != (new.kernel, new.initrd):
         yield "another kernel or initramfs"
     if boot.accel.args != new.accel.args:
@@ -56,7 +56,7 @@ def _machines(boot: Boot, new: Boot) -> Iterator[str]:
             yield from _node(old[one.node.name], one)
 
 
-def _node(old: BootNode, new: BootNode) -> Iterator[str]:
+def _node(old: BootedNode, new: BootedNode) -> Iterator[str]:
     name = new.node.name
     if old.node.cpus != new.node.cpus:
         yield f"{new.node.cpus} CPUs of {name}"
@@ -82,8 +82,8 @@ def _changed(before: Sequence[str], after: Sequence[str]) -> str:
     return " ".join(words) or "in another order"
 
 
-def _layers(now: Now, kit: Kit) -> Iterator[str]:
-    plan = kit.plan
+def _layers(now: GuestFiles, inputs: ClusterInputs) -> Iterator[str]:
+    plan = inputs.plan
     bases = {
         one.offer.name
         for one in plan.overlays
@@ -98,5 +98,5 @@ def _layers(now: Now, kit: Kit) -> Iterator[str]:
         there = dict(now.nodes[planned.node.name].stack) if planned.node.name in now.nodes else {}
         for one in plan.layers:
             name = one.layer.name
-            if name in planned.layers and fixed(one) and there.get(name) != kit.layers[name].key:
+            if name in planned.layers and fixed(one) and there.get(name) != inputs.layers[name].key:
                 yield f"layer {name} of overlay {one.overlay}"

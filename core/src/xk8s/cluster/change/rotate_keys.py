@@ -141,12 +141,12 @@ def _restart(
         progress.finish(node)
 
 
-def _snapshots_with(keys: Path, cluster: str) -> tuple[list[store.Saved], list[store.Saved]]:
+def _snapshots_with(keys: Path, cluster: str) -> tuple[list[store.Snapshot], list[store.Snapshot]]:
     """Snapshots that have one of these private keys: those made by `up`, and the user's."""
     old = {path.read_bytes() for path in keys.glob("*.key")}
-    auto: list[store.Saved] = []
-    own: list[store.Saved] = []
-    for one in store.list_saved():
+    auto: list[store.Snapshot] = []
+    own: list[store.Snapshot] = []
+    for one in store.list_snapshots():
         inside = (one.directory / PKI).glob("*.key")
         if one.cluster == cluster and any(path.read_bytes() in old for path in inside):
             (auto if one.label.startswith(store.AUTO) else own).append(one)

@@ -18,10 +18,15 @@ from xk8s.cluster.change.apply import Applied, Checks, plan_again, put
 from xk8s.cluster.change.needs_reboot import refuse
 from xk8s.cluster.checks.guest_needs import check_guests
 from xk8s.cluster.handle import Cluster, open_started
-from xk8s.cluster.inputs import Kit
-from xk8s.cluster.prepare import Clock, make_kit
-from xk8s.cluster.state.booted import Boot, boot_of, read_boot, write_boot
-from xk8s.cluster.state.guest_files import Now, node_now, read_now, write_now
+from xk8s.cluster.inputs import ClusterInputs
+from xk8s.cluster.prepare import Clock, make_inputs
+from xk8s.cluster.state.booted import BootedCluster, boot_of, read_boot, write_boot
+from xk8s.cluster.state.guest_files import (
+    GuestFiles,
+    node_files,
+    read_guest_files,
+    write_guest_files,
+)
 from xk8s.cluster.state.record import CONSOLES, NodeRecord, Record, locked, qemu_log, write_record
 from xk8s.cluster.state.secrets import PKI, flat, secrets
 from xk8s.cluster.vms import launch
@@ -68,9 +73,9 @@ def scale(
         with clock.stage("plan"):
             sets = tuple(f"cluster.{key}={count}" for key, count in counts.items())
             plan = plan_again(name, (), sets)
-        kit = make_kit(plan, clock, held)
+        inputs = make_inputs(plan, clock, held)
         phase = cluster.record.phase
-        work = _Scale(cluster, kit, clock)
+        work = _Scale(cluster, inputs, clock)
         if work.removed:
             with clock.stage("leave"):
                 work.leave()
@@ -79,17 +84,17 @@ def scale(
                 work.join()
         # On the disk it is "failed" until the others know; `put` asks what it was before.
         scaled = work.cluster.as_of(attrs.evolve(work.cluster.record, phase=phase))
-        applied = put(scaled, kit, clock, checks=checks)
+        applied = put(scaled, inputs, clock, checks=checks)
         return Scaled(added=work.added, removed=work.removed, applied=applied)
 
 
 class _Scale:
-    def __init__(self, cluster: Cluster, kit: Kit, clock: Clock) -> None:
-        self.cluster, self.kit, self.clock = cluster, kit, clock
+    def __init__(self, cluster: Cluster, inputs: ClusterInputs, clock: Clock) -> None:
+        self.cluster, self.inputs, self.clock = cluster, inputs, clock
         self.state = cluster.state_dir
-        self.boot: Boot = read_boot(self.state)
-        self.now: Now = read_now(self.state)
-        self.after = {one.node.name: one for one in boot_of(kit).nodes}
+        self.boot: BootedCluster = read_boot(self.state)
+        self.now: GuestFiles = read_guest_files(self.state)
+        self.after = {one.node.name: one for one in boot_of(inputs).nodes}
         there = {one.node.name for one in self.boot.nodes}
         self.added = tuple(name for name in self.after if name not in there)
         self.removed = tuple(name for name in sorted(there) if name not in self.after)
@@ -97,12 +102,12 @@ class _Scale:
         self.new = attrs.evolve(self.boot, nodes=new)
         keys = Keys(self.state / PKI)
         self.own: dict[str, Sequence[File]] = {
-            planned.node.name: flat(secrets(kit.plan, planned.node, keys))
-            for planned in kit.plan.nodes
+            planned.node.name: flat(secrets(inputs.plan, planned.node, keys))
+            for planned in inputs.plan.nodes
             if planned.node.name in self.added
         }
         # Before anything is touched: what else is different must be such that it can be applied.
-        refuse(*self._with(self.added, self.removed), kit)
+        refuse(*self._with(self.added, self.removed), inputs)
 
     def leave(self) -> None:
         """Tell overlays, the highest first; end the VMs, and forget them."""
@@ -123,33 +128,33 @@ class _Scale:
         started: tuple[NodeRecord, ...] = ()
         try:
             self._check_room()
-            launch.write_images(self.kit.plan, self.own)
+            launch.write_images(self.inputs.plan, self.own)
             self._write(boot, now, attrs.evolve(self.cluster.record, phase="failed"))
             # RAM of the same kind as that of the others.
             backing = self.cluster.record.memory
             templates = (
-                {} if backing == "anonymous" else get_templates(self.kit, self.new, self.clock)
+                {} if backing == "anonymous" else get_templates(self.inputs, self.new, self.clock)
             )
             started = power_on(self.new, self.cluster.namespace, backing, templates, self.clock)
             nodes = sorted((*before[2].nodes, *started), key=lambda one: one.name)
             record = attrs.evolve(self.cluster.record, nodes=tuple(nodes))
             self._write(boot, now, record)
             launch.wait_booted(self.cluster, self.clock.progress)
-            check_guests(self.cluster, self.kit.plan.guest)
+            check_guests(self.cluster, self.inputs.plan.guest)
         except BaseException:
             end((one.process for one in started), grace=0)
             self._write(*before)
             self._remove_files(self.added)
             raise
 
-    def _with(self, more: Sequence[str], less: Sequence[str]) -> tuple[Boot, Now]:
+    def _with(self, more: Sequence[str], less: Sequence[str]) -> tuple[BootedCluster, GuestFiles]:
         """What is written down of the cluster, with and without some nodes."""
         kept = {one.node.name: one for one in self.boot.nodes if one.node.name not in less}
         boots = {**kept, **{name: self.after[name] for name in more}}
         states = {name: one for name, one in self.now.nodes.items() if name not in less}
         states |= {
-            one.node.name: node_now(self.kit, one, self.own[one.node.name])
-            for one in self.kit.plan.nodes
+            one.node.name: node_files(self.inputs, one, self.own[one.node.name])
+            for one in self.inputs.plan.nodes
             if one.node.name in more
         }
         return (
@@ -171,12 +176,12 @@ class _Scale:
             )
         ram_directory(self.cluster.name)
 
-    def _write(self, boot: Boot, now: Now, record: Record) -> None:
-        write_now(now, self.state)
+    def _write(self, boot: BootedCluster, now: GuestFiles, record: Record) -> None:
+        write_guest_files(now, self.state)
         write_boot(boot, self.state)
         write_record(record)
         self.boot, self.now = boot, now
-        self.cluster = Cluster(record, self.kit.plan)
+        self.cluster = Cluster(record, self.inputs.plan)
 
     def _remove_files(self, names: Sequence[str]) -> None:
         for name in names:

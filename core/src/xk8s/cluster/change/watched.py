@@ -23,22 +23,22 @@ Marks = dict[str, tuple[int, int, int]]
 
 
 @frozen(kw_only=True)
-class Source:
+class WatchedSource:
     """A directory; with ``deep`` all below it counts, else just its own files."""
 
     path: Path
     deep: bool = True
 
 
-def sources_of(plan: Plan, names: Iterable[str]) -> tuple[Source, ...]:
+def sources_of(plan: Plan, names: Iterable[str]) -> tuple[WatchedSource, ...]:
     """Of the overlays ``names`` (all of the plan when there is none): a local directory, a plugin's
     package, and directories among its settings.
     """
     wanted = {str(absolute(one)) if is_directory(one) else one for one in names}
-    found: dict[Path, Source] = {}
+    found: dict[Path, WatchedSource] = {}
 
     def add(path: Path, *, deep: bool) -> None:
-        found.setdefault(path, Source(path=path, deep=deep))
+        found.setdefault(path, WatchedSource(path=path, deep=deep))
 
     for planned in plan.overlays:
         name = planned.offer.name
@@ -62,7 +62,7 @@ def sources_of(plan: Plan, names: Iterable[str]) -> tuple[Source, ...]:
     return tuple(found.values())
 
 
-def marks(sources: Iterable[Source]) -> Marks:
+def marks(sources: Iterable[WatchedSource]) -> Marks:
     """What tells that a file is another one."""
     found: Marks = {}
     for source in sources:
@@ -75,7 +75,9 @@ def marks(sources: Iterable[Source]) -> Marks:
     return found
 
 
-def wait_for_change(sources: Iterable[Source], before: Marks) -> tuple[Marks, tuple[str, ...]]:
+def wait_for_change(
+    sources: Iterable[WatchedSource], before: Marks
+) -> tuple[Marks, tuple[str, ...]]:
     """Return when something was saved and nothing more for a moment: the new marks, and the paths
     that changed.
     """

@@ -19,7 +19,7 @@ _CURSOR = "-- cursor: "
 _RELATIVE = re.compile(r"\d+\s*(?:s|m|min|h|d|w)")
 
 
-class Source(Protocol):
+class LogSource(Protocol):
     """One log of one node. ``title`` tells it from others; ``dated`` says that its lines begin
     with their time, so that they can be mixed with those of others.
     """

@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from xk8s.build.layers import cache as layers
 from xk8s.cluster.disk.references import artifact_users, users
 from xk8s.cluster.disk.usage import Piece, pieces, running_clusters
-from xk8s.cluster.snapshots.store import list_saved
+from xk8s.cluster.snapshots.store import list_snapshots
 from xk8s.cluster.snapshots.store import remove as remove_snapshot
 from xk8s.cluster.state.record import locked
 from xk8s.cluster.vms.ram_template import templates_dir
@@ -87,7 +87,7 @@ def bound_snapshots(cluster: str, label: str, size: int) -> tuple[str, ...]:
     the names of what went. For one that just saved ``label`` and has the lock of ``cluster``.
     """
     running = running_clusters() - {cluster}
-    found = sorted((one for one in list_saved() if one.automatic), key=lambda one: one.used)
+    found = sorted((one for one in list_snapshots() if one.automatic), key=lambda one: one.used)
     total = sum(one.size for one in found)
     gone = []
     for one in found:

@@ -14,9 +14,9 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from xk8s.cluster.snapshots.store import list_saved
+from xk8s.cluster.snapshots.store import list_snapshots
 from xk8s.cluster.state.booted import BOOT
-from xk8s.cluster.state.guest_files import NOW, read_now
+from xk8s.cluster.state.guest_files import GUEST_FILES, read_guest_files
 from xk8s.errors import StateError
 from xk8s.util.paths import clusters_dir, snapshots_root
 from xk8s.util.processes import CLUSTER_VARIABLE
@@ -82,10 +82,10 @@ def _clusters(root: Path) -> Path:
 
 def _snapshots(cache: Path) -> Iterator[tuple[str, str]]:
     for root in snapshot_roots(cache):
-        for one in list_saved(root):
+        for one in list_snapshots(root):
             for key in one.layers.values():
                 yield key, f"snapshot {one.cluster}/{one.label}"
-        for path in _clusters(root).glob(f"*/{NOW}"):
+        for path in _clusters(root).glob(f"*/{GUEST_FILES}"):
             with contextlib.suppress(StateError):
-                for key in read_now(path.parent).layers.values():
+                for key in read_guest_files(path.parent).layers.values():
                     yield key, f"cluster {path.parent.name}"

@@ -13,7 +13,7 @@ from attrs import evolve, field, frozen
 from xk8s.build.artifacts.store import Store
 from xk8s.build.layers.cache import list_layers
 from xk8s.cluster.disk.references import artifact_users, users
-from xk8s.cluster.snapshots.store import Saved, list_saved
+from xk8s.cluster.snapshots.store import Snapshot, list_snapshots
 from xk8s.cluster.state.record import list_clusters, read_record
 from xk8s.cluster.vms.ram_template import META, templates_dir
 from xk8s.errors import ArtifactError
@@ -40,7 +40,7 @@ class Piece:
     size: int
     used: float
     needed_by: tuple[str, ...] = ()
-    snapshot: Saved | None = field(default=None, repr=False)
+    snapshot: Snapshot | None = field(default=None, repr=False)
 
     @property
     def automatic(self) -> bool:
@@ -91,7 +91,7 @@ def _all(cache: Path) -> Iterator[Piece]:
 
 def _snapshots() -> Iterator[Piece]:
     running = running_clusters()
-    whole = {one.directory: one for one in list_saved()}
+    whole = {one.directory: one for one in list_snapshots()}
     for cluster in _entries(snapshots_root()):
         for path in _entries(cluster):
             name = f"{cluster.name}/{path.name}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 
 from xk8s.cluster.handle import Cluster
-from xk8s.cluster.state.booted import Boot
+from xk8s.cluster.state.booted import BootedCluster
 from xk8s.cluster.state.record import NodeRecord, write_record
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.qmp_sessions import connect, each
@@ -21,7 +21,7 @@ from xk8s.machine.qemu.qmp import Qmp
 from xk8s.util.processes import end
 
 
-def hand_over(cluster: Cluster, boot: Boot, work: Path) -> tuple[Cluster, float]:
+def hand_over(cluster: Cluster, boot: BootedCluster, work: Path) -> tuple[Cluster, float]:
     """Let new processes with private views of the RAM's files take the place of those that share
     them, by device states that are left in ``work``. The cluster as it is then, and for how many
     seconds it stood still.
@@ -64,7 +64,7 @@ def hand_over(cluster: Cluster, boot: Boot, work: Path) -> tuple[Cluster, float]
     return cluster.as_of(record), pause
 
 
-def forward(boot: Boot, node: NodeRecord, qmp: Qmp) -> dict[str, int]:
+def forward(boot: BootedCluster, node: NodeRecord, qmp: Qmp) -> dict[str, int]:
     """Give the new process the old one's ports; what it got, by name."""
     booted = next(one for one in boot.nodes if one.node.name == node.name)
     guest = booted.node.nic(0).ipv4.partition("/")[0]

@@ -10,8 +10,8 @@ import attrs
 
 from xk8s.cluster.handle import Cluster
 from xk8s.cluster.snapshots.save import KEPT_DIRECTORIES, copy_directory
-from xk8s.cluster.snapshots.store import Saved
-from xk8s.cluster.state.booted import Boot
+from xk8s.cluster.snapshots.store import Snapshot
+from xk8s.cluster.state.booted import BootedCluster
 from xk8s.cluster.state.record import Record, write_record
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.qmp_sessions import connect, each
@@ -29,7 +29,9 @@ _AGENT_SECONDS = 30.0
 
 
 @contextmanager
-def restore(boot: Boot, saved: Saved, record: Record, progress: Progress) -> Iterator[Cluster]:
+def restore(
+    boot: BootedCluster, saved: Snapshot, record: Record, progress: Progress
+) -> Iterator[Cluster]:
     """Start the VMs of a snapshot that fits (see `store.problem`) and let them
     run. Their clocks are stepped while the block works with them, and are right behind it. The
     caller sweeps when this raises.
@@ -56,11 +58,11 @@ def restore(boot: Boot, saved: Saved, record: Record, progress: Progress) -> Ite
             one.result()
 
 
-def _load(saved: Saved, node: str, qmp: Qmp) -> None:
+def _load(saved: Snapshot, node: str, qmp: Qmp) -> None:
     migrate.load(qmp, saved.state(node), ram=saved.ram(node) is None)
 
 
-def _memory(boot: Boot, saved: Saved) -> dict[str, Memory]:
+def _memory(boot: BootedCluster, saved: Snapshot) -> dict[str, Memory]:
     found = {}
     for booted in boot.nodes:
         node = booted.node

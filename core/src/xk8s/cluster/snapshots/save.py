@@ -20,8 +20,8 @@ from xk8s.cluster.handle import Cluster
 from xk8s.cluster.snapshots import store
 from xk8s.cluster.snapshots.handover import hand_over
 from xk8s.cluster.snapshots.share_ram import share
-from xk8s.cluster.state.booted import BOOT, Boot
-from xk8s.cluster.state.guest_files import NOW, Now
+from xk8s.cluster.state.booted import BOOT, BootedCluster
+from xk8s.cluster.state.guest_files import GUEST_FILES, GuestFiles
 from xk8s.cluster.state.record import LOCAL, PLAN, REQUEST, Record, read_record, write_record
 from xk8s.cluster.state.secrets import PKI
 from xk8s.cluster.state.snapshot_places import remember_snapshots
@@ -43,7 +43,7 @@ _STATES = 16 << 20
 """Bytes of disk that the states of a VM's devices, its own layer and keys never take."""
 
 KEPT_DIRECTORIES = (launch.NODES, PKI)
-KEPT_FILES = (REQUEST, PLAN, BOOT, NOW)
+KEPT_FILES = (REQUEST, PLAN, BOOT, GUEST_FILES)
 """Of the cluster's state, what its memory does not hold."""
 
 
@@ -57,7 +57,7 @@ def unsavable(record: Record) -> str | None:
 
 
 def save(
-    cluster: Cluster, boot: Boot, now: Now, label: str, progress: Progress
+    cluster: Cluster, boot: BootedCluster, now: GuestFiles, label: str, progress: Progress
 ) -> tuple[Cluster, float]:
     """Save under ``label`` (replacing an earlier one). The cluster with its new processes, and for
     how many seconds it stood still.
@@ -110,7 +110,7 @@ def _no_room(work: Path, more: str = "") -> HostError:
     )
 
 
-def _check_room(cluster: Cluster, boot: Boot, work: Path) -> None:
+def _check_room(cluster: Cluster, boot: BootedCluster, work: Path) -> None:
     """Before anything stands still or is copied."""
     if cluster.record.memory == "shared":
         rams = [ram_path(cluster.name, one.node.name) for one in boot.nodes]
@@ -136,7 +136,7 @@ def copy_directory(source: Path, target: Path) -> None:
         shutil.copytree(source, target, symlinks=True)
 
 
-def _shared(cluster: Cluster, boot: Boot, progress: Progress) -> tuple[Cluster, float]:
+def _shared(cluster: Cluster, boot: BootedCluster, progress: Progress) -> tuple[Cluster, float]:
     """The cluster with its RAM in files that hold all of it, where that can be had."""
     if cluster.record.memory == "shared":
         return cluster, 0.0
@@ -182,7 +182,12 @@ def _copy_ram(cluster: Cluster, work: Path, progress: Progress) -> dict[str, str
 
 
 def _keep(
-    cluster: Cluster, boot: Boot, now: Now, label: str, work: Path, sums: dict[str, str]
+    cluster: Cluster,
+    boot: BootedCluster,
+    now: GuestFiles,
+    label: str,
+    work: Path,
+    sums: dict[str, str],
 ) -> None:
     """Make ``work`` a snapshot but for its name. All of it is on the disk then: after a power
     failure there is a whole snapshot or none.
@@ -197,7 +202,7 @@ def _keep(
     files, states = store.describe(work)
     large = [path for path in work.glob("*.state") if not store.is_small(path)]
     sums |= {path.name: content_sum(path) for path in large}
-    value = store.Saved(
+    value = store.Snapshot(
         cluster=cluster.name,
         label=label,
         key=now.key,

@@ -14,7 +14,7 @@ import attrs
 
 from xk8s.cluster.handle import Cluster
 from xk8s.cluster.snapshots.handover import forward
-from xk8s.cluster.state.booted import Boot, BootNode
+from xk8s.cluster.state.booted import BootedCluster, BootedNode
 from xk8s.cluster.state.record import NodeRecord, Record, write_record
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.ram import ram_directory, ram_path
@@ -32,7 +32,7 @@ _SPARE = 256 << 20
 """Bytes of the host's memory that are left to others."""
 
 
-def share(cluster: Cluster, boot: Boot, progress: Progress) -> tuple[Cluster, float]:
+def share(cluster: Cluster, boot: BootedCluster, progress: Progress) -> tuple[Cluster, float]:
     """Move all VMs, one after the other. The cluster with its new processes, and for how many
     seconds the one that took longest stood still.
 
@@ -52,7 +52,7 @@ def share(cluster: Cluster, boot: Boot, progress: Progress) -> tuple[Cluster, fl
     return cluster.as_of(record), max(pauses, default=0.0)
 
 
-def _move(cluster: Cluster, boot: Boot, booted: BootNode) -> tuple[Cluster, float]:
+def _move(cluster: Cluster, boot: BootedCluster, booted: BootedNode) -> tuple[Cluster, float]:
     name = booted.node.name
     old = cluster.record.node(name)
     ram = ram_path(cluster.name, name)

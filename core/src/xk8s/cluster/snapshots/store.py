@@ -1,4 +1,4 @@
-"""Saved clusters on disk: what one is made of, whether it fits, and what there is.
+"""Snapshot clusters on disk: what one is made of, whether it fits, and what there is.
 
 ``STATE/snapshots/CLUSTER/LABEL/``  meta.json, <node>.ram, <node>.state, nodes/, pki/
 The directory holds the memory of the VMs and so every key in it: mode 0700, files 0600.
@@ -18,9 +18,9 @@ import cattrs
 from attrs import field, frozen
 
 from xk8s.artifact_keys import artifact_key
-from xk8s.cluster.inputs import Kit
-from xk8s.cluster.state.booted import Boot
-from xk8s.cluster.state.guest_files import Now
+from xk8s.cluster.inputs import ClusterInputs
+from xk8s.cluster.state.booted import BootedCluster
+from xk8s.cluster.state.guest_files import GuestFiles
 from xk8s.cluster.vms.machine_key import machine_key
 from xk8s.errors import StateError, nearest
 from xk8s.machine.qemu.accelerator import Accel
@@ -43,7 +43,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @frozen(kw_only=True)
-class Saved:
+class Snapshot:
     """A snapshot. ``key`` is that of the plan that it fits ("" when it fits none), ``machine`` that
     of QEMU and the CPU, ``digest`` that of the plan; ``files`` maps a file name to (bytes, time of
     change in ns); ``states`` has SHA-256s of small files, and ``sums`` the `content_sum` of those
@@ -114,30 +114,32 @@ def auto_label(key: str) -> str:
     return AUTO + key[:12]
 
 
-def prune(cluster: str) -> tuple[Saved, ...]:
+def prune(cluster: str) -> tuple[Snapshot, ...]:
     """Remove all but the latest `KEPT` of those that `up` kept; what was removed."""
-    own = [one for one in list_saved() if one.cluster == cluster and one.label.startswith(AUTO)]
+    own = [one for one in list_snapshots() if one.cluster == cluster and one.label.startswith(AUTO)]
     old = sorted(own, key=lambda one: one.created, reverse=True)[KEPT:]
     for one in old:
         remove(one)
     return tuple(old)
 
 
-def key_of(kit: Kit) -> str:
+def key_of(inputs: ClusterInputs) -> str:
     """Digest of what a saved state depends on: the plan, the images, QEMU and the CPU."""
     return digest(
         {
             "format": _FORMAT,
-            "plan": kit.plan.digest,
-            "layers": {name: layer.key for name, layer in kit.layers.items()},
+            "plan": inputs.plan.digest,
+            "layers": {name: layer.key for name, layer in inputs.layers.items()},
             # Just those of the plan: what was built a moment ago comes with its inputs.
-            "artifacts": [kit.resolved[artifact_key(one)].digest for one in kit.plan.artifacts],
-            "machine": machine_key(kit.accel),
+            "artifacts": [
+                inputs.resolved[artifact_key(one)].digest for one in inputs.plan.artifacts
+            ],
+            "machine": machine_key(inputs.accel),
         }
     )
 
 
-def layers_of(boot: Boot, now: Now) -> dict[str, str]:
+def layers_of(boot: BootedCluster, now: GuestFiles) -> dict[str, str]:
     """Images that a cluster's VMs have as disks, and those that it was changed to since."""
     changed = {
         f"{name} (applied)": key for name, key in now.layers.items() if boot.layers.get(name) != key
@@ -145,7 +147,7 @@ def layers_of(boot: Boot, now: Now) -> dict[str, str]:
     return {**boot.layers, **changed}
 
 
-def write(saved: Saved, where: Path) -> None:
+def write(saved: Snapshot, where: Path) -> None:
     """Write its description into ``where``, the last step of a save."""
     _mark_verified(where)
     write_private(where / _META, json.dumps(cattrs.unstructure(saved), indent=1).encode())
@@ -162,7 +164,7 @@ def describe(where: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
     return files, states
 
 
-def verify(saved: Saved) -> str | None:
+def verify(saved: Snapshot) -> str | None:
     """Read all of it, which takes seconds: `problem`, or which file is damaged, or None."""
     if why := problem(saved):
         return why
@@ -173,7 +175,7 @@ def verify(saved: Saved) -> str | None:
     return None
 
 
-def verified(saved: Saved) -> bool:
+def verified(saved: Snapshot) -> bool:
     """Whether it was verified (or saved) since this machine was started. Files that lie in the
     page cache do not change by themselves; those that are read from a disk might.
     """
@@ -188,16 +190,16 @@ def _mark_verified(where: Path) -> None:
         write_private(where / _VERIFIED, _BOOT_ID.read_bytes())
 
 
-def read(cluster: str, label: str) -> Saved | None:
+def read(cluster: str, label: str) -> Snapshot | None:
     """The snapshot, or None when there is none (or a killed save left a part of one)."""
     return _load(directory(cluster, label))
 
 
-def find(cluster: str, label: str) -> Saved:
+def find(cluster: str, label: str) -> Snapshot:
     """The snapshot; `StateError` naming those that are there."""
     found = read(cluster, label)
     if found is None:
-        known = [one.label for one in list_saved() if one.cluster == cluster]
+        known = [one.label for one in list_snapshots() if one.cluster == cluster]
         raise StateError(
             f"cluster {cluster!r} has no snapshot {label!r}",
             hint=f"{nearest(label, known)}there are: {', '.join(known) or 'none'}",
@@ -205,7 +207,7 @@ def find(cluster: str, label: str) -> Saved:
     return found
 
 
-def problem(saved: Saved, key: str | None = None, *, accel: Accel | None = None) -> str | None:
+def problem(saved: Snapshot, key: str | None = None, *, accel: Accel | None = None) -> str | None:
     """Why the snapshot cannot be restored, or None. ``key`` None leaves the plan out, ``accel``
     None QEMU and the CPU.
     """
@@ -228,21 +230,21 @@ def problem(saved: Saved, key: str | None = None, *, accel: Accel | None = None)
     return None
 
 
-def list_saved(root: Path | None = None) -> tuple[Saved, ...]:
+def list_snapshots(root: Path | None = None) -> tuple[Snapshot, ...]:
     """All snapshots, by cluster and label; those of another state directory's ``root``."""
     paths = sorted((root or snapshots_root()).glob(f"*/*/{_META}"))
     return tuple(one for path in paths if (one := _load(path.parent)))
 
 
-def remove(saved: Saved) -> None:
+def remove(saved: Snapshot) -> None:
     """Delete it. A cluster that runs from it keeps its memory: the files stay open."""
     shutil.rmtree(saved.directory)
 
 
-def _load(where: Path) -> Saved | None:
+def _load(where: Path) -> Snapshot | None:
     try:
         data = json.loads((where / _META).read_text())
-        found = cattrs.structure(data, Saved)
+        found = cattrs.structure(data, Snapshot)
     except (OSError, ValueError, TypeError, cattrs.BaseValidationError):
         return None
     # A save that was killed at its very end left all of it, under a name that is not its label.
@@ -259,7 +261,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def as_data(saved: Saved) -> Mapping[str, object]:
+def as_data(saved: Snapshot) -> Mapping[str, object]:
     """For ``--json``."""
     return {
         "cluster": saved.cluster,

@@ -17,7 +17,7 @@ from attrs import frozen
 from xk8s.artifact_keys import artifact_key
 from xk8s.build.artifacts.store import Store
 from xk8s.build.layers.build import layers_dir
-from xk8s.cluster.inputs import Kit
+from xk8s.cluster.inputs import ClusterInputs
 from xk8s.errors import StateError
 from xk8s.machine.qemu.accelerator import Accel
 from xk8s.overlay import Forward, Network, Node, Take
@@ -43,7 +43,7 @@ class BootDisk:
 
 
 @frozen(kw_only=True)
-class BootNode:
+class BootedNode:
     """A VM, as far as it is started by the same command again. ``disks``: lowest first."""
 
     node: Node
@@ -54,7 +54,7 @@ class BootNode:
 
 
 @frozen(kw_only=True)
-class Boot:
+class BootedCluster:
     """All VMs and their networks. ``kernel`` and ``initrd`` are files below the cache; ``routes``
     are prefixes behind the first router.
     """
@@ -66,7 +66,7 @@ class Boot:
     initrd: Path
     networks: tuple[Network, ...]
     routes: tuple[str, ...]
-    nodes: tuple[BootNode, ...]
+    nodes: tuple[BootedNode, ...]
 
     @property
     def layers(self) -> dict[str, str]:
@@ -85,14 +85,16 @@ class Boot:
         return None
 
 
-def boot_of(kit: Kit) -> Boot:
+def boot_of(inputs: ClusterInputs) -> BootedCluster:
     """What the VMs of a plan are to be started from."""
-    return planned_boot(kit.plan, kit.accel, {name: one.key for name, one in kit.layers.items()})
+    return planned_boot(
+        inputs.plan, inputs.accel, {name: one.key for name, one in inputs.layers.items()}
+    )
 
 
-def planned_boot(plan: Plan, accel: Accel, keys: Mapping[str, str]) -> Boot:
+def planned_boot(plan: Plan, accel: Accel, keys: Mapping[str, str]) -> BootedCluster:
     """The same when not all is made; ``keys`` are those of layers' images, as far as known."""
-    return Boot(
+    return BootedCluster(
         cluster=plan.name,
         accel=accel,
         kernel=_member(plan.boot.kernel),
@@ -100,7 +102,7 @@ def planned_boot(plan: Plan, accel: Accel, keys: Mapping[str, str]) -> Boot:
         networks=plan.ctx.networks,
         routes=plan.routes,
         nodes=tuple(
-            BootNode(
+            BootedNode(
                 node=planned.node,
                 disks=tuple(
                     BootDisk(layer=name, key="" if name == NODE_LAYER else keys.get(name, "?"))
@@ -115,17 +117,17 @@ def planned_boot(plan: Plan, accel: Accel, keys: Mapping[str, str]) -> Boot:
     )
 
 
-def write_boot(boot: Boot, directory: Path) -> None:
+def write_boot(boot: BootedCluster, directory: Path) -> None:
     """Keep it below ``directory``, a cluster's or a snapshot's."""
     text = json.dumps(_converter.unstructure(boot), indent=1)
     write_private(directory / BOOT, text.encode())
 
 
-def read_boot(directory: Path) -> Boot:
+def read_boot(directory: Path) -> BootedCluster:
     """What `write_boot` kept; `StateError` when there is none."""
     try:
         data = json.loads((directory / BOOT).read_text())
-        return _converter.structure(data, Boot)
+        return _converter.structure(data, BootedCluster)
     except (OSError, ValueError, TypeError, cattrs.BaseValidationError) as error:
         raise StateError(
             "it is not known what the VMs were started from",

@@ -15,18 +15,18 @@ import cattrs
 from attrs import frozen
 
 from xk8s.build.layers.diff import identity
-from xk8s.cluster.inputs import Kit
+from xk8s.cluster.inputs import ClusterInputs
 from xk8s.errors import StateError
 from xk8s.overlay import File, Fragment
 from xk8s.planning.plan import NODE_LAYER, Plan, PlannedNode
 from xk8s.util.digest import digest
 from xk8s.util.paths import state_dir, write_private
 
-NOW = "now.json"
+GUEST_FILES = "now.json"
 
 
 @frozen(kw_only=True)
-class NodeNow:
+class NodeFiles:
     """A guest's files. ``stack``: (layer, key of its image), lowest first, the node's own files
     among them with key "". ``files``: of these and of secrets, path -> identity (see
     `xk8s.build.layers.diff`). ``unsure`` are
@@ -40,15 +40,15 @@ class NodeNow:
 
 
 @frozen(kw_only=True)
-class Now:
+class GuestFiles:
     """All guests. ``key`` is that of a snapshot of it, "" when it is as no plan says.
-    ``overlays``: name -> digest of all that the overlay said.
+    ``overlays``: name -> digest of all that the overlay overlay_digests.
     """
 
     version: int = 1
     key: str
     overlays: dict[str, str]
-    nodes: dict[str, NodeNow]
+    nodes: dict[str, NodeFiles]
 
     @property
     def layers(self) -> dict[str, str]:
@@ -56,30 +56,33 @@ class Now:
         return {name: key for one in self.nodes.values() for name, key in one.stack if key}
 
 
-def now_of(kit: Kit, key: str, secrets: Mapping[str, Sequence[File]]) -> Now:
+def guest_files_of(
+    inputs: ClusterInputs, key: str, secrets: Mapping[str, Sequence[File]]
+) -> GuestFiles:
     """What the guests have that were just booted (or brought to a plan); secrets by node."""
-    plan = kit.plan
-    return Now(
+    plan = inputs.plan
+    return GuestFiles(
         key=key,
-        overlays=said(plan),
+        overlays=overlay_digests(plan),
         nodes={
-            one.node.name: node_now(kit, one, secrets.get(one.node.name, ())) for one in plan.nodes
+            one.node.name: node_files(inputs, one, secrets.get(one.node.name, ()))
+            for one in plan.nodes
         },
     )
 
 
-def node_now(kit: Kit, planned: PlannedNode, secrets: Iterable[File]) -> NodeNow:
+def node_files(inputs: ClusterInputs, planned: PlannedNode, secrets: Iterable[File]) -> NodeFiles:
     """The same of one node."""
-    return NodeNow(
+    return NodeFiles(
         stack=tuple(
-            (name, "" if name == NODE_LAYER else kit.layers[name].key)
-            for name in kit.plan.stack(planned)
+            (name, "" if name == NODE_LAYER else inputs.layers[name].key)
+            for name in inputs.plan.stack(planned)
         ),
         files={file.path: identity(file.mode, file.data) for file in (*planned.files, *secrets)},
     )
 
 
-def said(plan: Plan) -> dict[str, str]:
+def overlay_digests(plan: Plan) -> dict[str, str]:
     """Digest of what each overlay contributes to a cluster: it tells which ones changed."""
     bare = attrs.evolve(plan.ctx, all_fragments={})
     layers: dict[str, list[str]] = {}
@@ -102,27 +105,27 @@ def said(plan: Plan) -> dict[str, str]:
     }
 
 
-def write_now(now: Now, directory: Path) -> None:
+def write_guest_files(now: GuestFiles, directory: Path) -> None:
     """Keep it below ``directory``, a cluster's or a snapshot's."""
-    write_private(directory / NOW, json.dumps(cattrs.unstructure(now), indent=1).encode())
+    write_private(directory / GUEST_FILES, json.dumps(cattrs.unstructure(now), indent=1).encode())
 
 
-def read_now(directory: Path) -> Now:
-    """What `write_now` kept; `StateError` when there is none."""
+def read_guest_files(directory: Path) -> GuestFiles:
+    """What `write_guest_files` kept; `StateError` when there is none."""
     try:
-        return cattrs.structure(json.loads((directory / NOW).read_text()), Now)
+        return cattrs.structure(json.loads((directory / GUEST_FILES).read_text()), GuestFiles)
     except (OSError, ValueError, TypeError, cattrs.BaseValidationError) as error:
         raise StateError(
             "it is not known what files the guests have",
-            where=str(directory / NOW),
+            where=str(directory / GUEST_FILES),
             hint="xk8s down, then xk8s up",
         ) from error
 
 
 def remember_files(cluster: str, node: str, files: Iterable[File]) -> None:
     """Own files or secrets of a node were replaced (by new keys)."""
-    now = read_now(state_dir(cluster))
+    now = read_guest_files(state_dir(cluster))
     old = now.nodes[node]
     new = {file.path: identity(file.mode, file.data) for file in files}
     nodes = {**now.nodes, node: attrs.evolve(old, files={**old.files, **new})}
-    write_now(attrs.evolve(now, nodes=nodes), state_dir(cluster))
+    write_guest_files(attrs.evolve(now, nodes=nodes), state_dir(cluster))

@@ -13,12 +13,12 @@ import attrs
 from xk8s.addresses import HOST_PART, address
 from xk8s.build.layers.node_layer import make_node_image
 from xk8s.cluster.handle import Cluster, machine_error, tail
-from xk8s.cluster.state.booted import Boot, BootNode
+from xk8s.cluster.state.booted import BootedCluster, BootedNode
 from xk8s.cluster.state.record import CONSOLES, NodeRecord, qemu_log, sockets_of
 from xk8s.errors import MachineError, PlanError
 from xk8s.machine.net.namespace import Namespace
 from xk8s.machine.qemu import process
-from xk8s.machine.qemu.command import Image, MachineSpec, Memory, PortForward, TapNic, UserNic
+from xk8s.machine.qemu.command import DiskImage, MachineSpec, Memory, PortForward, TapNic, UserNic
 from xk8s.machine.qemu.ports import Reservation
 from xk8s.machine.qemu.qmp import Qmp
 from xk8s.overlay import File, Nic
@@ -51,7 +51,7 @@ def image_path(cluster: str, node: str) -> Path:
 
 
 def start(
-    boot: Boot,
+    boot: BootedCluster,
     namespace: Namespace,
     memory: Mapping[str, Memory],
     *,
@@ -68,7 +68,7 @@ def start(
     ports when the earlier one has let go of them (``forwarding`` false).
     """
 
-    def one(booted: BootNode) -> NodeRecord:
+    def one(booted: BootedNode) -> NodeRecord:
         node = booted.node
         wanted = booted.forwards if forwarding else ()
         with Reservation([forward.preferred for forward in wanted]) as reservation:
@@ -115,14 +115,14 @@ def start(
         raise
 
 
-def layers_argument(booted: BootNode) -> str:
+def layers_argument(booted: BootedNode) -> str:
     """What tells a guest the names of its layers, lowest first."""
     return LAYERS + ",".join(disk.layer.replace("/", "-") for disk in booted.disks)
 
 
 def spec(
-    boot: Boot,
-    booted: BootNode,
+    boot: BootedCluster,
+    booted: BootedNode,
     *,
     memory: Memory,
     nics: tuple[UserNic | TapNic, ...] = (),
@@ -140,7 +140,7 @@ def spec(
         kernel=cache_dir().absolute() / boot.kernel,
         initrd=cache_dir().absolute() / boot.initrd,
         cmdline=" ".join([*booted.kernel_args, layers_argument(booted)]),
-        images=tuple(Image(path=path, size=path.stat().st_size) for path in paths),
+        images=tuple(DiskImage(path=path, size=path.stat().st_size) for path in paths),
         nics=nics,
         sockets=sockets_of(name, node.name, generation),
         console_log=state_dir(name) / CONSOLES / f"{node.name}.log",
@@ -194,7 +194,7 @@ def is_stalled(console: Path) -> bool:
         return False
 
 
-def networks(boot: Boot) -> Namespace:
+def networks(boot: BootedCluster) -> Namespace:
     """The cluster's namespace with its bridges and routes."""
     namespace = Namespace.start(runtime_dir(boot.cluster))
     host = HOST_PART
@@ -215,14 +215,14 @@ def networks(boot: Boot) -> Namespace:
     return namespace
 
 
-def route(boot: Boot, namespace: Namespace, prefix: str) -> None:
+def route(boot: BootedCluster, namespace: Namespace, prefix: str) -> None:
     """Let a prefix lie behind the first router."""
     router = next(one.node for one in boot.nodes if one.node.role == "router")
     namespace.route(prefix, via=address(2, router.number, ipv6=":" in prefix))
 
 
 def _nic(
-    boot: Boot,
+    boot: BootedCluster,
     namespace: Namespace,
     number: int,
     nic: Nic,

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import attrs
 
-from xk8s.cluster.state.booted import Boot, BootNode
+from xk8s.cluster.state.booted import BootedCluster, BootedNode
 from xk8s.cluster.state.record import Backing, NodeRecord, sockets_of
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.ram import memory_of
@@ -27,7 +27,7 @@ _SECONDS = 60.0
 
 
 def power_on(
-    boot: Boot,
+    boot: BootedCluster,
     namespace: Namespace,
     backing: Backing,
     templates: Mapping[str, Template],
@@ -64,8 +64,8 @@ def power_on(
 
 
 def _copies(
-    boot: Boot,
-    copied: tuple[BootNode, ...],
+    boot: BootedCluster,
+    copied: tuple[BootedNode, ...],
     namespace: Namespace,
     memory: Mapping[str, Memory],
     templates: Mapping[str, Template],
@@ -105,7 +105,7 @@ def _memory(memory: Memory, template: Template) -> Memory:
     return memory
 
 
-def _given(boot: Boot, booted: BootNode) -> str:
+def _given(boot: BootedCluster, booted: BootedNode) -> str:
     """What a copy is told in place of kernel arguments."""
     words = {
         # It goes on at the time at which the template stopped.
@@ -116,7 +116,7 @@ def _given(boot: Boot, booted: BootNode) -> str:
     return " ".join((launch.layers_argument(booted), *own))
 
 
-def _load(boot: Boot, node: NodeRecord, template: Template) -> None:
+def _load(boot: BootedCluster, node: NodeRecord, template: Template) -> None:
     qmp_socket = sockets_of(boot.cluster, node.name, 0).qmp
     with Qmp(qmp_socket, node.name, timeout=_SECONDS) as qmp:
         migrate.load(qmp, template.state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from xk8s.cluster.state.booted import Boot
+from xk8s.cluster.state.booted import BootedCluster
 from xk8s.cluster.state.record import Backing
 from xk8s.machine.qemu.command import Memory
 from xk8s.util.paths import make_private, memory_dir
@@ -23,7 +23,7 @@ def ram_directory(cluster: str) -> Path:
     return make_private(directory)
 
 
-def memory_of(boot: Boot, backing: Backing) -> dict[str, Memory]:
+def memory_of(boot: BootedCluster, backing: Backing) -> dict[str, Memory]:
     """RAM of that kind for each VM, by name, in its file if it has one."""
     return {
         one.node.name: Memory(
@@ -35,7 +35,7 @@ def memory_of(boot: Boot, backing: Backing) -> dict[str, Memory]:
     }
 
 
-def room_for_memory(boot: Boot) -> bool:
+def room_for_memory(boot: BootedCluster) -> bool:
     """Whether the tmpfs takes the RAM of all VMs, so that it can be shared and saved."""
     wanted = sum(one.node.memory for one in boot.nodes) << 20
     return shutil.disk_usage(ram_directory(boot.cluster)).free > wanted

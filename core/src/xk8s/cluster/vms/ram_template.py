@@ -24,8 +24,8 @@ from filelock import FileLock, Timeout
 
 from xk8s.artifact_keys import artifact_key
 from xk8s.cluster.handle import machine_error
-from xk8s.cluster.inputs import Kit
-from xk8s.cluster.state.booted import Boot, BootNode
+from xk8s.cluster.inputs import ClusterInputs
+from xk8s.cluster.state.booted import BootedCluster, BootedNode
 from xk8s.cluster.state.record import CONSOLES, qemu_log, sockets_of
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.machine_key import machine_key
@@ -81,16 +81,18 @@ def discard(template: Template) -> None:
     remove_tree(template.directory)
 
 
-def get_templates(kit: Kit, boot: Boot, progress: Progress) -> Mapping[str, Template]:
+def get_templates(
+    inputs: ClusterInputs, boot: BootedCluster, progress: Progress
+) -> Mapping[str, Template]:
     """The template of each node, by its name; what is missing is made first. Nodes that have to
     boot by themselves are left out, with a note if that is not what was meant.
     """
-    plan = kit.plan
+    plan = inputs.plan
     if not (plan.cluster.template and plan.boot.template):
         return {}
     if qemu_version() < migrate.LEAST_QEMU:
         return {}
-    keys = {one.node.name: key for one in boot.nodes if (key := _key(kit, boot, one))}
+    keys = {one.node.name: key for one in boot.nodes if (key := _key(inputs, boot, one))}
     first = {key: one for one in reversed(boot.nodes) if (key := keys.get(one.node.name))}
     found = {key: there for key in first if (there := _find(key))}
     missing = {key: one for key, one in first.items() if key not in found}
@@ -104,7 +106,7 @@ def get_templates(kit: Kit, boot: Boot, progress: Progress) -> Mapping[str, Temp
     return {name: found[key] for name, key in keys.items()}
 
 
-def _key(kit: Kit, boot: Boot, booted: BootNode) -> str | None:
+def _key(inputs: ClusterInputs, boot: BootedCluster, booted: BootedNode) -> str | None:
     """What its template must be made of, or None when it can have none."""
     spec = launch.spec(boot, booted, memory=Memory(size=booted.node.memory))
     if not _pluggable(spec.extra) or room(spec.images) != room(()):
@@ -119,13 +121,13 @@ def _key(kit: Kit, boot: Boot, booted: BootNode) -> str | None:
         console_log=nowhere,
         pidfile=nowhere,
     )
-    image = kit.plan.boot
+    image = inputs.plan.boot
     return digest(
         {
             "format": _FORMAT,
-            "machine": machine_key(kit.accel),
+            "machine": machine_key(inputs.accel),
             "boot": [
-                (kit.resolved[artifact_key(take.artifact)].digest, take.member)
+                (inputs.resolved[artifact_key(take.artifact)].digest, take.member)
                 for take in (image.kernel, image.initramfs)
             ],
             "command": command(bare),
@@ -162,7 +164,7 @@ def _find(key: str) -> Template | None:
 
 
 def _make_all(
-    boot: Boot, missing: Mapping[str, BootNode], progress: Progress
+    boot: BootedCluster, missing: Mapping[str, BootedNode], progress: Progress
 ) -> dict[str, Template]:
     stop = threading.Event()
     with ThreadPoolExecutor(max_workers=len(missing)) as pool:
@@ -178,7 +180,7 @@ def _make_all(
 
 
 def _make(
-    boot: Boot, booted: BootNode, key: str, progress: Progress, stop: threading.Event
+    boot: BootedCluster, booted: BootedNode, key: str, progress: Progress, stop: threading.Event
 ) -> Template:
     cache = cache_dir()
     (cache / "locks").mkdir(parents=True, exist_ok=True)
@@ -218,7 +220,7 @@ class _StalledError(MachineError):
 
 
 def _boot(
-    boot: Boot, booted: BootNode, target: Path, progress: Progress, stop: threading.Event
+    boot: BootedCluster, booted: BootedNode, target: Path, progress: Progress, stop: threading.Event
 ) -> Template:
     node = booted.node
     label = f"template-{node.name}"  # of a role there may be several sizes
@@ -261,7 +263,7 @@ def _boot(
     return Template(directory=target)
 
 
-def _spec(boot: Boot, booted: BootNode, label: str, ram: Path) -> MachineSpec:
+def _spec(boot: BootedCluster, booted: BootedNode, label: str, ram: Path) -> MachineSpec:
     memory = Memory(size=booted.node.memory, file=ram, share=True)
     return attrs.evolve(
         _bare(launch.spec(boot, booted, memory=memory)),

@@ -32,7 +32,7 @@ GIVEN = "opt/org.xk8s/node"
 
 
 @frozen(kw_only=True)
-class Image:
+class DiskImage:
     """A file system image that the guest has in its address space (virtio-pmem), read-only:
     /dev/pmem0, pmem1 … in their order. ``size`` is that of the file in bytes, a multiple of 2 MiB
     (of which Linux maps such memory).
@@ -128,7 +128,7 @@ class MachineSpec:
     kernel: Path
     initrd: Path
     cmdline: str
-    images: tuple[Image, ...]
+    images: tuple[DiskImage, ...]
     nics: tuple[UserNic | TapNic, ...]
     sockets: Sockets
     console_log: Path
@@ -175,7 +175,7 @@ def product_uuid(name: str) -> uuid.UUID:
     return uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.xk8s.invalid")
 
 
-def room(images: Iterable[Image]) -> int:
+def room(images: Iterable[DiskImage]) -> int:
     """MiB of address space for images and what lies between them for their alignment: the same for
     all but huge ones, so that most VMs of a size are alike.
     """

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from filelock import FileLock
 
 from xk8s.apt import KEYRING, host_mirror
-from xk8s.build.artifacts.attempt import Kit
+from xk8s.build.artifacts.attempt import Attempt
 from xk8s.errors import BuildError, SourceFailed
 from xk8s.sources import DebPackage, Provenance
 from xk8s.util.archives import find_in, piped_tar, unpack_tar
@@ -29,12 +29,12 @@ FRESH = 24 * 3600.0
 _PROGRAMS = ("apt-get", "dpkg-deb")
 
 
-def provide(source: DebPackage, wanted: frozenset[str], kit: Kit) -> list[Provenance]:
+def provide(source: DebPackage, wanted: frozenset[str], attempt: Attempt) -> list[Provenance]:
     """Download the packages of the wanted members and take the files out of them."""
     for program in _PROGRAMS:
         if shutil.which(program) is None:
             raise SourceFailed(f"the program {program} is not on this machine (no Debian?)")
-    if kit.offline:
+    if attempt.offline:
         raise SourceFailed("not asked (offline)")
     mirror = host_mirror()
     if mirror is None:
@@ -44,13 +44,13 @@ def provide(source: DebPackage, wanted: frozenset[str], kit: Kit) -> list[Proven
     if not KEYRING.exists():
         raise SourceFailed(f"{KEYRING} is missing: install debian-archive-keyring")
     packages = sorted({source.members[member][0] for member in wanted})
-    files = _download(mirror, source.suite, packages, kit)
+    files = _download(mirror, source.suite, packages, attempt)
     given = []
     for package, (version, file) in files.items():
-        tree = kit.work / "packages" / package
-        kit.progress.item(kit.name, f"unpacking {package}")
+        tree = attempt.work / "packages" / package
+        attempt.progress.item(attempt.name, f"unpacking {package}")
         with piped_tar(["dpkg-deb", "--fsys-tarfile", str(file)]) as tar:
-            unpack_tar(tar, tree, rooted=True, check=kit.jobs.check)
+            unpack_tar(tar, tree, rooted=True, check=attempt.jobs.check)
         for member in sorted(wanted):
             owner, path = source.members[member]
             if owner != package:
@@ -58,7 +58,7 @@ def provide(source: DebPackage, wanted: frozenset[str], kit: Kit) -> list[Proven
             found = find_in(tree, path)
             if found is None:
                 raise SourceFailed(f"{package} {version} has no {path}")
-            target = kit.out / member
+            target = attempt.out / member
             target.parent.mkdir(parents=True, exist_ok=True)
             copy_tree(found, target, link=True)  # two members may be one file
             given.append(
@@ -73,24 +73,24 @@ def provide(source: DebPackage, wanted: frozenset[str], kit: Kit) -> list[Proven
 
 
 def _download(
-    mirror: str, suite: str, packages: list[str], kit: Kit
+    mirror: str, suite: str, packages: list[str], attempt: Attempt
 ) -> dict[str, tuple[str, Path]]:
-    """The packages' files by name, with their versions, in ``kit.work``."""
+    """The packages' files by name, with their versions, in ``attempt.work``."""
     if not re.fullmatch(r"[a-z][a-z0-9.-]*", suite):
         raise SourceFailed(f"{suite!r} is no suite of Debian")
-    debs = kit.work / "debs"
+    debs = attempt.work / "debs"
     debs.mkdir()
-    with _apt(mirror, suite, kit) as apt:
+    with _apt(mirror, suite, attempt) as apt:
         for again in (True, False):
-            kit.progress.item(kit.name, f"downloading {', '.join(packages)}")
+            attempt.progress.item(attempt.name, f"downloading {', '.join(packages)}")
             try:
-                kit.run([*apt, "download", *packages], cwd=debs)
+                attempt.run([*apt, "download", *packages], cwd=debs)
                 break
             except BuildError as error:
                 if not again:
                     raise SourceFailed(f"apt-get download: {error}", log=error.log) from error
                 # The mirror has moved on since the lists were fetched: fetch them anew, once.
-                _update(apt, kit)
+                _update(apt, attempt)
     found = {}
     for file in sorted(debs.glob("*.deb")):
         name, version, _ = unquote(file.name).rsplit("_", 2)
@@ -102,12 +102,14 @@ def _download(
 
 
 @contextmanager
-def _apt(mirror: str, suite: str, kit: Kit) -> Iterator[list[str]]:
+def _apt(mirror: str, suite: str, attempt: Attempt) -> Iterator[list[str]]:
     """The command of a private apt with lists of the suite; exclusive while it is used."""
-    lock = FileLock(kit.cache / "locks" / f"apt-{suite}.lock")
-    kit.jobs.acquire(lock, lambda: kit.progress.item(kit.name, "waiting for package lists"))
+    lock = FileLock(attempt.cache / "locks" / f"apt-{suite}.lock")
+    attempt.jobs.acquire(
+        lock, lambda: attempt.progress.item(attempt.name, "waiting for package lists")
+    )
     try:
-        root = kit.cache / "apt" / suite
+        root = attempt.cache / "apt" / suite
         for name in ("lists/partial", "cache/archives/partial", "none"):
             (root / name).mkdir(parents=True, exist_ok=True)
         (root / "status").touch()
@@ -127,18 +129,18 @@ def _apt(mirror: str, suite: str, kit: Kit) -> Iterator[list[str]]:
         except FileNotFoundError:
             fresh = False
         if not (known and fresh):
-            _update(apt, kit)
+            _update(apt, attempt)
             stamp.touch()
         yield apt
     finally:
         lock.release()
 
 
-def _update(apt: list[str], kit: Kit) -> None:
-    kit.progress.item(kit.name, "fetching package lists")
+def _update(apt: list[str], attempt: Attempt) -> None:
+    attempt.progress.item(attempt.name, "fetching package lists")
     try:
         # Error-Mode: a failed fetch is an error and not a warning.
-        kit.run([*apt, "update", "-o", "APT::Update::Error-Mode=any"])
+        attempt.run([*apt, "update", "-o", "APT::Update::Error-Mode=any"])
     except BuildError as error:
         raise SourceFailed(f"apt-get update: {error}", log=error.log) from error
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from xk8s.build.artifacts.attempt import Kit
+from xk8s.build.artifacts.attempt import Attempt
 from xk8s.build.artifacts.sources import go_toolchain
 from xk8s.errors import BuildError, SourceFailed
 from xk8s.sources import GoModule, Provenance
@@ -17,14 +17,14 @@ from xk8s.util.files import file_digest
 KIND = "Go module"
 
 
-def provide(source: GoModule, wanted: frozenset[str], kit: Kit) -> list[Provenance]:
+def provide(source: GoModule, wanted: frozenset[str], attempt: Attempt) -> list[Provenance]:
     """Build the missing members only, all in one call of Go (they share most packages)."""
     try:
         minimum = go_toolchain.wanted(source.go_mod)
     except ValueError as error:
         raise SourceFailed(str(error)) from error
-    go = go_toolchain.find(minimum, kit)
-    module = kit.work / "module"
+    go = go_toolchain.find(minimum, attempt)
+    module = attempt.work / "module"
     module.mkdir()
     texts = {**source.extra_files, "go.mod": source.go_mod, "go.sum": source.go_sum}
     for name, text in texts.items():
@@ -37,7 +37,7 @@ def provide(source: GoModule, wanted: frozenset[str], kit: Kit) -> list[Provenan
     packages = {member: source.packages[member] for member in sorted(wanted)}
     try:
         for batch in batches(packages):
-            _build(source, batch, go, module, kit)
+            _build(source, batch, go, module, attempt)
     except BuildError as error:
         raise SourceFailed(str(error), log=error.log) from error
     versions = modules(source.go_mod)
@@ -46,25 +46,25 @@ def provide(source: GoModule, wanted: frozenset[str], kit: Kit) -> list[Provenan
             member=member,
             kind=KIND,
             detail=f"{_origin(package, versions)}, Go {go.version}",
-            sha256=file_digest(kit.out / member),
+            sha256=file_digest(attempt.out / member),
         )
         for member, package in packages.items()
     ]
 
 
 def _build(
-    source: GoModule, packages: dict[str, str], go: go_toolchain.Go, module: Path, kit: Kit
+    source: GoModule, packages: dict[str, str], go: go_toolchain.Go, module: Path, attempt: Attempt
 ) -> None:
-    environment = go_toolchain.environment(offline=kit.offline)
+    environment = go_toolchain.environment(offline=attempt.offline)
     flags = ["-mod=readonly", "-trimpath", "-buildvcs=false"]
     if source.tags:
         flags += ["-tags", ",".join(source.tags)]
     paths = sorted(packages.values())
-    built = kit.work / "bin"
+    built = attempt.work / "bin"
     built.mkdir(exist_ok=True)
-    kit.progress.item(kit.name, "getting modules")
-    listed = kit.work / "packages"
-    kit.run(
+    attempt.progress.item(attempt.name, "getting modules")
+    listed = attempt.work / "packages"
+    attempt.run(
         [go.program, "list", *flags, "-deps", "-f", "{{.ImportPath}}", *paths],
         cwd=module,
         env=environment,
@@ -78,13 +78,15 @@ def _build(
         nonlocal compiled
         if line and not line.startswith(("go: ", "#", "\t")):
             compiled += 1
-            kit.progress.item(kit.name, f"compiling {line}", done=compiled, total=total)
+            attempt.progress.item(attempt.name, f"compiling {line}", done=compiled, total=total)
 
     # A Go build takes the whole machine: one at a time, whoever started it.
-    lock = FileLock(kit.cache / "locks" / "go-build.lock")
-    kit.jobs.acquire(lock, lambda: kit.progress.item(kit.name, "waiting for another Go build"))
+    lock = FileLock(attempt.cache / "locks" / "go-build.lock")
+    attempt.jobs.acquire(
+        lock, lambda: attempt.progress.item(attempt.name, "waiting for another Go build")
+    )
     try:
-        kit.run(
+        attempt.run(
             [
                 go.program, "build", *flags, "-v", "-ldflags", f"-s -w {source.ldflags}".strip(),
                 "-o", f"{built}/", *paths,
@@ -96,7 +98,7 @@ def _build(
     finally:
         lock.release()
     for member, package in packages.items():
-        target = kit.out / member
+        target = attempt.out / member
         target.parent.mkdir(parents=True, exist_ok=True)
         (built / program_name(package)).rename(target)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 
-from xk8s.build.artifacts.attempt import Kit
+from xk8s.build.artifacts.attempt import Attempt
 from xk8s.build.artifacts.sources import go_module, go_toolchain
 from xk8s.errors import BuildError, SourceFailed
 from xk8s.sources import GoModule, GoRelease, Provenance
@@ -27,24 +27,24 @@ _PLACEHOLDER = "v0.0.0"
 _SHOWN = 12
 
 
-def provide(source: GoRelease, wanted: frozenset[str], kit: Kit) -> list[Provenance]:
+def provide(source: GoRelease, wanted: frozenset[str], attempt: Attempt) -> list[Provenance]:
     """Make go.mod and go.sum for the version, then build as for `GoModule`."""
-    work = kit.work / "sums"
+    work = attempt.work / "sums"
     work.mkdir()
-    ask = _Asker(kit, go_toolchain.find(_OLDEST_GO, kit), work)
+    ask = _Asker(attempt, go_toolchain.find(_OLDEST_GO, attempt), work)
     database = ask.text("env", "GOSUMDB")
     if database in ("", "off"):
         raise SourceFailed(
             "Go's checksum database is switched off (go env GOSUMDB), and nothing else could "
             f"verify {source.module} {source.version}"
         )
-    kit.progress.item(kit.name, f"getting {source.module} {source.version}")
+    attempt.progress.item(attempt.name, f"getting {source.module} {source.version}")
     given = ask.json("mod", "edit", "-json", _go_mod_of(source, ask))
     text = go_mod(source, given)
-    ask = _Asker(kit, go_toolchain.find(go_toolchain.wanted(text), kit), work)
+    ask = _Asker(attempt, go_toolchain.find(go_toolchain.wanted(text), attempt), work)
     (work / "go.mod").write_text(text)
     (work / "go.sum").unlink(missing_ok=True)
-    kit.progress.item(kit.name, "getting modules")
+    attempt.progress.item(attempt.name, "getting modules")
     packages = sorted({source.packages[member] for member in wanted})
     ask.text("list", "-deps", "-f", "{{.ImportPath}}", *packages)
     module = GoModule(
@@ -54,7 +54,7 @@ def provide(source: GoRelease, wanted: frozenset[str], kit: Kit) -> list[Provena
         ldflags=source.ldflags,
         tags=source.tags,
     )
-    built = go_module.provide(module, wanted, kit)
+    built = go_module.provide(module, wanted, attempt)
     return [evolve(one, detail=f"{one.detail}, sums of {database.split()[0]}") for one in built]
 
 
@@ -85,7 +85,7 @@ def go_mod(source: GoRelease, given: Mapping[str, Any]) -> str:
 class _Asker:
     """Calls of Go in a module of our own."""
 
-    kit: Kit
+    attempt: Attempt
     go: go_toolchain.Go
     work: Path
 
@@ -93,7 +93,7 @@ class _Asker:
         """What it prints; `SourceFailed` with the reason when it fails."""
         said = self.work / "said"
         try:
-            self.kit.run(
+            self.attempt.run(
                 [self.go.program, *words], cwd=self.work, env=self._environment(), stdout=said
             )
         except BuildError as error:
@@ -109,7 +109,7 @@ class _Asker:
         # GONOSUMDB (GOPRIVATE is its default) would exempt modules from being verified; it
         # cannot be set to nothing, so to what no module is called.
         return {
-            **go_toolchain.environment(offline=self.kit.offline),
+            **go_toolchain.environment(offline=self.attempt.offline),
             "GOFLAGS": "-mod=mod",
             "GONOSUMDB": "xk8s.invalid",
         }

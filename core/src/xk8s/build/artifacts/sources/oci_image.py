@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 from attrs import frozen
 
-from xk8s.build.artifacts.attempt import Kit
+from xk8s.build.artifacts.attempt import Attempt
 from xk8s.build.artifacts.sources.release import download
 from xk8s.errors import SourceFailed
 from xk8s.sources import OciImage, Provenance
@@ -67,13 +67,13 @@ def parse(ref: str) -> Reference:
     return Reference(host=host, repository=repository, tag=digest or tag or "latest")
 
 
-def provide(source: OciImage, wanted: frozenset[str], kit: Kit) -> list[Provenance]:
+def provide(source: OciImage, wanted: frozenset[str], attempt: Attempt) -> list[Provenance]:
     """Pull the image for linux/amd64."""
-    if kit.offline:
+    if attempt.offline:
         raise SourceFailed("not asked (offline)")
     (member,) = wanted
     ref = parse(source.ref)
-    layout = kit.out / member
+    layout = attempt.out / member
     blobs = layout / "blobs" / "sha256"
     blobs.mkdir(parents=True)
     with client() as http:
@@ -82,7 +82,7 @@ def provide(source: OciImage, wanted: frozenset[str], kit: Kit) -> list[Provenan
             digest = _digest(body)
             manifest = json.loads(body)
             for blob in [manifest["config"], *manifest["layers"]]:
-                _pull(ref, blob, blobs, kit, http)
+                _pull(ref, blob, blobs, attempt, http)
         except httpx2.HTTPError as error:
             raise SourceFailed(f"{source.ref}: {describe_error(error)}") from error
         except (ValueError, KeyError, TypeError) as error:
@@ -159,14 +159,14 @@ def _token(answer: httpx2.Response, ref: Reference, http: httpx2.Client) -> str:
 
 
 def _pull(
-    ref: Reference, blob: Mapping[str, Any], blobs: Path, kit: Kit, http: httpx2.Client
+    ref: Reference, blob: Mapping[str, Any], blobs: Path, attempt: Attempt, http: httpx2.Client
 ) -> None:
     algorithm, _, digest = str(blob["digest"]).partition(":")
     if algorithm != "sha256" or not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise SourceFailed(f"{ref.repository}: unknown digest {blob['digest']!r}")
     target = blobs / digest
     if not target.exists():  # images do repeat layers
-        download(f"{ref.base}/blobs/sha256:{digest}", digest, target, kit, http)
+        download(f"{ref.base}/blobs/sha256:{digest}", digest, target, attempt, http)
         target.chmod(0o644)
 
 

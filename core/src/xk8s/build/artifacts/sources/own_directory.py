@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from xk8s.artifact_keys import file_mode, own_digests
-from xk8s.build.artifacts.attempt import Kit
+from xk8s.build.artifacts.attempt import Attempt
 from xk8s.errors import SourceFailed
 from xk8s.sources import OWN_DIRECTORY, OwnDirectory, Provenance
 from xk8s.util.files import copy_tree, file_digest, tree_digest
 
 
-def provide(source: OwnDirectory, wanted: frozenset[str], kit: Kit) -> list[Provenance]:
+def provide(source: OwnDirectory, wanted: frozenset[str], attempt: Attempt) -> list[Provenance]:
     """Copy the members that are there (links are followed: build trees are full of them)."""
     root = Path(source.path).expanduser()
     if not root.is_dir():
@@ -19,7 +19,7 @@ def provide(source: OwnDirectory, wanted: frozenset[str], kit: Kit) -> list[Prov
     given = []
     for member in sorted(wanted):
         path = root / member
-        target = kit.out / member
+        target = attempt.out / member
         if path.is_dir():
             before = tree_digest(path)
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx2
 from filelock import FileLock
 
-from xk8s.build.artifacts.attempt import Kit
+from xk8s.build.artifacts.attempt import Attempt
 from xk8s.errors import SourceFailed
 from xk8s.releases import published_checksum
 from xk8s.sources import Provenance, Release
@@ -20,27 +20,27 @@ from xk8s.util.http import client, describe_error, url_file_name
 _ALGORITHMS = {64: "sha256", 128: "sha512"}
 
 
-def provide(source: Release, wanted: frozenset[str], kit: Kit) -> list[Provenance]:
+def provide(source: Release, wanted: frozenset[str], attempt: Attempt) -> list[Provenance]:
     """Download (resuming), compare, unpack, take the members."""
-    if kit.offline:
+    if attempt.offline:
         raise SourceFailed("not asked (offline)")
     with client() as http:
         checksum = source.sha256.lower() or published_checksum(source, http)
         if len(checksum) not in _ALGORITHMS or not re.fullmatch(r"[0-9a-f]+", checksum):
             raise SourceFailed(f"{checksum[:80]!r} is neither a sha256 nor a sha512")
-        file = kit.work / "download"
-        download(source.url, checksum, file, kit, http)
+        file = attempt.work / "download"
+        download(source.url, checksum, file, attempt, http)
     given = []
-    unpacked = kit.work / "unpacked"
+    unpacked = attempt.work / "unpacked"
     for member in sorted(wanted):
         inside = source.members[member]
         if inside and not unpacked.exists():
-            kit.progress.item(kit.name, f"unpacking {url_file_name(source.url)}")
-            unpack(file, unpacked, check=kit.jobs.check)
+            attempt.progress.item(attempt.name, f"unpacking {url_file_name(source.url)}")
+            unpack(file, unpacked, check=attempt.jobs.check)
         found = find_in(unpacked, inside) if inside else file
         if found is None:
             raise SourceFailed(f"{source.url} has no {inside!r}")
-        target = kit.out / member
+        target = attempt.out / member
         target.parent.mkdir(parents=True, exist_ok=True)
         found.rename(target)
         if not inside:
@@ -53,20 +53,22 @@ def provide(source: Release, wanted: frozenset[str], kit: Kit) -> list[Provenanc
     return given
 
 
-def download(url: str, checksum: str, target: Path, kit: Kit, http: httpx2.Client) -> None:
+def download(url: str, checksum: str, target: Path, attempt: Attempt, http: httpx2.Client) -> None:
     """Bring the file with this checksum to ``target``, going on where an earlier try stopped.
 
     What does not match its checksum is removed: nothing wrong stays in the cache. Raises
     `SourceFailed`.
     """
-    part = kit.cache / "downloads" / f"{checksum[:64]}.part"
+    part = attempt.cache / "downloads" / f"{checksum[:64]}.part"
     part.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(kit.cache / "locks" / f"download-{checksum[:64]}.lock")
-    (kit.cache / "locks").mkdir(exist_ok=True)
-    kit.jobs.acquire(lock, lambda: kit.progress.item(kit.name, "waiting for another download"))
+    lock = FileLock(attempt.cache / "locks" / f"download-{checksum[:64]}.lock")
+    (attempt.cache / "locks").mkdir(exist_ok=True)
+    attempt.jobs.acquire(
+        lock, lambda: attempt.progress.item(attempt.name, "waiting for another download")
+    )
     try:
         for resumed in (part.exists(), False):
-            _fetch(url, part, kit, http)
+            _fetch(url, part, attempt, http)
             with part.open("rb") as stream:
                 algorithm = _ALGORITHMS[len(checksum)]
                 found = hashlib.file_digest(stream, algorithm).hexdigest()
@@ -84,7 +86,7 @@ def download(url: str, checksum: str, target: Path, kit: Kit, http: httpx2.Clien
         lock.release()
 
 
-def _fetch(url: str, part: Path, kit: Kit, http: httpx2.Client) -> None:
+def _fetch(url: str, part: Path, attempt: Attempt, http: httpx2.Client) -> None:
     have = part.stat().st_size if part.exists() else 0
     headers = {"Range": f"bytes={have}-"} if have else {}
     with http.stream("GET", url, headers=headers) as answer:
@@ -98,9 +100,9 @@ def _fetch(url: str, part: Path, kit: Kit, http: httpx2.Client) -> None:
         total = done + int(answer.headers.get("Content-Length", 0))
         with part.open("ab" if going_on else "wb") as sink:
             for piece in answer.iter_bytes(1 << 18):
-                kit.jobs.check()
+                attempt.jobs.check()
                 sink.write(piece)
                 done += len(piece)
-                kit.progress.item(
-                    kit.name, f"downloading {url_file_name(url)}", done=done, total=total
+                attempt.progress.item(
+                    attempt.name, f"downloading {url_file_name(url)}", done=done, total=total
                 )
