@@ -39,7 +39,7 @@ def commands() -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("name", sorted(pages(ROOT)))
 def test_made_pages_are_current(name: str) -> None:
-    assert (DOCS / name).read_text() == pages(ROOT)[name](), "run: ./run python -m tools.docs.pages"
+    assert (DOCS / name).read_text() == pages(ROOT)[name](), "run: ./run python tools/docs pages"
 
 
 def dry_parse(words: list[str]) -> None:

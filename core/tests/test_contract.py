@@ -25,7 +25,7 @@ def test_nothing_of_the_contract_is_broken() -> None:
 @in_repository
 def test_additions_to_the_contract_are_kept() -> None:
     _, additions = compare(json.loads(KEPT.read_text()), contract())
-    assert not additions, "run: ./run python -m tools.docs.contract"
+    assert not additions, "run: ./run python tools/docs contract"
 
 
 @in_repository

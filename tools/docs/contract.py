@@ -1,5 +1,5 @@
 """The contract ``xk8s.v1`` as a flat table, to be compared with the one that is kept:
-``python -m tools.docs.contract [--accept-breaks] FILE``.
+``python tools/docs contract [--accept-breaks] FILE``.
 
 docs/reference/compatibility.md says what the table means to makers of overlays.
 """
@@ -202,7 +202,3 @@ def _shown(value: Any) -> str:
     if inspect.isfunction(value):
         return value.__name__
     return type_name(value) if typing.get_args(value) else repr(value)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

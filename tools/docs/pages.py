@@ -1,4 +1,4 @@
-"""The pages and pictures made from the code: ``python -m tools.docs.pages [--check] DOCS``.
+"""The pages and pictures made from the code: ``python tools/docs pages [--check] DOCS``.
 
 Only overlays of the same repository are described, so that what else is installed does not
 change the pages.
@@ -29,7 +29,7 @@ from xk8s.overlay import Fault
 
 from tools.docs import pictures, points
 
-MADE = "<!-- Made by python -m tools.docs.pages: change the code, not this page. -->"
+MADE = "<!-- Made by python tools/docs pages: change the code, not this page. -->"
 WIDTH = 90
 
 
@@ -161,7 +161,7 @@ def main(arguments: list[str]) -> int:
             continue
         stale += 1
         if check:
-            print(f"{path} is stale: run python -m tools.docs.pages", file=sys.stderr)
+            print(f"{path} is stale: run python tools/docs pages", file=sys.stderr)
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(content)
@@ -245,7 +245,3 @@ def _markdown(docstring: str) -> str:
         else:
             found.append(block)
     return re.sub(r"``([^`\n]+)``", r"`\1`", "\n\n".join(found))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

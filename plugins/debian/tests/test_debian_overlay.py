@@ -261,7 +261,7 @@ def test_security_archive_of_the_host_is_found() -> None:
 
 def test_a_chosen_mirror_is_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XK8S_DEBIAN_MIRROR", "http://127.0.0.1:1/debian")
-    monkeypatch.setattr(mirror, "_KEYRING", Path("/dev/null"))
+    monkeypatch.setattr(mirror, "KEYRING", Path("/dev/null"))
     assert mirror.sources_list("trixie") == [
         "deb [signed-by=/dev/null] http://127.0.0.1:1/debian trixie main",
         "deb [signed-by=/dev/null] http://127.0.0.1:1/debian trixie-updates main",

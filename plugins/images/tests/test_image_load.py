@@ -20,7 +20,9 @@ from xk8s.errors import MachineError, StateError, UsageError
 from xk8s.names.core_settings import ClusterSettings
 from xk8s.overlay import Fragment
 from xk8s.planning.topology import nodes
-from xk8s.progress import Silent
+from xk8s.progress import Progress, Silent
+from xk8s.sources import Artifact
+from xk8s.util.paths import cache_dir
 from xk8s_images import Delivery, Loader
 from xk8s_images.command import images, show
 from xk8s_images.layout import manifest_of
@@ -66,6 +68,10 @@ class StandInCluster:
             return ExecResult(exit_code=7, stdout=b"", stderr=b"curl: (7) no route")
         return ExecResult(exit_code=0, stdout=b"", stderr=b"")
 
+    def fetch(self, artifacts: Sequence[Artifact], progress: Progress) -> dict[str, Path]:
+        found = Store(cache_dir()).get_many(list(artifacts), progress)
+        return {key: resolved.path for key, resolved in found.items()}
+
     def forward(self, name: str) -> tuple[str, int]:
         raise KeyError(name)
 
@@ -95,7 +101,7 @@ def test_all_nodes_at_the_same_time_each_by_its_own_door(layout: Make, own_cache
     cluster = StandInCluster(loaders=(loader(load),))
     chosen = nodes_of(cluster, ())
     assert chosen == ("vm-001", "vm-002", "vm-003")
-    parcels = fetch(images([f"oci:{layout()}"], ()), Store(own_cache), Silent())
+    parcels = fetch(StandInCluster(), images([f"oci:{layout()}"], ()), Silent())
     outcomes = deliver(cluster, parcels, chosen, Silent())
     assert [one.node for one in outcomes] == list(chosen)
     check(outcomes)
@@ -114,7 +120,7 @@ def test_a_failure_names_the_nodes_and_the_others_go_on(
 
     cluster = StandInCluster(loaders=(loader(load),), dead=frozenset({"vm-003"}))
     wanted = images([f"oci:{layout()}", f"oci:{layout()}:x/b:1"], ())
-    parcels = fetch(wanted, Store(own_cache), Silent())
+    parcels = fetch(StandInCluster(), wanted, Silent())
     outcomes = deliver(cluster, parcels, nodes_of(cluster, ()), Silent())
     assert len(outcomes) == 6
     show(outcomes, as_json=True)
@@ -150,7 +156,7 @@ def test_a_node_without_a_way_to_this_machine_is_told_to_its_loader(
     notes: list[str] = []
     progress = Silent()
     progress.note = notes.append  # type: ignore[method-assign]
-    parcels = fetch(images([f"oci:{layout()}"], ()), Store(own_cache), Silent())
+    parcels = fetch(StandInCluster(), images([f"oci:{layout()}"], ()), Silent())
     check(deliver(cluster, parcels, ("vm-001", "vm-002"), progress))
     assert doors["vm-001"] is not None
     assert doors["vm-002"] is None
@@ -175,7 +181,7 @@ def test_an_interrupted_load_ends(layout: Make, own_cache: Path) -> None:
                 raise MachineError("broken off") from error
 
     cluster = StandInCluster(loaders=(loader(load),))
-    parcels = fetch(images([f"oci:{layout()}"], ()), Store(own_cache), Silent())
+    parcels = fetch(StandInCluster(), images([f"oci:{layout()}"], ()), Silent())
     with pytest.raises(KeyboardInterrupt):
         deliver(cluster, parcels, ("vm-001", "vm-002"), Silent())
 
@@ -232,7 +238,7 @@ def test_the_verb_without_a_cluster(
 
 def test_an_apply_loads_just_what_nodes_lack(layout: Make, own_cache: Path) -> None:
     there = layout()
-    (old,) = fetch(images([f"oci:{there}:x.local/old:1"], ()), Store(own_cache), Silent())
+    (old,) = fetch(StandInCluster(), images([f"oci:{there}:x.local/old:1"], ()), Silent())
     loaded: list[tuple[str, str]] = []
 
     def load(delivery: Delivery) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from xk8s.checks import NotYet
+from xk8s.cli.session import CliSession
+from xk8s.cluster.state.secrets import PKI
 from xk8s.errors import MachineError
 from xk8s.pki import Keys
 from xk8s.progress import Silent
@@ -198,7 +200,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def test_everything_that_has_an_old_key_is_renewed(server: Server, tmp_path: Path) -> None:
-    access = SimpleNamespace(state_dir=tmp_path)
+    access = SimpleNamespace(state_dir=tmp_path, keys=Keys(tmp_path / PKI))
     done = renew.renew(access, Silent())  # type: ignore[arg-type]
     assert done.recreated == ("demo/made-anew",)
     assert done.left == ("demo/alone", "demo/job")
@@ -212,7 +214,7 @@ def test_everything_that_has_an_old_key_is_renewed(server: Server, tmp_path: Pat
 
 
 def test_a_second_time_finds_everything_renewed(server: Server, tmp_path: Path) -> None:
-    access = SimpleNamespace(state_dir=tmp_path)
+    access = SimpleNamespace(state_dir=tmp_path, keys=Keys(tmp_path / PKI))
     renew.renew(access, Silent())  # type: ignore[arg-type]
     server.asked.clear()
     assert renew.renew(access, Silent()).recreated == ()  # type: ignore[arg-type]
@@ -260,5 +262,7 @@ def test_a_merged_kubeconfig_is_found(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_show_of_no_cluster_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XK8S_STATE", str(tmp_path))
     # As `xk8s` invokes it: click keeps an option of the first help that it was asked for.
-    result = CliRunner().invoke(ca.command, ["show"], help_option_names=["-h", "--help"])
+    result = CliRunner().invoke(
+        ca.command, ["show"], obj=CliSession(), help_option_names=["-h", "--help"]
+    )
     assert "there is no cluster" in str(result.exception)
