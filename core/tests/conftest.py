@@ -103,7 +103,7 @@ def kit_of() -> Callable[[Plan], ClusterInputs]:
             )  # fmt: skip
         layers = {}
         for one in plan.layers:
-            key = layer_key(one.layer)
+            key = layer_key(one.layer, resolved)
             path = layers_dir(cache_dir()) / f"{key}.erofs"
             layers[one.layer.name] = BuiltLayer(name=one.layer.name, key=key, path=path, size=1)
         return ClusterInputs(plan=plan, accel=decide("tcg"), resolved=resolved, layers=layers)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from xk8s.cluster.change import rotate_keys
 from xk8s.cluster.change.push import STAGE, push
 from xk8s.cluster.change.rotate_keys import NEW, OLD, switch
 from xk8s.cluster.change.units import units_of
+from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.snapshots import store
 from xk8s.cluster.state.secrets import PKI, flat, secrets
 from xk8s.context import ExecResult
@@ -172,15 +173,18 @@ def test_units_are_there_in_a_layer_of_their_overlay(plan: Plan) -> None:
         assert set(planned.layer.units) <= own, planned.layer.name
 
 
-def test_units_are_no_part_of_a_layers_digest(plan: Plan) -> None:
+def test_units_are_no_part_of_a_layers_digest(
+    plan: Plan, kit_of: Callable[[Plan], ClusterInputs]
+) -> None:
     import attrs
     from xk8s.build.layers.build import layer_key
     from xk8s.planning.plan import layer_digest
 
     layer = next(one.layer for one in plan.layers if one.layer.units)
+    resolved = kit_of(plan).resolved
     without = attrs.evolve(layer, units=())
     assert layer_digest(without) == layer_digest(layer)
-    assert layer_key(without) == layer_key(layer)
+    assert layer_key(without, resolved) == layer_key(layer, resolved)
 
 
 # --- what is left of the old keys -------------------------------------------------------

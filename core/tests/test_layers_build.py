@@ -108,11 +108,11 @@ def test_the_same_layer_is_the_same_image(tmp_path: Path) -> None:
 
 def test_the_key_follows_the_content(tmp_path: Path, resolved) -> None:
     layer = Layer(name="l", entries=ENTRIES)
-    key = layer_key(layer)
-    assert layer_key(Layer(name="other", entries=ENTRIES[::-1])) == key
+    key = layer_key(layer, resolved)
+    assert layer_key(Layer(name="other", entries=ENTRIES[::-1]), resolved) == key
     for number in range(len(ENTRIES)):
         fewer = ENTRIES[:number] + ENTRIES[number + 1 :]
-        assert layer_key(Layer(name="l", entries=fewer)) != key
+        assert layer_key(Layer(name="l", entries=fewer), resolved) != key
     other = make_tool(tmp_path / "other", text="#!changed")
     store = LayerStore(tmp_path / "cache")
     one, two = store.build(layer, resolved), store.build(layer, {other.key: other})

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from xk8s.errors import ArtifactError
+from xk8s.util.files import write_atomic
 from xk8s.util.paths import cache_dir
 
 FILE = "tags.json"
@@ -38,9 +39,7 @@ def remember(found: dict[str, str]) -> None:
     (path.parent / "locks").mkdir(parents=True, exist_ok=True)
     with FileLock(path.parent / "locks" / "tags.lock"):
         text = json.dumps({**_read(), **found}, indent=1, sort_keys=True)
-        temporary = path.with_name(f".{FILE}.new")
-        temporary.write_text(text + "\n")
-        temporary.replace(path)
+        write_atomic(path, text + "\n")
 
 
 def _path() -> Path:

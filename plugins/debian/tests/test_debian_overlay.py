@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xk8s import subordinate_ids
 from xk8s.context import Context
 from xk8s.errors import ArtifactError, BuildError, HostError, UsageError
 from xk8s.names.core_settings import ClusterSettings
@@ -272,7 +273,7 @@ def test_an_ordinary_user_without_subordinate_ids_is_told_what_to_do(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    monkeypatch.setattr(base.getpass, "getuser", lambda: "nobody-knows")
+    monkeypatch.setattr(subordinate_ids, "login", lambda: "nobody-knows")
     with pytest.raises(HostError, match="nobody-knows") as caught:
         base.build_base(tmp_path, suite="trixie", packages=[], kernel="k", sources=[], run=_never)
     assert "usermod --add-subuids" in caught.value.hint

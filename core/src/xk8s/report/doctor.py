@@ -14,6 +14,7 @@ from typing import Literal
 
 from attrs import frozen
 
+from xk8s import apt, subordinate_ids
 from xk8s.errors import HostError, Xk8sError
 from xk8s.util.paths import cache_dir, clusters_dir
 
@@ -24,7 +25,6 @@ CACHE_GIB, CACHE_GIB_LEAST = 12, 4
 """Room for a first `up` that builds all from source, and for one that does not."""
 MEMORY_MIB, MEMORY_MIB_LEAST = 6144, 3072
 """For the default cluster (vm-001, vm-002, vm-201) beside a build, and for one node."""
-KEYRING = Path("/usr/share/keyrings/debian-archive-trixie-stable.gpg")
 _SBIN = ":/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -136,26 +136,13 @@ def id_ranges() -> tuple[Severity, str, str]:
     missing = [name for name in ("newuidmap", "newgidmap") if shutil.which(name) is None]
     if missing:
         return "fail", f"{' and '.join(missing)} missing", package_hint("uidmap")
-    login = _login()
-    for file in ("/etc/subuid", "/etc/subgid"):
-        path = Path(file)
-        lines = path.read_text().splitlines() if path.exists() else []
-        fields = [line.split(":") for line in lines if line.count(":") == 2]
-        count = sum(int(one[2]) for one in fields if one[0] in (login, str(os.getuid())))
-        if count < 65536:
-            ids = "--add-subuids 100000-165535 --add-subgids 100000-165535"
-            do = f"as root: usermod {ids} {login}"
-            return "fail", f"{file} gives this user {count} ids, 65536 are needed", do
-    return "ok", "newuidmap, and 65536 ids in /etc/subuid and /etc/subgid", ""
-
-
-def _login() -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
+    for path in subordinate_ids.FILES:
+        if not subordinate_ids.has_range(path):
+            largest = subordinate_ids.largest_range(path)
+            text = f"the largest range of this user in {path} has {largest} ids"
+            do = f"as root: {subordinate_ids.remedy()}"
+            return "fail", f"{text}, {subordinate_ids.NEEDED} are needed", do
+    return "ok", f"newuidmap, and {subordinate_ids.NEEDED} ids in /etc/subuid and /etc/subgid", ""
 
 
 def namespaces() -> tuple[Severity, str, str]:
@@ -215,27 +202,19 @@ def go() -> tuple[Severity, str, str]:
 
 
 def keyring() -> tuple[Severity, str, str]:
-    """The keys of the guest's Debian."""
-    if KEYRING.exists():
-        return "ok", str(KEYRING), ""
-    return "fail", f"{KEYRING} is missing", package_hint("debian-archive-keyring")
+    """Find the keys that the guest's packages are checked with."""
+    if apt.KEYRING.exists():
+        return "ok", str(apt.KEYRING), ""
+    return "fail", f"{apt.KEYRING} is missing", package_hint("debian-archive-keyring")
 
 
 def mirror() -> tuple[Severity, str, str]:
-    """The host's own apt settings name the mirror that the guest's packages come from."""
-    do = "have a Debian mirror in /etc/apt/sources.list"
-    if shutil.which("apt-get") is None:
-        return "fail", "no apt-get: the base system is made with this machine's own mirror", do
-    done = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"],
-        capture_output=True,
-        text=True,
-        timeout=20,
-    )
-    mirrors = {uri for uri in done.stdout.split() if uri.rstrip("/").endswith("/debian")}
-    if not mirrors:
-        return "fail", "apt knows no Debian mirror", do
-    return "ok", ", ".join(sorted(mirrors)), ""
+    """Find the mirror that the guest's packages come from, as the builds do."""
+    found = apt.host_mirror()
+    if found is None:
+        do = "add a Debian mirror to /etc/apt/sources.list, or set XK8S_DEBIAN_MIRROR to one"
+        return "fail", "apt on this machine has no Debian mirror", do
+    return "ok", found, ""
 
 
 PROBES: tuple[tuple[str, Probe], ...] = (

@@ -1,4 +1,4 @@
-"""Trees of files: their content digest, and copying them cheaply."""
+"""Files and trees: digests, cheap copies, and writing that survives a crash."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -119,3 +120,39 @@ def walk_dirs(root: Path) -> Iterator[Path]:
         if entry.is_dir(follow_symlinks=False):
             yield Path(entry.path)
             yield from walk_dirs(Path(entry.path))
+
+
+def write_atomic(path: Path, data: bytes | str, *, mode: int | None = None) -> None:
+    """Replace ``path`` in one step: a reader, also one after a power loss, sees the old content or
+    the new one. Safe with several writers at a time. ``mode`` defaults to what the umask leaves.
+    The directory must exist.
+    """
+    content = data.encode() if isinstance(data, str) else data
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), 0o666 & ~_umask() if mode is None else mode)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(directory: Path) -> None:
+    """Return when the names in a directory are on the disk."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    # The system call can only exchange it, which other threads would notice.
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("Umask:")[2].split()[0], 8)

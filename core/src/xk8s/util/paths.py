@@ -10,6 +10,7 @@ from pathlib import Path
 import platformdirs
 
 from xk8s.errors import UsageError
+from xk8s.util.files import write_atomic
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
@@ -90,9 +91,4 @@ def make_private(directory: Path) -> Path:
 def write_private(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` with mode 0600, in one step: readers see old or new."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-    temporary.rename(path)
+    write_atomic(path, data, mode=0o600)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from attrs import define, field
 
-from xk8s.util.files import file_digest
+from xk8s.util.files import file_digest, write_atomic
 from xk8s.util.paths import cache_dir
 
 
@@ -65,15 +64,10 @@ class Fingerprints:
         return self._known
 
     def _save(self) -> None:
-        temporary = self.path.with_name(f"{self.path.name}.{os.getpid()}")
-        try:
+        # Remembering is a help, not a duty: a plan must work on a full or read-only disk.
+        with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(self._load(), sort_keys=True))
-            temporary.replace(self.path)
-        except OSError:
-            # Remembering is a help, not a duty: a plan must work on a full or read-only disk.
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+            write_atomic(self.path, json.dumps(self._load(), sort_keys=True))
 
 
 _shared: dict[Path, Fingerprints] = {}

@@ -60,11 +60,6 @@ def flush(directory: Path) -> None:
     _flush(directory)
 
 
-def flush_names(directory: Path) -> None:
-    """Return when the names in a directory are on the disk."""
-    _flush(directory)
-
-
 def _flush(path: Path) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

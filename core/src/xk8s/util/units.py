@@ -1,4 +1,4 @@
-"""Sizes and times as people read them, and as they type them."""
+"""Sizes, ages and durations as people read them, and as they type them."""
 
 from __future__ import annotations
 
@@ -25,6 +25,18 @@ def ago(when: float) -> str:
         if seconds >= unit:
             return f"{seconds / unit:.0f} {name} ago"
     return "just now"
+
+
+_DURATION = re.compile(r"(\d+)\s*(s|m|min|h|d|w)")
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+def parse_duration(text: str) -> int | None:
+    """Return the seconds of ``30s``, ``5m`` (or ``5min``), ``2h``, ``7d`` or ``2w``; None for any
+    other text.
+    """
+    match = _DURATION.fullmatch(text.strip())
+    return int(match[1]) * _SECONDS[match[2]] if match else None
 
 
 def parse_size(ctx: click.Context, parameter: click.Parameter, value: str | None) -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 import shlex
 import shutil
@@ -11,6 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Protocol
 
+from xk8s import subordinate_ids
 from xk8s.errors import ArtifactError, BuildError, HostError
 
 from xk8s_debian.kernel import BOOT_MODULES, facts_to_json, parse_facts
@@ -159,7 +159,7 @@ def _mode() -> str:
     """How mmdebstrap gets to be root: really, or in a user namespace with subordinate ids."""
     if os.geteuid() == 0:
         return "root"
-    user = getpass.getuser()
+    user = subordinate_ids.login()
     problems = [
         f"no program {program} (package uidmap)"
         for program in ("newuidmap", "newgidmap")
@@ -167,24 +167,13 @@ def _mode() -> str:
     ]
     problems += [
         f"no range of 65536 ids for {user} in {path}"
-        for path in (Path("/etc/subuid"), Path("/etc/subgid"))
-        if not _has_range(path, user)
+        for path in subordinate_ids.FILES
+        if not subordinate_ids.has_range(path)
     ]
     if problems:
         raise HostError(
             f"cannot make the base system as user {user}: {'; '.join(problems)}",
             where="debian-base",
-            hint="as root, once: apt install uidmap && usermod --add-subuids 100000-165535 "
-            f"--add-subgids 100000-165535 {user}",
+            hint=f"as root, once: apt install uidmap && {subordinate_ids.remedy()}",
         )
     return "unshare"
-
-
-def _has_range(path: Path, user: str) -> bool:
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return False
-    ranges = (line.split(":") for line in lines if line.count(":") == 2)
-    names = {user, str(os.getuid())}
-    return any(name in names and int(count) >= 65536 for name, _, count in ranges)

@@ -6,12 +6,12 @@ root here: see `namespace_argv`.
 
 from __future__ import annotations
 
-import getpass
 import os
 import shutil
 import subprocess
 from pathlib import Path
 
+from xk8s import subordinate_ids
 from xk8s.errors import HostError
 
 NAMESPACE_HINT = (
@@ -50,16 +50,6 @@ def namespace_argv() -> list[str]:
     if os.geteuid() == 0:
         return argv
     argv += ["--user", "--map-root-user"]
-    if shutil.which("newuidmap") and has_subids(Path("/etc/subuid")):
+    if shutil.which("newuidmap") and subordinate_ids.has_range(subordinate_ids.FILES[0]):
         argv += ["--map-auto"]
     return argv
-
-
-def has_subids(path: Path) -> bool:
-    """Whether /etc/subuid (or subgid) has a range for this user."""
-    try:
-        names = {getpass.getuser(), str(os.getuid())}
-        lines = path.read_text().splitlines()
-    except (OSError, KeyError):
-        return False
-    return any(line.split(":")[0] in names for line in lines)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 
 from xk8s.recipe import Inspection
 from xk8s.sources import Provenance
+from xk8s.util.files import write_atomic
 from xk8s.util.functions import load_function
 
 RECORD = "verified.json"
@@ -37,9 +37,7 @@ def judge(
         Inspection(name=name, version=version, path=tree, provenance=provenance, note=notes.append)
     )
     record = tree.parent / RECORD
-    temporary = record.with_name(f".{RECORD}.{os.getpid()}")
     # Remembering is a help, not a duty: what is in the cache can be used when it is full.
     with contextlib.suppress(OSError):
-        temporary.write_text(json.dumps({"function": function, "notes": notes}) + "\n")
-        temporary.replace(record)
+        write_atomic(record, json.dumps({"function": function, "notes": notes}) + "\n")
     return tuple(notes)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ from filelock import FileLock
 from xk8s.build.artifacts.attempt import Resolved
 from xk8s.errors import ArtifactError
 from xk8s.sources import LOCAL, OWN_DIRECTORY
+from xk8s.util.files import write_atomic
 
 VERSION = 1
 
@@ -108,9 +108,7 @@ class LockFile:
     def _write(self, pins: Iterable[Pin]) -> None:
         ordered = sorted(pins, key=lambda pin: (pin.name, pin.key))
         document = {"version": VERSION, "artifacts": [asdict(pin) for pin in ordered]}
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(document, indent=1) + "\n")
-        temporary.replace(self.path)
+        write_atomic(self.path, json.dumps(document, indent=1) + "\n")
 
     def _damaged(self, error: Exception) -> ArtifactError:
         return ArtifactError(

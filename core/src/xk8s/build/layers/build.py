@@ -28,7 +28,7 @@ from xk8s.overlay import Directory, Entry, File, Layer, Symlink, Take
 from xk8s.progress import Progress, Silent
 from xk8s.util.digest import canonical, sha256_text
 from xk8s.util.disk_full import disk_guard
-from xk8s.util.files import absolute, copy_file, copy_tree, remove_tree
+from xk8s.util.files import absolute, copy_file, copy_tree, remove_tree, write_atomic
 from xk8s.util.guest_paths import guest_path
 from xk8s.util.jobs import Jobs, kill_marked
 
@@ -62,12 +62,11 @@ class BuiltLayer:
     size: int
 
 
-def layer_key(layer: Layer, resolved: Mapping[str, Resolved] | None = None) -> str:
+def layer_key(layer: Layer, resolved: Mapping[str, Resolved]) -> str:
     """64 hex digits of what is in the layer, not of its name, order or roles.
 
-    ``resolved`` has its artifacts by key: what is taken counts by its content then, so that a new
-    build of one program changes the layer of that program alone. Without it (when planning)
-    artifacts count by their keys.
+    ``resolved`` has its artifacts by key: what is taken counts by its content, so that a new
+    build of one program changes the layer of that program alone.
     """
     return sha256_text(
         canonical(
@@ -82,7 +81,7 @@ def layer_key(layer: Layer, resolved: Mapping[str, Resolved] | None = None) -> s
     )
 
 
-def _entry_json(entry: Entry, resolved: Mapping[str, Resolved] | None) -> dict[str, object]:
+def _entry_json(entry: Entry, resolved: Mapping[str, Resolved]) -> dict[str, object]:
     where = {"path": str(guest_path(entry.path))}
     match entry:
         case File():
@@ -92,10 +91,9 @@ def _entry_json(entry: Entry, resolved: Mapping[str, Resolved] | None) -> dict[s
         case Directory():
             return {**where, "directory": entry.mode}
         case Take():
-            key = artifact_key(entry.artifact)
             return {
                 **where,
-                "take": key if resolved is None else _content(entry, resolved[key]),
+                "take": _content(entry, resolved[artifact_key(entry.artifact)]),
                 "member": entry.member,
                 "mode": entry.mode,
             }
@@ -230,9 +228,7 @@ class LayerStore:
             }
             if private:
                 new.chmod(0o600)
-            record = stage / "json"
-            record.write_text(json.dumps(document, indent=1) + "\n")
-            record.replace(self._root / f"{key}.json")
+            write_atomic(self._root / f"{key}.json", json.dumps(document, indent=1) + "\n")
             new.replace(image)  # last: where there is an image there is its record
         finally:
             remove_tree(stage)

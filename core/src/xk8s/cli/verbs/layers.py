@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import re
 import stat
 import sys
 from typing import TYPE_CHECKING, Any
@@ -12,14 +11,12 @@ import click
 from click.shell_completion import CompletionItem
 
 from xk8s.cli.session import CliSession, complete_overlays, pass_session, plan_options
-from xk8s.util.units import ago, size_text
+from xk8s.util.units import ago, parse_duration, size_text
 from xk8s.verbs import ListingGroup, cluster_option, json_option, print_json, table
 
 if TYPE_CHECKING:
     from xk8s.build.layers.cache import CachedLayer, Removed
     from xk8s.planning.plan import Plan, PlannedLayer
-
-_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 @click.group("layers", cls=ListingGroup, subcommand_metavar="[list|show|cat|prune] …")
@@ -44,10 +41,10 @@ def complete_layers(
 def _age(ctx: click.Context, parameter: click.Parameter, value: str | None) -> float:
     if value is None:
         return 0.0
-    found = re.fullmatch(r"(\d+)([smhdw])", value)
-    if not found:
+    seconds = parse_duration(value)
+    if seconds is None:
         raise click.BadParameter(f"{value!r} is not like 90m, 12h, 7d or 2w", ctx, parameter)
-    return float(found[1]) * _SECONDS[found[2]]
+    return float(seconds)
 
 
 @command.command("list")

@@ -13,6 +13,7 @@ from click.shell_completion import CompletionItem
 
 from xk8s.cli.session import CliSession, pass_session
 from xk8s.errors import Interrupted, StateError, UsageError, Xk8sError
+from xk8s.util.units import parse_duration
 from xk8s.verbs import cluster_option, complete_nodes
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 CONSOLE, QEMU = "console", "qemu"
 LINES = 200
 _POLL_SECONDS = 1.0
-_RELATIVE = re.compile(r"(\d+)\s*(s|m|min|h|d)")
-_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 @frozen(kw_only=True)
@@ -60,7 +59,9 @@ def complete_words(
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes; Ctrl-C ends.")
 @click.option("-n", "--lines", type=click.IntRange(0), metavar="N",
               help=f"The last N of each  [default: {LINES}; with --since all].")  # fmt: skip
-@click.option("--since", default="", metavar="TIME", help="Not older than 30s, 5m, 2h, or a date.")
+@click.option(
+    "--since", default="", metavar="TIME", help="Not older than 30s, 5m, 2h, 7d, 2w or a date."
+)
 @click.option("-g", "--grep", default="", metavar="REGEX",
               help="Only lines that match; small letters mean any case.")  # fmt: skip
 @click.option("-A", "--all-nodes", is_flag=True, help="Of all nodes, in the order of time.")
@@ -195,12 +196,14 @@ def find_argv(cluster: Cluster, node: str, file: str, container: str) -> list[st
 
 def started(since: str) -> str:
     """The time that ``--since`` means, as lines of containers have it (ISO 8601, UTC)."""
-    found = _RELATIVE.fullmatch(since)
-    if found is None:
+    seconds = parse_duration(since)
+    if seconds is None:
         if re.match(r"\d{4}-\d\d-\d\d", since):
             return since.replace(" ", "T")
-        raise UsageError(f"--since {since!r} is no time", hint="use 30s, 5m, 2h, or 2026-11-23")
-    then = time.time() - int(found[1]) * _SECONDS[found[2]]
+        raise UsageError(
+            f"--since {since!r} is not a time", hint="use 30s, 5m, 2h, 7d, 2w, or 2026-11-23"
+        )
+    then = time.time() - seconds
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(then))
 
 

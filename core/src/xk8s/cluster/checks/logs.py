@@ -14,9 +14,9 @@ from attrs import define, field
 
 from xk8s.cluster.handle import Cluster
 from xk8s.errors import MachineError, StateError, UsageError, nearest
+from xk8s.util.units import parse_duration
 
 _CURSOR = "-- cursor: "
-_RELATIVE = re.compile(r"\d+\s*(?:s|m|min|h|d|w)")
 
 
 class LogSource(Protocol):
@@ -40,8 +40,8 @@ class LogSource(Protocol):
 
 
 def since_argument(text: str) -> str:
-    """``5m`` as journalctl wants it; anything else is its own business."""
-    return f"-{text}" if _RELATIVE.fullmatch(text) else text
+    """Return ``5m`` as journalctl takes it, ``-5m``; it understands other texts by itself."""
+    return text if parse_duration(text) is None else f"-{text}"
 
 
 def matcher(pattern: str) -> Callable[[str], bool]:

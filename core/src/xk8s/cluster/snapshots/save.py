@@ -36,8 +36,9 @@ from xk8s.machine.qemu.agent import Agent
 from xk8s.machine.qemu.qmp import Qmp
 from xk8s.progress import Progress
 from xk8s.util.disk_full import is_full
+from xk8s.util.files import sync_directory
 from xk8s.util.paths import cache_dir, make_private, memory_dir, state_dir
-from xk8s.util.sparse import content_sum, flush, flush_names, sparse_copy
+from xk8s.util.sparse import content_sum, flush, sparse_copy
 
 _STATES = 16 << 20
 """Bytes of disk that the states of a VM's devices, its own layer and keys never take."""
@@ -88,7 +89,7 @@ def save(
             _keep(cluster, boot, now, label, work, sums)
             shutil.rmtree(target, ignore_errors=True)
             work.rename(target)
-            flush_names(target.parent)
+            sync_directory(target.parent)
             record = attrs.evolve(cluster.record, snapshot=label)
             write_record(record)
             cluster = cluster.as_of(record)

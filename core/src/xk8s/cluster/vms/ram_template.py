@@ -38,9 +38,9 @@ from xk8s.machine.qemu.qmp import Qmp
 from xk8s.progress import Progress
 from xk8s.util.digest import digest
 from xk8s.util.disk_full import disk_guard
-from xk8s.util.files import remove_tree
+from xk8s.util.files import remove_tree, sync_directory
 from xk8s.util.paths import cache_dir, make_private, runtime_dir, state_dir, write_private
-from xk8s.util.sparse import content_sum, flush, flush_names, sparse_copy
+from xk8s.util.sparse import content_sum, flush, sparse_copy
 
 ARGUMENT = "xk8s.template"
 """The kernel argument by which a guest knows that it is to be one."""
@@ -252,7 +252,7 @@ def _boot(
             flush(work)
             remove_tree(target)  # a damaged one
             work.rename(target)
-            flush_names(target.parent)
+            sync_directory(target.parent)
     finally:
         if started is not None:
             started.kill()

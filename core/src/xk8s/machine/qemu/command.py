@@ -170,6 +170,29 @@ def command(spec: MachineSpec) -> list[str]:
             *_disks(spec), *_ports(spec), *spec.extra]  # fmt: skip
 
 
+def reference_command(accel: Accel) -> list[str]:
+    """Return the command line of a made-up VM that has one device of each kind. It changes
+    whenever `command` builds another machine, which no saved state would fit.
+    """
+    place = Path("/reference")
+    spec = MachineSpec(
+        name="reference",
+        cpus=1,
+        memory=Memory(size=256, file=place / "ram", share=True),
+        accel=accel,
+        kernel=place / "kernel",
+        initrd=place / "initrd",
+        cmdline="",
+        images=(DiskImage(path=place / "image", size=2 << 20),),
+        nics=(UserNic(mac="02:00:00:00:00:01"), TapNic(mac="02:00:00:00:00:02", fd=3)),
+        sockets=Sockets.below(place, "reference"),
+        console_log=place / "console.log",
+        pidfile=place / "pid",
+        disks=(Disk(path=place / "disk", serial="disk"),),
+    )
+    return command(spec)
+
+
 def product_uuid(name: str) -> uuid.UUID:
     """The DMI product UUID of the VM of that name: a node keeps it from one start to the next."""
     return uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.xk8s.invalid")

@@ -1,0 +1,115 @@
+"""Rules that once stood in several places and disagreed: each has one home, and all ask it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from xk8s import apt, subordinate_ids
+from xk8s.cli.verbs import layers, logs
+from xk8s.cluster.checks.logs import since_argument
+from xk8s.cluster.vms.machine_key import machine_key
+from xk8s.errors import UsageError
+from xk8s.machine.qemu import command
+from xk8s.machine.qemu.accelerator import Accel
+from xk8s.report import doctor
+from xk8s.util.units import parse_duration
+from xk8s_debian import base, mirror
+from xk8s_images import stores
+
+TCG = Accel(name="tcg", args=("-accel", "tcg"), reason="test")
+
+
+# --- the Debian mirror and the keyring ------------------------------------------------------
+
+
+@pytest.fixture
+def chosen_mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("XK8S_DEBIAN_MIRROR", "http://127.0.0.1:1/mirror-of-debian")
+    apt.host_mirror.cache_clear()
+    yield "http://127.0.0.1:1/mirror-of-debian"
+    apt.host_mirror.cache_clear()
+
+
+def test_doctor_judges_the_mirror_that_builds_use(
+    chosen_mirror: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its address does not end with /debian: doctor once failed it, and builds used it."""
+    monkeypatch.setattr(mirror, "KEYRING", Path("/dev/null"))
+    assert doctor.mirror()[:2] == ("ok", chosen_mirror)
+    assert chosen_mirror in mirror.sources_list("trixie")[0]
+
+
+def test_doctor_judges_the_keyring_that_builds_use() -> None:
+    assert mirror.KEYRING == apt.KEYRING
+    assert str(apt.KEYRING) in doctor.keyring()[1]
+
+
+# --- subordinate ids --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ranges", "enough"),
+    [
+        ([65536], True),
+        ([40000, 40000], False),
+        ([1000, 70000], True),
+        ([65535], False),
+        ([], False),
+    ],
+)
+def test_one_range_has_to_be_large_enough_for_everyone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ranges: list[int], enough: bool
+) -> None:
+    """Two ranges of 40,000 were ok for doctor, refused by the base, and enough for images."""
+    file = tmp_path / "subuid"
+    lines = [f"{subordinate_ids.login()}:{100000 * n}:{size}" for n, size in enumerate(ranges, 1)]
+    file.write_text("\n".join([*lines, "nobody-else:1:999999", "damaged"]) + "\n")
+    monkeypatch.setattr(subordinate_ids, "FILES", (file, file))
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    monkeypatch.setattr("shutil.which", lambda *_, **__: "/usr/bin/newuidmap")
+    assert (doctor.id_ranges()[0] == "ok") is enough
+    if enough:
+        assert base._mode() == "unshare"
+    else:
+        with pytest.raises(Exception, match="65536 ids"):
+            base._mode()
+    assert ("--map-auto" in stores.namespace_argv()) is enough
+
+
+# --- the machine of a saved state ---------------------------------------------------------------
+
+
+def test_another_command_line_is_another_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An edit of a device must not let old snapshots be restored onto the new machine."""
+    before = machine_key(TCG)
+    assert machine_key(TCG) == before
+    monkeypatch.setattr(command, "_NIC_SLOT", command._NIC_SLOT + 1)
+    assert machine_key(TCG) != before
+
+
+# --- durations ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("30s", 30), ("5m", 300), ("5min", 300), ("2h", 7200), ("7d", 604800), ("2w", 1209600)],
+)
+def test_durations_mean_the_same_everywhere(text: str, seconds: int) -> None:
+    """`logs --since 2w` once worked for journals and not for files of pods."""
+    assert parse_duration(text) == seconds
+    assert since_argument(text) == f"-{text}"
+    assert logs.started(text)
+    assert layers._age(None, None, text) == seconds  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["", "5", "m", "5 parsecs", "-5m", "1.5h"])
+def test_what_is_not_a_duration_is_refused(text: str) -> None:
+    assert parse_duration(text) is None
+    with pytest.raises(UsageError, match="not a time"):
+        logs.started(text)
+    result = CliRunner().invoke(layers.command, ["prune", "--older-than", text])
+    assert result.exit_code != 0
