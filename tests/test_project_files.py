@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ GITHUB = ROOT / ".github"
 WORKFLOWS = sorted(GITHUB.glob("workflows/*.yml"))
 ACTIONLINT = "github.com/rhysd/actionlint/cmd/actionlint@v1.7.12"
 PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "changes/README.md")
+CORE = ROOT / "core/src/xk8s"
+CORE_TESTS = ROOT / "core/tests"
 
 
 def run(*words: str | Path, cwd: Path, code: int = 0) -> str:
@@ -51,6 +54,79 @@ def test_links_lead_somewhere(page: str) -> None:
     path = ROOT / page
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", path.read_text()):
         assert (path.parent / target).exists(), target
+
+
+# --- the source map of CONTRIBUTING.md ----------------------------------------------------
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the first table below a heading, without its first two lines."""
+    text = (ROOT / "CONTRIBUTING.md").read_text().partition(f"\n## {heading}\n")[2]
+    table = re.search(r"(?:^\|.*\n)+", text, re.M)
+    assert table is not None, heading
+    lines = table[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+
+
+def named(cell: str) -> list[str]:
+    """What stands between backticks."""
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def listed() -> list[str]:
+    """What the table of folders has, in its order; the public modules are no folder."""
+    names = [named(row[0]) for row in rows("Where things are")]
+    return [words[0] for words in names if words != ["xk8s/"]]
+
+
+MAP = rows("I want to change …")
+
+
+@pytest.mark.parametrize(
+    ("subject", "places", "tests", "command"), MAP, ids=[row[0] for row in MAP]
+)
+def test_the_source_map_is_true(subject: str, places: str, tests: str, command: str) -> None:
+    assert named(places), subject
+    for place in named(places):
+        assert (CORE / place).exists() or (ROOT / place).exists(), place
+    paths = {path for test in named(tests) for path in (CORE_TESTS / test, ROOT / test)}
+    found = {path for path in paths if path.exists()}
+    assert len(found) == len(named(tests)) > 0, tests
+    (line,) = named(command)
+    words = line.split()
+    assert words[:2] == ["./run", "pytest"]
+    # The command runs tests of the row, and nothing else.
+    for word in words[2:]:
+        assert any(path.is_relative_to(ROOT / word) for path in found), word
+
+
+def test_the_source_map_has_every_folder_and_plugin() -> None:
+    assert len(MAP) >= 20
+    folders = {path.name for path in CORE.iterdir() if (path / "__init__.py").exists()}
+    assert folders == {name.rstrip("/") for name in listed() if name.endswith("/")}
+    mapped = {place.split("/")[0] for row in MAP for place in named(row[1])}
+    assert folders - {"util"} <= mapped | {"util"}
+
+
+def test_the_order_of_folders_is_that_of_the_imports() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (contract,) = [
+        contract
+        for contract in project["tool"]["importlinter"]["contracts"]
+        if contract.get("containers") == ["xk8s"]
+    ]
+    order = [name for name in reversed(contract["layers"]) if ":" not in name]
+    assert [name.rstrip("/").removesuffix(".py") for name in listed()] == order
+
+
+def test_paths_in_the_recipes_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text().partition("\n## Recipes\n")[2]
+    text = re.sub(r"^ *```.*?^ *```$", "", text, flags=re.M | re.S)
+    paths = [path for path in named(text) if re.match(r"(core|docs|plugins|tests|tools)/", path)]
+    assert len(paths) > 10
+    for path in paths:
+        if "NAME" not in path:
+            assert (ROOT / path).exists(), path
 
 
 # --- the changelog ----------------------------------------------------------------------
