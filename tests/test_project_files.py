@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from xk8s.scaffold.new import make_overlay
 
 ROOT = Path(__file__).resolve().parent.parent
 GITHUB = ROOT / ".github"
@@ -43,10 +44,11 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in done.stdout.split("\0") if name]
 
 
-def test_the_licence_is_whole() -> None:
+def test_the_licence_is_whole_and_that_of_new_overlays() -> None:
     text = (ROOT / "LICENSE").read_text()
     assert "Version 2.0, January 2004" in text
     assert "END OF TERMS AND CONDITIONS" in text
+    assert (CORE / "scaffold/template/template/LICENSE").read_text() == text
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -252,6 +254,14 @@ def test_workflows_are_valid(actionlint: str) -> None:
     assert [path.name for path in WORKFLOWS] == ["release.yml", "tests.yml"]
     done = lint(actionlint, *WORKFLOWS)
     assert done.returncode == 0, done.stdout
+
+
+def test_the_workflow_of_a_new_overlay_is_valid(actionlint: str, tmp_path: Path) -> None:
+    make_overlay("my-overlay", tmp_path)
+    (workflow,) = (tmp_path / ".github/workflows").iterdir()
+    done = lint(actionlint, workflow)
+    assert done.returncode == 0, done.stdout
+    run("prek", "validate-config", ".pre-commit-config.yaml", cwd=tmp_path)
 
 
 def test_a_mistake_in_a_workflow_is_found(actionlint: str, tmp_path: Path) -> None:
