@@ -97,8 +97,8 @@ def _field(field: attrs.Attribute[Any], module: ModuleType) -> tuple[str, str, s
 
 
 def _default(field: attrs.Attribute[Any], module: ModuleType) -> str:
-    """As an author would write it: a set of roles by its name, permission bits in octal; "" when
-    the field has to be given.
+    """Return it as an author would write it: roles by their name, permission bits in octal; ""
+    when the field has to be given.
     """
     default: Any = field.default
     if default is attrs.NOTHING:
