@@ -155,7 +155,9 @@ def test_the_next_release_can_be_written() -> None:
     assert "## 99.0 (" in draft
     for fragment in (ROOT / "changes").glob("*.md"):
         if fragment.name != "README.md":
-            assert fragment.read_text().split()[-1] in draft, fragment
+            text = fragment.read_text()
+            assert text.split()[-1] in draft, fragment
+            assert "](" not in text, "a link leads nowhere on one of the two pages that show it"
 
 
 def test_a_release_takes_fragments_of_every_type(changelog: Path) -> None:
