@@ -1,4 +1,4 @@
-"""The blocks of commands in README.md and docs/, and how each of them is tested.
+"""The blocks of commands in README.md, CONTRIBUTING.md and docs/, and how each of them is tested.
 
 The words behind a block's language say it (GitHub and the site show the language alone):
 
@@ -106,7 +106,8 @@ def blocks_of(text: str, document: str) -> tuple[Block, ...]:
 
 def documents() -> tuple[str, ...]:
     """Paths below the root."""
-    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    top = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+    pages = [*top, *sorted((ROOT / "docs").rglob("*.md"))]
     return tuple(str(path.relative_to(ROOT)) for path in pages)
 
 
@@ -127,6 +128,8 @@ def problems(block: Block, known: Mapping[str, str]) -> Iterator[str]:
     """What is wrong with how a block is marked; ``known``: source by ``FILE.py::NAME`` of all
     tests.
     """
+    if block.language.startswith("{"):
+        return  # a directive of Sphinx, with words of its own
     allowed = {"cluster", "test", "why", "file"}
     for word in block.words:
         if word.partition("=")[0] not in allowed:
@@ -212,7 +215,7 @@ class Reader:
         run.write_text(f'#!/bin/sh\nPATH={programs}:$PATH exec "$@"\n')
         run.chmod(0o755)
         shutil.copytree(ROOT / "docs", self.directory / "docs")
-        for name in ("plugins", "tools"):
+        for name in ("plugins", "tools", "CHANGELOG.md"):
             (self.directory / name).symlink_to(ROOT / name)
 
     def follow(self, block: Block) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -95,6 +96,45 @@ def test_its_project_says_what_it_is(made: Path) -> None:
     ci = yaml.safe_load((made / ".github/workflows/test.yaml").read_text())
     steps = [step.get("run") for step in ci["jobs"]["test"]["steps"]]
     assert steps[-2:] == ["pip install -e '.[test]'", "pytest"]
+
+
+def test_its_changelog_is_made_of_fragments(made: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(made, project)
+    (project / "changes/7.fix.md").write_text("It says what was given.\n")
+    subprocess.run(["git", "init", "-q", str(project)], check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "towncrier", "build", "--yes", "--version", "0.2.0"],
+        cwd=project, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    text = (project / "CHANGELOG.md").read_text()
+    assert text.startswith("# Changelog of xk8s-my-overlay\n")
+    assert "## 0.2.0 (" in text
+    assert "- It says what was given. (#7)" in text
+    assert not (project / "changes/7.fix.md").exists()
+
+
+def test_its_pages_lead_somewhere_and_name_its_files(made: Path) -> None:
+    for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "changes/README.md"):
+        page = made / name
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), target
+    for row in re.findall(r"^\|.*\|$", (made / "CONTRIBUTING.md").read_text(), re.M)[2:]:
+        paths = re.findall(r"`([^`]+)`", row)
+        assert paths
+        for path in paths:
+            assert (made / path).exists(), path
+
+
+def test_it_has_the_licence_of_xk8s_and_asks_for_a_report(made: Path) -> None:
+    project = tomllib.loads((made / "pyproject.toml").read_text())["project"]
+    assert project["license"] == "Apache-2.0"
+    assert "END OF TERMS AND CONDITIONS" in (made / "LICENSE").read_text()
+    form = yaml.safe_load((made / ".github/ISSUE_TEMPLATE/bug.yml").read_text())
+    assert "xk8s report" in [field["attributes"]["label"] for field in form["body"]][1]
+    hooks = yaml.safe_load((made / ".pre-commit-config.yaml").read_text())
+    assert [entry["repo"] for entry in hooks["repos"]] == ["local"]
 
 
 def test_the_template_runs_nothing() -> None:

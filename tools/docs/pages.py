@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-import textwrap
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -27,7 +26,8 @@ from xk8s.names.core_settings import CORE_SETTINGS
 from xk8s.names.registry import Registry
 from xk8s.overlay import Fault
 
-from tools.docs import pictures, points
+from tools.docs import pictures, points, values
+from tools.docs.markdown import markdown, row
 
 MADE = "<!-- Made by python tools/docs pages: change the code, not this page. -->"
 WIDTH = 90
@@ -43,7 +43,7 @@ def exit_codes() -> str:
         (EXIT_UNEXPECTED, "", "A bug of xk8s. The message names a file with the traceback."),
         (EXIT_PIPE, "", "Whoever read the output went away, as in `xk8s plan … | head`."),
     ]
-    lines = [_row(str(code), kind and f"`{kind}`", what) for code, kind, what in sorted(rows)]
+    lines = [row(str(code), kind and f"`{kind}`", what) for code, kind, what in sorted(rows)]
     return _page(
         "Exit codes",
         "`xk8s exec` and `xk8s net exec` exit with the code of the command they ran; all else:",
@@ -90,12 +90,12 @@ def settings(distributions: frozenset[str]) -> str:
 
 def hooks() -> str:
     """Every hook with its signature and description."""
-    sections = [_markdown(inspect.getdoc(hookspecs) or "")]
+    sections = [markdown(inspect.getdoc(hookspecs) or "")]
     for name, function in vars(hookspecs).items():
         if name.startswith("xk8s_") and inspect.isfunction(function):
             signature = str(inspect.signature(function)).replace("'", "")
             sections.append(f"## {name}\n\n```python\ndef {name}{signature}\n```")
-            sections.append(_markdown(inspect.getdoc(function) or ""))
+            sections.append(markdown(inspect.getdoc(function) or ""))
     return _page("Hooks", *sections)
 
 
@@ -141,6 +141,7 @@ def pages(repository: Path) -> Mapping[str, Callable[[], str]]:
         "points.md": lambda: _page("Points", *points.sections(distributions)),
         "verbs.md": lambda: verbs(distributions),
         "settings.md": lambda: settings(distributions),
+        "values.md": lambda: _page("Values", *values.sections()),
     }
     return {
         **{f"reference/{name}": make for name, make in made.items()},
@@ -222,26 +223,10 @@ def _setting(attribute: attrs.Attribute[Any]) -> str:
     if variable := attribute.metadata.get("env"):
         meaning += f" (environment `{variable}`)"
     cells = [f"`{attribute.name}`", type_name(attribute.type), f"`{text(default)}`", meaning]
-    return _row(*cells)
+    return row(*cells)
 
 
 def _named(text: str, *, first: bool = True) -> str:
     """What is filled in from the log as a word in capitals; ``first``: the text begins a line."""
     words = re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), text)
     return words[0].upper() + words[1:] if first else words
-
-
-def _row(*cells: str) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def _markdown(docstring: str) -> str:
-    """A docstring's literal blocks (``::`` and what is indented) as fenced Python."""
-    found: list[str] = []
-    for block in re.split(r"\n\n(?=\S)", docstring):
-        lead, colons, code = block.partition("::\n\n")
-        if colons and code.startswith("    "):
-            found += [f"{lead}:", f"```python\n{textwrap.dedent(code).rstrip()}\n```"]
-        else:
-            found.append(block)
-    return re.sub(r"``([^`\n]+)``", r"`\1`", "\n\n".join(found))

@@ -10,9 +10,9 @@ entry point's name is the overlay's name. It implements the hooks it needs::
     def xk8s_overlay() -> Overlay:
         return Overlay(summary="dummy interfaces", requires=("base",))
 
-All hooks are synchronous, return values, and do no I/O but reading the plugin's own package
-data. Only the callables inside `Check`, the functions of a `Recipe`, `xk8s_secrets`,
-`xk8s_host_files` and `xk8s_apply` act on the world.
+All hooks are synchronous, return values (docs/reference/values.md), and do no I/O but reading the
+plugin's own package data. Only the callables inside `Check`, the functions of a `Recipe`,
+`xk8s_secrets`, `xk8s_host_files` and `xk8s_apply` act on the world.
 """
 
 from __future__ import annotations

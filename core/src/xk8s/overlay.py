@@ -91,7 +91,7 @@ class File:
 
 @frozen(kw_only=True)
 class Symlink:
-    """A symbolic link at ``path`` to ``target``."""
+    """A symbolic link at ``path``. ``target`` is its text, absolute or relative in the guest."""
 
     path: str
     target: str
@@ -124,15 +124,15 @@ Entry = File | Symlink | Directory | Take
 
 @frozen(kw_only=True)
 class Layer:
-    """Some files that belong together and change together; becomes one EROFS image.
+    """Files that belong together and change together; they become one EROFS image.
 
-    ``image`` names a ready EROFS image inside an artifact instead of entries (the base system,
-    whose owners need a user namespace to make). ``replaces`` lists path prefixes of lower layers
-    that this layer means to hide; any other path owned by two layers is an error.
-    ``roles`` says which VMs get the layer. ``units`` are the systemd units to restart when the
-    files of this layer, or the secrets of its overlay, change in a running VM; they are no part of
-    the layer's digest. A ready ``image`` cannot be replaced in a running VM, unless it is
-    ``applied_by_hook``: then the overlay's `xk8s_apply` puts into the VM what changed.
+    ``roles`` says which VMs get the layer. ``replaces`` lists path prefixes of lower layers that
+    this layer hides on purpose; any other path owned by two layers is an error. ``units`` are the
+    systemd units that `apply` restarts when files of this layer, or secrets of its overlay, change:
+    name only units that run on every VM of ``roles``. They are not part of the layer's digest.
+    ``image`` names a ready EROFS image inside an artifact instead of ``entries`` (the base system,
+    whose owners need a user namespace to make). It cannot be replaced in a running VM, unless it
+    is ``applied_by_hook``: then the overlay's `xk8s_apply` puts into the VM what changed.
     """
 
     name: str
@@ -310,13 +310,14 @@ class DropIn:
 
 @frozen(kw_only=True)
 class Check:
-    """A test of the running cluster, run after `up` and by `xk8s check`.
+    """A test of the running cluster, run after `up` and by `xk8s check NAME`.
 
-    ``run`` is called until it returns (its string is shown) or ``timeout`` seconds have passed;
-    it raises `xk8s.checks.NotYet` with what it saw while the condition is not met, and any
-    `xk8s.errors.CheckFailed` to fail at once. Checks run in the order of their overlays.
-    ``explain`` is called on failure and returns the log that matters. ``after_restore``: run it
-    also when `up` restored a snapshot, of a cluster that passed all of them before.
+    ``run`` is called every ``interval`` seconds until it returns (its string is shown) or
+    ``timeout`` seconds have passed. It raises `xk8s.checks.NotYet` with what it saw while the
+    condition is not met, and `xk8s.errors.CheckFailed` to fail at once. Checks run in the order of
+    their overlays. ``explain`` is called on failure and returns the log that matters.
+    ``after_restore``: run it also when `up` restored a snapshot, whose cluster passed every check
+    before it was saved.
     """
 
     name: str
@@ -347,8 +348,9 @@ class Fault:
 
     ``pattern`` is a regular expression, searched in each line of consoles, journals and the
     outputs of searched `Observation`s (backslashes before quotes are taken away first). ``cause``
-    says in a sentence what is wrong, ``remedy`` what to do about it in xk8s terms; both may name
-    groups of the pattern: ``{image}``. ``examples`` are lines as they were seen.
+    says in a sentence what is wrong, ``remedy`` what to do about it in xk8s terms. In both,
+    ``{image}`` stands for what the pattern's group ``(?P<image>...)`` matched; any other name is an
+    error, and a brace is written twice. ``examples`` are lines as they were seen.
     ``transient``: it is seen for a moment in a cluster that starts well, too, so it is told last,
     and only while it goes on.
     """

@@ -15,7 +15,9 @@ from attrs import field, frozen
 
 @frozen(kw_only=True)
 class OwnDirectory:
-    """A directory of the user with any subset of the members, by their names."""
+    """The user's own builds: ``path`` is a directory with any subset of the members, each under
+    its name. What it lacks comes from the next source.
+    """
 
     path: str
 
@@ -72,8 +74,12 @@ class GoRelease:
 
 @frozen(kw_only=True)
 class DebPackage:
-    """Files out of Debian packages of ``suite`` (mirror and keys: the host's apt settings).
-    ``members`` maps member -> (package, path inside it).
+    """Files taken out of Debian packages: nothing is installed, no dependency and no script.
+
+    ``members`` maps each member to (package, path in it), for example
+    ``{"etcd": ("etcd-server", "/usr/bin/etcd")}``; a path may be a directory. Packages are those of
+    ``suite``, component main, for amd64; mirror and keys are those of the host's apt settings.
+    For a package with its dependencies and scripts give a `Fragment` for ``debian.packages``.
     """
 
     members: Mapping[str, tuple[str, str]]
@@ -82,7 +88,9 @@ class DebPackage:
 
 @frozen(kw_only=True)
 class OciImage:
-    """An image from a registry, saved as an OCI layout directory: the member's tree."""
+    """An image from a registry, saved as an OCI layout directory: the tree of ``member``.
+    ``ref`` is a full reference, ``registry.example/name:tag`` or ``…@sha256:…``.
+    """
 
     ref: str
     member: str = "oci"
@@ -113,8 +121,10 @@ Source = OwnDirectory | Release | GoModule | GoRelease | DebPackage | OciImage |
 
 @frozen(kw_only=True)
 class Artifact:
-    """A named, versioned tree with ordered sources. ``members`` are the files or directories
-    that must be there when it is complete, as relative paths.
+    """A tree of files, the content of `Take`s. ``name`` and ``version`` are what users see of it.
+
+    ``sources`` are asked in order, each for the members that are still missing. ``members`` are
+    the files or directories that must be there when it is complete, as relative paths.
 
     ``verify`` is "package.module:name" of a function that is called with an
     `xk8s.recipe.Inspection` before the artifact is used the first time; it raises

@@ -34,8 +34,8 @@ __all__ = [
 ]
 
 MARKER = (
-    "cluster(*overlays, nodes=1, sets=()): boots a real cluster of VMs (minutes under TCG); "
-    "what is named is what the fixture `cluster` of the module starts"
+    "cluster(*overlays, nodes=1, routers=0, sets=()): boots a real cluster of VMs (minutes under "
+    "TCG); what is named is what the fixture `cluster` of the module starts"
 )
 
 
