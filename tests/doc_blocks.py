@@ -212,7 +212,8 @@ class Reader:
         run.write_text(f'#!/bin/sh\nPATH={programs}:$PATH exec "$@"\n')
         run.chmod(0o755)
         shutil.copytree(ROOT / "docs", self.directory / "docs")
-        (self.directory / "plugins").symlink_to(ROOT / "plugins")
+        for name in ("plugins", "tools"):
+            (self.directory / name).symlink_to(ROOT / name)
 
     def follow(self, block: Block) -> None:
         """Write the block's file or run its commands; each has to succeed."""

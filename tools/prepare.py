@@ -256,7 +256,7 @@ def install(packages: Sequence[str], prefix: Sequence[str]) -> None:
                     say(f"QEMU comes from {backports}: without KVM an older one is not stable")
                     wanted = ["-t", backports, QEMU]
                 else:
-                    say(f"QEMU >= {QEMU_WANTED} is not available: VMs will be slower and less stable")
+                    say(f"no QEMU >= {QEMU_WANTED} available: VMs will be slower and less stable")
             steps.append(wanted)
         for step in steps:
             arguments = ["install", "-y", "--no-install-recommends", *options, *step]
