@@ -26,11 +26,13 @@ class ClusterSettings:
     )
     memory: dict[str, int] = setting(
         {},
-        "MiB per role or node, e.g. control-plane=3072,vm-002=2048; default: control-plane=2048,worker=1024,router=256,tester=256",
+        "MiB per role or node, e.g. worker=2048,vm-003=3072; "
+        "default: control-plane=2048,worker=1024,router=256,tester=256",
     )
     cpus: dict[str, int] = setting(
         {},
-        "CPUs per role or node, e.g. control-plane=4,vm-002=1; default: control-plane=2, all others 1",
+        "CPUs per role or node, e.g. control-plane=4,vm-002=1; "
+        "default: control-plane=2, all others 1",
     )
     ip_family: IpFamily = setting("ipv4", "IP family of pods and Services: ipv4, ipv6 or dual")
     accel: Literal["auto", "kvm", "tcg"] = setting("auto", "how QEMU runs guests")

@@ -66,7 +66,7 @@ def claims(overlay: str, layer: Layer) -> Iterator[Claim]:
                 continue
             names: Iterable[str] = ("",)
             if isinstance(entry, Take) and PurePosixPath(entry.member) == PurePosixPath("."):
-                # The whole artifact: its members are all that is known about it.
+                # The whole artifact: only its members are known.
                 names = entry.artifact.members
             for name in names:
                 whole = guest_path(f"{entry.path}/{name}")

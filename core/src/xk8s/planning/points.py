@@ -101,7 +101,7 @@ def _check_absent(registry: Registry, name: str, overlay: Overlay, point: str) -
     if owner in installed or owner in (*overlay.after, *overlay.requires):
         return
     raise PluginError(
-        f"overlay {name!r}: there is no point {point!r} for its fragment, for no overlay {owner!r} "
+        f"overlay {name!r}: there is no point {point!r} for its fragment: no overlay {owner!r} "
         "is installed",
         where=registry.offer(name).where,
         hint=f"{nearest(owner, [*installed, CORE])}if {owner!r} may be missing, say "
