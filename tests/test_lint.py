@@ -23,10 +23,11 @@ def sources() -> list[str]:
         ["-m", "ruff", "check"],
         ["-m", "ruff", "format", "--check"],
         ["-m", "mypy", "--strict", *sources()],
+        ["-m", "codespell_lib"],
         # It has no module for -m. Its contracts are in pyproject.toml.
         ["-c", "import importlinter.cli; importlinter.cli.lint_imports_command()", "--no-cache"],
     ],
-    ids=["ruff check", "ruff format", "mypy", "import-linter"],
+    ids=["ruff check", "ruff format", "mypy", "codespell", "import-linter"],
 )
 def test_lint(arguments: list[str]) -> None:
     done = subprocess.run(

@@ -25,7 +25,7 @@ EXIT_HOST = 5
 """xk8s.errors.HostError: this machine lacks something."""
 
 PACKAGES: dict[str, tuple[str, str]] = {
-    # package: (program or absolute path that shows it is there, what it is for)
+    # package: (program or absolute path that shows it is installed, what it is for)
     "python3-venv": ("", "the Python environment"),
     "ca-certificates": ("/etc/ssl/certs/ca-certificates.crt", "downloads"),
     "cpio": ("cpio", "the initramfs"),
@@ -113,7 +113,7 @@ def read(path: str) -> str:
 
 
 def missing(python: str = sys.executable) -> list[str]:
-    """Packages whose proof is not there; QEMU also when it is too old to do without KVM."""
+    """List missing packages, including a QEMU that is too old to be used without KVM."""
     found = []
     for package, (proof, _why) in PACKAGES.items():
         if package == "python3-venv":
@@ -133,7 +133,7 @@ def missing(python: str = sys.executable) -> list[str]:
 
 
 def codename() -> str:
-    """Debian's codename of this machine, e.g. bookworm; empty when it is no Debian."""
+    """Debian's codename of this machine, e.g. bookworm; empty if it is not Debian."""
     release = dict(
         line.partition("=")[::2] for line in read("/etc/os-release").splitlines() if "=" in line
     )
@@ -256,7 +256,7 @@ def install(packages: Sequence[str], prefix: Sequence[str]) -> None:
                     say(f"QEMU comes from {backports}: without KVM an older one is not stable")
                     wanted = ["-t", backports, QEMU]
                 else:
-                    say(f"no QEMU >= {QEMU_WANTED} to be had: VMs will be slower and less stable")
+                    say(f"no QEMU >= {QEMU_WANTED} available: VMs will be slower and less stable")
             steps.append(wanted)
         for step in steps:
             arguments = ["install", "-y", "--no-install-recommends", *options, *step]
@@ -272,7 +272,7 @@ def ensure_packages(python: str) -> None:
         return
     if not codename():
         names = ", ".join(PACKAGES[p][0] or p for p in packages)
-        say(f"this is no Debian: install these yourself if something fails: {names}")
+        say(f"this is not Debian: install these yourself if something fails: {names}")
         return
     prefix = as_root()
     if prefix is None:

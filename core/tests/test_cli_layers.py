@@ -273,7 +273,7 @@ def test_only_what_was_not_used_for_long(cache: Path, capfd: pytest.CaptureFixtu
     assert found["removed"] == []
     assert {one["name"] for one in found["recent"]} == {"old", "new"}
     assert "1 removed" in (out := run(capfd, "prune", "--older-than", "48h"))
-    assert "1 used lately" in out
+    assert "1 used recently" in out
     assert "last used 3 d ago" in out
     assert left(cache) == files(new)
     for text in ("2", "h", "-1d", "2y", ""):

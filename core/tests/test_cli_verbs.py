@@ -138,7 +138,7 @@ def test_exec_of_a_program_that_is_not_there(
 ) -> None:
     cluster.answers = [AgentError("vm-001: guest-exec: Failed to execute child process “x” (No")]
     assert app.run(["exec", "-n", "vm-001", "x"]) == 127
-    assert capfd.readouterr().err == "xk8s: vm-001 has no program 'x', or it cannot be run\n"
+    assert capfd.readouterr().err == "xk8s: vm-001 has no program 'x', or it cannot run\n"
 
 
 def test_exec_in_an_unknown_node(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
@@ -316,7 +316,7 @@ def test_faults_of_a_cluster_that_runs(
     cluster: FakeCluster, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert app.run(["check", "--faults"]) == 0
-    assert capfd.readouterr().out == "no known fault in the logs of vm-001, vm-201\n"
+    assert capfd.readouterr().out == "no known faults in the logs of vm-001, vm-201\n"
     cluster.console_log("vm-001").write_text("xk8s-initramfs: cannot stack the layers a:b\n")
     assert app.run(["check", "--faults", "--json"]) == 0
     found = json.loads(capfd.readouterr().out)

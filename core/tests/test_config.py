@@ -119,7 +119,7 @@ def test_a_table_may_be_a_value(tmp_path: Path) -> None:
             "one way only",
         ),
         ("[p.log]\nlevel = 4", "[p.log] may mean p.log or p.log_level", "write log_level = …"),
-        ("[p.apiserver]\narg = []", "there is no setting p.apiserver.arg", "'apiserver_args'"),
+        ("[p.apiserver]\narg = []", "there is not a setting p.apiserver.arg", "'apiserver_args'"),
         ("[p.log_level]\na = 1", "{'a': 1} is no value for p.log_level", "int"),
     ],
 )
@@ -234,8 +234,8 @@ def test_origin_is_kept() -> None:
         ("p.replicas=many", "'many' is no value for p.replicas", "int"),
         ("p.strict=perhaps", "'perhaps' is no value for p.strict", "bool"),
         ("p.memory=512", "'512' is no value for p.memory", "str=int"),
-        ("p.replica=3", "there is no setting p.replica", "'replicas'"),
-        ("replicas=3", "'replicas=3' is no setting", "overlay.field=value"),
+        ("p.replica=3", "there is not a setting p.replica", "'replicas'"),
+        ("replicas=3", "'replicas=3' is not a setting", "overlay.field=value"),
     ],
 )
 def test_bad_settings_say_what_to_do(text: str, message: str, hint: str) -> None:
@@ -248,7 +248,7 @@ def test_bad_settings_say_what_to_do(text: str, message: str, hint: str) -> None
 
 def test_setting_of_an_overlay_that_is_not_selected() -> None:
     settings = Settings(Request(overlays=(), sets=("q.x=1",), environment={}))
-    with pytest.raises(UsageError, match="no selected overlay is called 'q'"):
+    with pytest.raises(UsageError, match="no selected overlay is named 'q'"):
         settings.check_overlays({"p": None}, frozenset({"p"}))
 
 

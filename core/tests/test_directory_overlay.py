@@ -1,4 +1,4 @@
-"""A local directory on top of all else: what gets into the guests, what it replaces, what it may
+"""A local directory on top of everything else: what gets into the guests, what it replaces, what it may
 not do, and that a running cluster does not depend on it any more.
 """
 
@@ -448,10 +448,10 @@ def test_what_would_hide_too_much_of_the_layers(path: str, message: str, tmp_pat
 
 
 def test_one_that_is_not_there_names_the_nearest(work: Path) -> None:
-    with pytest.raises(UsageError, match=r"there is no directory .*/wrok") as caught:
+    with pytest.raises(UsageError, match=r"there is not a directory .*/wrok") as caught:
         planned("./wrok")
     assert "did you mean 'work'" in caught.value.hint
-    with pytest.raises(UsageError, match="is no directory"):
+    with pytest.raises(UsageError, match="is not a directory"):
         planned("./work/etc/app/app.conf")
     with pytest.raises(UsageError):
         planned("~nobody-of-that-name/work")
@@ -614,7 +614,7 @@ def test_plan_shows_it(work: Path, capfd: pytest.CaptureFixture[str]) -> None:
     put(work, "etc/hostname")
     assert app.run(["plan", "debian", "./work"]) == 0
     out = capfd.readouterr().out
-    assert f"{work}, on top of all else:" in out
+    assert f"{work}, on top of everything else:" in out
     assert "  replaces /etc/hostname of debian (own file of vm-001, vm-002, vm-201)" in out
     assert "  adds /etc/app/app.conf" in out
     assert "base's image" in out

@@ -245,7 +245,7 @@ def test_a_disk_that_gets_full_leaves_nothing_of_it_mocked(
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_what_cannot_be_written_over_is_left(tmp_path: Path, overwrite: bool) -> None:
     (tmp_path / "src").write_text("a file")
-    with pytest.raises(UsageError, match=r"src is in the way: it is no directory"):
+    with pytest.raises(UsageError, match=r"src is in the way: it is not a directory"):
         make_overlay("my-overlay", tmp_path, overwrite=overwrite)
     (tmp_path / "src").unlink()
     (tmp_path / "README.md").mkdir()

@@ -307,7 +307,7 @@ def test_verbs_and_settings_of_xk8s_itself_cannot_be_taken(site: Site) -> None:
     }
     assert "which is a verb of xk8s itself" in reasons["status"]
     assert "and settings of xk8s itself have that name" in reasons["cluster"]
-    assert "which is no name" in reasons["a.b"]
+    assert "which is not a valid name" in reasons["a.b"]
     assert site.xk8s("plan", "debian", "status").returncode == PluginError.exit_code
     assert not site.imported("acme-one")
 
@@ -433,12 +433,12 @@ RUBBISH = [
     ("xk8s_overlay()", "return Overlay(summary=3)", "whose summary is 3, not str"),
     ("xk8s_overlay()", "return 'base'", "returned 'base', not Overlay"),
     ("xk8s_overlay()", "return Overlay(summary='x', settings=3)", "whose settings is 3"),
-    ("xk8s_overlay()", "return Overlay(summary='x', settings=dict)", "are no attrs class"),
+    ("xk8s_overlay()", "return Overlay(summary='x', settings=dict)", "are not an attrs class"),
     (
         "xk8s_overlay()",
         "from attrs import define, field\n    @define\n    class S:\n        x: 'Nope' = 3\n"
         "    return Overlay(summary='x', settings=S)",
-        "have a type that is not there: name 'Nope' is not defined",
+        "have a type that does not exist at run time: name 'Nope' is not defined",
     ),
     ("xk8s_overlay()", "raise SystemExit('bye')", "xk8s_overlay raised SystemExit: bye"),
     ("xk8s_layers(ctx)", "return 7", "xk8s_layers returned 7, not Layers"),

@@ -134,18 +134,18 @@ def test_a_point_begins_with_its_owners_name() -> None:
         ("t-own.arg", "x=3", "'x=3' is no argument --name=value"),
         ("cluster.route", "10.0.0.0/99", "10.0.0.0/99"),
         ("cluster.sysctl", "net.x=1", "it is 'net.x=1', not Sysctl"),
-        ("cluster.sysctl", Sysctl(key="a b", value="1"), "'a b' is no name of a sysctl"),
-        ("cluster.sysctl", Sysctl(key="a", value="1\nb = 2"), "is no value of a sysctl"),
+        ("cluster.sysctl", Sysctl(key="a b", value="1"), "'a b' is not the name of a sysctl"),
+        ("cluster.sysctl", Sysctl(key="a", value="1\nb = 2"), "is not a value of a sysctl"),
         ("cluster.sysctl", Sysctl(key="../x", value="1"), "no name of a sysctl"),
         (
             "cluster.dropin",
             DropIn(unit="x", section="Service", option="Nice", value="1"),
-            "'x' is no name of a unit",
+            "'x' is not the name of a unit",
         ),
         (
             "cluster.dropin",
             DropIn(unit="../x.service", section="Service", option="Nice", value="1"),
-            "is no name of a unit",
+            "is not the name of a unit",
         ),
         (
             "cluster.dropin",

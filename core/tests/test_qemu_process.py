@@ -154,7 +154,7 @@ def test_a_known_reason_of_an_early_exit_is_a_hint(spec: MachineSpec, runtime: P
     with pytest.raises(MachineError) as caught:
         start(huge, runtime_dir=runtime, stderr=runtime / "vm-007.err")
     (hint,) = caught.value.faults
-    assert hint.startswith("this machine has not enough memory for the VMs\n  do: ")
+    assert hint.startswith("this machine does not have enough memory for the VMs\n  do: ")
     assert leftovers(runtime) == ()
 
 

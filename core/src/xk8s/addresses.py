@@ -9,7 +9,8 @@ HOST_PART = 250
 
 
 def address(network: int, host: int, *, ipv6: bool = False) -> str:
-    """The address with that host part (1 to 254) on network 1 or 2, without prefix length.
+    """Return the address with host part ``host`` (1 to 254) on network 1 or 2, without prefix
+    length.
 
     >>> address(1, 201), address(1, 201, ipv6=True)
     ('192.168.1.201', '1000::1:c0a8:1c9')

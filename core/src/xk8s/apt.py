@@ -1,4 +1,4 @@
-"""This machine's apt: its Debian mirror, and the keyring that its packages are checked with."""
+"""This machine's apt: its Debian mirror, and the keyring that verifies packages."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import subprocess
 from pathlib import Path
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-"""Of the package debian-archive-keyring: signs every suite of Debian."""
+"""Keyring from the package debian-archive-keyring: it signs every suite of Debian."""
 
 
 @functools.cache
 def host_mirror() -> str | None:
-    """The URI of the Debian mirror that this machine's apt uses (its main archive, no security
-    archive), or None: no Debian, or no such source. ``XK8S_DEBIAN_MIRROR`` comes first.
+    """Return the URI of the Debian mirror that this machine's apt uses (its main archive, not the
+    security archive), or None if this is not Debian or there is no such source.
+    ``XK8S_DEBIAN_MIRROR`` takes precedence.
     """
     if chosen := os.environ.get("XK8S_DEBIAN_MIRROR"):
         return chosen
@@ -33,7 +34,7 @@ def host_mirror() -> str | None:
 
 
 def pick_mirror(targets: str, *, codename: str | None) -> str | None:
-    """The main archive's URI in lines of "URI<tab>release<tab>component<tab>origin".
+    """Return the main archive's URI from lines of "URI<tab>release<tab>component<tab>origin".
 
     The origin is empty before the host's first `apt-get update`: then the release must be
     ``codename``, the host's own if that is a Debian.

@@ -24,19 +24,21 @@ from xk8s.util.paths import cache_dir
 from xk8s.util.remembered import fingerprints
 
 PROVENANCE = "provenance.json"
-"""Beside an artifact's tree: where its members came from. Written last."""
+"""Name of the file beside an artifact's tree that records where its members came from. Written
+last.
+"""
 
 FORMAT = 1
-"""Raise it when the same artifact would be stored in another form."""
+"""Raise this when the same artifact would be stored in a different form."""
 
 Fingerprint = Callable[[OwnDirectory, Iterable[str]], Mapping[str, str]]
-"""Of a user's directory and members: the digest of each member that is there."""
+"""Map a user's directory and members to the digest of each existing member."""
 
 
 def artifact_key(artifact: Artifact, *, fingerprint: Fingerprint | None = None) -> str:
-    """64 hex digits. Pure but for the files of `OwnDirectory` sources, which ``fingerprint``
-    reads (default: `own_digests`). `PluginError` when a recipe's params
-    are no JSON values.
+    """Return the cache key as 64 hex digits. Pure except for the files of `OwnDirectory` sources,
+    which ``fingerprint`` reads (default: `own_digests`). `PluginError` if a recipe's params are not
+    JSON values.
     """
     if fingerprint is None:
         fingerprint = own_digests
@@ -116,8 +118,8 @@ def _source(
 
 
 def own_digests(source: OwnDirectory, members: Iterable[str]) -> Mapping[str, str]:
-    """Digest of each member that the directory has: content and executability of a file, the
-    whole tree of a directory. An absent directory gives nothing.
+    """Return the digest of each member that the directory has: content and executability of a file,
+    the whole tree of a directory. A missing directory gives nothing.
     """
     remembered = fingerprints()
     root = Path(source.path).expanduser()
@@ -138,10 +140,10 @@ def file_mode(path: Path) -> int:
 
 
 def entry_dir(key: str) -> Path:
-    """Return where the cache keeps the artifact with this key, there or not."""
+    """Return where the cache keeps the artifact with this key, whether it exists or not."""
     return cache_dir() / "artifacts" / key
 
 
 def is_cached(artifact: Artifact) -> bool:
-    """Whether the artifact is in the cache, complete."""
+    """Return whether the cache has the complete artifact."""
     return (entry_dir(artifact_key(artifact)) / PROVENANCE).exists()

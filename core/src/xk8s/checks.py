@@ -1,4 +1,4 @@
-"""Post-start checks: how they are run and what they see."""
+"""Post-start checks: how they run and what they see."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xk8s.overlay import Check
 
 
 class NotYet(Exception):
-    """Raised by a check while its condition is not met: the message says what it saw."""
+    """Raised by a check while its condition is not met; the message is what it saw."""
 
 
 @frozen(kw_only=True)
@@ -23,8 +23,8 @@ class CheckContext:
     access: ClusterAccess
 
     def ok(self, node: str, *argv: str, timeout: float = 60.0) -> str:
-        """Run a command in a guest; its stdout. Raises `NotYet` with its stderr when it fails
-        or the guest does not answer.
+        """Run a command in a guest and return its stdout. Raises `NotYet` with its stderr if it
+        fails or the guest does not answer.
         """
         try:
             result: ExecResult = self.access.run(node, argv, timeout=timeout)
@@ -38,8 +38,8 @@ class CheckContext:
 
 @frozen(kw_only=True)
 class CheckResult:
-    """One finished check: name, whether it passed, what it said, seconds it took, and the log
-    that a failure brought along.
+    """One finished check: name, whether it passed, its message, its duration in seconds, and the
+    log that came with a failure.
     """
 
     name: str
@@ -56,7 +56,7 @@ def run_check(
     alive: Callable[[], None] = lambda: None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> CheckResult:
-    """Call the check until it passes, fails, or its time is over.
+    """Call the check until it passes, fails, or times out.
 
     ``alive`` is called between tries and raises when a VM has died: waiting on would be
     pointless. ``progress`` gets what the check saw last.
@@ -98,7 +98,7 @@ def run_checks(
     alive: Callable[[], None] = lambda: None,
     progress: Callable[[str, str], None] = lambda _name, _text: None,
 ) -> Iterable[CheckResult]:
-    """Run checks in order, each result as it is there; stops behind the first failure."""
+    """Run checks in order, yielding each result as it arrives; stop after the first failure."""
     for check in checks:
 
         def tell(text: str, name: str = check.name) -> None:

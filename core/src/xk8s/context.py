@@ -1,4 +1,4 @@
-"""What hooks see: the cluster that is planned, and later how to reach the one that runs."""
+"""What hooks see: the planned cluster, and later how to reach the running one."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ IpFamily = Literal["ipv4", "ipv6", "dual"]
 
 @frozen(kw_only=True)
 class Context:
-    """The cluster as far as it is planned; the same for every overlay.
+    """The cluster as planned so far; the same for every overlay.
 
     ``overlays`` are the resolved names in order. ``fragments`` maps a point to what overlays
-    gave for it, in overlay order (empty while fragments are collected).
+    contributed to it, in overlay order (empty while fragments are collected).
     """
 
     cluster: str
@@ -37,7 +37,7 @@ class Context:
     all_fragments: Mapping[str, tuple[Fragment, ...]] = field(factory=dict, repr=False)
 
     def settings(self, cls: type[T]) -> T:
-        """The settings of the selected overlay whose settings class is ``cls``; KeyError when
+        """Return the settings of the selected overlay whose settings class is ``cls``. KeyError if
         that overlay is not selected.
         """
         value = self.all_settings[cls]
@@ -45,8 +45,8 @@ class Context:
         return value
 
     def fragments(self, point: str, kind: type[T]) -> tuple[T, ...]:
-        """The values contributed to ``point``; TypeError names the point for one that is not a
-        ``kind``.
+        """Return the values contributed to ``point``. TypeError, which names the point, if one is
+        not a ``kind``.
         """
         found = []
         for fragment in self.all_fragments.get(point, ()):
@@ -57,7 +57,7 @@ class Context:
         return tuple(found)
 
     def by_role(self, *roles: Role) -> tuple[Node, ...]:
-        """The nodes of these roles, by number."""
+        """Return the nodes with these roles, by number."""
         return tuple(node for node in self.nodes if node.role in roles)
 
     @property
@@ -73,7 +73,7 @@ class Context:
 
 @frozen(kw_only=True)
 class ExecResult:
-    """What a command in a guest printed, and its exit code."""
+    """Output and exit code of a command in a guest."""
 
     exit_code: int
     stdout: bytes
@@ -82,7 +82,7 @@ class ExecResult:
 
 @runtime_checkable
 class ClusterAccess(Protocol):
-    """How to reach a running cluster. Everything here works without root."""
+    """Access to a running cluster. Everything here works without root."""
 
     @property
     def name(self) -> str:
@@ -90,7 +90,7 @@ class ClusterAccess(Protocol):
 
     @property
     def ctx(self) -> Context:
-        """The context that the cluster was planned with."""
+        """The context with which the cluster was planned."""
 
     @property
     def state_dir(self) -> Path:
@@ -102,20 +102,20 @@ class ClusterAccess(Protocol):
 
     def fetch(self, artifacts: Sequence[Artifact], progress: Progress) -> Mapping[str, Path]:
         """Return the tree (read only) of each artifact by its `artifact_key`, from the cache or
-        made now. `ArtifactError` or `BuildError` when one cannot be had.
+        made now. `ArtifactError` or `BuildError` if one is not available.
         """
 
     def forward(self, name: str) -> tuple[str, int]:
-        """(host, port) on the host of a named forward; KeyError when there is none."""
+        """Return (host, port) on the host of a named forward. KeyError if there is none."""
 
     def run(
         self, node: str, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0
     ) -> ExecResult:
-        """Run a command in a guest through its agent; works when every network is broken.
-        Raises `MachineError` when the guest does not answer, TimeoutError past ``timeout``.
+        """Run a command in a guest through its agent; works when every network is broken. Raises
+        `MachineError` if the guest does not answer, TimeoutError after ``timeout``.
         """
 
     def dial(self, address: str, port: int, *, timeout: float = 5.0) -> Any:
-        """A connected, blocking TCP `socket.socket` from outside the cluster's nodes: made
-        inside the cluster's network namespace. Raises OSError as connect does.
+        """Return a connected, blocking TCP `socket.socket` from outside of the cluster's nodes,
+        opened inside the cluster's network namespace. Raises OSError as connect does.
         """

@@ -26,9 +26,9 @@ class Xk8sError(Exception):
         log: str = "",
         faults: tuple[str, ...] = (),
     ) -> None:
-        """Args: message says what failed; where names the place (overlay, node, file, URL);
-        hint says what to do; log is the tail of the log that matters (may be many lines);
-        faults are known faults that were recognised in logs, a sentence or two each.
+        """Args: message says what failed; where names the place (overlay, node, file, URL); hint
+        says what to do; log is the relevant tail of the log (may be many lines); faults are known
+        faults recognised in logs, a sentence or two each.
         """
         super().__init__(message)
         self.where = where
@@ -86,7 +86,7 @@ class CheckFailed(Xk8sError):
 
 
 class StateError(Xk8sError):
-    """The named cluster is not there, is already running, or is locked by another command."""
+    """The named cluster does not exist, is already running, or is locked by another command."""
 
     exit_code = 10
 
@@ -98,13 +98,15 @@ class Interrupted(Xk8sError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``"did you mean 'x'? "`` for the known name next to ``name``, or an empty string."""
+    """Return ``"did you mean 'x'? "`` for the known name closest to ``name``, or an empty
+    string.
+    """
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"did you mean {found[0]!r}? " if found else ""
 
 
 class SourceFailed(Exception):
-    """Why a source could not give what was asked; the next source is tried."""
+    """Why a source could not provide what was asked for; the next source is tried."""
 
     def __init__(self, reason: str, *, log: str = "") -> None:
         """``log`` is the tail of the output that matters."""

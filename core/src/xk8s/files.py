@@ -1,4 +1,4 @@
-"""Files and archives, for recipes and settings of overlays: digests, trees, safe unpacking."""
+"""Files and archives for recipes and settings of overlays: digests, trees, safe unpacking."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""For owners of points whose values are arguments of a program or a part of a configuration:
-what a value sets (see `xk8s.overlay.Point`), and how to put it to use.
+"""Helpers for owners of points that take arguments of a program or parts of a configuration: what a
+value sets (see `xk8s.overlay.Point`), and how to use it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 TABLE = "a table"
-"""What `config_sets` has for a key with further keys below."""
+"""The value that `config_sets` gives to a key with further keys below it."""
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -18,17 +18,18 @@ _BARE = re.compile(r"[A-Za-z0-9_-]+")
 def argument_sets(
     *, tables: Sequence[str] = (), adding: Sequence[str] = ()
 ) -> Callable[[str], Mapping[str, str]]:
-    """What an argument ``--name=value`` sets. Of those in ``tables`` (``--name=key=value,…``)
-    each key counts by itself; those of ``adding`` may be given many times, and add up.
+    """Return the function that says what an argument ``--name=value`` sets. For arguments in
+    ``tables`` (``--name=key=value,…``) each key counts by itself; those in ``adding`` may be given
+    many times, and add up.
 
-    The function raises ValueError for a text that is no such argument.
+    That function raises ValueError for a text that is not such an argument.
     """
 
     def sets(word: str) -> Mapping[str, str]:
         name, equals, value = word.partition("=")
         name = name.replace("_", "-")
         if not re.fullmatch(r"--?[A-Za-z0-9][A-Za-z0-9.-]*", name):
-            raise ValueError(f"{word!r} is no argument --name=value")
+            raise ValueError(f"{word!r} is not an argument --name=value")
         if name.lstrip("-") in adding:
             return {}
         if name.lstrip("-") in tables:
@@ -40,13 +41,15 @@ def argument_sets(
 
 
 def config_sets(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a part of a configuration sets: each value that is no table, by its dotted key."""
+    """Return what a part of a configuration sets: each value other than a table, by its
+    dotted key.
+    """
     found: dict[str, Any] = {}
 
     def walk(table: Mapping[str, Any], above: str) -> None:
         for key, value in table.items():
             if not isinstance(key, str):
-                raise ValueError(f"{key!r} in {above or 'it'} is no text")
+                raise ValueError(f"{key!r} in {above or 'it'} is not a string")
             path = f"{above}{_key(key)}"
             if isinstance(value, Mapping):
                 found[path] = TABLE
@@ -59,7 +62,7 @@ def config_sets(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
-    """``more`` over ``base``: mappings are merged, anything else is replaced."""
+    """Return ``more`` over ``base``: mappings are merged, anything else is replaced."""
     result = dict(base)
     for key, value in more.items():
         old = result.get(key)
@@ -69,7 +72,9 @@ def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def toml_text(config: Mapping[str, Any]) -> str:
-    """A configuration as TOML. ValueError for what TOML has not (None, keys that are no text)."""
+    """Return a configuration as TOML. ValueError for what TOML lacks (None, keys other than
+    strings).
+    """
     lines: list[str] = []
 
     def write(table: Mapping[str, Any], above: tuple[str, ...]) -> None:
@@ -87,7 +92,7 @@ def toml_text(config: Mapping[str, Any]) -> str:
 
 def _key(key: str) -> str:
     if not isinstance(key, str):
-        raise ValueError(f"{key!r} is no text")
+        raise ValueError(f"{key!r} is not a string")
     return key if _BARE.fullmatch(key) else _text(key)
 
 

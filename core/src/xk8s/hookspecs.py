@@ -50,7 +50,7 @@ hookimpl = pluggy.HookimplMarker("xk8s")
 
 @hookspec
 def xk8s_overlay() -> Overlay:  # type: ignore[empty-body]
-    """What this overlay is: summary, what it provides and requires, its settings class.
+    """Describe this overlay: summary, what it provides and requires, its settings class.
 
     Example::
 
@@ -62,10 +62,10 @@ def xk8s_overlay() -> Overlay:  # type: ignore[empty-body]
 
 @hookspec
 def xk8s_unavailable(settings: object, online: bool) -> str | None:
-    """Why this overlay cannot be a *default* choice for a capability here, or None.
+    """Return why this overlay cannot be a *default* choice for a capability here, or None.
 
     Asked only when the overlay is a candidate in another overlay's ``defaults``; ``settings``
-    is an instance of this overlay's own settings class. ``online``: the network may be asked for
+    is an instance of this overlay's own settings class. ``online``: the network may be used for
     some seconds (`up` and `artifacts --fetch` do); otherwise, as always when planning, only what
     is on this machine counts (`xk8s.releases` remembers answers).
 
@@ -79,9 +79,9 @@ def xk8s_unavailable(settings: object, online: bool) -> str | None:
 
 @hookspec
 def xk8s_fragments(ctx: Context) -> Iterable[Fragment]:  # type: ignore[empty-body]
-    """Contributions to named points of other overlays (``ctx.fragments`` is still empty). Each is
-    checked: a point that its owner has not, a value of another type, and one that contradicts
-    another overlay's are errors. docs/reference/points.md has the points of xk8s.
+    """Contribute to named points of other overlays (``ctx.fragments`` is still empty). It is an
+    error if the owner does not have the point, if the value has another type, or if it contradicts
+    that of another overlay. docs/reference/points.md lists the points of xk8s.
 
     Example::
 
@@ -93,7 +93,7 @@ def xk8s_fragments(ctx: Context) -> Iterable[Fragment]:  # type: ignore[empty-bo
 
 @hookspec
 def xk8s_layers(ctx: Context) -> Iterable[Layer]:  # type: ignore[empty-body]
-    r"""The layers of this overlay, lowest first.
+    r"""Return the layers of this overlay, lowest first.
 
     Example::
 
@@ -105,7 +105,7 @@ def xk8s_layers(ctx: Context) -> Iterable[Layer]:  # type: ignore[empty-body]
 
 @hookspec
 def xk8s_kernel(ctx: Context) -> KernelNeeds:  # type: ignore[empty-body]
-    """What this overlay needs of the guest kernel; checked when the plan is built.
+    """Declare what this overlay needs from the guest kernel; verified when the plan is made.
 
     Example::
 
@@ -117,8 +117,8 @@ def xk8s_kernel(ctx: Context) -> KernelNeeds:  # type: ignore[empty-body]
 
 @hookspec
 def xk8s_guest(ctx: Context) -> GuestNeeds:  # type: ignore[empty-body]
-    """Programs and files of the guest that this overlay needs and does not bring along. They are
-    looked for right after the boot: what is missing ends `up` at once.
+    """Declare programs and files of the guest that this overlay needs but does not provide. They
+    are verified right after the boot: if one is missing, `up` ends at once.
 
     Example::
 
@@ -130,7 +130,7 @@ def xk8s_guest(ctx: Context) -> GuestNeeds:  # type: ignore[empty-body]
 
 @hookspec
 def xk8s_kernel_facts(ctx: Context) -> KernelFacts:  # type: ignore[empty-body]
-    """What the kernel has. Implemented by the overlay that provides ``base`` only.
+    """Describe the kernel. Implemented only by the overlay that provides ``base``.
 
     Example::
 
@@ -147,7 +147,7 @@ def xk8s_kernel_facts(ctx: Context) -> KernelFacts:  # type: ignore[empty-body]
 
 @hookspec
 def xk8s_boot_image(ctx: Context) -> BootImage:  # type: ignore[empty-body]
-    """Kernel and initramfs. Implemented by the overlay that provides ``base`` only.
+    """Return kernel and initramfs. Implemented only by the overlay that provides ``base``.
 
     Example::
 
@@ -163,7 +163,7 @@ def xk8s_boot_image(ctx: Context) -> BootImage:  # type: ignore[empty-body]
 
 @hookspec
 def xk8s_boot(ctx: Context, node: Node) -> BootOptions:  # type: ignore[empty-body]
-    """Kernel arguments, QEMU devices (kvm flags) and port forwards of one node.
+    """Return kernel arguments, QEMU devices (kvm flags) and port forwards of one node.
 
     Example::
 
@@ -178,7 +178,8 @@ def xk8s_boot(ctx: Context, node: Node) -> BootOptions:  # type: ignore[empty-bo
 
 @hookspec
 def xk8s_node_files(ctx: Context, node: Node) -> Iterable[File]:  # type: ignore[empty-body]
-    r"""Files of one node that hold no secret: addresses, routes, names. Part of the plan.
+    r"""Return files of one node that contain no secrets: addresses, routes, names. Part of the
+    plan.
 
     Example::
 
@@ -190,8 +191,8 @@ def xk8s_node_files(ctx: Context, node: Node) -> Iterable[File]:  # type: ignore
 
 @hookspec
 def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterable[File]:  # type: ignore[empty-body]
-    """Files of one node made from the cluster's own keys; called when the cluster is started,
-    never part of the plan, of a shared layer or of a log.
+    """Return files of one node made from the cluster's own keys; called when the cluster is
+    started, never part of the plan, of a shared layer or of a log.
 
     Example::
 
@@ -204,8 +205,9 @@ def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterable[File]:  # typ
 
 @hookspec
 def xk8s_host_files(access: ClusterAccess, keys: Keys) -> Iterable[File]:  # type: ignore[empty-body]
-    """Files for the host, written 0600 below the cluster's state directory before the checks
-    run, e.g. ``File(path="kubeconfig", …)`` (relative path). ``access`` knows the forwards.
+    """Return files for the host, written with mode 0600 below the cluster's state directory before
+    the checks run, e.g. ``File(path="kubeconfig", …)`` (relative path). ``access`` knows the
+    forwards.
 
     Example::
 
@@ -217,11 +219,11 @@ def xk8s_host_files(access: ClusterAccess, keys: Keys) -> Iterable[File]:  # typ
 
 @hookspec
 def xk8s_apply(access: ClusterAccess, layers: tuple[str, ...], progress: Progress) -> None:
-    """Put into a running cluster what changed in layers of this overlay that are marked
-    ``applied_by_hook``; ``layers`` has their names. ``access`` knows the new plan.
+    """Apply to a running cluster what changed in layers of this overlay that are marked
+    ``applied_by_hook``; ``layers`` are their names. ``access`` knows the new plan.
 
     `xk8s apply` calls it when all changed files are in place and before any unit is restarted.
-    An error ends the apply; it is called again by the next one, with what may be there already.
+    An error ends the apply; the next one calls it again, possibly for things already done.
 
     Example::
 
@@ -233,8 +235,8 @@ def xk8s_apply(access: ClusterAccess, layers: tuple[str, ...], progress: Progres
 
 @hookspec
 def xk8s_leave(access: ClusterAccess, nodes: tuple[str, ...], progress: Progress) -> None:
-    """Let nodes that are about to be ended leave what this overlay runs; `xk8s scale` calls it for
-    the overlays that depend on others first. An error keeps the nodes running.
+    """Prepare nodes for their removal from what this overlay runs; `xk8s scale` calls it for the
+    overlays that depend on others first. If it fails, the nodes keep running.
 
     Example::
 
@@ -247,7 +249,7 @@ def xk8s_leave(access: ClusterAccess, nodes: tuple[str, ...], progress: Progress
 
 @hookspec
 def xk8s_checks(ctx: Context) -> Iterable[Check]:  # type: ignore[empty-body]
-    """Tests of the running cluster, in the order to run.
+    """Return tests of the running cluster, in the order in which they should run.
 
     Example::
 
@@ -259,8 +261,9 @@ def xk8s_checks(ctx: Context) -> Iterable[Check]:  # type: ignore[empty-body]
 
 @hookspec
 def xk8s_faults() -> Iterable[Fault]:  # type: ignore[empty-body]
-    """Faults that this overlay knows, the most specific first: a line of a log counts for the
-    first one that matches. The same for every cluster: the reference page is made of them.
+    """Return faults that this overlay knows, the most specific first: a line of a log counts for
+    the first one that matches. They must not depend on the cluster: the reference page is generated
+    from them.
 
     Example::
 
@@ -278,7 +281,7 @@ def xk8s_faults() -> Iterable[Fault]:  # type: ignore[empty-body]
 
 @hookspec
 def xk8s_observe(ctx: Context) -> Iterable[Observation]:  # type: ignore[empty-body]
-    """Commands whose output `xk8s report` collects, and in which faults are looked for.
+    """Return commands whose output `xk8s report` collects and searches for faults.
 
     Example::
 
@@ -290,7 +293,8 @@ def xk8s_observe(ctx: Context) -> Iterable[Observation]:  # type: ignore[empty-b
 
 @hookspec
 def xk8s_log_files(ctx: Context) -> Iterable[LogFiles]:  # type: ignore[empty-body]
-    """Logs that are neither of a systemd unit nor the console, for `xk8s logs KIND/NAME`.
+    """Return logs that belong neither to a systemd unit nor to the console, for `xk8s logs
+    KIND/NAME`.
 
     Example::
 

@@ -1,4 +1,4 @@
-"""Digests that tags of images were last found to mean, kept in the cache."""
+"""Digests that tags of images last resolved to, kept in the cache."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ FILE = "tags.json"
 
 
 def pinned(ref: str) -> str:
-    """A reference with the digest that its tag was last found to mean, ``name:tag@sha256:…``;
-    as it is when it was never looked up again, or has a digest.
+    """Return a reference with the digest that its tag last resolved to, ``name:tag@sha256:…``;
+    unchanged if the tag was never looked up again, or if it has a digest.
     """
     digest = "" if "@" in ref else _read().get(ref, "")
     return f"{ref}@{digest}" if digest else ref
@@ -32,7 +32,7 @@ def _read() -> dict[str, str]:
 
 
 def remember(found: dict[str, str]) -> None:
-    """Keep the digest of each tag, beside those that are kept already."""
+    """Record the digest of each tag, beside those recorded already."""
     from filelock import FileLock  # takes long to import, and every plan reads tags
 
     path = _path()

@@ -1,6 +1,6 @@
 """The values that hooks return: frozen, comparable, without behaviour.
 
-A plan is made of these alone, so it can be built, compared and printed with
+A plan consists only of these, so it can be built, compared and printed with
 no QEMU, no root and no network.
 """
 
@@ -31,13 +31,13 @@ def setting(
     env: str | None = None,
     pin: Callable[[Any], Any] | None = None,
 ) -> Any:
-    """One field of a settings class: its default, what it means, and the environment
-    variable that sets it besides the general ``XK8S_<OVERLAY>_<FIELD>``.
+    """Declare a field of a settings class: its default, its meaning, and an environment variable
+    that sets it besides the general ``XK8S_<OVERLAY>_<FIELD>``.
 
-    ``pin`` is called once with a value that the user gave, and its result is the value: there
-    relative paths become absolute and names that move get their digest. A running cluster's
-    settings are kept as pinned, so that its plan can be made again from anywhere, and later.
-    It may read files but run no program; `UsageError` says what is wrong.
+    ``pin`` is called once with a value that the user gave, and its result becomes the value: this
+    makes relative paths absolute and adds digests to names that can move. A running cluster's
+    settings are kept as pinned, so that its plan can be made again later, and from anywhere.
+    It may read files but must not run programs; `UsageError` says what is wrong.
     """
     metadata = {"help": help, "env": env, "pin": pin}
     if isinstance(default, (dict, list, set)):
@@ -53,7 +53,7 @@ class Overlay:
     name). ``defaults`` says, per required capability, which overlays are tried in which order
     when none of the selected ones provides it. ``after`` orders without requiring;
     ``completed_by`` requires without ordering: capabilities that overlays on top of this one bring,
-    such as the network that a cluster is of no use without.
+    such as the network without which a cluster is useless.
     ``settings`` is an attrs class made of `setting` fields, or None. ``points`` are the named
     points that other overlays may give a `Fragment` for; their names begin with this overlay's
     name and a dot.
@@ -78,9 +78,9 @@ class File:
     """A regular file: absolute guest path, bytes, permission bits. Owner is root.
 
     ``units`` are the systemd units to restart when it changes in a running VM; None: those of its
-    layer, or of all layers of its overlay for a file of a node. (A unit's own file and drop-ins,
-    and files in sysctl.d, modules-load.d, tmpfiles.d, systemd/network, udev and profile.d need
-    nothing said.)
+    layer, or of all layers of its overlay for a file of a node. (Leave it out for a unit's own
+    file and drop-ins, and for files in sysctl.d, modules-load.d, tmpfiles.d, systemd/network,
+    udev and profile.d.)
     """
 
     path: str
@@ -107,8 +107,8 @@ class Directory:
 
 @frozen(kw_only=True)
 class Take:
-    """Files of an artifact: ``member`` (a file or a directory of the artifact's tree, "." for
-    all) is put at ``path``. ``mode`` None keeps the artifact's permission bits. ``units`` as of
+    """Files of an artifact: ``member`` (a file or a directory of the artifact's tree, "." for all)
+    is copied to ``path``. ``mode`` None keeps the artifact's permission bits. ``units`` as in
     `File`.
     """
 
@@ -149,8 +149,9 @@ class Layer:
 
 @frozen(kw_only=True)
 class KernelNeeds:
-    """``config``: symbols without CONFIG_ that must be y or m. ``modules``: modules that must
-    be there or built in. ``load``: of these, the ones loaded at boot on ``roles``.
+    """Requirements of a kernel. ``config``: symbols without CONFIG_ that must be y or m.
+    ``modules``: modules that must exist or be built in. ``load``: those of them to be loaded at
+    boot on ``roles``.
     """
 
     config: tuple[str, ...] = ()
@@ -161,7 +162,7 @@ class KernelNeeds:
 
 @frozen(kw_only=True)
 class KernelFacts:
-    """What the base's kernel has: symbol -> "y" or "m" (unset ones absent), module names
+    """Features of the base's kernel: symbol -> "y" or "m" (unset ones absent), module names
     (underscores, loadable ones), and names of built-in modules.
     """
 
@@ -187,8 +188,8 @@ class BootImage:
 
 @frozen(kw_only=True)
 class Forward:
-    """A TCP port of a node offered on 127.0.0.1 of the host. ``preferred`` is tried first;
-    when it is taken, a free one. ``name`` finds it in the cluster's record.
+    """A TCP port of a node offered on 127.0.0.1 of the host. ``preferred`` is tried first; if it is
+    taken, a free port is used. ``name`` identifies it in the cluster's record.
     """
 
     name: str
@@ -236,7 +237,7 @@ class Nic:
 
 @frozen(kw_only=True)
 class Node:
-    """One VM before layers are chosen. ``number`` is that of its name: vm-201 has 201."""
+    """One VM before layers are chosen. ``number`` is the number in its name: vm-201 has 201."""
 
     name: str
     number: int
@@ -247,7 +248,7 @@ class Node:
     nics: tuple[Nic, ...]
 
     def nic(self, network: int) -> Nic:
-        """The interface on that network; KeyError when there is none."""
+        """Return the interface on that network. KeyError if there is none."""
         for nic in self.nics:
             if nic.network == network:
                 return nic
@@ -259,9 +260,9 @@ class Node:
 
 @frozen(kw_only=True)
 class Fragment:
-    """Something for a named point of another overlay, or of the core (``cluster.…``):
-    docs/reference/points.md has those of xk8s. ``value`` is of the type that the point's owner says
-    in its `Point`. ``overlay``, whose fragment it is, is filled in by the core.
+    """A value for a named point of another overlay, or of the core (``cluster.…``):
+    docs/reference/points.md lists those of xk8s. ``value`` has the type that the owner declares in
+    its `Point`. ``overlay``, the origin of the fragment, is filled in by the core.
     """
 
     point: str
@@ -271,13 +272,13 @@ class Fragment:
 
 @frozen(kw_only=True)
 class Point:
-    """A named point of an overlay, where others may add something by a `Fragment`.
+    """A named point of an overlay, to which others may add a `Fragment`.
 
-    ``type`` is that of a fragment's value, ``help`` says what becomes of it, ``example`` is such a
-    value. ``sets`` tells what a value sets, key by key: when two overlays set one key to different
-    values, that is an error that names both; ValueError says what is wrong with a value. Without it
+    ``type`` is the type of a fragment's value, ``help`` says what it is used for, ``example`` is
+    such a value. ``sets`` returns what a value sets, key by key: if two overlays set one key to
+    different values, the error names both; it raises ValueError for a wrong value. Without it
     values just add up. The owner reads them with ``ctx.fragments(point, type)``, or in a template
-    with ``patch(point)`` where they are texts.
+    with ``patch(point)`` if they are strings.
     """
 
     type: Any
@@ -333,8 +334,9 @@ class Check:
 
 @frozen(kw_only=True)
 class GuestNeeds:
-    """``programs``: names that must be found in the guest's PATH; ``files``: absolute paths that
-    must be there. Looked for on ``roles`` right after the boot, before anything waits for them.
+    """Requirements of the guest. ``programs``: names that must be found in the guest's PATH;
+    ``files``: absolute paths that must exist. Verified on ``roles`` right after the boot, before
+    anything waits for them.
     """
 
     programs: tuple[str, ...] = ()
@@ -344,7 +346,7 @@ class GuestNeeds:
 
 @frozen(kw_only=True)
 class Fault:
-    """A fault that is known by what it leaves in a log.
+    """A known fault, recognised by what it leaves in a log.
 
     ``pattern`` is a regular expression, searched in each line of consoles, journals and the
     outputs of searched `Observation`s (backslashes before quotes are taken away first). ``cause``
@@ -365,14 +367,14 @@ class Fault:
 
 @frozen(kw_only=True)
 class Observation:
-    """What a command in a guest prints is worth to know when something is wrong.
+    """A command in a guest whose output is useful when something is wrong.
 
-    ``name`` becomes a file below ``nodes/<node>/`` of a report: with directories, if it likes,
-    and with ``.txt`` unless it has a suffix;
+    ``name`` becomes a file below ``nodes/<node>/`` of a report; it may contain directories, and
+    ``.txt`` is added unless it has a suffix;
     ``argv`` is run as root, without a shell, on every node of ``roles``, and ended after
-    ``timeout`` seconds. ``searched``: look for faults in it; begin its lines with the time in
-    ISO 8601 then, if possible.
-    It must not change anything, nor print keys (known forms of them are taken out).
+    ``timeout`` seconds. ``searched``: search it for faults; its lines should then begin with the
+    time in ISO 8601, if possible.
+    It must not change anything or print keys (known forms of them are removed).
     """
 
     name: str
@@ -387,7 +389,7 @@ class LogFiles:
     """Logs that are files of the guest: `xk8s logs KIND/NAME` (or KIND/SCOPE/NAME) shows those
     whose path matches.
 
-    ``directory`` is looked through for ``paths``, patterns of ``find -path``; in them ``{name}``
+    ``directory`` is searched for ``paths``, patterns of ``find -path``; in them ``{name}``
     is NAME, ``{scope}`` is SCOPE or ``*``, and ``{part}`` what the user says with ``-c``, or
     ``*``.
     """

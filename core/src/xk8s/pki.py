@@ -36,9 +36,9 @@ class Pair:
 
 @frozen(kw_only=True)
 class Described:
-    """A key of a cluster as it may be shown. ``subject`` and ``issuer`` are RFC 4514 names, ""
-    for a key pair without a certificate; ``sha256`` is of the certificate (or of the public
-    key) in DER, as OpenSSL and browsers show it; times are UTC.
+    """A key of a cluster as it may be shown. ``subject`` and ``issuer`` are RFC 4514 names, "" for
+    a key pair without a certificate; ``sha256`` is the fingerprint of the certificate (or of the
+    public key) in DER, as OpenSSL and browsers show it; times are UTC.
     """
 
     name: str
@@ -52,17 +52,17 @@ class Described:
 
 
 def describe(directory: Path) -> tuple[Described, ...]:
-    """What `Keys` made in a directory, authorities first; private keys are not read."""
+    """List what `Keys` made in a directory, authorities first; private keys are not read."""
     found = [_describe(path) for path in directory.glob("*.crt")]
     kinds = ("authority", "certificate", "signing key")
     return tuple(sorted(found, key=lambda one: (kinds.index(one.kind), one.name)))
 
 
 class Keys:
-    """Get-or-create for CAs, certificates, key pairs and tokens below ``directory``."""
+    """Get or create CAs, certificates, key pairs and tokens below ``directory``."""
 
     def __init__(self, directory: Path) -> None:
-        """``directory`` is made with mode 0700 when the first key is."""
+        """``directory`` is created with mode 0700 together with the first key."""
         self.directory = directory
 
     def ca(self, name: str, *, common_name: str | None = None) -> Pair:
@@ -95,8 +95,8 @@ class Keys:
         server: bool = False,
         client: bool = True,
     ) -> Pair:
-        """A certificate signed by CA ``ca`` (made when missing). ``sans`` are DNS names or IP
-        addresses, told apart by their form.
+        """Return a certificate signed by CA ``ca`` (created if missing). ``sans`` are DNS names or
+        IP addresses, distinguished by their form.
         """
         authority = self.ca(ca)
 

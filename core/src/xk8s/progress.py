@@ -1,4 +1,4 @@
-"""How long work tells what it does; the CLI draws it, tests ignore it."""
+"""Progress of long-running work: the CLI draws it, tests ignore it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ class Progress(Protocol):
     """Receiver of progress. All methods may be called from any thread."""
 
     def stage(self, name: str) -> AbstractContextManager[None]:
-        """A step of the corridor, e.g. "build": shown with its time when it ends."""
+        """Open a step of the corridor, e.g. "build": it is shown with its duration when it ends."""
 
     def note(self, text: str) -> None:
-        """A line worth keeping: a choice and its reason, a source that failed, a warning."""
+        """Show a line worth keeping: a choice and its reason, a source that failed, a warning."""
 
     def item(self, key: str, text: str, *, done: int = 0, total: int = 0) -> None:
-        """What one concurrent piece of work (a download, a node) does now; the last text
-        of a key replaces the one before. ``done`` of ``total`` units (bytes) if known.
+        """Show what one concurrent piece of work (a download, a node) is doing; the last text of a
+        key replaces the one before. ``done`` of ``total`` units (bytes) if known.
         """
 
     def finish(self, key: str) -> None:
-        """The piece of work is over: its item is no longer shown."""
+        """Finish a piece of work: its item is no longer shown."""
 
 
 class Silent:

@@ -1,4 +1,4 @@
-"""What functions of plugins get that make an artifact, or judge one."""
+"""What functions of plugins receive when they make or verify an artifact."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from xk8s.util.jobs import Jobs
 
 @frozen(kw_only=True)
 class RecipeContext:
-    """What a recipe's function gets.
+    """What a recipe's function receives.
 
     It writes the artifact's members into ``out``; ``work`` is scratch that is removed
     afterwards. ``params`` and ``places`` are the recipe's; ``inputs`` maps the name of each
     input artifact to its tree (read only: it is the cache). ``progress.item(recipe.name, …)``
-    tells how far it is.
+    reports how far it is.
     """
 
     name: str
@@ -44,8 +44,8 @@ class RecipeContext:
         stdout: Path | None = None,
         on_line: Callable[[str], None] | None = None,
     ) -> str:
-        """Run a program to its end and return its output (standard output and error together),
-        or put the standard output into the file ``stdout`` and return "".
+        """Run a program to its end and return its output (standard output and error together), or
+        write the standard output to the file ``stdout`` and return "".
 
         ``env`` is added to ours; ``stdin`` is fed to it; ``on_line`` sees the output line by
         line while it comes. `BuildError` with the last 30 lines when it fails; `HostError` when
@@ -69,8 +69,8 @@ class RecipeContext:
 
 @frozen(kw_only=True)
 class Inspection:
-    """A complete artifact: its tree (read only) and where each member came from. ``note`` tells
-    the user something that is no error, each time the artifact is used.
+    """A complete artifact: its tree (read only) and where each member came from. ``note`` tells the
+    user something short of an error, each time the artifact is used.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Inspection:
     note: Callable[[str], None] = field(repr=False)
 
     def origin(self, member: str) -> str:
-        """Where a member came from, for people: "own directory /home/you/bin/kubelet"."""
+        """Return where a member came from, for people: "own directory /home/you/bin/kubelet"."""
         for one in self.provenance:
             if one.member == member:
                 return f"{one.kind} {one.detail}"

@@ -1,7 +1,7 @@
-"""Whether a release can be had from here: asked once, remembered in the cache.
+"""Whether a release is available from here: asked once, remembered in the cache.
 
-A plan touches no network; an overlay that is a default choice only where its release can be
-downloaded needs an answer all the same. `up` asks (``online``), a plan uses what was found then.
+A plan touches no network; but an overlay that is a default choice only if its release can be
+downloaded needs an answer. `up` asks (``online``), a plan uses the remembered answer.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ AGAIN_SECONDS = 24 * 3600.0
 
 
 def why_unavailable(release: Release, *, online: bool) -> str | None:
-    """Why the release cannot be had, or None when its checksum is published.
+    """Return why the release is unavailable, or None if its checksum is published.
 
     ``online`` may ask the network (a few seconds at most) where nothing is remembered or the
     remembered "no" is old; otherwise only the memory counts.
@@ -65,7 +65,7 @@ def _read(place: Path) -> tuple[str, float] | None:
 
 
 def published_checksum(source: Release, http: httpx2.Client) -> str:
-    """The checksum that is published beside the release; `SourceFailed` when there is none."""
+    """Return the checksum that is published beside the release; `SourceFailed` if there is none."""
     import httpx2
 
     from xk8s.util.http import describe_error, url_file_name
@@ -81,8 +81,8 @@ def published_checksum(source: Release, http: httpx2.Client) -> str:
 
 
 def find_checksum(text: str, name: str) -> str:
-    """The hex digest of ``name``: a bare one, or that of its line as sha256sum writes them.
-    `SourceFailed` when there is none.
+    """Return the hex digest of ``name``: a bare one, or that of its line as sha256sum writes them.
+    `SourceFailed` if there is none.
     """
     lines = [line.split() for line in text.splitlines() if line.strip()]
     if len(lines) == 1 and len(lines[0]) == 1:

@@ -1,4 +1,4 @@
-"""Files from a plugin's package data, rendered where they are templates.
+"""Files from a plugin's package data, rendered if they are templates.
 
 A plugin keeps its guest files below ``<package>/files/<directory>/`` in the layout they have in
 the guest. A file whose name ends in ``.j2`` is a Jinja template (undefined names are errors) and
@@ -20,13 +20,13 @@ from xk8s.errors import PluginError
 from xk8s.overlay import File
 
 _PROGRAM_DIRS = ("/usr/bin/", "/usr/sbin/", "/usr/local/", "/usr/libexec/", "/usr/lib/xk8s/")
-"""Wheels and git checkouts do not both keep the x bit, so the place decides."""
+"""Wheels and git checkouts do not both keep the x bit, so the location decides."""
 
 
 def render_tree(
     package: str, directory: str, ctx: Context, **variables: object
 ) -> tuple[File, ...]:
-    """All files below ``files/<directory>`` of ``package``, sorted by path.
+    """Return all files below ``files/<directory>`` of ``package``, sorted by path.
 
     Raises `PluginError` naming the template and line for an undefined name or bad syntax.
     """
@@ -45,7 +45,7 @@ def render_tree(
 
 
 def render_text(package: str, name: str, ctx: Context, **variables: object) -> str:
-    """One template ``files/<name>`` of ``package`` as text; errors as `render_tree`."""
+    """Return a template ``files/<name>`` of ``package`` as text; errors as for `render_tree`."""
     source = files(package).joinpath("files", *name.split("/")).read_text()
     return _render(package, name, source, ctx, variables)
 

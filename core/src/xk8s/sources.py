@@ -40,7 +40,7 @@ class Release:
 
 @frozen(kw_only=True)
 class GoModule:
-    """Built with Go from pinned go.mod and go.sum.
+    """A build with Go from pinned go.mod and go.sum.
 
     ``go_mod`` and ``go_sum`` are the texts of the files; ``packages`` maps member -> import
     path; ``ldflags`` are added to ``-s -w``; ``extra_files`` (name -> text) are written beside
@@ -57,11 +57,11 @@ class GoModule:
 
 @frozen(kw_only=True)
 class GoRelease:
-    """Built with Go from a version of a module whose sums nobody pinned: the module's own go.mod
-    chooses the versions, and Go's checksum database must know every download.
+    """A build with Go from a version of a module whose checksums nobody pinned: the module's own
+    go.mod chooses the versions, and Go's checksum database must know every download.
 
-    What the module requires at v0.0.0 lies in its own repository (Kubernetes) and is taken at
-    version ``staging``. ``packages``, ``ldflags`` and ``tags`` as for `GoModule`.
+    What the module requires at v0.0.0 is in its own repository (Kubernetes) and is taken at version
+    ``staging``. ``packages``, ``ldflags`` and ``tags`` as for `GoModule`.
     """
 
     module: str
@@ -98,15 +98,15 @@ class OciImage:
 
 @frozen(kw_only=True)
 class Recipe:
-    """Made by a function of the plugin from other artifacts.
+    """A function of the plugin that makes the artifact from other artifacts.
 
     ``function`` is "package.module:name"; it is called with a `xk8s.recipe.RecipeContext`
     and must write the members into ``recipe.out``. ``params`` (JSON values), ``inputs`` and
     ``revision`` (raise it when the function's result changes) make the cache key.
 
     ``places`` tells the function where on this machine it finds what ``params`` identify by a
-    digest (a path, a name that a local daemon knows). It is no part of the key: equal content is
-    the same artifact wherever it lies, and one that is in the cache is not looked for again.
+    digest (a path, a name that a local daemon knows). It is not part of the key: equal content is
+    the same artifact wherever it is, and a cached one is not searched for again.
     """
 
     function: str
@@ -128,7 +128,7 @@ class Artifact:
 
     ``verify`` is "package.module:name" of a function that is called with an
     `xk8s.recipe.Inspection` before the artifact is used the first time; it raises
-    `ArtifactError` when the members cannot work, or not with each other. It is no part of the
+    `ArtifactError` if the members cannot work, or not with each other. It is not part of the
     cache key: it changes nothing.
     """
 
@@ -144,13 +144,13 @@ OWN_DIRECTORY = "own directory"
 
 
 LOCAL = "this machine"
-"""The same of what a recipe found at its `places`."""
+"""`Provenance.kind` of what a recipe found at its `places`."""
 
 
 @frozen(kw_only=True)
 class Provenance:
-    """Where a member came from: kind of source, detail (URL, module and version, package and
-    version), hex sha256 of the member's content (`tree_digest` for a directory).
+    """Origin of a member: kind of source, detail (URL, module and version, package and version),
+    hex sha256 of the member's content (`tree_digest` for a directory).
     """
 
     member: str

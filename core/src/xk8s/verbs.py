@@ -1,6 +1,6 @@
 """What the commands of overlays use: the session, the shared options, and how output looks.
 
-Makers of commands (entry-point group ``xk8s.v1.commands``, value: a `click.Command`) use
+Authors of commands (entry-point group ``xk8s.v1.commands``, value: a `click.Command`) use
 `cluster_option` and `pass_session`::
 
     @click.command()
@@ -32,8 +32,8 @@ DEFAULT_NAME = "xk8s"
 
 
 class KeyRotation(NamedTuple):
-    """The result of `Session.rotate_keys`. Snapshots with the old keys: ``removed`` are those that
-    `up` had saved (the next `up` would bring the old keys back), ``kept`` are the user's own.
+    """Result of `Session.rotate_keys`. Snapshots with the old keys: ``removed`` are those that `up`
+    had saved (the next `up` would bring the old keys back), ``kept`` are the user's own.
     """
 
     cluster: ClusterAccess
@@ -42,12 +42,14 @@ class KeyRotation(NamedTuple):
 
 
 class Session(ABC):
-    """The options of one call of `xk8s`, and what a command can do with the cluster they name."""
+    """The options of one call of `xk8s`, and what a command can do with the cluster that
+    they name.
+    """
 
     # Neither attrs nor anything else that is slow to import: `xk8s --help` needs this class.
 
     def __init__(self, name: str = DEFAULT_NAME) -> None:
-        """``name``: the cluster, unless an option says another one."""
+        """``name``: the cluster, unless an option names another one."""
         self.name = name
         self.verbose = 0
         self.quiet = False
@@ -55,7 +57,9 @@ class Session(ABC):
 
     @abstractmethod
     def cluster(self) -> ClusterAccess:
-        """Return the running cluster that ``--name`` says; raise `StateError` if there is none."""
+        """Return the running cluster that ``--name`` selects; raise `StateError` if there
+        is none.
+        """
 
     @abstractmethod
     def locked(self) -> AbstractContextManager[None]:
@@ -67,9 +71,9 @@ class Session(ABC):
 
     @abstractmethod
     def update_tags(self, artifacts: Iterable[Artifact], progress: Progress) -> bool:
-        """Ask the registries what the image tags of ``artifacts`` mean now. True when one has
-        moved: artifacts that name it have to be made again. `ArtifactError` when a registry does
-        not answer; nothing has changed then.
+        """Ask the registries what the image tags of ``artifacts`` refer to now. True if one has
+        moved: artifacts with it have to be made again. `ArtifactError` if a registry does not
+        answer; nothing has changed then.
         """
 
     @abstractmethod
@@ -93,7 +97,7 @@ class Session(ABC):
 
     @abstractmethod
     def node_names(self) -> Sequence[str]:
-        """Return the names of the nodes of the cluster that ``--name`` says."""
+        """Return the names of the nodes of the cluster that ``--name`` selects."""
 
 
 pass_session = click.make_pass_decorator(Session)  # type: ignore[type-abstract]
@@ -110,23 +114,23 @@ def current_session(ctx: click.Context) -> Session:
 
 
 class ListingGroup(click.Group):
-    """Lists, unless another subcommand is named: ``xk8s layers kubernetes`` is ``xk8s layers list
-    kubernetes``.
+    """Group that runs ``list`` unless another subcommand is named: ``xk8s layers kubernetes`` is
+    ``xk8s layers list kubernetes``.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does."""
+        """Parse as click does."""
         known = {*self.commands, *ctx.help_option_names}
         return super().parse_args(ctx, args if args and args[0] in known else ["list", *args])
 
 
 def print_json(value: object) -> None:
-    """JSON for programs on stdout, the same each time for the same value."""
+    """Print JSON for programs on stdout, always the same for the same value."""
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> None:
-    """Columns as wide as their widest cell; the last one is not padded."""
+    """Format columns as wide as their widest cell; the last one is not padded."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     for cells in rows:
         padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
@@ -137,7 +141,9 @@ def table(rows: Sequence[tuple[str, ...]]) -> None:
 
 
 def store(attribute: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-    """A callback that keeps a given value in the session; the verb's wins over the group's."""
+    """Return a callback that stores a given value in the session; the verb's wins over the
+    group's.
+    """
 
     def callback(ctx: click.Context, _parameter: click.Parameter, value: Any) -> None:
         if value not in (None, False, 0, ()) and not ctx.resilient_parsing:
@@ -150,7 +156,7 @@ def store(attribute: str) -> Callable[[click.Context, click.Parameter, Any], Non
 
 
 def cluster_option(function: Decorated) -> Decorated:
-    """``--name CLUSTER`` and the `talk_options`; read them from the session."""
+    """Add ``--name CLUSTER`` and the `talk_options`; read them from the session."""
     return click.option(
         "--name", metavar="CLUSTER", expose_value=False, callback=store("name"),
         shell_complete=complete_clusters,
@@ -159,26 +165,26 @@ def cluster_option(function: Decorated) -> Decorated:
 
 
 def talk_options(function: Decorated) -> Decorated:
-    """``-v``, ``--quiet`` and ``--log-json``; read them from the session."""
+    """Add ``-v``, ``--quiet`` and ``--log-json``; read them from the session."""
     for option in reversed((
         click.option(
             "-v", "--verbose", count=True, expose_value=False, callback=store("verbose"),
-            help="Say more; -vv says all.",
+            help="More detail; -vv for everything.",
         ),
         click.option(
             "-q", "--quiet", is_flag=True, expose_value=False, callback=store("quiet"),
-            help="No progress, only results and errors.",
+            help="Results and errors only, no progress.",
         ),
         click.option(
             "--log-json", is_flag=True, expose_value=False, callback=store("log_json"),
-            help="Log lines as JSON.",
+            help="Print log lines as JSON.",
         ),
     )):  # fmt: skip
         function = option(function)
     return function
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 # --- completion -------------------------------------------------------------------------
@@ -187,14 +193,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for pr
 def complete_clusters(
     ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Names of existing clusters."""
+    """List the names of existing clusters."""
     return _starting(current_session(ctx).cluster_names(), incomplete)
 
 
 def complete_nodes(
     ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Nodes of the cluster that ``--name`` says."""
+    """List the nodes of the cluster that ``--name`` selects."""
     return _starting(current_session(ctx).node_names(), incomplete)
 
 

@@ -178,7 +178,7 @@ def test_archives_of_old_dockers(tmp_path: Path, layout: Make, own_cache: Path) 
         ("oci:{0}/absent", "there is no such directory"),
         ("docker-archive:{0}/absent.tar", "there is no such file"),
         ("docker-archive:{0}", "it is no file"),
-        ("oci:{0}/text", "it is no directory"),
+        ("oci:{0}/text", "it is not a directory"),
         ("oci-archive:{0}/text", "cannot be read"),
         ("oci:{0}/empty", "it is no OCI layout: .*index.json"),
         ("docker-archive:{0}/layout.tar", "no archive as docker save writes it: manifest.json"),

@@ -121,7 +121,7 @@ def test_a_tag_that_moved_is_pulled_when_asked_for(
     first = config_digest(layout("one"))
     registry.put(layout("one"), "latest")
     ref = f"{registry.host}/app"
-    assert not update(artifact(ref), own_cache), "what is not there yet cannot be stale"
+    assert not update(artifact(ref), own_cache), "what is not cached yet cannot be stale"
     before = artifact(ref)
     assert image_id(own_cache, before) == first
     assert not update(before, own_cache)

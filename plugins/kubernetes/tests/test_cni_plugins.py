@@ -124,7 +124,7 @@ def test_a_bad_directory_is_an_error_before_anything_starts(tmp_path, files, mes
 
 
 def test_a_file_in_place_of_the_directory_is_named(tmp_path):
-    with pytest.raises(UsageError, match="is no directory"):
+    with pytest.raises(UsageError, match="is not a directory"):
         cni_plugins.pin(str(program(tmp_path / "bridge")))
 
 

@@ -1,4 +1,4 @@
-"""The command line: verbs of the core, and those that overlays add.
+"""The command line: verbs of the core and of overlays.
 
 Nothing is imported here: `xk8s --help` must not pay for what it does not use.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 def main() -> None:
-    """Entry point of the console script; never returns."""
+    """Run the console script; never returns."""
     import sys
 
     from xk8s.cli.app import run

@@ -22,42 +22,42 @@ from xk8s.names.discovery import COMMANDS_GROUP, Offer, by_name, offered, refusa
 from xk8s.verbs import DEFAULT_NAME, cluster_option
 
 VERBS: Mapping[str, str] = {
-    "up": "Start a cluster made of overlays and check it.",
-    "apply": "Put changed or new overlays into a running cluster.",
-    "scale": "Give a running cluster more or fewer nodes.",
-    "watch": "Apply overlays each time that their sources are saved.",
-    "down": "End a cluster; nothing of it is left.",
+    "up": "Start a cluster from overlays and check it.",
+    "apply": "Apply changed or new overlays to a running cluster.",
+    "scale": "Add nodes to or remove them from a running cluster.",
+    "watch": "Apply overlays each time their sources are saved.",
+    "down": "Shut down a cluster, leaving nothing behind.",
     "status": "Show nodes, addresses, forwards and memory.",
-    "exec": "Run a command in a node, even when its networks are broken.",
-    "shell": "Open a root shell in a node.",
+    "exec": "Run a command on a node, even if its networks are broken.",
+    "shell": "Open a root shell on a node.",
     "console": "Attach to the kernel console of a node.",
-    "logs": "Show the logs of nodes, of units in them, of pods.",
-    "check": "Run the checks of the overlays again, or look for known faults.",
-    "report": "Make an archive of all that helps to find out what is wrong.",
+    "logs": "Show logs of nodes, units and pods.",
+    "check": "Run the overlays' checks again, or search for known faults.",
+    "report": "Create an archive with everything needed for troubleshooting.",
     "net": "Break and watch the networks: link, tcpdump, exec.",
-    "snapshot": "Save running clusters and bring them back.",
-    "reset": "Bring a cluster back to its last snapshot.",
-    "plan": "Show what `up` would do, without doing any of it.",
+    "snapshot": "Save and restore running clusters.",
+    "reset": "Restore a cluster's last snapshot.",
+    "plan": "Show what `up` would do, without doing it.",
     "overlays": "List the installed overlays.",
-    "new": "Make a new overlay: a distribution with tests that pass.",
-    "explain": "Tell a setting's meaning, default, value and origin.",
-    "layers": "Show what is baked into images, and remove what nobody needs.",
-    "cache": "Show what takes room on the disk, and remove what may go.",
-    "artifacts": "Show where each file from outside came from.",
-    "doctor": "Tell what this machine has and lacks.",
+    "new": "Create a new overlay: a distribution with passing tests.",
+    "explain": "Explain a setting: meaning, default, value and origin.",
+    "layers": "Show layer images and their content, and remove unused ones.",
+    "cache": "Show what uses disk space, and free some.",
+    "artifacts": "Show where each downloaded or built file came from.",
+    "doctor": "Show what this machine has and lacks.",
 }
 """Verb -> one line of help, in the order of help. The module is xk8s.cli.verbs.<verb>."""
 
 
 class Verbs(click.Group):
-    """Verbs of the core by module name, those of overlays by entry point."""
+    """Group of the core's verbs by module name and of overlays' verbs by entry point."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """All verbs, those of overlays last; imports nothing."""
+        """List all verbs, those of overlays last; imports nothing."""
         return [*VERBS, *sorted({*plugin_commands()} - {*VERBS})]
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
-        """The verb, imported now. None when there is none of that name."""
+        """Return the verb, imported now, or None if there is no verb of that name."""
         if name in VERBS:
             command: click.Command = import_module(f"xk8s.cli.verbs.{name}").command
             command.short_help = VERBS[name]
@@ -68,7 +68,7 @@ class Verbs(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with the nearest verb in the error."""
+        """Resolve as click does, with the closest verb in the error."""
         name = args[0]
         if name not in VERBS and name not in plugin_commands() and not name.startswith("-"):
             raise UsageError(
@@ -78,7 +78,7 @@ class Verbs(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of verbs, from what is known without importing them."""
+        """Write the list of verbs, from what is known without importing them."""
         with formatter.section("Verbs"):
             formatter.write_dl(list(VERBS.items()))
         added = plugin_commands()
@@ -87,7 +87,7 @@ class Verbs(click.Group):
                 formatter.write_dl([(name, origin(added[name])) for name in sorted(added)])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """Verbs with their help, without importing them; then the group's options."""
+        """Complete verbs with their help, without importing them; then the group's options."""
         found = [
             CompletionItem(name, help=VERBS.get(name))
             for name in self.list_commands(ctx)
@@ -98,12 +98,12 @@ class Verbs(click.Group):
 
 @functools.cache
 def plugin_commands() -> Mapping[str, Offer]:
-    """Verbs that installed distributions add, those that are refused too; imports none."""
+    """Return the verbs that installed distributions add, including refused ones; imports none."""
     return by_name(offered(COMMANDS_GROUP, careful_policy()))
 
 
 def origin(offer: Offer) -> str:
-    """Who adds a verb, or why nobody does."""
+    """Say who adds a verb, or why nobody does."""
     if offer.refused:
         return f"{'Denied' if offer.denied else 'Refused'}: {offer.refused}."
     return f"From {offer.origin}."

@@ -15,13 +15,13 @@ from xk8s.errors import HostError, Interrupted, UsageError, Xk8sError
 from xk8s.util.console_text import without_controls
 
 EXIT_UNEXPECTED = 70
-"""A bug of xk8s (EX_SOFTWARE): the traceback is in a file that the message names."""
+"""Exit code for a bug of xk8s (EX_SOFTWARE): the traceback is in a file that the message names."""
 EXIT_PIPE = 141
-"""Whoever read our output went away (128 + SIGPIPE)."""
+"""Exit code if whoever read our output went away (128 + SIGPIPE)."""
 
 
 def report(error: BaseException, *, as_json: bool = False) -> int:
-    """Show an error on stderr; returns the exit code for it."""
+    """Show an error on stderr; return its exit code."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, click.exceptions.Exit):
@@ -43,7 +43,7 @@ def report(error: BaseException, *, as_json: bool = False) -> int:
 
 
 def understand(error: BaseException) -> Xk8sError | None:
-    """The error as one of the family; None when it is a bug."""
+    """Return the error as one of the family, or None if it is a bug."""
     if isinstance(error, Xk8sError):
         return error
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
@@ -56,13 +56,13 @@ def understand(error: BaseException) -> Xk8sError | None:
         return HostError(
             "the disk is full",
             where=str(error.filename or ""),
-            hint="make room, or set XK8S_CACHE and XK8S_STATE to directories elsewhere",
+            hint="free disk space, or set XK8S_CACHE and XK8S_STATE to directories elsewhere",
         )
     return None
 
 
 def unexpected(error: BaseException) -> Xk8sError:
-    """Keep the traceback in a file; the user sees one line and where it is."""
+    """Keep the traceback in a file; the user sees one line and where the file is."""
     import traceback
 
     path = _write_traceback("".join(traceback.format_exception(error)))
@@ -74,8 +74,8 @@ def unexpected(error: BaseException) -> Xk8sError:
 
 
 def as_text(error: Xk8sError, code: int, *, as_json: bool = False) -> str:
-    """What is printed: what failed, where, what to do, the log that matters, and what is known
-    of the faults in it.
+    """Format what is printed: what failed, where, what to do, the relevant log, and known faults
+    recognised in it.
     """
     if as_json:
         data = {

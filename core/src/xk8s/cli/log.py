@@ -58,8 +58,8 @@ def _configure(level: int, as_json: bool) -> None:
 
 
 class _Later(MetaPathFinder):
-    """Configures structlog as soon as it is imported. Most commands log nothing, and to import
-    it takes as long as all else that they import.
+    """Configures structlog as soon as it is imported. Most commands log nothing, and importing it
+    takes as long as everything else that they import.
     """
 
     def __init__(self, apply: Callable[[], None]) -> None:
@@ -71,7 +71,7 @@ class _Later(MetaPathFinder):
         path: Sequence[str] | None,  # noqa: ARG002
         target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
-        """The module as the other finders know it, with a loader that configures it."""
+        """Return the module as the other finders know it, with a loader that configures it."""
         if fullname != "structlog":
             return None
         sys.meta_path.remove(self)

@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
 REPEAT_SECONDS = 10.0
-"""Without a terminal an item that goes on is told this often: logs stay short."""
+"""Seconds between lines of one item without a terminal: logs stay short."""
 
 MAX_TEXT = 120
 
 
 def clean(text: str) -> str:
-    """One short line without control sequences: items may quote consoles and programs."""
+    """Return one short line without control sequences: items may quote consoles and programs."""
     plain = " ".join(without_controls(text, " ").split())
     return plain if len(plain) <= MAX_TEXT else plain[: MAX_TEXT - 1] + "…"
 
 
 @contextmanager
 def renderer(*, quiet: bool = False, stream: TextIO | None = None) -> Iterator[Progress]:
-    """The right way to draw for ``stream`` (stderr); the display is cleared at the end."""
+    """Return the right way to draw for ``stream`` (stderr); the display is cleared at the end."""
     stream = stream or sys.stderr
     if quiet:
         yield Silent()
@@ -48,7 +48,7 @@ class Plain:
     """One line per event with the seconds since the start."""
 
     def __init__(self, stream: TextIO, *, repeat: float = REPEAT_SECONDS) -> None:
-        """``repeat``: the least seconds between two lines of one item."""
+        """``repeat``: minimum number of seconds between two lines of one item."""
         self._stream = stream
         self._repeat = repeat
         self._start = time.monotonic()
@@ -60,7 +60,7 @@ class Plain:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Tell begin and end of a stage, and its time; a failed one is told as such."""
+        """Print begin, end and duration of a stage; a failed one is marked as such."""
         begin = time.monotonic()
         with self._lock:
             self._line(name)
@@ -74,12 +74,12 @@ class Plain:
             self._line(f"{name}: done in {time.monotonic() - begin:.1f} s")
 
     def note(self, text: str) -> None:
-        """Tell it."""
+        """Print it."""
         with self._lock:
             self._line(text)
 
     def item(self, key: str, text: str, *, done: int = 0, total: int = 0) -> None:
-        """Tell it when it is new, or when it has changed and was not told lately."""
+        """Print it if it is new, or if it has changed and was not printed recently."""
         now = time.monotonic()
         with self._lock:
             last, said = self._told.get(key, (float("-inf"), ""))
@@ -91,7 +91,7 @@ class Plain:
             self._line(line)
 
     def finish(self, key: str) -> None:
-        """Nothing to tell: results are notes."""
+        """Do nothing: results are notes."""
         with self._lock:
             self._told.pop(key, None)
 
@@ -106,7 +106,7 @@ class _Running:
 
 @define(eq=False)
 class Live:
-    """Finished stages and notes scroll by; what runs is drawn below them."""
+    """Finished stages and notes scroll by; running ones are drawn below them."""
 
     console: Console
     _stages: list[tuple[str, float]] = field(factory=list, init=False)
@@ -147,7 +147,7 @@ class Live:
             )
 
     def note(self, text: str) -> None:
-        """A line that stays."""
+        """Print a line that stays."""
         self.console.print(f"  {text}", highlight=False, markup=False)
 
     def item(self, key: str, text: str, *, done: int = 0, total: int = 0) -> None:
@@ -157,7 +157,7 @@ class Live:
             running.text, running.done, running.total = clean(text), done, total
 
     def finish(self, key: str) -> None:
-        """Take the line of ``key`` away."""
+        """Remove the line of ``key``."""
         with self._lock:
             self._items.pop(key, None)
 

@@ -24,14 +24,14 @@ class CliSession(Session):
     """One call of `xk8s`. Imports what it needs when it needs it: `--help` needs none of it."""
 
     def __init__(self, name: str = DEFAULT_NAME) -> None:
-        """``name``: the cluster, unless an option says another one."""
+        """``name``: the cluster, unless an option names another one."""
         super().__init__(name)
         self.sets: list[str] = []
         self.sizes: dict[str, list[str]] = {}
         self.config_file: Path | None = None
 
     def request(self, overlays: tuple[str, ...]) -> Request:
-        """Return what the plan is to be made from."""
+        """Return what the plan is made from."""
         from xk8s.names.request import Request
 
         sizes = [f"cluster.{name}={','.join(items)}" for name, items in self.sizes.items()]
@@ -43,7 +43,7 @@ class CliSession(Session):
         )
 
     def cluster(self) -> Cluster:
-        """Return the running cluster that ``--name`` says."""
+        """Return the running cluster that ``--name`` selects."""
         from xk8s.cluster.handle import open_cluster
 
         return open_cluster(self.name)
@@ -116,7 +116,7 @@ def _set(ctx: click.Context, _parameter: click.Parameter, value: tuple[str, ...]
 
 
 def _setting(key: str) -> Callable[[click.Context, click.Parameter, Any], None]:
-    """A callback for an option that is short for ``-s cluster.<key>=value``."""
+    """Return a callback for an option that is short for ``-s cluster.<key>=value``."""
 
     def callback(ctx: click.Context, _parameter: click.Parameter, value: Any) -> None:
         if value is not None and not ctx.resilient_parsing:
@@ -126,7 +126,9 @@ def _setting(key: str) -> Callable[[click.Context, click.Parameter, Any], None]:
 
 
 def _sizes(key: str) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], None]:
-    """A callback for ``[ROLE|NODE=]NUMBER``; without a name it is for all Kubernetes nodes."""
+    """Return a callback for ``[ROLE|NODE=]NUMBER``; without a name it applies to all Kubernetes
+    nodes.
+    """
 
     def callback(ctx: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
         items = [item for text in value for item in text.split(",")]
@@ -144,12 +146,12 @@ def _sizes(key: str) -> Callable[[click.Context, click.Parameter, tuple[str, ...
 
 set_option = click.option(
     "-s", "--set", multiple=True, metavar="OVERLAY.KEY=VALUE", expose_value=False,
-    callback=_set, help="A setting; may be given many times. See `xk8s explain`.",
+    callback=_set, help="A setting; may be repeated. See `xk8s explain`.",
 )  # fmt: skip
 
 
 def plan_options(function: Decorated) -> Decorated:
-    """The options that decide what a plan becomes."""
+    """Add the options that decide what a plan becomes."""
     for option in reversed((
         set_option,
         click.option(
@@ -159,27 +161,27 @@ def plan_options(function: Decorated) -> Decorated:
         ),
         click.option(
             "--nodes", metavar="N", expose_value=False, callback=_setting("nodes"),
-            help="Kubernetes nodes: vm-001 and on.",
+            help="Number of Kubernetes nodes, from vm-001.",
         ),
         click.option(
             "--routers", metavar="N", expose_value=False, callback=_setting("routers"),
-            help="Routers: vm-201 and on.",
+            help="Number of routers, from vm-201.",
         ),
         click.option(
             "--testers", metavar="N", expose_value=False, callback=_setting("testers"),
-            help="Testers outside of the cluster: vm-221 and on.",
+            help="Number of testers outside of the cluster, from vm-221.",
         ),
         click.option(
             "--memory", metavar="[ROLE|NODE=]MIB", multiple=True, expose_value=False,
-            callback=_sizes("memory"), help="Memory of a role, a node, or all Kubernetes nodes.",
+            callback=_sizes("memory"), help="MiB for a role, a node, or all Kubernetes nodes.",
         ),
         click.option(
             "--cpus", metavar="[ROLE|NODE=]N", multiple=True, expose_value=False,
-            callback=_sizes("cpus"), help="CPUs, likewise.",
+            callback=_sizes("cpus"), help="CPUs for a role, a node, or all Kubernetes nodes.",
         ),
         click.option(
             "--ip-family", type=click.Choice(["ipv4", "ipv6", "dual"]), expose_value=False,
-            callback=_setting("ip_family"), help="Of pods and services.",
+            callback=_setting("ip_family"), help="IP families of pods and Services.",
         ),
         click.option(
             "--accel", type=click.Choice(["auto", "kvm", "tcg"]), expose_value=False,
@@ -196,7 +198,7 @@ def plan_options(function: Decorated) -> Decorated:
 def complete_overlays(
     _ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Names of the installed overlays; local directories once it looks like a path."""
+    """Complete the names of installed overlays; local directories once it looks like a path."""
     from xk8s.names.registry import available
 
     if "/" in incomplete or incomplete.startswith((".", "~")):

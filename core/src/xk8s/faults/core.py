@@ -1,4 +1,4 @@
-"""Faults that the core knows: kernels, init, memory, QEMU. Of what runs in guests it knows nothing.
+"""Faults that the core knows: kernels, init, memory, QEMU. It knows nothing of what runs in guests.
 
 Examples are lines as they were seen; those of QEMU 7.2 are from Debian 12.
 """
@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from xk8s.overlay import Fault
 
-_MEMORY = "give it more: --memory NODE=MIB (`xk8s status` tells what it has)"
+_MEMORY = "give it more: --memory NODE=MIB (`xk8s status` shows how much it has)"
 
 CORE_FAULTS: tuple[Fault, ...] = (
     Fault(
         name="initramfs",
-        # That a module is not loaded is told, too, but need not matter.
+        # A module that is not loaded is reported, too, but need not matter.
         pattern=r"xk8s-initramfs: (?!module )(?P<why>.+)",
-        cause="the guest could not be put together from its layers: {why}",
+        cause="the guest could not be assembled from its layers: {why}",
         remedy="an overlay that provides `base`, or a layer, is broken: see "
         "docs/reference/boot.md, and `xk8s plan` for the layers",
         examples=("xk8s-initramfs: cannot mount layer kubernetes-node: no disk with serial L07",),
@@ -31,7 +31,7 @@ CORE_FAULTS: tuple[Fault, ...] = (
         name="no-root",
         pattern=r"VFS: Unable to mount root fs|No working init found",
         cause="the kernel found no initramfs, or one that it cannot start",
-        remedy="the overlay that provides `base` gives a broken one (xk8s_boot_image)",
+        remedy="the overlay that provides `base` returns a broken one (xk8s_boot_image)",
         examples=(
             "Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)",
             "Kernel panic - not syncing: No working init found.  Try passing init= option to "
@@ -41,7 +41,7 @@ CORE_FAULTS: tuple[Fault, ...] = (
     Fault(
         name="panic-on-oom",
         pattern=r"System is deadlocked on memory|Out of memory and no killable processes",
-        cause="a node ran out of memory, with nothing left to end",
+        cause="a node ran out of memory, with no process left to kill",
         remedy=_MEMORY,
         examples=("Kernel panic - not syncing: System is deadlocked on memory",),
     ),
@@ -71,9 +71,9 @@ CORE_FAULTS: tuple[Fault, ...] = (
     Fault(
         name="out-of-memory",
         # Not "Memory cgroup out of memory", which is a container's own limit.
-        # What it ended is often not what used the memory, and many: one fault all the same.
+        # It often kills many, and not what used the memory: that is still one fault.
         pattern=r"Out of memory: Killed process \d+ \(",
-        cause="a node ran out of memory, and its kernel ended programs",
+        cause="a node ran out of memory, and its kernel killed programs",
         remedy=_MEMORY,
         examples=(
             "Out of memory: Killed process 1322 (kube-apiserver) total-vm:1508232kB, "
@@ -85,8 +85,8 @@ CORE_FAULTS: tuple[Fault, ...] = (
         name="host-memory",
         pattern=r"cannot set up guest memory|unable to map backing store for guest RAM|"
         r"can't allocate RAM|failed to allocate memory",
-        cause="this machine has not enough memory for the VMs",
-        remedy="end other programs or clusters, or take less: --nodes 1, --memory worker=1024",
+        cause="this machine does not have enough memory for the VMs",
+        remedy="stop other programs or clusters, or use less: --nodes 1, --memory worker=1024",
         examples=(
             "qemu-system-x86_64: cannot set up guest memory 'pc.ram': Cannot allocate memory",
         ),
@@ -103,9 +103,8 @@ CORE_FAULTS: tuple[Fault, ...] = (
     Fault(
         name="port-taken",
         pattern=r"Could not set up host forwarding rule '(?P<rule>[^']+)'",
-        cause="a port of this machine that was meant for the cluster was taken by another "
-        "program: {rule}",
-        remedy="start again: ports that are in use are left out",
+        cause="a port of this machine that the cluster needed was taken by another program: {rule}",
+        remedy="start again: ports in use are skipped",
         examples=(
             "qemu-system-x86_64: -netdev user,id=net0: Could not set up host forwarding "
             "rule 'tcp:127.0.0.1:18080-:6443'",
@@ -124,7 +123,7 @@ CORE_FAULTS: tuple[Fault, ...] = (
     Fault(
         name="conntrack-full",
         pattern=r"nf_conntrack: (?:nf_conntrack: )?table full, dropping packet",
-        cause="a node's table of connections is full, so that packets are lost",
+        cause="a node's connection table is full, so packets are lost",
         remedy="xk8s exec NODE -- sysctl -w net.netfilter.nf_conntrack_max=262144",
         examples=("nf_conntrack: nf_conntrack: table full, dropping packet",),
     ),
@@ -141,8 +140,8 @@ CORE_FAULTS: tuple[Fault, ...] = (
         pattern=r"rcu: INFO: rcu_\w+ (?:self-)?detected (?:expedited )?stalls?|"
         r"watchdog: BUG: soft lockup|INFO: task \S+ blocked for more than|"
         r"clocksource: .* skewed|Marking clocksource '[^']+' as unstable",
-        cause="a guest got no CPU for a long while",
-        remedy="this machine has too much to do: end other programs, or use fewer VMs and CPUs "
+        cause="a guest got no CPU time for a long while",
+        remedy="this machine is overloaded: stop other programs, or use fewer VMs and CPUs "
         "(--nodes 1, --cpus 1)",
         examples=(
             "rcu: INFO: rcu_preempt self-detected stall on CPU",

@@ -16,10 +16,10 @@ from xk8s.overlay import Fault
 from xk8s.util.console_text import without_controls
 
 FRESH_SECONDS = 45.0
-"""A transient fault that was not seen for so long is over."""
+"""A transient fault that was not seen for this long is over."""
 
 SAME_FAULT = 3
-"""Of one fault with several names (images, pods) so many are told."""
+"""Number of names (images, pods) shown for one fault."""
 
 _ESCAPED = re.compile(r'\\+"')
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)")
@@ -28,7 +28,7 @@ _MAX_LINE = 240
 
 @frozen(kw_only=True)
 class Log:
-    """A text to look through, and where it is from ("vm-001: journal")."""
+    """A text to search, and its origin ("vm-001: journal")."""
 
     where: str
     text: str
@@ -36,8 +36,8 @@ class Log:
 
 @frozen(kw_only=True)
 class Hint:
-    """A recognised fault: what is wrong, what to do, how often and where it was seen, and the
-    last line that told it. ``transient``: it may pass by itself (see `Fault`).
+    """A recognised fault: what is wrong, what to do, how often and where it was seen, and the last
+    line that showed it. ``transient``: it may pass by itself (see `Fault`).
     """
 
     fault: str
@@ -62,9 +62,9 @@ class _Found:
 
 
 def table(registry: Registry, overlays: Sequence[str]) -> tuple[Fault, ...]:
-    """The faults to look for in a cluster of these (resolved) overlays, the most specific first:
-    those of overlays that build on others before those of the others, the core's last; behind
-    them all the transient ones, which are often what another fault looks like from above.
+    """Return the faults to look for in a cluster of these (resolved) overlays, the most specific
+    first: those of overlays that build on others before those of the others, then the core's; after
+    all of them the transient ones, which are often just another fault seen from above.
     """
     found = []
     for name in reversed(overlays):
@@ -79,16 +79,16 @@ def table(registry: Registry, overlays: Sequence[str]) -> tuple[Fault, ...]:
 
 
 def problem_of(fault: Fault) -> str | None:
-    """What is wrong with a fault's description, or None."""
+    """Return what is wrong with a fault's description, or None."""
     try:
         pattern = re.compile(fault.pattern)
     except re.error as error:
-        return f"{fault.pattern!r} is no regular expression: {error}"
+        return f"{fault.pattern!r} is not a regular expression: {error}"
     try:
         words = dict.fromkeys(pattern.groupindex, "")
         _ = fault.cause.format_map(words), fault.remedy.format_map(words)
     except (KeyError, ValueError, IndexError) as error:
-        return f"its texts name {error}, which is no group of its pattern"
+        return f"its texts name {error}, which is not a group of its pattern"
     if not fault.examples:
         return "it has no example"
     for example in fault.examples:
@@ -98,8 +98,8 @@ def problem_of(fault: Fault) -> str | None:
 
 
 def plain(line: str) -> str:
-    """The line as it was before it was quoted in JSON or logfmt (once or many times), without
-    what a terminal would take for commands.
+    """Return the line as it was before it was quoted in JSON or logfmt (once or many times),
+    without terminal control characters.
     """
     return _ESCAPED.sub('"', without_controls(line))
 
@@ -107,9 +107,9 @@ def plain(line: str) -> str:
 def recognise(
     faults: Iterable[Fault], logs: Iterable[Log], *, now: float | None = None
 ) -> tuple[Hint, ...]:
-    """What is known of these logs, each fault once: those that are sure first, then transient
-    ones, each in the table's order. A line counts for the first fault that it matches. ``now``
-    (seconds since the epoch) decides whether a transient one still goes on.
+    """Recognise known faults in these logs, each once: certain ones first, then transient ones,
+    each in the table's order. A line counts for the first fault that it matches. ``now`` (seconds
+    since the epoch) decides whether a transient one is still present.
     """
     patterns = [(fault, re.compile(fault.pattern)) for fault in faults]
     now = time.time() if now is None else now
@@ -134,7 +134,9 @@ def recognise(
 
 
 def core_hints(*texts: str) -> tuple[str, ...]:
-    """What the core alone knows of consoles and QEMU's words, as texts for an error."""
+    """Return what the core alone recognises in consoles and QEMU's output, as texts for an
+    error.
+    """
     logs = [Log(where="log", text=text) for text in texts]
     return tuple(str(hint) for hint in recognise(CORE_FAULTS, logs))
 
@@ -167,7 +169,7 @@ def _count(
 
 
 def _short(line: str, match: re.Match[str]) -> str:
-    """The line, or the part of a long one around what was recognised."""
+    """Return the line, or for a long one the part around the match."""
     if len(line) <= _MAX_LINE:
         return line
     start = max(0, min(match.start() - _MAX_LINE // 4, len(line) - _MAX_LINE))

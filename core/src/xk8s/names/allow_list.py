@@ -1,4 +1,4 @@
-"""Which plugins the user allows, and how long one may take."""
+"""The plugins that the user allows, and how long one may take."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ CONFIG_FILE = "xk8s.toml"
 
 
 class Policy(NamedTuple):
-    """What the user lets plugins do: ``allow`` are patterns of distributions' names, ``origin``
-    says where they are from; ``timeout`` is how many seconds a plugin may take to be imported or
-    to answer a hook, 0 for any.
+    """What the user lets plugins do. ``allow`` are patterns of distribution names, ``origin`` says
+    where they come from; ``timeout`` is how many seconds a plugin may take to be imported or to
+    answer a hook, 0 for no limit.
     """
 
     allow: tuple[str, ...] = ("*",)
@@ -35,13 +35,13 @@ class Policy(NamedTuple):
 
 
 def canonical(name: str) -> str:
-    """A distribution's name as all ways to write it are compared (PEP 503)."""
+    """Return a distribution's name in the form in which all spellings are compared (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def policy(request: Request | None = None) -> Policy:
-    """What the user lets plugins do now: the settings ``plugins.…`` of a request, and without one
-    (or for one that was kept with a cluster) those of the environment and ./xk8s.toml.
+    """Return what the user lets plugins do now: the settings ``plugins.…`` of a request, or without
+    one (or for one that was kept with a cluster) those of the environment and ./xk8s.toml.
 
     Raises `UsageError` for a setting that is wrong.
     """
@@ -64,7 +64,7 @@ def policy(request: Request | None = None) -> Policy:
 
 
 def _mentioned(path: Path) -> bool:
-    """Whether the file may say something of plugins: what is wrong with it others tell."""
+    """Whether the file may say something about plugins; others report what is wrong with it."""
     try:
         return "plugins" in tomllib.loads(path.read_text())
     except FileNotFoundError:
@@ -74,7 +74,9 @@ def _mentioned(path: Path) -> bool:
 
 
 def careful_policy() -> Policy:
-    """As `policy`; where it cannot be known, nothing is allowed, and the reason is its origin."""
+    """Return the same as `policy`; if it cannot be determined, nothing is allowed, and the reason
+    is its origin.
+    """
     try:
         return policy()
     except Xk8sError as error:

@@ -1,9 +1,9 @@
-"""Calls into plugins: whatever comes of one, the error names the distribution that must be mended.
+"""Calls into plugins: whatever happens, the error names the distribution that has to be fixed.
 
-A plugin runs in this process. So a call that takes too long can be ended where Python itself looks
-for signals (its own loops, sleeping, waiting for a socket or a program, regular expressions), in
-the main thread. A call that is lost in machine code cannot; then the stacks of all threads are
-written to stderr, so that it can be seen whose it is.
+A plugin runs in this process. So a call that takes too long can be ended only where Python itself
+handles signals (its own loops, sleeping, waiting for a socket or a program, regular expressions),
+in the main thread. A call that hangs in machine code cannot; then the stacks of all threads are
+written to stderr, to show which plugin it is.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class _Over(BaseException):
 
 
 def guarded(function: Callable[[], T], *, offer: Offer, what: str, doing: str, limit: float) -> T:
-    """Call it. ``what``: "overlay 'x'"; ``doing``: the hook's name, empty for an import;
-    ``limit``: seconds it may take, 0 for any.
+    """Call a plugin. ``what``: "overlay 'x'"; ``doing``: the hook's name, empty for an import;
+    ``limit``: seconds it may take, 0 for no limit.
 
-    `PluginError` for anything that it raises, but errors of xk8s (which get told where they are
-    from) and Ctrl-C.
+    `PluginError` for anything that it raises, except errors of xk8s (whose origin is added) and
+    Ctrl-C.
     """
     try:
         with _limited(limit):
@@ -44,9 +44,9 @@ def guarded(function: Callable[[], T], *, offer: Offer, what: str, doing: str, l
     except _Over as over:
         frames = _frames(over.__traceback__)
         raise PluginError(
-            f"{what}: {doing or 'its import'} did not come to an end within {limit:g} s",
+            f"{what}: {doing or 'its import'} did not finish within {limit:g} s",
             where=f"{offer.where}{_place(frames, offer)}",
-            hint="report it to the makers of that distribution; if it only needs longer: "
+            hint="report it to the authors of that distribution; if it only needs longer: "
             "-s plugins.timeout=SECONDS",
             log="".join(traceback.StackSummary.extract(frames).format()),
         ) from None
@@ -61,7 +61,7 @@ def guarded(function: Callable[[], T], *, offer: Offer, what: str, doing: str, l
         raise PluginError(
             f"{what}: {doing} {kind}: {text}" if doing else f"{what} {kind}: {text}",
             where=f"{offer.where}{_place(_frames(error.__traceback__), offer)}",
-            hint="report it to the makers of that distribution"
+            hint="report it to the authors of that distribution"
             if doing
             else f"reinstall or remove {offer.distribution}",
         ) from error
@@ -69,9 +69,9 @@ def guarded(function: Callable[[], T], *, offer: Offer, what: str, doing: str, l
 
 @contextlib.contextmanager
 def _limited(seconds: float) -> Iterator[None]:
-    """Raise `_Over` in what is done now when it takes longer."""
+    """Raise `_Over` in the current call if it takes too long."""
     main = threading.current_thread() is threading.main_thread()
-    # A timer of somebody else, or our own of a call around this one, is not ours to stop.
+    # A timer of somebody else, or our own for a surrounding call, is not ours to stop.
     if seconds <= 0 or not main or signal.getitimer(signal.ITIMER_REAL)[0]:
         yield
         return
@@ -85,7 +85,7 @@ def _limited(seconds: float) -> Iterator[None]:
     # Again each second: one may be raised where it is lost (in a __del__, in an `except:`).
     signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     if sys.__stderr__ is not None:
-        with contextlib.suppress(OSError, ValueError):  # it may be no file, or closed
+        with contextlib.suppress(OSError, ValueError):  # it may not be a file, or be closed
             faulthandler.dump_traceback_later(seconds + GRACE, file=sys.__stderr__)
     try:
         try:
@@ -99,7 +99,7 @@ def _limited(seconds: float) -> Iterator[None]:
 
 
 def _frames(trace: TracebackType | None) -> list[tuple[FrameType, int]]:
-    """Frames of the call and the lines they were at, without our own."""
+    """Return frames of the call and their current lines, without our own."""
     return [
         (frame, line)
         for frame, line in traceback.walk_tb(trace)
@@ -108,7 +108,7 @@ def _frames(trace: TracebackType | None) -> list[tuple[FrameType, int]]:
 
 
 def _place(frames: list[tuple[FrameType, int]], offer: Offer) -> str:
-    """Where in the plugin it was: the innermost of its own lines."""
+    """Return the location in the plugin: the innermost of its own lines."""
     package = offer.value.partition(":")[0].partition(".")[0]
     for frame, line in reversed(frames):
         if str(frame.f_globals.get("__name__", "")).partition(".")[0] == package:

@@ -1,4 +1,6 @@
-"""Texts (command line, environment) and TOML values as the types of settings, and back in words."""
+"""Conversion of strings (command line, environment) and TOML values to the types of settings, and
+back to text.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ _LISTS = (tuple, list, frozenset)
 
 
 def type_name(type_: Any) -> str:
-    """A type as users write about it: "ipv4 | ipv6 | dual", "int", "list of str"."""
+    """Return a type as users write it: "ipv4 | ipv6 | dual", "int", "list of str"."""
     origin, arguments = typing.get_origin(type_), typing.get_args(type_)
     if origin is Literal:
         return " | ".join(str(argument) for argument in arguments)
@@ -48,10 +50,10 @@ def is_table(type_: Any) -> bool:
 
 
 def convert(key: str, raws: Sequence[Any], type_: Any, origin: str) -> Any:
-    """What was given for one setting, in the order given, as one value of its type.
+    """Convert what was given for one setting, in the order given, to one value of its type.
 
-    Lists add up, tables too (a name that comes again counts as it was given last); of anything
-    else the last one counts. `UsageError` names the text, the setting and its type.
+    Lists add up, tables too (the last value of a repeated name counts); for anything else the last
+    value counts. `UsageError` names the text, the setting and its type.
     """
     kind = typing.get_origin(_inner(type_))
     if kind not in (*_LISTS, dict):
@@ -63,7 +65,7 @@ def convert(key: str, raws: Sequence[Any], type_: Any, origin: str) -> Any:
         except (ValueError, TypeError, KeyError, cattrs.BaseValidationError) as error:
             more = f": {error}" if isinstance(error, _NoLiteral) else ""
             raise UsageError(
-                f"{raw!r} is no value for {key}{more}",
+                f"{raw!r} is not a value for {key}{more}",
                 where=origin,
                 hint=f"it takes {type_name(type_)}",
             ) from error
@@ -75,7 +77,7 @@ def convert(key: str, raws: Sequence[Any], type_: Any, origin: str) -> Any:
 
 
 def text(value: object) -> str:
-    """A value as it is written on the command line."""
+    """Return a value as it is written on the command line."""
     if value in (None, "", {}, (), [], frozenset()):
         return "(none)"
     if isinstance(value, bool):
@@ -99,7 +101,7 @@ def _is_plain(item: str) -> bool:
 
 
 class _NoLiteral(ValueError):
-    """A text that begins as a list or table in JSON or TOML, and is none."""
+    """A text that begins like a list or table in JSON or TOML, but is neither."""
 
 
 def _literal(written: str) -> Any:
@@ -110,14 +112,14 @@ def _literal(written: str) -> Any:
     try:
         found = tomllib.loads(f"value = {written}")
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise _NoLiteral(f"it begins as JSON or TOML and is neither ({error})") from error
+        raise _NoLiteral(f"it begins like JSON or TOML but is neither ({error})") from error
     if set(found) != {"value"}:
-        raise _NoLiteral("it begins as JSON or TOML, and something follows it")
+        raise _NoLiteral("it begins like JSON or TOML, but more text follows")
     return found["value"]
 
 
 def _inner(type_: Any) -> Any:
-    """The type without "or nothing"."""
+    """Return the type without "or nothing"."""
     arguments = typing.get_args(type_)
     if type(None) in arguments and typing.get_origin(type_) is not Literal:
         return next(argument for argument in arguments if argument is not type(None))

@@ -1,4 +1,4 @@
-"""What installed distributions offer to xk8s, and what of it may not be used.
+"""What installed distributions offer to xk8s, and which of it may not be used.
 
 All of this is read from metadata: nothing of a plugin is imported here. `xk8s --help` reads it
 too, so this module imports little.
@@ -36,9 +36,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 class Offer(NamedTuple):
-    """An overlay or verb that is installed: its name, distribution, that one's version, the entry
-    point's value; ``refused`` says why it is never imported (empty: it may be), ``todo`` what to
-    do about that, ``denied`` that it is so by the user's own list.
+    """An overlay or verb that is installed: its name, distribution and version, and the entry
+    point's value; ``refused`` says why it is never imported (empty if it may be), ``todo`` what to
+    do about that, ``denied`` that the user's own list is the reason.
     """
 
     name: str
@@ -64,8 +64,9 @@ class Offer(NamedTuple):
 
 
 def offered(group: str, rules: Policy) -> tuple[Offer, ...]:
-    """All that is offered in a group of entry points, by name and then distribution, with those
-    that are refused. Several of one name are refused, each, unless all but one are denied.
+    """Return everything offered in a group of entry points, by name and then distribution,
+    including what is refused. Several offers of one name are all refused, unless all but one are
+    denied.
     """
     kind = _KINDS[group]
     found = [_judged(offer, kind, rules) for offer in sorted(set(_offers(group)))]
@@ -88,7 +89,9 @@ def offered(group: str, rules: Policy) -> tuple[Offer, ...]:
 
 
 def by_name(offers: Iterable[Offer]) -> dict[str, Offer]:
-    """One offer for each name: the one that may be used, else one that says why none may be."""
+    """Return one offer for each name: the one that may be used, or else one that says why none may
+    be.
+    """
     found: dict[str, Offer] = {}
     for offer in sorted(offers, key=lambda one: (one.name, bool(one.refused), one.denied)):
         found.setdefault(offer.name, offer)
@@ -96,7 +99,7 @@ def by_name(offers: Iterable[Offer]) -> dict[str, Offer]:
 
 
 def refusal(offer: Offer) -> Xk8sError:
-    """The error for a refused offer that somebody wants to use."""
+    """Return the error for a refused offer that somebody wants to use."""
     if offer.denied:
         text = f"{offer.name!r} may not be used: {offer.refused}"
         return UsageError(text, where=offer.where, hint=offer.todo)
@@ -105,7 +108,7 @@ def refusal(offer: Offer) -> Xk8sError:
 
 @functools.cache
 def builtin_verbs() -> frozenset[str]:
-    """Verbs of the core: each is a module of that package, of which none is imported here."""
+    """Return the verbs of the core: each is a module of that package; none is imported here."""
     # By path: the command line stands above this module and is not imported for its names.
     directory = Path(xk8s.__file__).parent / "cli" / "verbs"
     return frozenset(module.name for module in iter_modules([str(directory)]))
@@ -124,12 +127,12 @@ def _judged(offer: Offer, kind: str, rules: Policy) -> Offer:
     elif kind == "overlay" and offer.name in CORE:
         why = "and settings of xk8s itself have that name"
     elif not _NAME.fullmatch(offer.name):
-        why = "which is no name"
+        why = "which is not a valid name"
     if not why:
         return offer
     return offer._replace(
         refused=f"{offer.origin} offers the {kind} {offer.name!r}, {why}",
-        todo=f"uninstall {offer.distribution}, or ask its makers for another name",
+        todo=f"uninstall {offer.distribution}, or ask its authors for another name",
     )
 
 
@@ -145,7 +148,9 @@ def _offers(group: str) -> Iterator[Offer]:
 
 
 def _points(group: str) -> Iterable[EntryPoint]:
-    """All of a group; of distributions of one name that of the one that Python would import."""
+    """Return all entry points of a group; if distributions have the same name, those of the one
+    that Python would import.
+    """
     try:
         return entry_points(group=group)
     except Exception:  # somebody's metadata cannot be read: that must not take all others along

@@ -1,7 +1,7 @@
 """Overlays as installed distributions: found by entry point, loaded when selected.
 
 Listing reads metadata only. Every value is attributed to the plugin it came from, so that an
-error names the distribution that must be mended.
+error names the distribution that has to be fixed.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ _ACT = frozenset({"xk8s_apply", "xk8s_leave"})
 """Hooks that act on a running cluster as long as that takes: no limit ends them half-way."""
 
 _IN_GUEST = frozenset({"xk8s_node_files", "xk8s_secrets"})
-"""Hooks whose files lie in guests; those of layers are checked with the whole stack."""
+"""Hooks whose files end up in guests; those of layers are checked with the whole stack."""
 
 
 def available(rules: Policy | None = None) -> tuple[Offer, ...]:
-    """All installed overlays by name, those that are refused too; imports no plugin."""
+    """Return all installed overlays by name, including refused ones; imports no plugin."""
     return offered(OVERLAYS_GROUP, policy() if rules is None else rules)
 
 
 class Registry:
-    """The plugins loaded so far. Calls return values with the overlay that gave them."""
+    """The plugins loaded so far. Calls return values with the overlay that they came from."""
 
     def __init__(self, extra: dict[str, object] | None = None, rules: Policy | None = None) -> None:
         """``extra`` maps overlay names to plugin objects, beside the installed ones. ``rules`` say
@@ -58,22 +58,22 @@ class Registry:
 
     @property
     def offers(self) -> tuple[Offer, ...]:
-        """What is installed, by name; some may be refused."""
+        """Everything installed, by name; some may be refused."""
         return tuple(sorted(self._offers.values()))
 
     def offer(self, name: str) -> Offer:
-        """The offer of that name, or `UsageError` with the nearest name."""
+        """Return the offer of that name, or raise `UsageError` with the closest name."""
         try:
             return self._offers[name]
         except KeyError:
             hint = f"{nearest(name, self._offers)}`xk8s overlays` lists what is installed"
             if os.path.isdir(name):  # noqa: PTH112 - whatever the name is, no error
-                hint = f"the directory of that name here is ./{name}"
+                hint = f"to use the directory of that name here, write ./{name}"
             raise UsageError(f"there is no overlay {name!r}", hint=hint) from None
 
     def overlay(self, name: str) -> Overlay:
-        """What the overlay says of itself; loads its plugin on the first call. Raises
-        `PluginError` when that cannot be done, `UsageError` when the user denies it.
+        """Return what the overlay says about itself; loads its plugin on the first call. Raises
+        `PluginError` if that fails, `UsageError` if the user denies it.
         """
         if name in self._overlays:
             return self._overlays[name]
@@ -89,14 +89,14 @@ class Registry:
         return values
 
     def one(self, name: str, hook: str, kind: type[T], **arguments: Any) -> T | None:
-        """The value of a hook of one overlay, or None where it does not implement it."""
+        """Return the value of a hook of one overlay, or None if it does not implement the hook."""
         value = self._call(name, hook, arguments)
         if value is not None:
             self._check(name, hook, kind, value)
         return value  # type: ignore[no-any-return]
 
     def many(self, name: str, hook: str, kind: type[T], **arguments: Any) -> tuple[T, ...]:
-        """The values of a hook that returns an iterable, for one overlay."""
+        """Return the values of a hook that returns an iterable, for one overlay."""
         values = self._call(name, hook, arguments, many=True)
         if values is None:
             return ()
@@ -141,7 +141,7 @@ class Registry:
         )
 
     def _check(self, name: str, hook: str, kind: type[Any], value: object) -> None:
-        """`PluginError` when it is not what the hook says."""
+        """Raise `PluginError` unless the value is what the hook promises."""
         if not isinstance(value, kind):
             raise self._rubbish(name, hook, f"{typecheck.shown(value)}, not {kind.__name__}")
         if problem := typecheck.problem(value, kind):
@@ -156,7 +156,9 @@ class Registry:
                 raise self._rubbish(name, hook, f"a File: {error}") from None
 
     def _its(self, name: str, value: Any) -> Any:
-        """A value whose functions are attributed as the hook is: they are called much later."""
+        """Return a value whose functions are attributed to the overlay: they are called
+        much later.
+        """
         if not isinstance(value, Check) or not callable(value.run):
             return value
         offer, run, explain = self._offers[name], value.run, value.explain
@@ -170,12 +172,12 @@ class Registry:
             return
         what = f"an Overlay whose settings {typecheck.shown(cls)}"
         if not attrs.has(cls):
-            raise self._rubbish(offer.name, "xk8s_overlay", f"{what} are no attrs class")
+            raise self._rubbish(offer.name, "xk8s_overlay", f"{what} are not an attrs class")
         try:
             attrs.resolve_types(cls)
         except NameError as error:
-            # What is imported for type checkers alone is not there when values are to be read.
-            text = f"{what} have a type that is not there: {error}"
+            # Names imported for type checkers alone do not exist when values are read.
+            text = f"{what} have a type that does not exist at run time: {error}"
             raise self._rubbish(offer.name, "xk8s_overlay", text) from error
 
     def _rubbish(self, name: str, hook: str, what: str) -> PluginError:
@@ -183,13 +185,13 @@ class Registry:
         return PluginError(
             f"overlay {name!r}: {hook} returned {what}",
             where=offer.where,
-            hint="report it to the makers of that distribution",
+            hint="report it to the authors of that distribution",
         )
 
 
 def _value(value: Any, many: bool) -> Any:
-    """Of many, a tuple: a generator's body runs here, so that its errors are attributed as well.
-    Sets are not taken, their order is another one each time.
+    """Return an iterable as a tuple: a generator's body runs here, so that its errors are
+    attributed as well. Sets are refused, because their order changes each time.
     """
     if many and isinstance(value, Iterable) and not isinstance(value, (str, bytes, Mapping, set)):
         return tuple(value)
@@ -199,7 +201,9 @@ def _value(value: Any, many: bool) -> Any:
 def _attributed(
     function: Callable[[CheckContext], Any], offer: Offer, check: str, kind: type[Any]
 ) -> Callable[[CheckContext], Any]:
-    """A check's function, whose errors (but those that a check is to raise) name its overlay."""
+    """Wrap a check's function so that its errors (except those that a check may raise) name its
+    overlay.
+    """
 
     @functools.wraps(function)
     def call(context: CheckContext) -> Any:
@@ -228,14 +232,16 @@ def _attributed(
 
 
 def _host_path(path: str) -> None:
-    """ValueError for one that leads out of the cluster's directory."""
+    """Raise ValueError for a path outside of the cluster's directory."""
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or ".." in parts or "\0" in path:
-        raise ValueError(f"{path!r} is no path below the cluster's state directory")
+        raise ValueError(f"{path!r} is not a path below the cluster's state directory")
 
 
 def _check_hooks(plugin: object, offer: Offer, manager: pluggy.PluginManager) -> None:
-    """A function named like a hook but not marked is silently ignored by pluggy: say so."""
+    """Raise an error for a function named like a hook but not marked: pluggy silently
+    ignores it.
+    """
     for attribute in dir(plugin):
         if not attribute.startswith("xk8s_"):
             continue

@@ -11,11 +11,11 @@ from attrs import frozen
 
 @frozen(kw_only=True)
 class Request:
-    """What a command was asked for. ``sets`` are "overlay.field=value" texts; of one key they
-    add up where it is a list or a table, else the last one counts. ``config_file`` None means
-    ./xk8s.toml where there is one; ``environment`` None means that of this process. ``kept``
-    has copies of the local directories among the overlays, by number: these count then, but for
-    those to be read ``again``.
+    """What a command was asked for. ``sets`` are "overlay.field=value" texts; for one key they add
+    up if it is a list or a table, otherwise the last one counts. ``config_file`` None means
+    ./xk8s.toml if it exists; ``environment`` None means that of this process. ``kept`` are copies
+    of the local directories among the overlays, by number: these are used, except for those to be
+    read ``again``.
     """
 
     overlays: tuple[str, ...]

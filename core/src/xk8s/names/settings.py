@@ -38,15 +38,15 @@ class Value:
 
     @property
     def key(self) -> str:
-        """``overlay.field``."""
+        """The key, ``overlay.field``."""
         return f"{self.overlay}.{self.name}"
 
 
 class Settings:
-    """All settings of one request, turned into the overlays' settings classes on demand."""
+    """The settings of one request, turned into the overlays' settings classes on demand."""
 
     def __init__(self, request: Request) -> None:
-        """Reads the config file; values are checked when their overlay is known."""
+        """Read the config file; values are validated when their overlay is known."""
         environment = os.environ if request.environment is None else request.environment
         self._environment = dict(environment)
         self._sets = _collect(request.sets)
@@ -60,7 +60,9 @@ class Settings:
         self._values: dict[str, tuple[Value, ...]] = {}
 
     def load(self, overlay: str, cls: type[Any]) -> Any:
-        """An instance of ``cls``; `UsageError` names the setting, its source and its type."""
+        """Return an instance of ``cls``; `UsageError` names the setting, its source and its
+        type.
+        """
         fields = attrs.fields(attrs.resolve_types(cls))
         types = {attribute.name: attribute.type for attribute in fields}
         table = self._table(overlay, types)
@@ -96,13 +98,13 @@ class Settings:
             raise UsageError(f"settings of {overlay!r}: {error}") from error
 
     def values(self) -> tuple[Value, ...]:
-        """Every setting of the overlays loaded so far, by key."""
+        """Return every setting of the overlays loaded so far, by key."""
         found = [value for values in self._values.values() for value in values]
         return tuple(sorted(found, key=lambda value: value.key))
 
     def check_overlays(self, selected: Mapping[str, object], installed: frozenset[str]) -> None:
-        """A setting of an overlay that is not there is an error, not silence. Tables of a
-        config file may be for installed overlays that are not selected this time.
+        """Raise an error for settings of unknown overlays. Tables of a config file may be for
+        installed overlays that are not selected this time.
         """
         for key in self._sets:
             overlay = key.partition(".")[0]
@@ -110,14 +112,14 @@ class Settings:
                 known = [name for name in (*selected,) if name]
                 more = "it is installed but not selected" if overlay in installed else ""
                 raise UsageError(
-                    f"setting {key!r}: no selected overlay is called {overlay!r}",
+                    f"setting {key!r}: no selected overlay is named {overlay!r}",
                     where="command line",
                     hint=more or f"{nearest(overlay, known)}selected are {', '.join(known)}",
                 )
         for overlay in self._tables:
             if overlay not in selected and overlay not in installed:
                 raise UsageError(
-                    f"[{overlay}] is no installed overlay",
+                    f"[{overlay}] is not an installed overlay",
                     where=str(self._file),
                     hint=nearest(overlay, [*selected, *installed]),
                 )
@@ -137,7 +139,9 @@ class Settings:
         return [], "default"
 
     def _table(self, overlay: str, types: Mapping[str, Any]) -> Mapping[str, tuple[str, Any]]:
-        """What the file says, by field name: the key as it is written there, and the value."""
+        """Return what the file says, by field name: the key as it is written there, and the
+        value.
+        """
         table = self._tables.get(overlay, {})
         if self._stored:
             return {name: (name, value) for name, value in table.items()}
@@ -165,24 +169,24 @@ class Settings:
                 for field, type_ in types.items():
                     if is_table(type_) and name.startswith(f"{field}_"):
                         hint = f"write {overlay}.{field}=NAME=VALUE"
-                raise UsageError(f"there is no setting {written_key}", where=origin, hint=hint)
+                raise UsageError(f"there is not a setting {written_key}", where=origin, hint=hint)
 
 
 def canonical(name: str) -> str:
-    """The name of the field that a user may write with dots."""
+    """Return the name of the field that a user may write with dots."""
     return name.replace(".", "_")
 
 
 def _twice(one: str, other: str, where: str) -> UsageError:
     return UsageError(
-        f"{one} and {other} are the same setting", where=where, hint="write it in one way only"
+        f"{one} and {other} are the same setting", where=where, hint="write it only once"
     )
 
 
 def _flat(
     table: Mapping[str, Any], types: Mapping[str, Any], overlay: str, where: str, above: str = ""
 ) -> Iterator[tuple[str, Any]]:
-    """The settings of a TOML table and of the tables in it, each with its dotted key."""
+    """Yield the settings of a TOML table and of the tables in it, each with its dotted key."""
     for key, value in table.items():
         path = f"{above}{key}"
         name = canonical(path)
@@ -202,7 +206,7 @@ def _flat(
 
 
 def _collect(sets: tuple[str, ...]) -> dict[str, list[tuple[str, str]]]:
-    """By key: each key as it was written, with its value, in the order given."""
+    """Group by key: each key as it was written, with its value, in the order given."""
     found: dict[str, list[tuple[str, str]]] = {}
     for text in sets:
         written, equals, value = text.partition("=")
@@ -210,7 +214,7 @@ def _collect(sets: tuple[str, ...]) -> dict[str, list[tuple[str, str]]]:
         overlay, dot, name = written.partition(".")
         if not equals or not dot:
             raise UsageError(
-                f"{text!r} is no setting",
+                f"{text!r} is not a setting",
                 where="command line",
                 hint="write -s overlay.field=value",
             )
@@ -241,7 +245,7 @@ def _read(path: Path | None) -> tuple[Path | None, Mapping[str, Mapping[str, Any
 
 
 def _pin(pin: Callable[[Any], Any], value: Any, where: str) -> Any:
-    """The pinned value; an error says which setting it is about."""
+    """Return the pinned value; an error says which setting it is about."""
     try:
         return pin(value)
     except Xk8sError as error:

@@ -1,1 +1,1 @@
-"""From names and settings to a plan. Pure: no network, no QEMU, no guest."""
+"""Making a plan from names and settings. Pure: no network, no QEMU, no guest."""

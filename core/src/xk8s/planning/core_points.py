@@ -1,4 +1,4 @@
-"""Points of the core for what all guests have: sysctls, and options of systemd units."""
+"""Points of the core for things that every guest has: sysctls, and options of systemd units."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SYSCTL_POINT = "cluster.sysctl"
 DROPIN_POINT = "cluster.dropin"
 
 SYSCTL_FILE = "/etc/sysctl.d/70-xk8s.conf"
-"""After those of the base, whose values are defaults."""
+"""Name sorted after those of the base, whose values are defaults."""
 
 _SYSCTL = re.compile(r"[A-Za-z0-9_*][A-Za-z0-9_*./:@-]*")
 _UNIT = re.compile(
@@ -27,12 +27,12 @@ _ADDING = re.compile(
     r"AmbientCapabilities|CapabilityBoundingSet|SystemCallFilter|SupplementaryGroups|\w*Directory|"
     r"RestrictAddressFamilies|IPAddress(Allow|Deny)|Socket|Listen\w+|On\w+Sec|OnCalendar|Sockets"
 )
-"""Options that may be given many times, and add up."""
+"""Options that may be repeated, and add up."""
 
 
 def sysctl_key(key: str) -> str:
-    """The path of a sysctl below /proc/sys: ``net/ipv4/ip_forward``, whichever way it is written
-    (the first separator tells, see sysctl.d(5)).
+    """Return the path of a sysctl below /proc/sys: ``net/ipv4/ip_forward``, whichever way it is
+    written (the first separator decides, see sysctl.d(5)).
     """
     first = re.search(r"[./]", key)
     return key.translate(str.maketrans("./", "/.")) if first and first[0] == "." else key
@@ -40,19 +40,19 @@ def sysctl_key(key: str) -> str:
 
 def _sysctl(value: Sysctl) -> Mapping[str, str]:
     if not _SYSCTL.fullmatch(value.key) or ".." in value.key:
-        raise ValueError(f"{value.key!r} is no name of a sysctl")
+        raise ValueError(f"{value.key!r} is not the name of a sysctl")
     if "\n" in value.value or not value.value.strip():
-        raise ValueError(f"{value.value!r} is no value of a sysctl")
+        raise ValueError(f"{value.value!r} is not a value of a sysctl")
     key = sysctl_key(value.key)
     return {f"{key} on a {role}": " ".join(value.value.split()) for role in sorted(value.roles)}
 
 
 def _dropin(value: DropIn) -> Mapping[str, str]:
     if not _UNIT.fullmatch(value.unit):
-        raise ValueError(f"{value.unit!r} is no name of a unit")
+        raise ValueError(f"{value.unit!r} is not the name of a unit")
     for word in (value.section, value.option):
         if not _WORD.fullmatch(word):
-            raise ValueError(f"{word!r} is no section or option")
+            raise ValueError(f"{word!r} is not a section or option")
     if "\n" in value.value:
         raise ValueError(f"{value.value!r} has more than one line")
     if _ADDING.fullmatch(value.option):
@@ -86,7 +86,7 @@ DROPINS = Point(
 
 
 def guest_files(ctx: Context, role: Role) -> Iterator[File]:
-    """What comes of the fragments of these points, on nodes of one role."""
+    """Return the files that result from the fragments of these points, on nodes of one role."""
     sysctls = _of(ctx, SYSCTL_POINT, role)
     if sysctls:
         lines = [(one, f"{sysctl_key(one.value.key)} = {one.value.value}") for one in sysctls]
@@ -108,7 +108,7 @@ def _of(ctx: Context, point: str, role: Role) -> list[Fragment]:
 
 
 def _told(lines: Sequence[tuple[Fragment, str]]) -> str:
-    """The lines, each once, below the name of the overlay that wants it first."""
+    """Yield the lines, each once, below the name of the first overlay that wants it."""
     text, last = "", ""
     for line in dict.fromkeys(line for _, line in lines):
         overlay = next(fragment.overlay for fragment, its in lines if its == line)

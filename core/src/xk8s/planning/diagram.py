@@ -1,4 +1,5 @@
-"""What a picture of a plan shows: nodes on networks, and who has which layers; as Mermaid text.
+"""Content of a picture of a plan: nodes on networks, and which VM has which layers; as Mermaid
+text.
 
 `xk8s.planning.diagram_svg` draws the same as SVG.
 """
@@ -18,14 +19,14 @@ from xk8s.planning.plan import NODE_LAYER, Plan, PlannedNode
 Part = Literal["networks", "layers"]
 PARTS: tuple[Part, ...] = ("networks", "layers")
 _SHOWN = 4
-"""Of more VMs of one role than this, the first ones and the last one are drawn."""
+"""If there are more VMs of one role than this, only the first ones and the last one are drawn."""
 OUTSIDE = "this machine"
 OWN_FILES = "own files"
 
 
 @frozen(kw_only=True)
 class Box:
-    """A VM, or several of one role that are not drawn one by one: ``networks`` are indexes."""
+    """A VM, or several of one role that are not drawn individually: ``networks`` are indexes."""
 
     name: str
     lines: tuple[str, ...]
@@ -34,7 +35,7 @@ class Box:
 
 @frozen(kw_only=True)
 class Block:
-    """A layer: ``overlay`` made it, the VMs of ``roles`` have it."""
+    """A layer made by ``overlay``; the VMs of ``roles`` have it."""
 
     name: str
     overlay: str
@@ -43,8 +44,8 @@ class Block:
 
 @frozen(kw_only=True)
 class Graph:
-    """All that is drawn. ``networks`` are those between VMs; ``blocks`` are lowest first;
-    ``routes`` are prefixes that ``gateway`` leads to from outside.
+    """Everything that is drawn. ``networks`` are those between VMs; ``blocks`` are lowest first;
+    ``routes`` are prefixes that are reached through ``gateway`` from outside.
     """
 
     title: str
@@ -57,7 +58,7 @@ class Graph:
 
 
 def graph(plan: Plan) -> Graph:
-    """What there is to be seen of a plan."""
+    """Return what can be drawn of a plan."""
     roles = tuple(dict.fromkeys(planned.node.role for planned in plan.nodes))
     routers = plan.ctx.by_role("router")
     own = Block(name=OWN_FILES, overlay=NODE_LAYER, roles=frozenset(roles))
@@ -73,7 +74,7 @@ def graph(plan: Plan) -> Graph:
     ]
     return Graph(
         title=" ".join(one.offer.name for one in plan.overlays),
-        # Network 0 is between each VM and QEMU alone.
+        # Network 0 connects each VM with QEMU only.
         networks=tuple(network for network in plan.ctx.networks if network.index),
         boxes=tuple(_boxes(plan)),
         gateway=routers[0].name if routers else "",
@@ -88,7 +89,7 @@ def graph(plan: Plan) -> Graph:
 
 
 def mermaid(shown: Graph, parts: tuple[Part, ...]) -> str:
-    """The picture as a flowchart of Mermaid."""
+    """Return the picture as a flowchart of Mermaid."""
     lines = ["flowchart TB"]
     if "networks" in parts:
         lines += _mermaid_networks(shown)
@@ -131,12 +132,14 @@ def _indexes(planned: PlannedNode) -> tuple[int, ...]:
 
 
 def network_label(network: Network) -> str:
-    """Its number and prefixes."""
+    """Return a network's number and prefixes."""
     return f"network {network.index}: {network.ipv4}, {network.ipv6}"
 
 
 def outside_label(shown: Graph) -> str:
-    """How what lies behind the router is reached, as one line; empty when nothing does."""
+    """Return how the addresses behind the router are reached, as one line; empty if there
+    are none.
+    """
     return f"{', '.join(shown.routes)} by {shown.gateway}" if shown.routes else ""
 
 

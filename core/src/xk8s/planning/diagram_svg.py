@@ -14,7 +14,7 @@ _STUB = 22
 _ROW, _LABEL = 26, 130
 _LEAST = 560
 _NAME = 326
-"""Width of a network's label, with what is to be left of it."""
+"""Width of a network's label, including the space to its right."""
 
 _LIGHT = """\
 .vm { fill: #ddf4ff; stroke: #0969da; }
@@ -35,7 +35,7 @@ _DARK = """\
 
 
 def draw(shown: Graph, parts: tuple[Part, ...]) -> str:
-    """The picture; its description says in words what it shows."""
+    """Draw the picture; its description says in words what it shows."""
     body: list[str] = []
     y, width = _MARGIN, _LEAST
     sentences: list[str] = []
@@ -65,7 +65,9 @@ def draw(shown: Graph, parts: tuple[Part, ...]) -> str:
 
 
 def _networks(shown: Graph, y: int) -> tuple[list[str], int, int]:
-    """From top to bottom: nodes, their network, who is on both, the other network, the host."""
+    """Draw from top to bottom: nodes, their network, VMs on both networks, the other network, the
+    host.
+    """
     inner = [box for box in shown.boxes if len(box.networks) == 1]
     between = [box for box in shown.boxes if len(box.networks) > 1]
     most = max(len(inner), len(between), 1)
@@ -74,11 +76,11 @@ def _networks(shown: Graph, y: int) -> tuple[list[str], int, int]:
         # Their wires pass the label of the network above them.
         needed = max(needed, _wire(_places(between)[-1][0]) + _NAME)
     body: list[str] = []
-    # Above a network its label stands, and beside that come the wires.
+    # The label is above its network, and the wires are beside the label.
     rows = [inner, between]
     for row, network in zip(rows, shown.networks, strict=False):
         body += _row(row, y)
-        # Nobody may be on the inner network alone.
+        # There may be no VM on the inner network alone.
         bus = y if row is inner and not inner else y + _HEIGHT + _STUB
         body += _wires(row, y + _HEIGHT, bus)
         body.append(svg.line("net", _MARGIN, bus, needed - _MARGIN, bus))
@@ -105,7 +107,7 @@ def _wires(boxes: list[Box], top: int, bottom: int) -> Iterator[str]:
 
 
 def _wire(x: int) -> int:
-    """Where the wire of a box is."""
+    """Return the horizontal position of a box's wire."""
     return x + 24
 
 
@@ -133,7 +135,9 @@ def _network_sentences(shown: Graph) -> Iterator[str]:
 
 
 def _layers(shown: Graph, y: int) -> tuple[list[str], int, int]:
-    """A column per role, the lowest layer at the bottom; what roles share is drawn across them."""
+    """Draw a column per role, the lowest layer at the bottom; shared layers are drawn across the
+    columns.
+    """
     body: list[str] = []
     left = _MARGIN + _LABEL
     needed = left + len(shown.roles) * (_WIDTH + _GAP) - _GAP + _MARGIN
@@ -160,7 +164,7 @@ def _block(block: Block, x: int, y: int, width: int, *, own: bool) -> Iterator[s
 
 
 def _runs(shown: Graph, block: Block) -> Iterator[tuple[int, int]]:
-    """Columns from-to that one rectangle covers; each VM's own files are its own."""
+    """Yield columns from-to that one rectangle covers; each VM has its own files."""
     having = [index for index, role in enumerate(shown.roles) if role in block.roles]
     start = 0
     for position, index in enumerate(having):

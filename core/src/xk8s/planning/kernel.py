@@ -1,4 +1,4 @@
-"""Kernel requirements of overlays against what the base's kernel has."""
+"""Kernel requirements of overlays, compared with the features of the base's kernel."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _ADDING = re.compile(
     r"console|earlycon|ip|module_blacklist|modprobe\.blacklist|initcall_blacklist|"
     r"systemd\.(setenv|mask|wants|set_credential(_binary)?)|.*\.dyndbg|dyndbg"
 )
-"""Kernel arguments that may be given many times, and add up."""
+"""Kernel arguments that may be repeated, and add up."""
 
 MODULES_LOAD = "/etc/modules-load.d/xk8s.conf"
 
 
 def check_kernel(needs: Mapping[str, KernelNeeds], facts: KernelFacts) -> None:
-    """`PlanError` that names each overlay with what the kernel lacks for it."""
+    """Raise `PlanError`, which names each overlay with what the kernel lacks for it."""
     lines = []
     for overlay, need in needs.items():
         lacking = [f"CONFIG_{symbol}" for symbol in need.config if symbol not in facts.config]
@@ -33,12 +33,12 @@ def check_kernel(needs: Mapping[str, KernelNeeds], facts: KernelFacts) -> None:
         raise PlanError(
             "; ".join(lines),
             where=f"kernel {facts.release}",
-            hint="choose a base with another kernel, or leave these overlays out",
+            hint="choose a base with a different kernel, or leave these overlays out",
         )
 
 
 def check_arguments(given: Iterable[tuple[str, BootOptions]], node: str) -> None:
-    """`PlanError` that names two overlays that give a kernel argument different values."""
+    """Raise `PlanError`, which names two overlays that give a kernel argument different values."""
     seen: dict[str, tuple[str, str]] = {}
     for overlay, options in given:
         for argument in options.kernel_args:
@@ -50,12 +50,12 @@ def check_arguments(given: Iterable[tuple[str, BootOptions]], node: str) -> None
                     f"overlays {other!r} and {overlay!r} both set the kernel argument {name}: "
                     f"to {its!r} and to {value!r}",
                     where=node,
-                    hint="leave one of them out, or ask its makers for a setting",
+                    hint="leave one of them out, or ask its authors for a setting",
                 )
 
 
 def module_files(needs: Mapping[str, KernelNeeds], role: Role) -> tuple[File, ...]:
-    """The file that makes systemd load the modules that overlays want on this role."""
+    """Return the file that makes systemd load the modules that overlays want on this role."""
     modules = sorted(
         {_normal(module) for need in needs.values() if role in need.roles for module in need.load}
     )

@@ -1,7 +1,8 @@
-"""A local directory as a throw-away overlay: what lies in it lies in every guest, over all else.
+"""A local directory as a throw-away overlay: its files override everything else in every guest.
 
-It is xcluster's `work` overlay. The guest's root is the directory's ``default/`` where there is
-one, else the directory itself. Read whole when the plan is made: the plan is what was there then.
+This is xcluster's `work` overlay. The guest's root is the directory's ``default/`` if there is one,
+otherwise the directory itself. It is read completely when the plan is made: the plan contains what
+it had then.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from xk8s.util.guest_paths import MERGED, guest_path
 
 ROOT = "default"
 LEFT_OUT = (".git", "*~", ".*.swp", ".#*")
-"""What editors and git leave beside files."""
+"""Files that editors and git leave behind."""
 
 MOST_ENTRIES = 50_000
 MOST_BYTES = 1 << 30
-"""More is no set of changes: it is the wrong directory."""
+"""More entries cannot be a set of changes: it is the wrong directory."""
 
 _TOP = MERGED | {"boot", "dev", "etc", "home", "media", "mnt", "opt", "proc", "root", "run", "srv",
                  "sys", "tmp", "usr", "var"}  # fmt: skip
@@ -35,8 +36,8 @@ _LONGEST_NAME = 32
 
 @frozen(kw_only=True)
 class LocalDirectory:
-    """``name`` is its absolute path, which is the overlay's name too; ``root`` is what the guest
-    sees as "/"; ``entries`` are what is in it, by path.
+    """A directory that was read. ``name`` is its absolute path, which is also the overlay's name;
+    ``root`` is what the guest sees as "/"; ``entries`` are its content, by path.
     """
 
     name: str
@@ -44,8 +45,8 @@ class LocalDirectory:
     entries: tuple[Entry, ...] = field(repr=False)
 
     def layer(self, taken: Collection[str]) -> Layer:
-        """Its only layer, under a name that is not ``taken``."""
-        # The name gets into a kernel argument and mount options.
+        """Return its only layer, under a name that is not ``taken``."""
+        # The name becomes part of a kernel argument and mount options.
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(self.name).name)[:_LONGEST_NAME].strip("-.")
         name, number = f"local-{plain or 'directory'}", 1
         while name in taken:
@@ -62,11 +63,11 @@ def is_directory(name: str) -> bool:
 def read_directories(
     names: Sequence[str], kept: Path | None, again: Collection[str] = ()
 ) -> tuple[LocalDirectory, ...]:
-    """Those named, each once, in that order. ``kept``: take the copies there, by number, except
-    those to be read ``again``.
+    """Read the named directories, each once, in that order. ``kept``: use the copies there, by
+    number, except for those to be read ``again``.
 
-    `UsageError` for one that is not there, empty, or has in it what no layer can have or what
-    would hide a part of the guest; `StateError` when a copy is gone.
+    `UsageError` for one that does not exist, is empty, or contains what no layer can contain or
+    what would hide a part of the guest; `StateError` if a copy is gone.
     """
     if kept is None:
         paths = dict.fromkeys(absolute(name) for name in names)
@@ -86,19 +87,19 @@ def read_directories(
 
 
 def absolute(name: str) -> Path:
-    """The directory that a name on the command line means; `UsageError` when it means none."""
+    """Return the directory that a name on the command line means; `UsageError` if there is none."""
     try:
         return Path(name).expanduser().resolve()
     except (RuntimeError, OSError, ValueError) as error:  # ~nobody, a loop of links, a NUL byte
-        raise UsageError(f"{name!r} is no directory: {error}", where="command line") from error
+        raise UsageError(f"{name!r} is not a directory: {error}", where="command line") from error
 
 
 def _read(path: Path) -> LocalDirectory:
     _text(str(path), path)
-    # os.path: Path.is_dir raises for what may not be looked at.
+    # os.path: Path.is_dir raises if the path cannot be accessed.
     if not os.path.isdir(path):  # noqa: PTH112
         there = os.path.exists(path)  # noqa: PTH110
-        what = f"{path} is no directory" if there else f"there is no directory {path}"
+        what = f"{path} is not a directory" if there else f"there is not a directory {path}"
         raise UsageError(what, where="command line", hint=_near(path))
     inner = path / ROOT
     root = inner if os.path.isdir(inner) else path  # noqa: PTH112
@@ -117,12 +118,12 @@ def _near(path: Path) -> str:
         beside = [one.name for one in os.scandir(path.parent) if one.is_dir()]
     except OSError:
         beside = []
-    return f"{nearest(path.name, beside)}a name with a / in it, or a dot, means a directory"
+    return f"{nearest(path.name, beside)}a name that contains a / or a dot is a directory"
 
 
 def _entries(root: Path) -> Iterator[Entry]:
-    """Files, links and empty directories by path. Only a file's executability is kept: other
-    bits of its mode are a matter of who made it with which umask.
+    """Return files, links and empty directories by path. Only a file's executability is kept: other
+    bits of its mode depend on who made it with which umask.
     """
     size = 0
     for count, (path, status) in enumerate(_walk(root)):
@@ -131,7 +132,7 @@ def _entries(root: Path) -> Iterator[Entry]:
             raise UsageError(
                 f"{root} has more than {MOST_ENTRIES} files or {MOST_BYTES >> 30} GiB",
                 where="command line",
-                hint="name a directory with just the files that are to be replaced",
+                hint="name a directory that contains just the files to replace",
             )
         inside = "/" + _text(str(path.relative_to(root)), path)
         entry = _entry(path, status, inside)
@@ -157,7 +158,7 @@ def _walk(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
 
 
 def _entry(path: Path, status: os.stat_result, inside: str) -> Entry | None:
-    """None for a directory that its content will make."""
+    """Return an entry; None for a directory that its content will create."""
     mode = status.st_mode
     if stat.S_ISLNK(mode):
         # Not Path.readlink: it would change how the target is written.
@@ -174,27 +175,27 @@ def _entry(path: Path, status: os.stat_result, inside: str) -> Entry | None:
     raise UsageError(
         f"{path} is {kinds.get(stat.S_IFMT(mode), 'a device')}",
         where="command line",
-        hint="files, directories and symbolic links can be put into the guests",
+        hint="only files, directories and symbolic links can be copied to the guests",
     )
 
 
 def _check_place(entry: Entry, path: Path) -> None:
-    """`UsageError` where the guest would not see it, or not see much else any more."""
+    """Raise `UsageError` if the guest would not see it, or if it would hide much else."""
     parts = tuple(part for part in entry.path.split("/") if part)
     top = parts[0]
     if top in MERGED:
         if isinstance(entry, Symlink) and len(parts) == 1 and _same_merge(entry.target, top):
             return  # as the base has it
         raise UsageError(
-            f"{path}: /{top} is a link to /usr/{top} in the guests, which it would hide",
+            f"{path}: /{top} is a link to /usr/{top} in the guests, which this would hide",
             where="command line",
             hint=f"put it at usr/{'/'.join(parts)}",
         )
     if top in _MOUNTED and len(parts) > 1:
         raise UsageError(
-            f"{path}: /{top} is made when a guest boots, nothing in it would be seen",
+            f"{path}: /{top} is created when a guest boots, so nothing in it would be visible",
             where="command line",
-            hint="a file in usr/lib/tmpfiles.d makes what is to be in /run"
+            hint="use a file in usr/lib/tmpfiles.d to create things in /run"
             if top == "run"
             else "leave it out",
         )
@@ -202,7 +203,7 @@ def _check_place(entry: Entry, path: Path) -> None:
         raise UsageError(
             f"{path} would hide the directory /{top} of the guests",
             where="command line",
-            hint=f"make it a directory with what is to be replaced in /{top}",
+            hint=f"make it a directory with the files to replace in /{top}",
         )
     guest_path(entry.path)
 
@@ -225,5 +226,5 @@ def _unreadable(path: Path, error: OSError) -> UsageError:
     return UsageError(
         f"cannot read {path}: {error.strerror}",
         where="command line",
-        hint="make it readable for you, or leave it out",
+        hint="make it readable, or leave it out",
     )

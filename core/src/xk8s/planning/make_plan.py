@@ -1,4 +1,4 @@
-"""The plan: a pure value that says all of a cluster before anything is touched.
+"""Making the plan: a pure value that describes a whole cluster before anything is touched.
 
 `make_plan` runs the corridor up to here: names and settings, resolve, topology, hooks. The same
 request on the same installed overlays gives the same plan, digit for digit.
@@ -51,8 +51,8 @@ from xk8s.util.paths import check_name
 
 
 def make_plan(request: Request, registry: Registry | None = None, *, online: bool = False) -> Plan:
-    """The plan of a request. Touches nothing but installed packages and own directories, and
-    those it reads.
+    """Make the plan of a request. It touches only installed packages and own directories, which it
+    reads.
 
     ``online`` lets overlays that are default choices ask whether they can be downloaded; the
     rest of the plan does not depend on it.
@@ -158,8 +158,8 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
 
 
 def explain(request: Request, key: str, registry: Registry | None = None) -> Value:
-    """One setting of a request: type, default, value and where it came from. The overlay need
-    not be among the request's overlays.
+    """Return a setting of a request: type, default, value and origin. The overlay need not be one
+    of the request's overlays.
     """
     registry = registry or Registry(rules=policy(request))
     overlay, _, field_name = key.partition(".")
@@ -181,7 +181,9 @@ def explain(request: Request, key: str, registry: Registry | None = None) -> Val
 def _layers(
     ctx: Context, registry: Registry, local: Sequence[LocalDirectory]
 ) -> tuple[tuple[PlannedLayer, ...], int]:
-    """All layers, lowest first, and how many of them are not those of local directories."""
+    """Return all layers, lowest first, and how many of them come before those of local
+    directories.
+    """
     found: dict[str, PlannedLayer] = {}
 
     def add(name: str, layer: Layer) -> None:
@@ -229,7 +231,7 @@ def _node(
             raise PlanError(
                 f"overlays {other!r} and {overlay!r} both write {file.path}",
                 where=node.name,
-                hint="use a fragment of the file's owner, or a drop-in of another name",
+                hint="use a fragment for the file's owner, or a drop-in with another name",
             )
 
     for file in (*module_files(needs, node.role), *guest_files(ctx, node.role)):
@@ -241,7 +243,7 @@ def _node(
         if option:
             given.append((name, option))
     check_arguments(given, node.name)
-    # The user's last: of a repeated kernel argument the last one counts.
+    # The user's come last: the last of repeated kernel arguments counts.
     options = [*(option for _, option in given), own]
     kernel_args = [*boot.kernel_args, *(arg for option in options for arg in option.kernel_args)]
     return PlannedNode(
@@ -256,13 +258,13 @@ def _node(
 
 
 def _own_options(cluster: ClusterSettings) -> BootOptions:
-    """What the user adds to the start of every VM."""
+    """Return what the user adds to the start of every VM."""
     try:
         qemu_args = tuple(shlex.split(cluster.qemu_args))
     except ValueError as error:
         raise UsageError(
             f"cluster.qemu_args: {error}",
-            hint=f"it is read as a shell reads words: {cluster.qemu_args!r}",
+            hint=f"it is split as a shell would: {cluster.qemu_args!r}",
         ) from error
     # The kernel has quotes of its own, which must reach it.
     return BootOptions(kernel_args=tuple(cluster.kernel_args.split()), qemu_args=qemu_args)
@@ -271,7 +273,7 @@ def _own_options(cluster: ClusterSettings) -> BootOptions:
 def _check_routes(plan: Plan) -> None:
     if plan.routes and not plan.ctx.by_role("router"):
         raise PlanError(
-            f"{', '.join(plan.routes)} lie behind a router and the cluster has none",
+            f"{', '.join(plan.routes)} are behind a router, and the cluster has none",
             hint="use --routers 1 or more",
         )
 

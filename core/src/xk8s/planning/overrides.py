@@ -1,8 +1,9 @@
-"""What local directories put over the layers and the nodes' own files, and whose that was.
+"""What local directories override in the layers and the nodes' own files, and whose files those
+were.
 
-`over_plan` knows what the overlays said; what is in a ready image (the base system) or in a
-directory that is taken from an artifact, nobody said: `image_overrides` in xk8s.cluster.change
-looks into the images.
+`over_plan` knows what the overlays declared. The content of a ready image (the base system) or of a
+directory taken from an artifact is not declared: `image_overrides` in xk8s.cluster.change looks
+into the images.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from xk8s.planning.ownership import claims
 Parts = tuple[str, ...]
 
 MOST_LINES = 20
-"""Of one directory, for people; JSON has all."""
+"""Lines shown for one directory; JSON has all."""
 
 
 @frozen(kw_only=True)
@@ -37,7 +38,7 @@ class Replaced:
 
 @frozen(kw_only=True)
 class Override:
-    """What a directory does, by path: ``added`` is what replaces nothing as far as known."""
+    """Effect of a directory, by path: ``added`` is what replaces nothing as far as known."""
 
     directory: str
     layer: str
@@ -45,7 +46,7 @@ class Override:
     added: tuple[str, ...]
 
     def lines(self) -> Iterator[str]:
-        """For people, cut where it gets long."""
+        """Return lines for people, truncated if there are many."""
         found = [f"replaces {one}" for one in self.replaced]
         found += [f"adds {path}" for path in self.added]
         yield from found[:MOST_LINES]
@@ -63,19 +64,19 @@ class Below:
     entry: Entry | None = None
 
     def replaced(self, path: str) -> Replaced:
-        """This one, when something is put over it."""
+        """Return this path as replaced by something above it."""
         return Replaced(path=path, overlay=self.overlay, layer=self.layer, nodes=self.nodes)
 
     @property
     def whose(self) -> str:
-        """For errors."""
+        """Return its owner, for errors."""
         return f"{self.overlay} (layer {self.layer})" if self.layer else f"{self.overlay}"
 
 
 @frozen
 class _Stack:
-    """What lies below: ``files`` by path (the topmost last), and the directories that files make
-    necessary.
+    """Everything below: ``files`` by path (the topmost last), and the directories that these files
+    require.
     """
 
     files: dict[Parts, list[Below]] = field(factory=dict)
@@ -95,10 +96,10 @@ def over_plan(
     stack: Iterable[tuple[str, Layer]],
     node_files: Mapping[str, Mapping[str, str]],
 ) -> tuple[Override, ...]:
-    """What ``directories`` (name and layer, lowest first) do to a ``stack`` (likewise) and to
-    ``node_files`` (node -> path -> overlay).
+    """Return what ``directories`` (name and layer, lowest first) override in a ``stack`` (likewise)
+    and in ``node_files`` (node -> path -> overlay).
 
-    `PlanError` where a file or link would hide a directory, or a directory a file.
+    `PlanError` if a file or link would hide a directory, or a directory a file.
     """
     below = _Stack()
     for overlay, layer in stack:
@@ -138,7 +139,7 @@ def _over(name: str, layer: Layer, below: _Stack) -> Override:
             raise hides(name, entry.path, below.directories[parts].whose)
         for prefix in whole:
             for lower in below.files.get(prefix, ()):
-                # What is taken from an artifact may be a directory.
+                # A member of an artifact may be a directory.
                 if not isinstance(lower.entry, Take):
                     target = lower.entry.target if isinstance(lower.entry, Symlink) else ""
                     raise leads_through(
@@ -160,21 +161,21 @@ def _over(name: str, layer: Layer, below: _Stack) -> Override:
 
 
 def hides(directory: str, path: str, whose: str) -> PlanError:
-    """The error for a file or link in place of a directory."""
+    """Return the error for a file or link in place of a directory."""
     return PlanError(
         f"{path} in {directory} would hide a directory with files of {whose}",
         where=directory,
-        hint="make it a directory with just what is to be replaced",
+        hint="make it a directory with just the files to replace",
     )
 
 
 def leads_through(directory: str, path: str, stop: str, whose: str, target: str = "") -> PlanError:
-    """The error for a directory in place of a file or of a link (to ``target``)."""
+    """Return the error for a directory in place of a file or of a link (to ``target``)."""
     what = f"a link to {target}" if target else "a file"
     return PlanError(
         f"{path} in {directory} needs a directory {stop}, which is {what} of {whose}",
         where=directory,
-        hint=f"put it where the link leads to, {target}" if target else "leave it out",
+        hint=f"put it where the link points, at {target}" if target else "leave it out",
     )
 
 

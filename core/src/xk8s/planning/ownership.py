@@ -1,6 +1,6 @@
-"""Every path in a stack of layers has one owner: checked on the plan, before anything is built.
+"""Check that every path in a stack of layers has one owner: on the plan, before anything is built.
 
-What is in a ready ``image`` (the base system) is not known to the plan: every overlay may put
+The plan does not know the content of a ready ``image`` (the base system): every overlay may put
 files over it.
 """
 
@@ -18,7 +18,7 @@ from xk8s.util.guest_paths import guest_path
 
 @frozen(kw_only=True)
 class Claim:
-    """What an entry owns: a path, with the overlay and layer that put it there."""
+    """An entry's claim on a path, with the overlay and layer that put it there."""
 
     overlay: str
     layer: Layer
@@ -27,7 +27,7 @@ class Claim:
 
     @property
     def path(self) -> str:
-        """Absolute."""
+        """The absolute path."""
         return "/" + "/".join(self.parts)
 
     def __str__(self) -> str:
@@ -37,9 +37,9 @@ class Claim:
 def check_owners(stack: Sequence[tuple[str, Layer]]) -> None:
     """Check a stack of (overlay, layer), lowest first.
 
-    A file, a link or what is taken from an artifact owns its path and all below it;
+    A file, a link or a member of an artifact owns its path and everything below it;
     directories are shared. Layers that share no role never meet. A later layer may put
-    something over a lower one's where it says ``replaces``. `PlanError` names both overlays, or
+    something over a lower one's if it says ``replaces``. `PlanError` names both overlays, or
     the overlay with a bad path.
     """
     owners: dict[tuple[str, ...], list[Claim]] = {}
@@ -58,7 +58,7 @@ def check_owners(stack: Sequence[tuple[str, Layer]]) -> None:
 
 
 def claims(overlay: str, layer: Layer) -> Iterator[Claim]:
-    """What a layer owns, by its entries; `PlanError` names the overlay with a bad path."""
+    """Yield what a layer owns, by its entries; `PlanError` names the overlay with a bad path."""
     for entry in layer.entries:
         try:
             guest_path(entry.path)
@@ -66,7 +66,7 @@ def claims(overlay: str, layer: Layer) -> Iterator[Claim]:
                 continue
             names: Iterable[str] = ("",)
             if isinstance(entry, Take) and PurePosixPath(entry.member) == PurePosixPath("."):
-                # All of the artifact: its members are what is known of it.
+                # The whole artifact: only its members are known.
                 names = entry.artifact.members
             for name in names:
                 whole = guest_path(f"{entry.path}/{name}")

@@ -1,4 +1,4 @@
-"""The plan: a value that says all of a cluster before anything is touched."""
+"""The plan: a value that describes a whole cluster before anything is touched."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from xk8s.sources import Artifact
 from xk8s.util.digest import UNDIGESTED, digest
 
 NODE_LAYER = "node"
-"""In names of layers: a node's own files."""
+"""A node's own files, in names of layers."""
 
 
 @frozen(kw_only=True)
 class PlannedOverlay:
-    """A selected overlay: where it is from and who asked for it."""
+    """A selected overlay: its origin, and who asked for it."""
 
     offer: Offer
     summary: str
@@ -45,7 +45,7 @@ class PlannedOverlay:
 
 @frozen(kw_only=True)
 class PlannedLayer:
-    """A layer with the overlay that made it. ``digest`` covers all that goes into it."""
+    """A layer with the overlay that made it. ``digest`` covers everything that goes into it."""
 
     overlay: str
     layer: Layer
@@ -69,10 +69,10 @@ class PlannedNode:
 
 @frozen(kw_only=True)
 class Plan:
-    """All of a cluster. ``routes`` are prefixes behind the first router, as seen from outside.
+    """A whole cluster. ``routes`` are prefixes behind the first router, as seen from outside.
     ``directories`` are the local ones, lowest first, with what they replace as far as the plan
-    knows; their layers are the last of ``layers``. ``guest`` is, per overlay, what it needs to
-    find in guests. ``registry`` gives later stages the plugins' hooks that act (secrets, host
+    knows; their layers are the last of ``layers``. ``guest`` is what each overlay requires of
+    guests. ``registry`` gives later stages access to the plugins' hooks that act (secrets, host
     files).
     """
 
@@ -97,7 +97,7 @@ class Plan:
 
     @functools.cached_property
     def artifacts(self) -> tuple[Artifact, ...]:
-        """What has to be there before layers can be built, each once, by name."""
+        """Return the artifacts that must exist before layers can be built, each once, by name."""
         takes: list[Take] = [self.boot.kernel, self.boot.initramfs]
         for planned in self.layers:
             takes += [planned.layer.image] if planned.layer.image else []
@@ -107,7 +107,7 @@ class Plan:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Of everything that decides how the cluster is, but not of its name."""
+        """Digest of everything that determines the cluster, except its name."""
         return digest(
             {
                 "layers": [planned.digest for planned in self.layers],
@@ -119,20 +119,20 @@ class Plan:
         )
 
     def stack(self, node: PlannedNode) -> tuple[str, ...]:
-        """Names of what the guest stacks, lowest first: `NODE_LAYER` is the node's own files, on
-        top of which only local directories lie.
+        """Return the names of the layers that the guest stacks, lowest first: `NODE_LAYER` is the
+        node's own files; only local directories are above them.
         """
         local = {one.layer for one in self.directories}
         below = tuple(name for name in node.layers if name not in local)
         return (*below, NODE_LAYER, *node.layers[len(below) :])
 
     def to_json(self) -> dict[str, object]:
-        """The plan as JSON data; file contents and checks appear as digests and names."""
+        """Return the plan as JSON data; file contents and checks appear as digests and names."""
         return plan_json(self)
 
 
 def layer_digest(layer: Layer) -> str:
-    """Digest of all that goes into a layer; artifacts count by their key."""
+    """Return the digest of everything that goes into a layer; artifacts count by their key."""
     entries: list[Any] = [
         take_json(entry) if isinstance(entry, Take) else entry for entry in layer.entries
     ]

@@ -1,4 +1,4 @@
-"""The plan as JSON data: `xk8s plan --json`, and what its digests are made of."""
+"""The plan as JSON data: for `xk8s plan --json`, and as input of its digests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def plan_json(plan: Plan) -> dict[str, object]:
-    """All of a plan; file contents and checks appear as digests and names."""
+    """Return a whole plan; file contents and checks appear as digests and names."""
     return {
         "version": 1,
         "name": plan.name,
@@ -59,7 +59,7 @@ def plan_json(plan: Plan) -> dict[str, object]:
 
 
 def take_json(take: Take) -> dict[str, object]:
-    """Something out of an artifact, which counts by its key."""
+    """Return a member of an artifact, which counts by its key."""
     return {
         "artifact": artifact_key(take.artifact),
         "member": take.member,
@@ -69,7 +69,7 @@ def take_json(take: Take) -> dict[str, object]:
 
 
 def boot_json(boot: BootImage) -> dict[str, object]:
-    """Kernel, initramfs and arguments."""
+    """Return kernel, initramfs and arguments."""
     return {
         "kernel": take_json(boot.kernel),
         "initramfs": take_json(boot.initramfs),
@@ -79,7 +79,7 @@ def boot_json(boot: BootImage) -> dict[str, object]:
 
 
 def node_json(planned: PlannedNode) -> dict[str, object]:
-    """One VM."""
+    """Return a VM."""
     node = planned.node
     return {
         "name": node.name,

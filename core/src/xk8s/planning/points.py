@@ -1,4 +1,6 @@
-"""Named points: what overlays add to each other, collected and checked while a plan is made."""
+"""Named points: what overlays contribute to each other, collected and verified while a plan is
+made.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from xk8s.planning.core_points import DROPIN_POINT, DROPINS, SYSCTL_POINT, SYSCT
 from xk8s.util import typecheck
 
 CORE = "cluster"
-"""Points of this first name are the core's."""
+"""First part of the names of the core's points."""
 
 ROUTE_POINT = "cluster.route"
 
@@ -28,7 +30,7 @@ def _prefix(value: str) -> Mapping[str, str]:
 CORE_POINTS: Mapping[str, Point] = {
     ROUTE_POINT: Point(
         type=str,
-        help="A prefix that lies behind the first router: the cluster's network namespace, where "
+        help="A prefix behind the first router: the cluster's network namespace, where "
         "clients are, sends it there.",
         example="10.0.0.0/24",
         sets=_prefix,
@@ -42,11 +44,11 @@ CORE_POINTS: Mapping[str, Point] = {
 def collect(
     ctx: Context, registry: Registry, overlays: Mapping[str, Overlay]
 ) -> Mapping[str, tuple[Fragment, ...]]:
-    """The fragments of all selected ``overlays`` by point, in the order of overlays.
+    """Collect the fragments of all selected ``overlays`` by point, in the order of overlays.
 
-    One for a point of an overlay that is not selected is for nobody. `PluginError` names the
-    overlay whose fragment has a point that its owner has not, or a value that the point does not
-    take; `PlanError` names two that set one thing to different values.
+    A fragment for a point of an overlay that is not selected is ignored. `PluginError` names the
+    overlay whose fragment has an unknown point or a value that the point does not take; `PlanError`
+    names two that set one thing to different values.
     """
     points: dict[str, Mapping[str, Point]] = {CORE: CORE_POINTS}
     for name, overlay in overlays.items():
@@ -70,7 +72,7 @@ def _own(registry: Registry, name: str, overlay: Overlay) -> Mapping[str, Point]
     for point, about in overlay.points.items():
         if not isinstance(about, Point):
             raise PluginError(
-                f"overlay {name!r}: what it says of its point {point!r} is "
+                f"overlay {name!r}: what it declares for its point {point!r} is "
                 f"{typecheck.shown(about)}, not a Point",
                 where=registry.offer(name).where,
             )
@@ -93,13 +95,13 @@ def _check_point(registry: Registry, name: str, point: str, known: Mapping[str, 
 
 
 def _check_absent(registry: Registry, name: str, overlay: Overlay, point: str) -> None:
-    """Its owner is not selected: all is well if there may be such an overlay."""
+    """Check a point whose owner is not selected: it is fine if such an overlay may exist."""
     owner = point.partition(".")[0]
     installed = {offer.name for offer in registry.offers}
     if owner in installed or owner in (*overlay.after, *overlay.requires):
         return
     raise PluginError(
-        f"overlay {name!r}: there is no point {point!r} for its fragment, for no overlay {owner!r} "
+        f"overlay {name!r}: there is no point {point!r} for its fragment: no overlay {owner!r} "
         "is installed",
         where=registry.offer(name).where,
         hint=f"{nearest(owner, [*installed, CORE])}if {owner!r} may be missing, say "
@@ -123,7 +125,7 @@ def _check_values(registry: Registry, point: str, about: Point, fragments: list[
                 raise PlanError(
                     f"{who} {key}: to {typecheck.shown(its)} and to {typecheck.shown(value)}",
                     where=f"fragments of {point}",
-                    hint="leave one of them out, or ask its makers for a setting",
+                    hint="leave one of them out, or ask its authors for a setting",
                 )
 
 

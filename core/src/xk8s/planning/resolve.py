@@ -1,7 +1,7 @@
-"""From the names on the command line to all overlays, in order.
+"""Resolution: from the names on the command line to all overlays, in order.
 
-Order comes from requires, provides and after alone (names break ties), never from the order in
-which plugins were found or named.
+The order follows from requires, provides and after alone (names break ties), never from the order
+in which plugins were found or named.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ class Choice:
 
 @frozen(kw_only=True)
 class Resolution:
-    """The overlays in order, who asked for each ("command line" or overlay names), choices."""
+    """The overlays in order, who asked for each ("command line" or overlay names), and the
+    choices.
+    """
 
     overlays: tuple[str, ...]
     asked_by: Mapping[str, tuple[str, ...]]
@@ -35,14 +37,14 @@ class Resolution:
 
 
 Unavailable = Callable[[str], str | None]
-"""Given an overlay's name: why it cannot be a default choice here, or None."""
+"""Function that returns why an overlay cannot be a default choice here, or None."""
 
 
 def resolve(names: Sequence[str], registry: Registry, unavailable: Unavailable) -> Resolution:
     """Close ``names`` over requirements and sort them.
 
     Raises `UsageError` for an unknown name, `PlanError` for a missing capability, a conflict,
-    two providers of one capability, or a circle.
+    two providers of one capability, or a cycle.
     """
     selected: dict[str, Overlay] = {}
     asked_by: dict[str, list[str]] = {}
@@ -87,12 +89,12 @@ def resolve(names: Sequence[str], registry: Registry, unavailable: Unavailable) 
 
 
 def provided(name: str, overlay: Overlay) -> frozenset[str]:
-    """All that an overlay provides: its capabilities and its own name."""
+    """Return everything that an overlay provides: its capabilities and its own name."""
     return frozenset(overlay.provides) | {name}
 
 
 def provider(capability: str, overlays: Mapping[str, Overlay]) -> str:
-    """The overlay that provides a capability; KeyError when none does."""
+    """Return the overlay that provides a capability; KeyError if there is none."""
     for name, overlay in overlays.items():
         if capability in provided(name, overlay):
             return name
@@ -136,7 +138,7 @@ def _choose(
         refused.append(f"{candidate}: {reason}")
     if refused:
         raise PlanError(
-            f"none of the default overlays for {capability!r} can be had here",
+            f"none of the default overlays for {capability!r} is available here",
             where="; ".join(refused),
         )
     only = _installed_providers(capability, registry)
@@ -197,7 +199,7 @@ def _sorted(selected: Mapping[str, Overlay]) -> tuple[str, ...]:
         sorter.prepare()
     except graphlib.CycleError as error:
         circle = " → ".join(str(name) for name in error.args[1])
-        raise PlanError(f"overlays require each other in a circle: {circle}") from error
+        raise PlanError(f"overlays require each other in a cycle: {circle}") from error
     order: list[str] = []
     while sorter.is_active():
         ready = sorted(sorter.get_ready())
@@ -207,7 +209,7 @@ def _sorted(selected: Mapping[str, Overlay]) -> tuple[str, ...]:
 
 
 def check_names(names: Sequence[str]) -> None:
-    """`UsageError` when no overlay is named at all."""
+    """Raise `UsageError` if no overlay is named at all."""
     if not names:
         raise UsageError(
             "no overlay is named",

@@ -1,7 +1,6 @@
 """Nodes and networks of a cluster from its settings: names, numbers, addresses, sizes.
 
-The address plan is xcluster's, so that people who come from there find their way: see
-docs/reference/network.md.
+The address plan is that of xcluster, so that its users feel at home: see docs/reference/network.md.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _LEAST_MEMORY = 128
 
 
 def networks(settings: ClusterSettings) -> tuple[Network, ...]:
-    """Network 0 (management), 1 (all VMs) and 2 (routers, testers, and nodes that are to be)."""
+    """Return network 0 (management), 1 (all VMs) and 2 (routers, testers, and nodes on request)."""
     if not 1280 <= settings.mtu <= 9216:
         raise UsageError(f"cluster.mtu={settings.mtu} is out of range", hint="1280 to 9216")
     management = Network(index=0, ipv4="192.168.0.0/24", ipv6="fec0::/64")
@@ -42,7 +41,7 @@ def networks(settings: ClusterSettings) -> tuple[Network, ...]:
 
 
 def nodes(settings: ClusterSettings) -> tuple[Node, ...]:
-    """All VMs by number; `UsageError` for counts or sizes that cannot be."""
+    """Return all VMs by number; `UsageError` for impossible counts or sizes."""
     _check_count("nodes", settings.nodes, 1, MAX_NODES)
     _check_count("routers", settings.routers, 0, MAX_ROUTERS)
     _check_count("testers", settings.testers, 0, MAX_TESTERS)
@@ -71,7 +70,7 @@ def _node(number: int, role: Role, settings: ClusterSettings, networks: tuple[in
     cpus = settings.cpus.get(name, settings.cpus.get(role, _CPUS[role]))
     if memory < _LEAST_MEMORY:
         raise UsageError(
-            f"{memory} MiB are too few for {name}", hint=f"give it at least {_LEAST_MEMORY}"
+            f"{memory} MiB is too little for {name}", hint=f"give it at least {_LEAST_MEMORY}"
         )
     if not 1 <= cpus <= 64:
         raise UsageError(f"{name} cannot have {cpus} CPUs", hint="give it 1 to 64")
@@ -86,7 +85,7 @@ def _node(number: int, role: Role, settings: ClusterSettings, networks: tuple[in
 
 
 def _nic(network: int, number: int) -> Nic:
-    # The management network is a SLIRP of each VM's own: fec0::/64 is what SLIRP itself uses.
+    # Each VM has a SLIRP of its own as management network: fec0::/64 is what SLIRP itself uses.
     ipv6 = f"fec0::{number:x}/64" if network == 0 else f"{host_ipv6(network, number)}/120"
     return Nic(
         network=network,

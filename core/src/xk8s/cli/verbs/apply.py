@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("overlays", nargs=-1, shell_complete=complete_overlays)
-@click.option("--all-checks", is_flag=True, help="Run all checks, not just those of what changed.")
-@click.option("--no-check", is_flag=True, help="Run no checks.")
+@click.option(
+    "--all-checks", is_flag=True, help="Run all checks, not only those of changed overlays."
+)
+@click.option("--no-check", is_flag=True, help="Skip the checks.")
 @json_option
 @set_option
 @cluster_option
@@ -24,12 +26,12 @@ if TYPE_CHECKING:
 def command(
     session: CliSession, overlays: tuple[str, ...], all_checks: bool, no_check: bool, as_json: bool
 ) -> None:
-    """Put what changed into the running cluster, and OVERLAYS that it has not got yet.
+    """Apply changes to the running cluster, and add OVERLAYS that it does not have yet.
 
-    Overlays, settings given with -s, your own builds and local directories are read again. Files
-    that are other ones go into the nodes, what uses them is restarted, and the checks of overlays
-    that changed, or are named, are run. What takes a boot (the kernel, the base system, the size of
-    the VMs) is an error, and nothing is changed then.
+    Overlays, settings given with -s, your own builds and local directories are read again. Only
+    files that differ are copied to the nodes, whatever uses them is restarted, and the checks of
+    overlays that changed, or are named, run. A change that takes a reboot (the kernel, the base
+    system, the size of the VMs) is an error, and then nothing is changed.
     """
     from xk8s.cluster.change.apply import apply
     from xk8s.errors import UsageError
@@ -52,7 +54,7 @@ def command(
 
 
 def lines(applied: Applied) -> list[str]:
-    """What was done, for people."""
+    """Return lines that say what was done, for people."""
     from xk8s.cluster.change.units import short
 
     seconds = sum(applied.seconds.values())
@@ -67,6 +69,6 @@ def lines(applied: Applied) -> list[str]:
         words += [f"stopped {short(one.stopped)}"] if one.stopped else []
         told.append(f"  {one.node:<12} {'; '.join(words)}")
     if not told:
-        return [f"cluster {name!r} has all of it already ({seconds:.1f} s)"]
-    changed = ", ".join(applied.overlays) or "what was not finished before"
-    return [f"cluster {name!r} is changed after {seconds:.1f} s: {changed}", *told]
+        return [f"cluster {name!r} is up to date ({seconds:.1f} s)"]
+    changed = ", ".join(applied.overlays) or "what was left unfinished"
+    return [f"cluster {name!r} changed after {seconds:.1f} s: {changed}", *told]

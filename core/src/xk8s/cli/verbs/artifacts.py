@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("overlays", nargs=-1, shell_complete=complete_overlays)
-@click.option("--fetch", is_flag=True, help="Fetch or build now what OVERLAYS lack.")
+@click.option("--fetch", is_flag=True, help="Fetch or build missing artifacts of OVERLAYS now.")
 @click.option(
-    "--update-tags", is_flag=True, help="Fetch, and pull anew the images whose tags have moved."
+    "--update-tags", is_flag=True, help="Fetch, and pull images whose tags have moved again."
 )
-@click.option("--update-lock", is_flag=True, help="Fetch, and write what came to ./xk8s.lock.")
+@click.option("--update-lock", is_flag=True, help="Fetch, and pin the result in ./xk8s.lock.")
 @json_option
 @plan_options
 @cluster_option
@@ -32,10 +32,10 @@ def command(
     update_lock: bool,
     as_json: bool,
 ) -> None:
-    """Show where each file from outside came from, with its digest.
+    """Show where each downloaded or built file came from, with its digest.
 
-    With OVERLAYS: what these need, whether it is there or not. Without: all of the cache.
-    Where there is an ./xk8s.lock, what is fetched must be what it says.
+    With OVERLAYS: what these need, whether cached or not. Without: the whole cache. If ./xk8s.lock
+    exists, what is fetched must match it.
     """
     from xk8s.build.artifacts.lockfile import project_lock
     from xk8s.build.artifacts.store import Store
@@ -67,17 +67,17 @@ def command(
     for one in found:
         show(one)
     for name in missing:
-        click.echo(f"{name}  not there yet")
+        click.echo(f"{name}  not cached yet")
 
 
 def show(resolved: Resolved) -> None:
-    """One artifact for people: its members, each with the source that gave it."""
+    """Format an artifact for people: its members, each with the source that provided it."""
     click.echo(f"{resolved.name} {resolved.version}  {resolved.digest[:12]}  {resolved.path}")
     table([(f"  {one.member}", one.kind, one.detail) for one in resolved.provenance] or [("",)])
 
 
 def as_data(resolved: Resolved) -> dict[str, object]:
-    """One artifact for programs."""
+    """Return an artifact as data for programs."""
     return {
         "name": resolved.name,
         "version": resolved.version,

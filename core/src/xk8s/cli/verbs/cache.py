@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 @click.group("cache", cls=ListingGroup, subcommand_metavar="[list|prune] …")
 def command() -> None:
-    """Show what takes room on the disk, and remove what may go.
+    """Show what uses disk space, and free some.
 
     `xk8s cache` is short for `xk8s cache list`.
     """
 
 
 @command.command("list")
-@click.option("--all", "every", is_flag=True, help="Each piece, not just each snapshot.")
+@click.option("--all", "every", is_flag=True, help="List every item, not only snapshots.")
 @json_option
 @cluster_option
 @pass_session
 def list_all(session: CliSession, every: bool, as_json: bool) -> None:
-    """Show what artifacts, layers, downloads, clusters and snapshots take, and their bounds."""
+    """Show the sizes of artifacts, layers, downloads, clusters and snapshots, and their limits."""
     from xk8s.cluster.disk.usage import KINDS, pieces
     from xk8s.util.paths import cache_dir, snapshots_root
 
@@ -71,18 +71,19 @@ def list_all(session: CliSession, every: bool, as_json: bool) -> None:
 @command.command("prune")
 @click.option(
     "--max-size", metavar="SIZE", callback=parse_size,
-    help="Go on, oldest first, until all takes at most SIZE: 20G, 512M.",
+    help="Continue, least recently used first, until the total is at most SIZE: 20G, 512M.",
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @json_option
 @cluster_option
 @pass_session
 def prune(session: CliSession, max_size: int | None, dry_run: bool, as_json: bool) -> None:
-    """Remove what killed commands left, automatic snapshots beyond cluster.snapshot_size, and what
-    nobody needs and used for a month.
+    """Free disk space, least recently used first; anything still referenced is kept.
 
-    Named snapshots, those of running clusters, and what VMs or snapshots need always stay. What
-    goes is made or fetched again when it is needed.
+    This removes what killed commands left behind, automatic snapshots beyond cluster.snapshot_size,
+    and what nobody needs and used for a month. Named snapshots, those of running clusters, and what
+    VMs or snapshots need are always kept. What is removed is made or fetched again when it is
+    needed.
     """
     from xk8s.cluster.disk.prune import prune
     from xk8s.util.paths import cache_dir
@@ -105,17 +106,16 @@ def prune(session: CliSession, max_size: int | None, dry_run: bool, as_json: boo
         table([(one.kind, one.name, size_text(one.size), f"last used {ago(one.used)}")
                for one in done.removed])  # fmt: skip
     what = "would be removed" if dry_run else "removed"
-    click.echo(
-        f"{len(done.removed)} {what}, {size_text(freed)} freed; {size_text(done.left)} are left"
-    )
+    click.echo(f"{len(done.removed)} {what}, {size_text(freed)} freed; {size_text(done.left)} left")
     if max_size is not None and done.left > max_size:
         click.echo(
-            "the rest is needed, named by you, or was used today: see `xk8s cache --all`", err=True
+            "everything else is needed, named by you, or was used today: see `xk8s cache --all`",
+            err=True,
         )
 
 
 def as_data(piece: Piece) -> dict[str, Any]:
-    """For programs: bytes, and the time of the last use in seconds since 1970."""
+    """Return data for programs: bytes, and the time of the last use in seconds since 1970."""
     return {
         "kind": piece.kind,
         "name": piece.name,
@@ -137,7 +137,7 @@ def _when(used: float) -> str:
 
 
 def _snapshot_size(session: CliSession) -> int:
-    """The setting, in bytes."""
+    """Return the setting, in bytes."""
     from xk8s.names.core_settings import ClusterSettings
     from xk8s.names.settings import Settings
 

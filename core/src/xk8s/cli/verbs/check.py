@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def complete_checks(
     ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Names of the cluster's checks; nothing when there is no cluster."""
+    """Complete the names of the cluster's checks; nothing if there is no cluster."""
     try:
         checks = ctx.ensure_object(CliSession).cluster().plan.checks
     except Xk8sError:
@@ -31,8 +31,8 @@ def complete_checks(
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[CHECK]...", shell_complete=complete_checks)
-@click.option("--list", "as_list", is_flag=True, help="Name the checks, and run none.")
-@click.option("--faults", is_flag=True, help="Look for known faults in all logs instead.")
+@click.option("--list", "as_list", is_flag=True, help="List the checks without running them.")
+@click.option("--faults", is_flag=True, help="Search all logs for known faults instead.")
 @json_option
 @cluster_option
 @pass_session
@@ -41,9 +41,9 @@ def command(
 ) -> None:
     """Run the checks of the cluster's overlays, in order, up to the first that fails.
 
-    CHECK is a name, or its first word: "externalip" is all checks of that overlay's addresses.
+    CHECK is a name, or its first word: "externalip" means all checks of that overlay's addresses.
     With --faults, consoles, journals and events of all nodes are searched for faults that the
-    overlays know; each comes with its cause and what to do.
+    overlays know; each comes with its cause and remedy.
     """
     cluster = session.cluster()
     if faults:
@@ -62,8 +62,8 @@ def command(
 
 
 def chosen(checks: Sequence[Check], names: Sequence[str]) -> tuple[Check, ...]:
-    """The checks of these names, in their own order; all when there are no names. `UsageError`
-    for a name that is none.
+    """Return the checks with these names, in their own order; all of them without names.
+    `UsageError` for an unknown name.
     """
 
     def means(name: str, check: Check) -> bool:
@@ -80,7 +80,7 @@ def chosen(checks: Sequence[Check], names: Sequence[str]) -> tuple[Check, ...]:
 
 
 def run(session: CliSession, cluster: Cluster, checks: Sequence[Check], *, as_json: bool) -> None:
-    """Run them; `CheckFailed` for the first that fails, with log and known faults."""
+    """Run the checks; `CheckFailed` for the first that fails, with log and known faults."""
     from xk8s.checks import run_checks
     from xk8s.cluster.checks.diagnosis import failed_check
 
@@ -105,12 +105,14 @@ def run(session: CliSession, cluster: Cluster, checks: Sequence[Check], *, as_js
         if results and not results[-1].ok:
             last = results[-1]
             check = next(one for one in checks if one.name == last.name)
-            hint = "xk8s logs, xk8s exec; `xk8s report` collects all there is"
+            hint = "xk8s logs, xk8s exec; `xk8s report` collects everything"
             raise failed_check(cluster, check, last, progress, hint=hint)
 
 
 def show_faults(session: CliSession, cluster: Cluster, *, as_json: bool) -> None:
-    """What is known of all logs. A node that does not answer has its console only, and is named."""
+    """Show the known faults in all logs. A node that does not answer is named; only its console is
+    searched.
+    """
     from xk8s.cluster.checks.diagnosis import examine
 
     with session.progress() as progress:
@@ -126,4 +128,4 @@ def show_faults(session: CliSession, cluster: Cluster, *, as_json: bool) -> None
         click.echo(str(hint))
     if not found.hints:
         nodes = ", ".join(node.name for node in cluster.record.nodes)
-        click.echo(f"no known fault in the logs of {nodes or 'no nodes'}")
+        click.echo(f"no known faults in the logs of {nodes or 'no nodes'}")

@@ -15,7 +15,7 @@ from xk8s.verbs import cluster_option, complete_nodes
 def command(session: CliSession, node: str) -> None:
     """Attach to the serial console of NODE: kernel messages and a login. Ctrl-] leaves.
 
-    What was printed before: xk8s logs NODE console.
+    For earlier output see: xk8s logs NODE console.
     """
     from xk8s.machine.qemu.console import attach
 

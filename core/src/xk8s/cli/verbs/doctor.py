@@ -14,7 +14,7 @@ from xk8s.verbs import cluster_option, json_option, print_json
 @cluster_option
 @pass_session
 def command(session: CliSession, as_json: bool) -> None:  # noqa: ARG001
-    """Tell what this machine has and lacks, and what to do. Exit code 5 when `up` cannot work."""
+    """Show what this machine has and lacks, and what to do. Exit code 5 if `up` cannot work."""
     from xk8s.report.doctor import examine, require
 
     findings = examine()

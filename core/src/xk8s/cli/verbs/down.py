@@ -14,9 +14,9 @@ from xk8s.verbs import cluster_option
 @cluster_option
 @pass_session
 def command(session: CliSession, every: bool) -> None:
-    """End the cluster: its processes, namespace, sockets and records.
+    """Shut down the cluster: its processes, namespace, sockets and records.
 
-    Works as well for one that `up` left half-started, and does nothing when there is none.
+    This also works for a cluster that `up` left half-started, and does nothing if there is none.
     """
     from xk8s.cluster.down import down
 
@@ -38,8 +38,8 @@ def command(session: CliSession, every: bool) -> None:
 
 
 def names() -> list[str]:
-    """Clusters with a state directory, only a runtime one (an `up` was killed early), or just what
-    a failed `up` left.
+    """List clusters with a state directory, with only a runtime directory (an `up` was killed
+    early), or with nothing but the remains of a failed `up`.
     """
     from xk8s.cluster.state.failed_start import list_failures
     from xk8s.cluster.state.record import list_clusters

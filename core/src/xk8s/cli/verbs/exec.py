@@ -13,12 +13,16 @@ from xk8s.errors import MachineError
 from xk8s.verbs import cluster_option, complete_nodes
 
 EXIT_NO_PROGRAM = 127
-"""As shells have it."""
+"""Exit code for a missing program, as in shells."""
 
 
 @click.command(context_settings={"allow_interspersed_args": False})
 @click.option(
-    "--timeout", default=600.0, show_default=True, metavar="SECONDS", help="Then kill it."
+    "--timeout",
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Seconds until it is killed.",
 )
 @click.option("-n", "--no-stdin", is_flag=True, help="Do not read standard input.")
 @click.argument("node", shell_complete=complete_nodes)
@@ -34,10 +38,11 @@ def command(
     timeout: float,
     no_stdin: bool,
 ) -> None:
-    """Run ARGV in NODE through its guest agent, as root, without a shell.
+    """Run ARGV on NODE through its guest agent, as root, without a shell.
 
-    Output and exit code are the command's own. What is piped or redirected in is given to it.
-    Works when every network of the guest is broken. Exit code 127: no such program in the guest.
+    Output and exit code are the command's own. Piped or redirected input is passed to it. Works
+    even if every network of the guest is broken. Exit code 127: the guest does not have the
+    program.
     """
     from xk8s.machine.qemu.agent import AgentError
 
@@ -50,7 +55,7 @@ def command(
     except AgentError as error:
         if "Failed to execute child process" not in str(error):
             raise
-        click.echo(f"xk8s: {node} has no program {argv[0]!r}, or it cannot be run", err=True)
+        click.echo(f"xk8s: {node} has no program {argv[0]!r}, or it cannot run", err=True)
         ctx.exit(EXIT_NO_PROGRAM)
     except TimeoutError as error:
         raise MachineError(
@@ -64,8 +69,8 @@ def command(
 
 
 def piped() -> bytes:
-    """All of stdin when it is a pipe, file or socket; nothing when it is a terminal, closed, or
-    a device: there is nobody to type for a command that runs to its end.
+    """Return all of stdin if it is a pipe, file or socket; nothing if it is a terminal, closed, or
+    a device: nobody can type for a command that runs to its end.
     """
     try:
         mode = os.fstat(0).st_mode

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 @cluster_option
 @pass_session
 def command(session: CliSession, key: str, as_json: bool) -> None:
-    """Tell what the setting KEY (overlay.name) means: type, default, value, and its origin.
+    """Explain the setting KEY (overlay.name): type, default, value, and origin.
 
-    With the name of an overlay alone: all of its settings. "cluster" and "plugins" have those of
-    the core. A dot in a name is an underscore; "kubernetes.apiserver" is all that begins so.
+    With only the name of an overlay: all of its settings. "cluster" and "plugins" are those of the
+    core. A dot in a name is an underscore; "kubernetes.apiserver" means every setting that begins
+    with it.
     """
     from xk8s.planning.make_plan import explain
     from xk8s.util.digest import plain
@@ -45,7 +46,7 @@ def command(session: CliSession, key: str, as_json: bool) -> None:
 
 
 def wanted(key: str, request: Request) -> tuple[list[str], bool]:
-    """The keys that a user means, and whether it may be any number of them."""
+    """Return the keys that a user means, and whether there may be any number of them."""
     from xk8s.names.settings import canonical
 
     overlay, dot, name = key.partition(".")
@@ -58,7 +59,7 @@ def wanted(key: str, request: Request) -> tuple[list[str], bool]:
 
 
 def fields(overlay: str, request: Request) -> list[str]:
-    """Names of an overlay's settings; `UsageError` when it has none."""
+    """Return the names of an overlay's settings; `UsageError` if it has none."""
     from xk8s.names.allow_list import policy
     from xk8s.names.core_settings import CORE_SETTINGS
     from xk8s.names.registry import Registry
@@ -72,7 +73,7 @@ def fields(overlay: str, request: Request) -> list[str]:
 
 
 def show(value: Value) -> None:
-    """One setting for people."""
+    """Print a setting for people."""
     from xk8s.names.convert import text
 
     click.echo(f"{value.key}: {value.help}")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.group("layers", cls=ListingGroup, subcommand_metavar="[list|show|cat|prune] …")
 def command() -> None:
-    """Show what is baked into images, and remove what nobody needs.
+    """Show layer images and their content, and remove unused ones.
 
     `xk8s layers [OVERLAYS…]` is short for `xk8s layers list [OVERLAYS…]`.
     """
@@ -30,7 +30,7 @@ def command() -> None:
 def complete_layers(
     _ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Names of the layers in the cache."""
+    """Complete the names of the layers in the cache."""
     from xk8s.build.layers.cache import list_layers
     from xk8s.util.paths import cache_dir
 
@@ -54,10 +54,10 @@ def _age(ctx: click.Context, parameter: click.Parameter, value: str | None) -> f
 @cluster_option
 @pass_session
 def list_layers(session: CliSession, overlays: tuple[str, ...], as_json: bool) -> None:
-    """Show layer images: whose, size, digest, which VMs get it, whether it is in the cache.
+    """Show layer images: overlay, size, digest, which VMs get them, whether they are cached.
 
-    With OVERLAYS: what these need, lowest first, be it there or not. Without: all of the cache,
-    and who needs it.
+    With OVERLAYS: what these need, lowest first, cached or not. Without: the whole cache, and who
+    needs each image.
     """
     if overlays:
         from xk8s.planning.make_plan import make_plan
@@ -74,7 +74,7 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
         return
     rows: list[tuple[str, ...]] = [("LAYER", "OVERLAY", "SIZE", "DIGEST", "ROLES", "CACHE")]
     for one in found:
-        state = "there" if one["cached"] else "not there"
+        state = "there" if one["cached"] else "not cached"
         if one["missing"]:
             state += f": needs the artifact {', '.join(one['missing'])}"
         rows.append(
@@ -91,7 +91,7 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
 
 
 def _planned(planned: PlannedLayer) -> dict[str, Any]:
-    """A layer of a plan. Its digest is known when all its artifacts are there."""
+    """Describe a layer of a plan. Its digest is known once all its artifacts are cached."""
     from xk8s.artifact_keys import artifact_key
     from xk8s.build.artifacts.store import Store
     from xk8s.build.layers.build import layer_key, layers_dir
@@ -186,7 +186,7 @@ def show(session: CliSession, layer: str, as_json: bool) -> None:
 @cluster_option
 @pass_session
 def cat(session: CliSession, layer: str, path: str) -> None:
-    """Print the file PATH of LAYER, to begin a changed one with."""
+    """Print the file PATH of LAYER, as a starting point for your own version."""
     from xk8s.build.layers.erofs_read import open_image
 
     with open_image(_choose(session, layer).path) as image:
@@ -198,17 +198,17 @@ def cat(session: CliSession, layer: str, path: str) -> None:
 @command.command("prune")
 @click.option(
     "--older-than", metavar="AGE", callback=_age,
-    help="Only what was not used for so long: 90m, 12h, 7d, 2w.",
+    help="Only images not used for this long: 90m, 12h, 7d, 2w.",
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @json_option
 @cluster_option
 @pass_session
 def prune(session: CliSession, older_than: float, dry_run: bool, as_json: bool) -> None:
     """Remove the images that no running cluster and no snapshot needs.
 
-    They are made again when an `up` needs them; what they are made of stays. What killed builds
-    left goes too.
+    They are rebuilt when an `up` needs them; the artifacts that they are built from are kept. What
+    killed builds left behind is removed, too.
     """
     from xk8s.build.layers.cache import prune
     from xk8s.cluster.disk.references import users
@@ -235,7 +235,7 @@ def prune(session: CliSession, older_than: float, dry_run: bool, as_json: bool) 
         table([_removed(one) for one in pruned.removed])
     what = "would be removed" if dry_run else "removed"
     kept = f"{len(pruned.needed)} needed"
-    kept += f", {len(pruned.recent)} used lately" if pruned.recent else ""
+    kept += f", {len(pruned.recent)} used recently" if pruned.recent else ""
     click.echo(f"{len(pruned.removed)} {what}, {size_text(freed)} freed; {kept}")
 
 
@@ -260,7 +260,7 @@ def _choose(session: CliSession, name: str) -> CachedLayer:
 
 
 def as_data(layer: CachedLayer) -> dict[str, Any]:
-    """An image for programs; its time of last use in seconds since 1970."""
+    """Return an image as data for programs; its time of last use in seconds since 1970."""
     return {
         "name": layer.name,
         "overlay": layer.overlay,

@@ -27,20 +27,20 @@ _POLL_SECONDS = 1.0
 
 @frozen(kw_only=True)
 class Wish:
-    """What the words of the command line mean."""
+    """The meaning of the command line's arguments."""
 
     nodes: tuple[str, ...]
     components: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     """Paths in the guest, and KIND/NAME."""
     host: tuple[str, ...] = field(factory=tuple)
-    """console, qemu: files of the host."""
+    """Files of the host: console, qemu."""
 
 
 def complete_words(
     ctx: click.Context, parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Nodes, and the services of the first control plane."""
+    """Complete nodes, and the services of the first control plane."""
     found = complete_nodes(ctx, parameter, incomplete)
     try:
         from xk8s.cluster.checks.logs import units
@@ -56,16 +56,19 @@ def complete_words(
 @click.argument(
     "words", nargs=-1, metavar="[NODE]... [COMPONENT]...", shell_complete=complete_words
 )
-@click.option("-f", "--follow", is_flag=True, help="Go on with what comes; Ctrl-C ends.")
+@click.option("-f", "--follow", is_flag=True, help="Follow the logs; Ctrl-C ends.")
 @click.option("-n", "--lines", type=click.IntRange(0), metavar="N",
-              help=f"The last N of each  [default: {LINES}; with --since all].")  # fmt: skip
+              help=f"The last N lines of each  [default: {LINES}; with --since all].")  # fmt: skip
 @click.option(
-    "--since", default="", metavar="TIME", help="Not older than 30s, 5m, 2h, 7d, 2w or a date."
+    "--since",
+    default="",
+    metavar="TIME",
+    help="Lines not older than 30s, 5m, 2h, 7d, 2w or a date.",
 )
 @click.option("-g", "--grep", default="", metavar="REGEX",
-              help="Only lines that match; small letters mean any case.")  # fmt: skip
-@click.option("-A", "--all-nodes", is_flag=True, help="Of all nodes, in the order of time.")
-@click.option("-c", "--container", default="", metavar="NAME", help="Of a pod, this one only.")
+              help="Only lines that match; a lower-case pattern ignores case.")  # fmt: skip
+@click.option("-A", "--all-nodes", is_flag=True, help="Logs of all nodes, merged by time.")
+@click.option("-c", "--container", default="", metavar="NAME", help="Only this container of a pod.")
 @cluster_option
 @pass_session
 def command(
@@ -78,12 +81,12 @@ def command(
     all_nodes: bool,
     container: str,
 ) -> None:
-    """Show the journal of NODE (the control plane by default), or of COMPONENT in it.
+    """Show the journal of NODE (the control plane by default), or of COMPONENT on it.
 
-    COMPONENT is a systemd unit (kubelet, etcd, …; "apiserver" will do for kube-apiserver); or
-    "console" for what the kernel and init printed, and "qemu" for what QEMU said: these are there
-    even when the VM is not; or an absolute path of a file in the guest; or, where an overlay says
-    how, KIND/NAME: "pod/coredns" shows what that pod's containers printed, and needs no API server.
+    COMPONENT is a systemd unit (kubelet, etcd, …; "apiserver" is enough for kube-apiserver);
+    "console" for the output of the kernel and init, or "qemu" for that of QEMU: these exist even if
+    the VM does not; an absolute path of a file in the guest; or, if an overlay supports it,
+    KIND/NAME: "pod/coredns" shows the output of that pod's containers, and needs no API server.
     """
     cluster = session.cluster()
     wish = understood(cluster, words, all_nodes=all_nodes)
@@ -100,7 +103,7 @@ def command(
 
 
 def default_node(cluster: Cluster) -> str:
-    """The first control plane, or the first node at all."""
+    """Return the first control plane, or the first node of any kind."""
     first = [one.name for one in cluster.record.nodes if one.role == "control-plane"]
     names = [one.name for one in cluster.record.nodes]
     if not names:
@@ -109,13 +112,15 @@ def default_node(cluster: Cluster) -> str:
 
 
 def understood(cluster: Cluster, words: Sequence[str], *, all_nodes: bool) -> Wish:
-    """Nodes by their names, everything else is a component. `StateError` for an unknown node."""
+    """Sort arguments into nodes, by their names, and components. `StateError` for an
+    unknown node.
+    """
     names = [one.name for one in cluster.record.nodes]
     nodes = [word for word in words if word in names]
     rest = [word for word in words if word not in names]
     for word in rest:
         if re.fullmatch(r"vm-\d+", word):
-            cluster.record.node(word)  # raises, and names those that are there
+            cluster.record.node(word)  # raises, and names the existing ones
     files = tuple(word for word in rest if "/" in word)
     if all_nodes and nodes:
         raise click.UsageError("--all-nodes needs no NODE")
@@ -132,14 +137,14 @@ def understood(cluster: Cluster, words: Sequence[str], *, all_nodes: bool) -> Wi
 def sources_of(
     cluster: Cluster, wish: Wish, *, lines: int | None, since: str, grep: str, container: str
 ) -> list[LogSource]:
-    """The logs that are meant."""
+    """Return the selected logs."""
     from xk8s.cluster.checks.logs import GuestFiles, HostFile, Journal
     from xk8s.cluster.state.record import qemu_log
 
     if container and not wish.files:
         raise click.UsageError("-c needs a pod")
     if since and (wish.host or any(file.startswith("/") for file in wish.files)):
-        raise click.UsageError("--since: the lines of such a file do not say when they came")
+        raise click.UsageError("--since: the lines of such a file have no time")
     several = len(wish.nodes) > 1
     sources: list[LogSource] = []
     for node in wish.nodes:
@@ -164,8 +169,8 @@ def sources_of(
 
 
 def find_argv(cluster: Cluster, node: str, file: str, container: str) -> list[str]:
-    """The command that prints which files of the node are meant; [] when that node has none.
-    `UsageError` for a kind that no overlay knows.
+    """Return the command that prints which files of the node are selected; [] if that node has
+    none. `UsageError` for a kind that no overlay knows.
     """
     from xk8s.overlay import LogFiles
 
@@ -195,7 +200,9 @@ def find_argv(cluster: Cluster, node: str, file: str, container: str) -> list[st
 
 
 def started(since: str) -> str:
-    """The time that ``--since`` means, as lines of containers have it (ISO 8601, UTC)."""
+    """Return the time that ``--since`` means, in the form of lines of containers (ISO 8601,
+    UTC).
+    """
     seconds = parse_duration(since)
     if seconds is None:
         if re.match(r"\d{4}-\d\d-\d\d", since):
@@ -208,8 +215,8 @@ def started(since: str) -> str:
 
 
 def show(sources: Sequence[LogSource], *, follow: bool, grep: str) -> None:
-    """Print what they have, and with ``follow`` what comes. What one node does not have is no
-    error when another one has it.
+    """Print the logs and, with ``follow``, new lines. A log that one node lacks is an error only if
+    no other node has it.
     """
     from xk8s.cluster.checks.logs import GuestFiles, NoUnitError
 
@@ -224,7 +231,7 @@ def show(sources: Sequence[LogSource], *, follow: bool, grep: str) -> None:
         raise lacking
     files = [one for one, _ in texts if isinstance(one, GuestFiles)]
     if files and len(files) == len(texts) and not any(one.paths() for one in files):
-        raise UsageError("there is no such log", hint="`xk8s exec NODE -- find /var/log` lists all")
+        raise UsageError("there is no such log", hint="see `xk8s exec NODE -- find /var/log`")
     display(texts, grep)
     while follow:
         time.sleep(_POLL_SECONDS)
@@ -232,7 +239,9 @@ def show(sources: Sequence[LogSource], *, follow: bool, grep: str) -> None:
 
 
 def display(texts: Sequence[tuple[LogSource, str]], grep: str) -> None:
-    """Dated logs mixed by time, others one after the other, below their titles if need be."""
+    """Print dated logs merged by time, others one after the other, with titles if there are
+    several.
+    """
     from xk8s.cluster.checks.logs import Journal, matcher, mixed
 
     dated = [text for source, text in texts if source.dated]

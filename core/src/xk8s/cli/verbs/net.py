@@ -23,7 +23,7 @@ def command() -> None:
 @cluster_option
 @pass_session
 def link(session: CliSession, node: str, interface: str, state: str) -> None:
-    """Give or take the carrier of INTERFACE (eth0, eth1 …) of NODE: a cable that is pulled."""
+    """Plug or unplug the cable of INTERFACE (eth0, eth1 …) on NODE."""
     from xk8s.machine.qemu.qmp import Qmp
 
     cluster = session.cluster()
@@ -47,7 +47,7 @@ def link(session: CliSession, node: str, interface: str, state: str) -> None:
 def execute(ctx: click.Context, session: CliSession, argv: tuple[str, ...]) -> None:
     """Run a program of this machine in the cluster's network namespace.
 
-    It is outside of the cluster there: what it sends to a VIP goes by way of the router.
+    The namespace is outside of the cluster: traffic to a virtual address passes through the router.
     """
     ctx.exit(in_namespace(session, list(argv)))
 
@@ -61,13 +61,13 @@ def execute(ctx: click.Context, session: CliSession, argv: tuple[str, ...]) -> N
 def tcpdump(ctx: click.Context, session: CliSession, network: str, argv: tuple[str, ...]) -> None:
     """Run this machine's tcpdump on NETWORK (1 or 2); ARGV are its own arguments."""
     if not re.fullmatch(r"[0-9]+", network):
-        raise UsageError(f"{network!r} is no network", hint="use its number, 1 or 2")
+        raise UsageError(f"{network!r} is not a network", hint="use its number, 1 or 2")
     words = list(argv[1:] if argv[:1] == ("--",) else argv)
     ctx.exit(in_namespace(session, ["tcpdump", "-i", f"net{network}", "-l", *words]))
 
 
 def in_namespace(session: CliSession, argv: list[str]) -> int:
-    """Run it with our own streams; Ctrl-C is passed on. Its exit code."""
+    """Run it with our own streams; Ctrl-C is passed on. Return its exit code."""
     import shutil
     import signal
 

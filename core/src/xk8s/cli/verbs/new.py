@@ -14,16 +14,16 @@ from xk8s.verbs import cluster_option
 @click.argument("overlay", metavar="NAME")
 @click.option(
     "--directory", metavar="DIR", type=click.Path(path_type=Path, file_okay=False),
-    help="Where to write it  [default: ./NAME].",
+    help="Directory to write  [default: ./NAME].",
 )  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
 @cluster_option
 @pass_session
 def command(session: CliSession, overlay: str, directory: Path | None, overwrite: bool) -> None:
-    """Make the distribution of a new overlay NAME, to be installed with pip and published.
+    """Create the distribution of a new overlay NAME, to be installed with pip and published.
 
-    It has one layer, one setting, one check, tests that pass, a CI file and a README; nothing in
-    the directory is overwritten unless you say so.
+    It has one layer, one setting, one check, passing tests, a CI configuration and a README;
+    existing files in the directory are kept unless you say otherwise.
     """
     from xk8s.scaffold.new import check_overlay_name, make_overlay
 

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("-l", "--long", "load", is_flag=True, help="Load each: requires and provides too.")
+@click.option("-l", "--long", "load", is_flag=True, help="Load each; show requires and provides.")
 @json_option
 @cluster_option
 @pass_session
 def command(session: CliSession, load: bool, as_json: bool) -> None:  # noqa: ARG001
     """List the installed overlays. Without --long none of them is imported.
 
-    An overlay is a plugin: a program that runs as you, with all that you may do. Those that are
-    refused are listed with the reason; plugins.allow in xk8s.toml says which distributions may be
+    An overlay is a plugin: a program that runs as you, with all your permissions. Refused ones
+    are listed with the reason; plugins.allow in xk8s.toml says which distributions may be
     used.
     """
     from xk8s.names.registry import Registry, available
@@ -47,7 +47,9 @@ def command(session: CliSession, load: bool, as_json: bool) -> None:  # noqa: AR
 
 
 def describe(offer: Offer, registry: Registry | None) -> dict[str, object]:
-    """An overlay as JSON data; with a registry it is loaded, and what is wrong then is said."""
+    """Return an overlay as JSON data; with a registry it is loaded, and what is wrong is
+    included.
+    """
     from xk8s.errors import Xk8sError
 
     item: dict[str, object] = {
@@ -76,7 +78,7 @@ def _names(value: object) -> str:
 
 
 def summary(distribution: str) -> str:
-    """The one line that the distribution says of itself."""
+    """Return the distribution's own one-line summary."""
     try:
         return metadata(distribution)["Summary"] or ""
     except PackageNotFoundError:

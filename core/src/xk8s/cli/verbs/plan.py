@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     "--graph",
     "graph_format",
     type=click.Choice(["svg", "mermaid"]),
-    help="Print a picture of it: nodes on networks, and who has which layers.",
+    help="Print a picture: nodes on networks, and which VM has which layers.",
 )
 @click.option(
     "--graph-of",
     type=click.Choice(["networks", "layers"]),
-    help="Only that part of the picture.",
+    help="Only this part of the picture.",
 )
 @plan_options
 @cluster_option
@@ -38,7 +38,9 @@ def command(
     graph_format: str | None,
     graph_of: Part | None,
 ) -> None:
-    """Show what `up` would do with OVERLAYS. Needs no root, QEMU or network, changes nothing."""
+    """Show what `up` would do with OVERLAYS. Needs no root, QEMU or network, and changes
+    nothing.
+    """
     if (as_json and graph_format) or (graph_of and not graph_format):
         raise click.UsageError(
             "--json and --graph exclude each other" if as_json else "--graph-of needs --graph"
@@ -55,7 +57,7 @@ def command(
 
 
 def picture(plan: Plan, kind: str, part: Part | None) -> str:
-    """The plan drawn."""
+    """Draw the plan."""
     from xk8s.planning.diagram import PARTS, graph, mermaid
     from xk8s.planning.diagram_svg import draw
 
@@ -64,7 +66,7 @@ def picture(plan: Plan, kind: str, part: Part | None) -> str:
 
 
 def show(plan: Plan) -> None:
-    """The plan for people."""
+    """Print the plan for people."""
     click.echo(f"cluster {plan.name!r}, {plan.ctx.ip_family}, digest {plan.digest[:12]}")
     click.echo("\noverlays, lowest first:")
     rows = [
@@ -76,7 +78,7 @@ def show(plan: Plan) -> None:
         click.echo(f"  {choice.capability}: {choice.chosen} ({choice.reason})")
     changed = [value for value in plan.settings if value.origin != "default"]
     if changed:
-        click.echo("\nsettings that are not the default:")
+        click.echo("\nsettings that differ from the defaults:")
         table([(f"  {one.key}", str(one.value), f"from {one.origin}") for one in changed])
     click.echo("\nlayers, lowest first:")
     table(
@@ -86,12 +88,12 @@ def show(plan: Plan) -> None:
         ]
     )
     for one in plan.directories:
-        click.echo(f"\n{one.directory}, on top of all else:")
+        click.echo(f"\n{one.directory}, on top of everything else:")
         for line in one.lines():
             click.echo(f"  {line}")
         if one.added:
             # The plan knows what overlays say, not what is in a ready image.
-            click.echo("  (`up` tells which of those added replace a file of the base's image)")
+            click.echo("  (`up` shows which of the added ones replace a file of the base's image)")
     click.echo("\nnodes:")
     table(
         [

@@ -15,21 +15,21 @@ from xk8s.verbs import cluster_option, json_option, print_json
 @click.command()
 @click.option(
     "-o", "--output", "path", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
-    help="Where to write it  [default: xk8s-report-CLUSTER-TIME.tar.gz here].",
+    help="File to write  [default: xk8s-report-CLUSTER-TIME.tar.gz here].",
 )  # fmt: skip
 @click.option(
-    "--check/--no-check", "checks", default=True, help="Run the checks, too, for a while."
+    "--check/--no-check", "checks", default=True, help="Run the checks, too, for a limited time."
 )
 @json_option
 @cluster_option
 @pass_session
 def command(session: CliSession, path: Path | None, checks: bool, as_json: bool) -> None:
-    """Make one archive of all that helps to find out what is wrong with a cluster.
+    """Create one archive with everything needed to find out what is wrong with a cluster.
 
-    It has the plan, versions, consoles, journals, the state of networks, pods and containers, and
-    at the top (REPORT.md) the faults that are known. Works for a cluster that is half dead, and
-    for what an `up` left whose VMs failed: what cannot be had is noted. Keys, tokens and passwords
-    are taken out.
+    It contains the plan, versions, consoles, journals, the state of networks, pods and containers,
+    and at the top (REPORT.md) the known faults. It works even if the cluster is half dead, and for
+    what an `up` left whose VMs failed: what could not be collected is noted. Keys, tokens and
+    passwords are removed.
     """
     from xk8s.report import CollectedReport, collect
     from xk8s.report.contents import default_path, write
@@ -61,7 +61,7 @@ def command(session: CliSession, path: Path | None, checks: bool, as_json: bool)
     for hint in result.hints:
         click.echo(f"fault: {hint}")
     for line in contents.missing:
-        click.echo(f"not in it: {line}")
+        click.echo(f"not included: {line}")
     size = path.stat().st_size / 1024
     click.echo(
         f"{path}: {len(contents.files)} files, {size:.0f} KiB, mode 0600; see REPORT.md in it"

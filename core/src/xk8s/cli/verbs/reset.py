@@ -13,9 +13,9 @@ from xk8s.verbs import cluster_option
 @cluster_option
 @pass_session
 def command(session: CliSession) -> None:
-    """Bring the cluster back to the snapshot that it was last saved as or restored from.
+    """Restore the snapshot that the cluster was last saved as or restored from.
 
-    When it is down: to the latest one of its name.
+    If the cluster is down: the latest one of its name.
     """
     from xk8s.cluster.snapshots.store import list_snapshots
     from xk8s.cluster.state.record import read_record

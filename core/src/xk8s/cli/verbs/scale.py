@@ -9,10 +9,10 @@ from xk8s.verbs import cluster_option, json_option, print_json
 
 
 @click.command()
-@click.option("--nodes", type=int, help="Nodes of Kubernetes, the control plane among them.")
-@click.option("--routers", type=int, help="Routers between the nodes and the outside.")
-@click.option("--testers", type=int, help="VMs on the outside.")
-@click.option("--no-check", is_flag=True, help="Run no checks.")
+@click.option("--nodes", type=int, help="Number of Kubernetes nodes, including the control plane.")
+@click.option("--routers", type=int, help="Number of routers between the nodes and the outside.")
+@click.option("--testers", type=int, help="Number of VMs on the outside.")
+@click.option("--no-check", is_flag=True, help="Skip the checks.")
 @json_option
 @cluster_option
 @pass_session
@@ -24,10 +24,11 @@ def command(
     no_check: bool,
     as_json: bool,
 ) -> None:
-    """Give the running cluster more or fewer VMs.
+    """Add VMs to or remove them from the running cluster.
 
-    New ones are booted beside those that run, and join; the ones with the highest numbers go first,
-    after what runs on them was moved (of a Kubernetes node: it is drained). All others go on.
+    New ones boot beside the running ones, and join; those with the highest numbers are removed
+    first, after what runs on them was moved (a Kubernetes node is drained). All others keep
+    running.
     """
     from xk8s.cluster.change.scale import scale
     from xk8s.errors import UsageError
@@ -45,6 +46,6 @@ def command(
     name = scaled.applied.cluster.name
     words = [f"+{one}" for one in scaled.added] + [f"-{one}" for one in scaled.removed]
     if not words:
-        click.echo(f"cluster {name!r} has that many already ({seconds:.1f} s)")
+        click.echo(f"cluster {name!r} already has that many ({seconds:.1f} s)")
         return
-    click.echo(f"cluster {name!r} is scaled after {seconds:.1f} s: {' '.join(words)}")
+    click.echo(f"cluster {name!r} scaled after {seconds:.1f} s: {' '.join(words)}")

@@ -13,7 +13,7 @@ from xk8s.verbs import cluster_option, complete_nodes
 @cluster_option
 @pass_session
 def command(session: CliSession, node: str) -> None:
-    """Open a root shell in NODE. Ctrl-] leaves; no network is needed."""
+    """Open a root shell on NODE. Ctrl-] leaves; no network is needed."""
     from xk8s.machine.qemu.console import attach
 
     cluster = session.cluster()

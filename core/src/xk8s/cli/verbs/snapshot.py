@@ -12,10 +12,10 @@ from xk8s.verbs import cluster_option, json_option, print_json, table
 
 @click.group("snapshot")
 def command() -> None:
-    """Save running clusters and bring them back.
+    """Save and restore running clusters.
 
-    `up` keeps one (auto-…) of a cluster that passed its checks, for the next `up` of the same
-    plan; the last three of a name are kept.
+    `up` saves a cluster that passed its checks (auto-…), for the next `up` of the same plan; the
+    last three of a name are kept.
     """
 
 
@@ -24,12 +24,12 @@ def command() -> None:
 @cluster_option
 @pass_session
 def save(session: CliSession, label: str) -> None:
-    """Save the running cluster as LABEL. It stands still meanwhile, and goes on."""
+    """Save the running cluster as LABEL. It is paused meanwhile, and then continues."""
     from xk8s.cluster.up import snapshot
 
     with session.progress() as progress:
         pause = snapshot(session.name, label, progress)
-    click.echo(f"saved as {label!r}; the cluster stood still for {pause:.2f} s")
+    click.echo(f"saved as {label!r}; the cluster was paused for {pause:.2f} s")
 
 
 @command.command("restore")
@@ -37,7 +37,7 @@ def save(session: CliSession, label: str) -> None:
 @cluster_option
 @pass_session
 def restore(session: CliSession, label: str) -> None:
-    """Bring the cluster back as it was when LABEL was saved; what runs is ended."""
+    """Restore the cluster as it was when LABEL was saved; whatever runs is shut down."""
     bring_back(session, label)
 
 
@@ -73,10 +73,10 @@ def list_all(session: CliSession, as_json: bool) -> None:  # noqa: ARG001
 @cluster_option
 @pass_session
 def verify(session: CliSession, label: str) -> None:
-    """Read all of the snapshot LABEL and compare it with what was saved.
+    """Read the whole snapshot LABEL and compare it with what was saved.
 
     `up`, `restore` and `reset` do so by themselves at the first use after a start of this machine;
-    from then on they look at sizes, times and the small files.
+    after that they compare sizes, times and the small files.
     """
     from xk8s.cluster.snapshots import store
     from xk8s.errors import StateError
@@ -90,7 +90,7 @@ def verify(session: CliSession, label: str) -> None:
             where=str(found.directory),
             hint="`xk8s snapshot remove` removes it",
         )
-    click.echo(f"snapshot {label!r} is as it was saved")
+    click.echo(f"snapshot {label!r} is intact")
 
 
 @command.command("remove")
@@ -98,17 +98,17 @@ def verify(session: CliSession, label: str) -> None:
 @cluster_option
 @pass_session
 def remove(session: CliSession, label: str) -> None:
-    """Remove the snapshot LABEL. A cluster that was restored from it goes on."""
+    """Remove the snapshot LABEL. A cluster that was restored from it keeps running."""
     from xk8s.cluster.snapshots import store
 
     store.remove(store.find(session.name, label))
 
 
 def bring_back(session: CliSession, label: str) -> None:
-    """Restore and say how long it took."""
+    """Restore and print how long it took."""
     from xk8s.cluster.up import back_to
 
     with session.progress() as progress:
         cluster = back_to(session.name, label, progress)
     seconds = sum(cluster.record.seconds.values())
-    click.echo(f"cluster {cluster.name!r} is as it was at {label!r}, after {seconds:.1f} s")
+    click.echo(f"cluster {cluster.name!r} restored from {label!r} after {seconds:.1f} s")

@@ -37,7 +37,7 @@ def command(session: CliSession, every: bool, as_json: bool) -> None:
 
 
 def row(node: Mapping[str, Any]) -> tuple[str, ...]:
-    """One line of the table. Memory is what the host spends (of what the guest may have)."""
+    """Return a line of the table. Memory is what the host spends (of what the guest may have)."""
     addresses = [address.partition("/")[0] for address in node["addresses"]]
     forwards = [f"{name}=127.0.0.1:{port}" for name, port in node["forwards"].items()]
     return (
@@ -52,7 +52,7 @@ def row(node: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def show_all(*, as_json: bool) -> None:
-    """Name, phase and overlays of every cluster; "unknown" for one without a record."""
+    """Print name, phase and overlays of every cluster; "unknown" for one without a record."""
     from xk8s.cluster.state.record import list_clusters, read_record
 
     records = {name: read_record(name) for name in list_clusters()}

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("overlays", nargs=-1, required=True, shell_complete=complete_overlays)
 @click.option("--check/--no-check", default=True, help="Wait until the overlays' checks pass.")
-@click.option("--cold", is_flag=True, help="Boot, even when a snapshot could be restored.")
+@click.option("--cold", is_flag=True, help="Boot, even if a snapshot could be restored.")
 @json_option
 @plan_options
 @cluster_option
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 def command(
     session: CliSession, overlays: tuple[str, ...], check: bool, cold: bool, as_json: bool
 ) -> None:
-    """Start a cluster made of OVERLAYS and check it.
+    """Start a cluster from OVERLAYS and check it.
 
-    What they require is added. What is missing is fetched or built first and kept in the cache.
-    ./DIR (a name with a / in it, or a dot) is a local directory: its files lie over all others.
-    A cluster that passed its checks is saved, and restored by the next `up` of the same plan; of
-    another plan the nearest saved one is restored and changed, if that takes no boot.
+    The overlays that they require are added. What is missing is fetched or built first and kept in
+    the cache. ./DIR (a name with a / or a dot) is a local directory: its files override all others.
+    A cluster that passed its checks is saved, and restored by the next `up` of the same plan; for
+    another plan, the nearest saved cluster is restored and changed, if that takes no reboot.
     """
     from xk8s.cluster.up import up
     from xk8s.planning.make_plan import make_plan
@@ -46,7 +46,7 @@ def command(
 
 
 def summarize(cluster: Cluster, session: CliSession) -> None:
-    """What is there now, and how to go on."""
+    """Print what is running now, and the next commands."""
     option = "" if cluster.name == "xk8s" else f" --name {cluster.name}"
     nodes = [node.name for node in cluster.record.nodes]
     seconds = sum(cluster.record.seconds.values())
@@ -62,7 +62,7 @@ def summarize(cluster: Cluster, session: CliSession) -> None:
 
 
 def host_files(cluster: Cluster) -> list[str]:
-    """Files that overlays made for the host (a kubeconfig, say), as paths."""
+    """Return files that overlays made for the host (a kubeconfig, for example), as paths."""
     from xk8s.cluster.state.booted import BOOT
     from xk8s.cluster.state.guest_files import GUEST_FILES
     from xk8s.cluster.state.record import PLAN, RECORD, REQUEST

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("overlays", nargs=-1, shell_complete=complete_overlays)
-@click.option("--no-check", is_flag=True, help="Run no checks.")
+@click.option("--no-check", is_flag=True, help="Skip the checks.")
 @set_option
 @cluster_option
 @pass_session
 def command(session: CliSession, overlays: tuple[str, ...], no_check: bool) -> None:
-    """Do `xk8s apply` now, and again each time that something of OVERLAYS is saved.
+    """Run `xk8s apply` now, and again each time a source of OVERLAYS is saved.
 
-    Without OVERLAYS: of all that the cluster is made of. What is watched: local directories, the
-    files of overlays that are installed from a source tree, and directories among their settings
-    (such as kubernetes.dir). One line tells how each round went. Ctrl-C ends it.
+    Without OVERLAYS, the sources of the whole cluster are watched: local directories, the files of
+    overlays that are installed from a source tree, and directories among their settings (such as
+    kubernetes.dir). One line reports each round. Ctrl-C ends it.
     """
     from xk8s.cluster.change.watched import marks, sources_of, wait_for_change
 
@@ -60,7 +60,7 @@ def _is_in(path: str, sources: Iterable[WatchedSource]) -> bool:
 
 
 def round_of(argv: list[str]) -> tuple[float, str]:
-    """Seconds, and what became of it."""
+    """Return the seconds, and the result of the round."""
     start = time.monotonic()
     with subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -78,7 +78,7 @@ def round_of(argv: list[str]) -> tuple[float, str]:
 
 
 def summary(code: int, out: str, err: str) -> str:
-    """One line about a round."""
+    """Return one line about a round."""
     if code:
         try:
             error = json.loads(err.strip().splitlines()[-1])["error"]
@@ -97,5 +97,5 @@ def summary(code: int, out: str, err: str) -> str:
 
 
 def say(what: str, seconds: float, text: str) -> None:
-    """The line of a round."""
+    """Print the line of a round."""
     click.echo(f"{time.strftime('%H:%M:%S')} {what}: {text} ({seconds:.1f} s)")
