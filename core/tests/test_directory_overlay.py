@@ -1,5 +1,5 @@
-"""A local directory on top of everything else: what gets into the guests, what it replaces, what it may
-not do, and that a running cluster does not depend on it any more.
+"""A local directory on top of everything else: what gets into the guests, what it replaces, what
+it may not do, and that a running cluster does not depend on it any more.
 """
 
 from __future__ import annotations
