@@ -1,4 +1,4 @@
-"""The blocks of commands in README.md and docs/, and how each of them is tested.
+"""The blocks of commands in docs/ and every README.md, and how each of them is tested.
 
 The words behind a block's language say it (GitHub and the site show the language alone):
 
@@ -106,7 +106,12 @@ def blocks_of(text: str, document: str) -> tuple[Block, ...]:
 
 def documents() -> tuple[str, ...]:
     """Paths below the root."""
-    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    readmes = [
+        ROOT / "README.md",
+        ROOT / "core/README.md",
+        *sorted(ROOT.glob("plugins/*/README.md")),
+    ]
+    pages = [*readmes, *sorted((ROOT / "docs").rglob("*.md"))]
     return tuple(str(path.relative_to(ROOT)) for path in pages)
 
 
