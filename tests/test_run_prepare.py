@@ -159,6 +159,50 @@ def test_no_command_sets_up_and_says_what_next(clone: Path) -> None:
     assert "xk8s up kubernetes coredns externalip" in done.stderr
 
 
+def test_a_link_to_it_works_from_anywhere_and_nothing_appears_beside_the_link(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XK8S_VENV", raising=False)
+    programs = tmp_path / "my programs"
+    programs.mkdir()
+    (programs / "first").symlink_to(clone / "run")
+    (programs / "again").symlink_to("first")
+    for words in ([str(programs / "again")], ["sh", "my programs/first"]):
+        done = subprocess.run(
+            [*words, "sh", "-c", "command -v python; pwd"],
+            capture_output=True, text=True, check=False, cwd=tmp_path, timeout=30,
+        )  # fmt: skip
+        assert done.stdout == f"{clone}/.venv/bin/python\n{tmp_path}\n", done.stderr
+    assert calls(clone) == 1
+    assert sorted(path.name for path in programs.iterdir()) == ["again", "first"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a clone", "my programs"]
+
+
+def test_a_link_with_the_name_of_the_command_is_the_command(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XK8S_VENV", raising=False)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "xk8s").symlink_to(clone / "run")
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["xk8s", *words], capture_output=True, text=True, check=False, cwd="/",
+            env=environment, timeout=30,
+        )  # fmt: skip
+
+    # An environment without the command must not find the link, which would find the link …
+    assert command("plan").returncode == 127
+    fake = clone / ".venv" / "bin" / "xk8s"
+    fake.write_text('#!/bin/sh\necho "the command: $*"\n')
+    fake.chmod(0o755)
+    assert command("plan", "a b").stdout == "the command: plan a b\n"
+    assert command().stdout == "the command: \n"
+    assert command("--packages").stdout == "the command: --packages\n"
+
+
 def test_packages_alone_leave_the_clone_alone(clone: Path) -> None:
     assert run(clone, "--packages").returncode == 0
     assert not (clone / ".venv").exists()

@@ -345,6 +345,9 @@ def ensure_python(venv: Path, python: str) -> None:
         [*install, "--no-deps", "--no-build-isolation", *editable],
         log,
     )
+    # ./run writes its stamp next: after a power loss a stamp that reached the disk must not vouch
+    # for an environment of empty files.
+    step("flushed it to the disk", ["sync", "-f", str(venv)], log)
     log.unlink()
 
 
