@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import tomllib
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 
+from tools import distributions
+
 ROOT = Path(__file__).resolve().parent.parent
-
-
-@pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(ROOT / "tools"))
-        spec = importlib.util.spec_from_file_location(
-            "distributions", ROOT / "tools" / "distributions.py"
-        )
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    return module
 
 
 def projects(root: Path = ROOT) -> dict[str, dict[str, Any]]:
@@ -67,46 +53,40 @@ def pins_of(found: dict[str, dict[str, Any]]) -> set[str]:
     }
 
 
-def test_all_have_one_version_and_pin_each_other_to_it(tool: ModuleType, workspace: Path) -> None:
-    version = tool.version()
+def test_all_have_one_version_and_pin_each_other_to_it(workspace: Path) -> None:
+    version = distributions.version()
     assert {project["version"] for project in PROJECTS.values()} == {version}
     assert pins_of(PROJECTS) == {f"=={version}"}
-    assert tool.align(version, workspace) == (), "run: ./run python tools/distributions.py"
+    assert distributions.align(version, workspace) == (), "run: ./run python -m tools.distributions"
 
 
-def test_a_new_version_is_everywhere_and_nothing_else_changes(
-    tool: ModuleType, workspace: Path
-) -> None:
+def test_a_new_version_is_everywhere_and_nothing_else_changes(workspace: Path) -> None:
     before = projects(workspace)
-    assert len(tool.align("2.0.0rc1", workspace)) == len(PROJECTS)
+    assert len(distributions.align("2.0.0rc1", workspace)) == len(PROJECTS)
     after = projects(workspace)
     assert pins_of(after) == {"==2.0.0rc1"}
     assert {project["version"] for project in after.values()} == {"2.0.0rc1"}
-    tool.align(tool.version(), workspace)
+    distributions.align(distributions.version(), workspace)
     assert projects(workspace) == before
 
 
-def test_a_sibling_without_a_pin_gets_one_and_a_lost_license_comes_back(
-    tool: ModuleType, workspace: Path
-) -> None:
+def test_a_sibling_without_a_pin_gets_one_and_a_lost_license_comes_back(workspace: Path) -> None:
     etcd = workspace / "plugins" / "etcd"
     text = (etcd / "pyproject.toml").read_text()
     (etcd / "pyproject.toml").write_text(
-        text.replace(f'"xk8s=={tool.version()}"', '"xk8s", "xk8s-no-sibling>=1"')
+        text.replace(f'"xk8s=={distributions.version()}"', '"xk8s", "xk8s-no-sibling>=1"')
     )
     (etcd / "LICENSE").unlink()
-    assert len(tool.align(tool.version(), workspace)) == 2
+    assert len(distributions.align(distributions.version(), workspace)) == 2
     found = {str(one) for one in requirements(projects(workspace)["xk8s-etcd"])}
-    assert found == {f"xk8s=={tool.version()}", "xk8s-no-sibling>=1"}
+    assert found == {f"xk8s=={distributions.version()}", "xk8s-no-sibling>=1"}
     assert (etcd / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
 
 
 @pytest.mark.parametrize("word", ["v2", "2.0-beta", "", "2.0\n"])
-def test_what_is_not_a_version_is_refused(
-    tool: ModuleType, word: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_not_a_version_is_refused(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        tool.main([word])
+        distributions.main([word])
     assert "is not a version" in capsys.readouterr().err
 
 

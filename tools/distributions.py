@@ -1,8 +1,8 @@
 """Keep what all distributions of the workspace share alike: version, sibling pins, license.
 
-``./run python tools/distributions.py`` copies the version of core/pyproject.toml to every other
+``./run python -m tools.distributions`` copies the version of core/pyproject.toml to every other
 distribution, pins their requirements of each other to exactly that version, and copies LICENSE.
-``./run python tools/distributions.py 0.2.0`` sets a new version first.
+``./run python -m tools.distributions 0.2.0`` sets a new version first.
 
 Each pyproject.toml has these values in plain text, so that a distribution builds alone, also from
 its source archive, which cannot reach above its own directory.
@@ -17,7 +17,7 @@ import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
-from lock import ROOT, pyprojects
+from tools.lock import ROOT, pyprojects
 
 _VERSION = re.compile(r'^version = "([^"]*)"$', re.MULTILINE)
 _SIBLING = re.compile(r'"(xk8s(?:-[a-z0-9-]+)?)(\[[a-z,]+\])?(?:==[^"]*)?"(?=[,\s\]])')
