@@ -1,4 +1,4 @@
-"""The blocks of commands in README.md, CONTRIBUTING.md and docs/, and how each of them is tested.
+"""The blocks of commands in docs/, CONTRIBUTING.md and every README.md, and how each is tested.
 
 The words behind a block's language say it (GitHub and the site show the language alone):
 
@@ -106,8 +106,9 @@ def blocks_of(text: str, document: str) -> tuple[Block, ...]:
 
 def documents() -> tuple[str, ...]:
     """Paths below the root."""
-    top = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
-    pages = [*top, *sorted((ROOT / "docs").rglob("*.md"))]
+    top = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "core" / "README.md"]
+    readmes = [*top, *sorted(ROOT.glob("plugins/*/README.md"))]
+    pages = [*readmes, *sorted((ROOT / "docs").rglob("*.md"))]
     return tuple(str(path.relative_to(ROOT)) for path in pages)
 
 

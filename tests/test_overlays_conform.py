@@ -12,7 +12,9 @@ ROOT = Path(__file__).resolve().parent.parent
 OVERLAYS = sorted(
     name
     for path in ROOT.glob("plugins/*/pyproject.toml")
-    for name in tomllib.loads(path.read_text())["project"]["entry-points"].get("xk8s.v1", ())
+    for name in tomllib.loads(path.read_text())["project"]
+    .get("entry-points", {})
+    .get("xk8s.v1", ())
 )
 
 

@@ -53,11 +53,14 @@ if options.venv:
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     root = tmp_path / "a clone"
-    for directory in ("tools", "core", "plugins/one"):
+    for directory in ("tools", "core/src/xk8s/util", "plugins/one"):
         (root / directory).mkdir(parents=True)
     shutil.copy2(ROOT / "run", root / "run")
     (root / "tools" / "prepare.py").write_text(FAKE_PREPARE)
-    for name in ("requirements.lock", "core/pyproject.toml", "plugins/one/pyproject.toml"):
+    for name in (
+        "requirements.lock", "core/pyproject.toml", "core/src/xk8s/util/host_programs.py",
+        "plugins/one/pyproject.toml",
+    ):  # fmt: skip
         (root / name).write_text(name)
     return root
 
@@ -103,6 +106,7 @@ def test_bytecode_is_kept_but_not_among_sources_when_it_must_not_be_there(
         lambda root: (root / "requirements.lock").write_text("new"),
         lambda root: (root / "plugins/one/pyproject.toml").write_text("new"),
         lambda root: (root / "tools/prepare.py").write_text(FAKE_PREPARE + "\n"),
+        lambda root: (root / "core/src/xk8s/util/host_programs.py").write_text("new"),
         lambda root: (
             (root / "plugins/two").mkdir()
             or (root / "plugins/two/pyproject.toml").write_text("two")
@@ -110,7 +114,7 @@ def test_bytecode_is_kept_but_not_among_sources_when_it_must_not_be_there(
         lambda root: shutil.rmtree(root / ".venv"),
         lambda root: root.rename(root.parent / "moved"),
     ],
-    ids=["lock", "pyproject", "prepare", "plugin", "gone", "moved"],
+    ids=["lock", "pyproject", "prepare", "programs", "plugin", "gone", "moved"],
 )
 def test_sets_up_again_when_something_changed(
     clone: Path, change: Callable[[Path], object]
@@ -157,6 +161,50 @@ def test_no_command_sets_up_and_says_what_next(clone: Path) -> None:
     done = run(clone)
     assert done.returncode == 0
     assert "xk8s up kubernetes coredns externalip" in done.stderr
+
+
+def test_a_link_to_it_works_from_anywhere_and_nothing_appears_beside_the_link(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XK8S_VENV", raising=False)
+    programs = tmp_path / "my programs"
+    programs.mkdir()
+    (programs / "first").symlink_to(clone / "run")
+    (programs / "again").symlink_to("first")
+    for words in ([str(programs / "again")], ["sh", "my programs/first"]):
+        done = subprocess.run(
+            [*words, "sh", "-c", "command -v python; pwd"],
+            capture_output=True, text=True, check=False, cwd=tmp_path, timeout=30,
+        )  # fmt: skip
+        assert done.stdout == f"{clone}/.venv/bin/python\n{tmp_path}\n", done.stderr
+    assert calls(clone) == 1
+    assert sorted(path.name for path in programs.iterdir()) == ["again", "first"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a clone", "my programs"]
+
+
+def test_a_link_with_the_name_of_the_command_is_the_command(
+    clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("XK8S_VENV", raising=False)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "xk8s").symlink_to(clone / "run")
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["xk8s", *words], capture_output=True, text=True, check=False, cwd="/",
+            env=environment, timeout=30,
+        )  # fmt: skip
+
+    # An environment without the command must not find the link, which would find the link …
+    assert command("plan").returncode == 127
+    fake = clone / ".venv" / "bin" / "xk8s"
+    fake.write_text('#!/bin/sh\necho "the command: $*"\n')
+    fake.chmod(0o755)
+    assert command("plan", "a b").stdout == "the command: plan a b\n"
+    assert command().stdout == "the command: \n"
+    assert command("--packages").stdout == "the command: --packages\n"
 
 
 def test_packages_alone_leave_the_clone_alone(clone: Path) -> None:
@@ -243,12 +291,14 @@ def test_disabled_sources_do_not_count(tmp_path: Path) -> None:
 
 
 def test_only_what_is_missing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = {proof for proof, _ in prepare.PACKAGES.values()} - {"mkfs.erofs"}
-    monkeypatch.setattr(prepare, "find", lambda name: f"/bin/{name}" if name in there else None)
+    programs = prepare.host_programs
+    monkeypatch.setattr(programs, "is_there", lambda program: program.name != "mkfs.erofs")
     monkeypatch.setattr(prepare, "has_venv", lambda _: True)
-    monkeypatch.setattr(prepare.Path, "exists", lambda _: True)
     monkeypatch.setattr(prepare, "qemu_major", lambda: 10)
     assert prepare.missing() == ["erofs-utils"]
+    monkeypatch.setattr(programs, "is_there", lambda _: True)
+    monkeypatch.setattr(prepare, "has_venv", lambda _: False)
+    assert prepare.missing() == ["python3-venv"]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +307,7 @@ def test_only_what_is_missing_is_installed(monkeypatch: pytest.MonkeyPatch) -> N
 def test_an_old_qemu_will_do_with_kvm_only(
     monkeypatch: pytest.MonkeyPatch, major: int, kvm: bool, wanted: bool
 ) -> None:
-    monkeypatch.setattr(prepare, "find", lambda name: f"/bin/{name}")
+    monkeypatch.setattr(prepare.host_programs, "is_there", lambda _: True)
     monkeypatch.setattr(prepare, "has_venv", lambda _: True)
     monkeypatch.setattr(prepare, "qemu_major", lambda: major)
     monkeypatch.setattr(prepare, "kvm_usable", lambda: kvm)
@@ -278,13 +328,38 @@ def test_without_root_one_line_is_told_and_nothing_is_done(
     assert not (tmp_path / "venv").exists()
 
 
+def test_without_root_what_clusters_do_not_need_stops_nobody(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(prepare, "missing", lambda _: ["wireshark-common", "tcpdump"])
+    monkeypatch.setattr(prepare, "codename", lambda: "bookworm")
+    monkeypatch.setattr(prepare, "as_root", lambda: None)
+    monkeypatch.setenv("XK8S_RUN_APT", "1")
+    assert prepare.main(["--packages"]) == 0
+    assert "apt-get install -y --no-install-recommends wireshark-common tcpdump" in (
+        capsys.readouterr().err
+    )
+
+
+def test_elsewhere_the_line_of_that_system_is_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    programs = prepare.host_programs
+    monkeypatch.setattr(programs, "is_there", lambda program: program.name != "ip")
+    monkeypatch.setattr(programs, "package_manager", lambda: "dnf")
+    monkeypatch.setattr(prepare, "codename", lambda: "")
+    monkeypatch.setenv("XK8S_RUN_APT", "1")
+    assert prepare.main(["--packages"]) == 0
+    assert "dnf install -y --setopt=install_weak_deps=False iproute\n" in capsys.readouterr().err
+
+
 FAKE_APT = """#!/bin/sh
 echo "$@" >>"$APT_CALLS"
 case "$*" in
 *policy*bookworm-backports*|*bookworm-backports*policy*) echo "  Candidate: 1:10.0.2+ds" ;;
 *policy*) echo "  Candidate: 1:7.2+dfsg-7" ;;
 *update*) exit "${APT_UPDATE:-0}" ;;
-*install*) echo "E: Unable to locate package"; exit "${APT_INSTALL:-0}" ;;
+*install*${APT_REFUSES:-}*) echo "E: Unable to locate package"; exit "${APT_INSTALL:-0}" ;;
 esac
 """
 
@@ -322,8 +397,17 @@ def test_a_failing_apt_shows_its_log(
     assert "apt-get update failed" in capsys.readouterr().err
 
 
-def test_every_package_says_what_it_is_for() -> None:
-    assert all(why for _, why in prepare.PACKAGES.values())
+def test_a_package_that_clusters_do_not_need_may_fail(
+    apt: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("APT_INSTALL", "100")
+    monkeypatch.setenv("APT_REFUSES", "tcpdump")
+    prepare.install(["cpio", "tcpdump"], [])
+    err = capsys.readouterr().err
+    assert "could not install tcpdump" in err
+    assert "Unable to locate package" in err
+    installs = [line for line in apt.read_text().splitlines() if " install " in line]
+    assert [line.split()[-1] for line in installs] == ["cpio", "tcpdump"]
 
 
 def test_the_lock_gives_uv_alone() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import importlib.util
 import os
 import re
 import shlex
@@ -19,38 +20,34 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
 EXIT_HOST = 5
 """xk8s.errors.HostError: this machine lacks something."""
 
-PACKAGES: dict[str, tuple[str, str]] = {
-    # package: (program or absolute path that shows it is installed, what it is for)
-    "python3-venv": ("", "the Python environment"),
-    "ca-certificates": ("/etc/ssl/certs/ca-certificates.crt", "downloads"),
-    "cpio": ("cpio", "the initramfs"),
-    "debian-archive-keyring": (
-        "/usr/share/keyrings/debian-archive-trixie-stable.gpg",
-        "checking the guest's packages",
-    ),
-    "erofs-utils": ("mkfs.erofs", "layer images"),
-    "iproute2": ("ip", "networks between VMs"),
-    "kmod": ("modprobe", "kernel modules of the guest"),
-    "mmdebstrap": ("mmdebstrap", "the guest's base system"),
-    "qemu-system-x86": ("qemu-system-x86_64", "the VMs"),
-    "skopeo": ("skopeo", "image stores: that of CRI-O, and those of podman on this machine"),
-    "uidmap": ("newuidmap", "building the base system without root"),
-    "util-linux": ("unshare", "network namespaces"),
-    "xz-utils": ("xz", "packages and kernel modules"),
-    "zstd": ("zstd", "packages and releases"),
-}
-"""Everything that xk8s needs of Debian, in one place; `xk8s doctor` checks what comes of it."""
+if TYPE_CHECKING:
+    from xk8s.util import host_programs
+else:
+    # By its path: there is no environment yet that could have xk8s.
+    _spec = importlib.util.spec_from_file_location(
+        "host_programs", ROOT / "core" / "src" / "xk8s" / "util" / "host_programs.py"
+    )
+    host_programs = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(host_programs)
+
+VENV = "python3-venv"
+"""Of Debian's packages the one that no program shows; of Ubuntu's, too."""
+
+PURPOSES = {program.apt: program.purpose for program in host_programs.PROGRAMS}
+PURPOSES[VENV] = "the Python environment"
+
+OPTIONAL = {program.apt for program in host_programs.PROGRAMS if not program.needed}
+"""Clusters work without these: they are installed where that can be done, and mentioned else."""
 
 QEMU = "qemu-system-x86"
 QEMU_WANTED = 9
 """Below it, QEMU without KVM makes the guest's kernel panic at random (docs/explanation)."""
-
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Failed(Exception):
@@ -65,11 +62,6 @@ def say(text: str) -> None:
 # --- what is missing --------------------------------------------------------------------
 
 
-def find(program: str) -> str | None:
-    """The program's path; sbin is searched too, which an ordinary user's PATH lacks."""
-    return shutil.which(program, path=os.environ.get("PATH", "") + ":" + SYSTEM_PATH)
-
-
 def has_venv(python: str) -> bool:
     """Whether ``python -m venv`` works: Debian keeps ensurepip in a package of its own."""
     done = subprocess.run([python, "-c", "import venv, ensurepip"], stderr=subprocess.DEVNULL)
@@ -78,7 +70,7 @@ def has_venv(python: str) -> bool:
 
 def qemu_major() -> int | None:
     """Major version of the installed QEMU, None when there is none."""
-    program = find("qemu-system-x86_64")
+    program = host_programs.find("qemu-system-x86_64")
     if program is None:
         return None
     text = subprocess.run([program, "--version"], capture_output=True, text=True).stdout
@@ -114,16 +106,8 @@ def read(path: str) -> str:
 
 def missing(python: str = sys.executable) -> list[str]:
     """List missing packages, including a QEMU that is too old to be used without KVM."""
-    found = []
-    for package, (proof, _why) in PACKAGES.items():
-        if package == "python3-venv":
-            there = has_venv(python)
-        elif proof.startswith("/"):
-            there = Path(proof).exists()
-        else:
-            there = find(proof) is not None
-        if not there:
-            found.append(package)
+    found = [] if has_venv(python) else [VENV]
+    found += host_programs.packages(host_programs.missing(), "apt")
     if QEMU not in found and (qemu_major() or 0) < QEMU_WANTED and not kvm_usable():
         found.append(QEMU)
     return found
@@ -233,7 +217,7 @@ def install(packages: Sequence[str], prefix: Sequence[str]) -> None:
     suite = codename()
     start = time.monotonic()
     for package in packages:
-        say(f"installing {package}: {PACKAGES[package][1]}")
+        say(f"installing {package}: {PURPOSES[package]}")
     with tempfile.TemporaryDirectory(prefix="xk8s-apt-") as name:
         directory = Path(name)
         directory.chmod(0o755)  # apt reads it as its own user
@@ -246,7 +230,7 @@ def install(packages: Sequence[str], prefix: Sequence[str]) -> None:
         options = ["-o", f"Dir::Etc::sourceparts={sources}", "-o", "APT::Get::List-Cleanup=0"]
         if apt(prefix, log, "update", *options) != 0:
             say(f"apt-get update failed; trying with the package lists that are there\n{tail(log)}")
-        plain = [package for package in packages if package != QEMU]
+        plain = [package for package in packages if package != QEMU and package not in OPTIONAL]
         steps = [plain] if plain else []
         if QEMU in packages:
             wanted = [QEMU]
@@ -258,23 +242,40 @@ def install(packages: Sequence[str], prefix: Sequence[str]) -> None:
                 else:
                     say(f"no QEMU >= {QEMU_WANTED} available: VMs will be slower and less stable")
             steps.append(wanted)
+        if optional := [package for package in packages if package in OPTIONAL]:
+            steps.append(optional)
         for step in steps:
             arguments = ["install", "-y", "--no-install-recommends", *options, *step]
             if apt(prefix, log, *arguments) != 0:
-                raise Failed(f"apt-get could not install {' '.join(step)}:\n{tail(log)}")
+                text = f"apt-get could not install {' '.join(step)}:\n{tail(log)}"
+                if not OPTIONAL.issuperset(step):
+                    raise Failed(text)
+                say(f"{text}\nclusters work without")
     say(f"Debian packages installed ({time.monotonic() - start:.0f} s)")
+
+
+def say_what_is_missing() -> None:
+    """On a system that is not Debian: it has other packages, and perhaps other needs."""
+    absent = host_programs.missing()
+    if absent:
+        names = ", ".join(program.name for program in absent)
+        hint = host_programs.hint(*(program.name for program in absent))
+        say(f"this machine lacks {names}\n  do: {hint}")
 
 
 def ensure_packages(python: str) -> None:
     """Install what is missing, or say exactly what root has to run."""
+    if not codename():
+        say_what_is_missing()
+        return
     packages = missing(python)
     if not packages:
         return
-    if not codename():
-        names = ", ".join(PACKAGES[p][0] or p for p in packages)
-        say(f"this is not Debian: install these yourself if something fails: {names}")
-        return
     prefix = as_root()
+    if prefix is None and OPTIONAL.issuperset(packages):
+        line = host_programs.install_line(packages, "apt", root=True)
+        say(f"clusters work without {' and '.join(packages)}; to have them, as root run: {line}")
+        return
     if prefix is None:
         raise Failed(
             f"Debian packages are missing ({' '.join(packages)}) and this user cannot become "
@@ -345,6 +346,9 @@ def ensure_python(venv: Path, python: str) -> None:
         [*install, "--no-deps", "--no-build-isolation", *editable],
         log,
     )
+    # ./run writes its stamp next: after a power loss a stamp that reached the disk must not vouch
+    # for an environment of empty files.
+    step("flushed it to the disk", ["sync", "-f", str(venv)], log)
     log.unlink()
 
 

@@ -7,6 +7,7 @@ import pytest
 from xk8s.cli import app
 from xk8s.errors import HostError
 from xk8s.report import doctor
+from xk8s.util import host_programs
 
 
 def test_a_probe_that_raises_is_a_finding_and_the_others_still_run() -> None:
@@ -29,11 +30,40 @@ def test_a_probe_that_raises_is_a_finding_and_the_others_still_run() -> None:
     doctor.require(findings[2:])
 
 
-def test_a_missing_program_is_a_failure_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    level, text, do = doctor.program("no-such-program", "its-package")()
-    assert level == "fail"
-    assert "no-such-program" in text
-    assert "its-package" in do
+@pytest.mark.parametrize(
+    ("missing", "user", "level"),
+    [
+        ({"cpio", "tcpdump"}, 0, "fail"),
+        ({"tcpdump", "dumpcap"}, 0, "warn"),
+        ({"newuidmap"}, 0, "warn"),
+        ({"newuidmap"}, 1000, "fail"),
+        (set(), 1000, "ok"),
+    ],
+    ids=["needed", "optional", "root", "user", "none"],
+)
+def test_missing_programs_are_one_finding_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, missing: set[str], user: int, level: str
+) -> None:
+    monkeypatch.setattr(host_programs, "is_there", lambda program: program.name not in missing)
+    monkeypatch.setattr("os.geteuid", lambda: user)
+    found, text, do = doctor.programs()
+    assert found == level
+    for name in missing:
+        assert f"{name} (" in text
+        (program,) = [one for one in host_programs.PROGRAMS if one.name == name]
+        assert host_programs.packages([program], host_programs.package_manager())[0] in do
+    assert bool(do) == bool(missing)
+
+
+def test_a_line_that_answers_two_findings_is_shown_once(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    bad = [(name, lambda: ("fail", "away", "get it")) for name in ("first", "second")]
+    monkeypatch.setattr(doctor, "PROBES", tuple(bad))
+    assert app.run(["doctor"]) == 5
+    out, err = capfd.readouterr()
+    assert (out.count("get it"), err.count("get it")) == (1, 1)
+    assert "do: the same as above" in out
 
 
 def test_room_warns_and_fails(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_an_artifact_that_changed_since_is_named(tmp_path: Path) -> None:
 
 
 def test_no_mkfs_is_an_error_that_says_what_to_install(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("xk8s.build.layers.erofs_write.shutil.which", lambda *_, **__: None)
+    monkeypatch.setattr("xk8s.util.host_programs.find", lambda _: None)
     with pytest.raises(HostError, match=r"mkfs\.erofs") as caught:
         LayerStore(tmp_path).build(Layer(name="l", entries=ENTRIES[:1]), {})
     assert "erofs-utils" in caught.value.hint

@@ -9,17 +9,15 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Iterator
-from importlib.metadata import EntryPoint, distributions, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from pathlib import Path
 from pkgutil import iter_modules
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import xk8s
 from xk8s.errors import PluginError, UsageError, Xk8sError
 from xk8s.names.allow_list import Policy, canonical
-
-if TYPE_CHECKING:
-    pass
+from xk8s.names.versions import core_requirement, core_version, is_met
 
 OVERLAYS_GROUP = "xk8s.v1"
 """Entry-point group of overlays: the overlay's name = "module"."""
@@ -38,7 +36,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 class Offer(NamedTuple):
     """An overlay or verb that is installed: its name, distribution and version, and the entry
     point's value; ``refused`` says why it is never imported (empty if it may be), ``todo`` what to
-    do about that, ``denied`` that the user's own list is the reason.
+    do about that, ``denied`` that the user's own list is the reason. ``core`` is what the
+    distribution requires of the version of xk8s, as ``>=0.1``.
     """
 
     name: str
@@ -48,6 +47,12 @@ class Offer(NamedTuple):
     refused: str = ""
     todo: str = ""
     denied: bool = False
+    core: str = ""
+
+    @property
+    def mixed(self) -> bool:
+        """Whether it belongs to another version of xk8s than the one that is installed."""
+        return self.core.startswith("==") and not is_met(self.core, core_version())
 
     @property
     def origin(self) -> str:
@@ -98,6 +103,22 @@ def by_name(offers: Iterable[Offer]) -> dict[str, Offer]:
     return found
 
 
+def check_mixture(offers: Iterable[Offer]) -> None:
+    """Raise `PluginError` for overlays that belong to another version of xk8s, used or not: which
+    overlays are used is found out by asking all of them.
+    """
+    mixed = {offer.distribution: offer for offer in offers if offer.mixed and not offer.denied}
+    if not mixed:
+        return
+    core, names = core_version(), ", ".join(offer.origin for offer in mixed.values())
+    same = " ".join(f"{name}=={core}" for name in mixed)
+    raise PluginError(
+        f"different versions are installed together: xk8s {core} and {names}",
+        where="installed distributions",
+        hint=f"install one version of all, e.g. pip install {same}; in a clone: ./run true",
+    )
+
+
 def refusal(offer: Offer) -> Xk8sError:
     """Return the error for a refused offer that somebody wants to use."""
     if offer.denied:
@@ -121,6 +142,11 @@ def _judged(offer: Offer, kind: str, rules: Policy) -> Offer:
             todo="add it there if you trust it: plugins are programs that run as you",
             denied=True,
         )
+    if not is_met(offer.core, core_version()):
+        return offer._replace(
+            refused=f"{offer.origin} requires xk8s{offer.core}, and xk8s {core_version()} is there",
+            todo=f"install versions of xk8s and {offer.distribution} that belong together",
+        )
     why = ""
     if offer.name in builtin_verbs():
         why = "which is a verb of xk8s itself"
@@ -137,14 +163,29 @@ def _judged(offer: Offer, kind: str, rules: Policy) -> Offer:
 
 
 def _offers(group: str) -> Iterator[Offer]:
+    known: dict[Distribution | None, tuple[str, str, str]] = {}
     for point in _points(group):
-        distribution = point.dist
+        # Each look at its metadata parses all of it: one for a distribution with several points.
+        if point.dist not in known:
+            known[point.dist] = _about(point.dist)
+        distribution, version, core = known[point.dist]
         yield Offer(
             name=point.name,
-            distribution=(distribution.name if distribution else None) or "(unknown)",
-            version=(distribution.version if distribution else None) or "",
+            distribution=distribution,
+            version=version,
             value=point.value,
+            core=core,
         )
+
+
+def _about(distribution: Distribution | None) -> tuple[str, str, str]:
+    """Its name, version, and what it requires of the version of xk8s."""
+    if distribution is None:
+        return "(unknown)", "", ""
+    metadata = distribution.metadata
+    requirements = metadata.get_all("Requires-Dist") or ()
+    name, version = metadata["Name"] or "(unknown)", metadata["Version"] or ""
+    return name, version, core_requirement(requirements)
 
 
 def _points(group: str) -> Iterable[EntryPoint]:

@@ -21,7 +21,14 @@ from xk8s.checks import CheckContext, NotYet
 from xk8s.errors import PluginError, UsageError, nearest
 from xk8s.names.allow_list import Policy, policy
 from xk8s.names.call import guarded
-from xk8s.names.discovery import OVERLAYS_GROUP, Offer, by_name, offered, refusal
+from xk8s.names.discovery import (
+    OVERLAYS_GROUP,
+    Offer,
+    by_name,
+    check_mixture,
+    offered,
+    refusal,
+)
 from xk8s.overlay import Check, File, Overlay
 from xk8s.util import typecheck
 from xk8s.util.guest_paths import guest_path
@@ -51,7 +58,9 @@ class Registry:
         self._manager.add_hookspecs(hookspecs)
         self._extra = dict(extra or {})
         self._rules = policy() if rules is None else rules
-        self._offers = by_name(available(self._rules))
+        installed = available(self._rules)
+        check_mixture(installed)
+        self._offers = by_name(installed)
         for name in self._extra:
             self._offers[name] = Offer(name=name, distribution="(local)", version="", value="")
         self._overlays: dict[str, Overlay] = {}

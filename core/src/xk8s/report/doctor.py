@@ -16,6 +16,7 @@ from attrs import frozen
 
 from xk8s import apt, subordinate_ids
 from xk8s.errors import HostError, Xk8sError
+from xk8s.util import host_programs
 from xk8s.util.paths import cache_dir, clusters_dir
 
 Severity = Literal["ok", "warn", "fail"]
@@ -25,7 +26,6 @@ CACHE_GIB, CACHE_GIB_LEAST = 12, 4
 """Room for a first `up` that builds all from source, and for one that does not."""
 MEMORY_MIB, MEMORY_MIB_LEAST = 6144, 3072
 """For the default cluster (vm-001, vm-002, vm-201) beside a build, and for one node."""
-_SBIN = ":/usr/local/sbin:/usr/sbin:/sbin"
 
 
 @frozen(kw_only=True)
@@ -92,7 +92,8 @@ def qemu() -> tuple[Severity, str, str]:
     version = qemu_version()
     text = ".".join(str(part) for part in version)
     if version < STABLE_TCG and kvm_problem() is not None:
-        return "warn", f"{text}: without KVM guests get one CPU each", package_hint("qemu")
+        do = "install QEMU 9 or later: Debian 12 has it in bookworm-backports, ./run installs that"
+        return "warn", f"{text}: without KVM guests get one CPU each", do
     return "ok", text, ""
 
 
@@ -109,24 +110,20 @@ def accel() -> tuple[Severity, str, str]:
     return "warn", f"tcg: {chosen.reason}", do
 
 
-def program(name: str, package: str) -> Probe:
-    """A probe for a program that must be there."""
+def programs() -> tuple[Severity, str, str]:
+    """What xk8s runs; the line that installs all that is missing."""
+    absent = host_programs.missing()
+    if not absent:
+        return "ok", f"all {len(host_programs.PROGRAMS)} are there", ""
+    text = ", ".join(f"{program.name} ({program.purpose})" for program in absent)
+    needed = any(program.needed and not _only_for_users(program) for program in absent)
+    do = host_programs.hint(*(program.name for program in absent))
+    return "fail" if needed else "warn", f"missing: {text}", do
 
-    def probe() -> tuple[Severity, str, str]:
-        path = shutil.which(name, path=os.environ.get("PATH", "") + _SBIN)
-        if path is None:
-            return "fail", f"{name} is missing", package_hint(package)
-        return "ok", path, ""
 
-    return probe
-
-
-def package_hint(package: str) -> str:
-    """How to get what a Debian package has; ./run does all of it where there is a clone."""
-    names = {"qemu": "QEMU 9 or later (Debian 12: from bookworm-backports)"}
-    if package in names:
-        return f"install {names[package]}, or let ./run do it"
-    return f"as root: apt-get install -y {package}"
+def _only_for_users(program: host_programs.Program) -> bool:
+    """Whether root can do without it."""
+    return program.name == "newuidmap" and os.geteuid() == 0
 
 
 def id_ranges() -> tuple[Severity, str, str]:
@@ -135,7 +132,7 @@ def id_ranges() -> tuple[Severity, str, str]:
         return "ok", "root needs none", ""
     missing = [name for name in ("newuidmap", "newgidmap") if shutil.which(name) is None]
     if missing:
-        return "fail", f"{' and '.join(missing)} missing", package_hint("uidmap")
+        return "fail", f"{' and '.join(missing)} missing", host_programs.hint("newuidmap")
     for path in subordinate_ids.FILES:
         if not subordinate_ids.has_range(path):
             largest = subordinate_ids.largest_range(path)
@@ -205,7 +202,7 @@ def keyring() -> tuple[Severity, str, str]:
     """Find the keys that the guest's packages are checked with."""
     if apt.KEYRING.exists():
         return "ok", str(apt.KEYRING), ""
-    return "fail", f"{apt.KEYRING} is missing", package_hint("debian-archive-keyring")
+    return "fail", f"{apt.KEYRING} is missing", host_programs.hint(host_programs.DEBIAN_KEYS)
 
 
 def mirror() -> tuple[Severity, str, str]:
@@ -220,15 +217,9 @@ def mirror() -> tuple[Severity, str, str]:
 PROBES: tuple[tuple[str, Probe], ...] = (
     ("machine", machine),
     ("python", python),
+    ("programs", programs),
     ("qemu", qemu),
     ("accel", accel),
-    ("mmdebstrap", program("mmdebstrap", "mmdebstrap")),
-    ("mkfs.erofs", program("mkfs.erofs", "erofs-utils")),
-    ("cpio", program("cpio", "cpio")),
-    ("xz", program("xz", "xz-utils")),
-    ("zstd", program("zstd", "zstd")),
-    ("depmod", program("depmod", "kmod")),
-    ("ip", program("ip", "iproute2")),
     ("id ranges", id_ranges),
     ("namespaces", namespaces),
     ("tun", tun),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import uuid
 from pathlib import Path
 
 from xk8s.errors import HostError
+from xk8s.util import host_programs
 from xk8s.util.files import tree_digest
 from xk8s.util.jobs import Jobs
 
@@ -29,12 +29,12 @@ def make_image(
     guests map the image as it is (DAX). Raises `HostError` when mkfs.erofs is missing or the disk
     is full, `BuildError` when it fails.
     """
-    program = shutil.which("mkfs.erofs") or shutil.which("mkfs.erofs", path="/usr/sbin:/sbin")
+    program = host_programs.find("mkfs.erofs")
     if program is None:
         raise HostError(
             "the program mkfs.erofs is not installed",
             where="PATH",
-            hint="apt-get install erofs-utils (./run does it)",
+            hint=host_programs.hint("mkfs.erofs"),
         )
     identity = uuid.uuid5(_NAMESPACE, digest or tree_digest(tree))
     # Only options that 1.5 (Debian 12) and 1.8 (Debian 13) both have. -x-1: labels of the

@@ -22,8 +22,12 @@ def command(session: CliSession, as_json: bool) -> None:  # noqa: ARG001
         print_json([attrs.asdict(finding) for finding in findings])
     else:
         width = max(len(finding.name) for finding in findings)
+        said: set[str] = set()
         for finding in findings:
             click.echo(f"{finding.level:<4}  {finding.name:<{width}}  {finding.text}")
             if finding.do:
-                click.echo(f"{'':<{width + 8}}do: {finding.do}")
+                # One line of packages answers several findings.
+                do = "the same as above" if finding.do in said else finding.do
+                click.echo(f"{'':<{width + 8}}do: {do}")
+                said.add(finding.do)
     require(findings)

@@ -68,13 +68,13 @@ def tcpdump(ctx: click.Context, session: CliSession, network: str, argv: tuple[s
 
 def in_namespace(session: CliSession, argv: list[str]) -> int:
     """Run it with our own streams; Ctrl-C is passed on. Return its exit code."""
-    import shutil
     import signal
 
     from xk8s.errors import HostError
+    from xk8s.util import host_programs
 
-    if shutil.which(argv[0], path="/usr/sbin:/sbin:" + _path()) is None:
-        raise HostError(f"the program {argv[0]} is missing", hint="install it on this machine")
+    if host_programs.find(argv[0]) is None:
+        raise HostError(f"the program {argv[0]} is missing", hint=host_programs.hint(argv[0]))
     with session.cluster().namespace.exec(argv) as process:
         while True:
             try:
@@ -83,9 +83,3 @@ def in_namespace(session: CliSession, argv: list[str]) -> int:
                 process.send_signal(signal.SIGINT)
             else:
                 return code if code >= 0 else 128 - code
-
-
-def _path() -> str:
-    import os
-
-    return os.environ.get("PATH", "")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 from xk8s.errors import HostError
 from xk8s.machine.net import holder
+from xk8s.util import host_programs
 
 
 def check_tun() -> None:
@@ -52,19 +52,19 @@ def unshare_argv() -> tuple[str, ...]:
     """How a program gets a network namespace here: root needs no user namespace, and a user
     keeps the uid inside (mapped to root, tcpdump would drop to a user that is not there).
     """
-    unshare = _program("unshare", "util-linux")
+    unshare = _program("unshare")
     return (unshare, "-n") if os.geteuid() == 0 else (unshare, "-U", "-c", "--keep-caps", "-n")
 
 
 def ip_argv() -> tuple[str, ...]:
     """The iproute2 program; `HostError` when it is missing."""
-    return (_program("ip", "iproute2"),)
+    return (_program("ip"),)
 
 
-def _program(name: str, package: str) -> str:
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+def _program(name: str) -> str:
+    found = host_programs.find(name)
     if found is None:
-        raise HostError(f"the program {name} is missing", hint=f"sudo apt install {package}")
+        raise HostError(f"the program {name} is missing", hint=host_programs.hint(name))
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 from attrs import frozen
 
 from xk8s.errors import HostError
+from xk8s.util import host_programs
 from xk8s.util.remembered import fingerprints
 
 Choice = Literal["auto", "kvm", "tcg"]
@@ -76,9 +77,7 @@ def qemu_version(program: str = PROGRAM) -> tuple[int, int, int]:
     """Of the installed QEMU; `HostError` when there is none."""
     found = shutil.which(program)
     if found is None:
-        raise HostError(
-            f"the program {program} is missing", hint="sudo apt install qemu-system-x86"
-        )
+        raise HostError(f"the program {program} is missing", hint=host_programs.hint(program))
     path = Path(found)
     # To load QEMU takes longer than to save a VM: asked once for each file of that name.
     said = fingerprints().about([path], _ask_version, "version")[path]

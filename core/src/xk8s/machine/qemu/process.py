@@ -14,6 +14,7 @@ from xk8s.errors import HostError, MachineError
 from xk8s.faults.recognise import core_hints
 from xk8s.machine.qemu.command import MachineSpec, command
 from xk8s.machine.qemu.qmp import Qmp
+from xk8s.util import host_programs
 from xk8s.util.processes import Process, cluster_environment
 
 START_SECONDS = 60.0
@@ -108,7 +109,7 @@ def spawn(
     except OSError as error:
         raise HostError(
             f"{spec.program} cannot be started: {error.strerror}",
-            hint="sudo apt install qemu-system-x86",
+            hint=host_programs.hint(spec.program),
         ) from error
     return Spawned(spec=spec, process=Process.of(child.pid), stderr=stderr, child=child)
 
