@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
@@ -140,6 +141,30 @@ def test_it_has_the_licence_of_xk8s_and_asks_for_a_report(made: Path) -> None:
 def test_the_template_runs_nothing() -> None:
     config = yaml.safe_load((files("xk8s.scaffold") / "template/copier.yml").read_text())
     assert {key for key in config if key.startswith("_")} == {"_subdirectory", "_templates_suffix"}
+
+
+def test_copier_makes_the_same_of_the_template(made: Path, tmp_path: Path) -> None:
+    copier = pytest.importorskip("copier", reason="only a clone of the repository has it")
+    answers = {
+        "name": "my-overlay",
+        "package": "xk8s_my_overlay",
+        "distribution": "xk8s-my-overlay",
+        "version": version("xk8s"),
+    }
+    make_overlay("my-overlay", tmp_path / "ours")
+    copier.run_copy(
+        str(files("xk8s.scaffold") / "template"), tmp_path / "theirs", data=answers,
+        defaults=True, quiet=True,
+    )  # fmt: skip
+    ours, theirs = (
+        {
+            path.relative_to(tmp_path / side): path.read_bytes()
+            for path in (tmp_path / side).rglob("*")
+            if path.is_file()
+        }
+        for side in ("ours", "theirs")
+    )
+    assert ours == theirs
 
 
 def test_no_program_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,9 +10,14 @@ from importlib.metadata import version
 from importlib.resources import as_file, files
 from pathlib import Path
 
+from jinja2 import Environment, StrictUndefined
+
 from xk8s.errors import HostError, UsageError
 from xk8s.names.discovery import CORE, builtin_verbs
 from xk8s.names.registry import available
+
+SUFFIX = ".jinja"
+"""Of files of the template whose content is a Jinja template. copier.yml says the same."""
 
 _NAME = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
 
@@ -21,7 +26,7 @@ def check_overlay_name(name: str, *, again: bool = False) -> str:
     """The name itself, or `UsageError`; ``again``: one that is installed will do."""
     if not _NAME.fullmatch(name) or "--" in name:
         raise UsageError(
-            f"{name!r} is no name for an overlay",
+            f"{name!r} is not a name for an overlay",
             where="command line",
             hint="use 1 to 32 lower-case letters, digits and dashes, a letter first: "
             f"{_nearest_name(name)}",
@@ -59,17 +64,30 @@ def make_overlay(name: str, directory: Path, *, overwrite: bool = False) -> tupl
 
 
 def _render(name: str, made: Path) -> None:
-    from copier import run_copy  # imports pydantic, which takes long
-
+    """Render the template as `copier copy` would: names of files and directories are templates,
+    and so is what is in files that end in `SUFFIX`.
+    """
     answers = {
         "name": name,
         "package": f"xk8s_{name.replace('-', '_')}",
         "distribution": f"xk8s-{name}",
         "version": version("xk8s"),
     }
-    with as_file(files("xk8s.scaffold") / "template") as template:
-        # Not unsafe: a template that would run something is refused.
-        run_copy(str(template), made, data=answers, defaults=True, quiet=True, unsafe=False)
+    # Not HTML; and a name that the template misspells must not become an empty text.
+    jinja = Environment(
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701
+    )
+    with as_file(files("xk8s.scaffold") / "template" / "template") as template:
+        for source in sorted(path for path in template.rglob("*") if path.is_file()):
+            relative = source.relative_to(template).as_posix()
+            target = made / jinja.from_string(relative.removesuffix(SUFFIX)).render(answers)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            text = source.read_text()
+            if relative.endswith(SUFFIX):
+                text = jinja.from_string(text).render(answers)
+            target.write_text(text)
 
 
 def _put(made: Path, directory: Path, found: list[Path]) -> None:
@@ -109,7 +127,7 @@ def _check_room(directory: Path, found: list[Path], *, overwrite: bool) -> None:
             if is_file and target.is_dir() and not target.is_symlink():
                 raise _in_the_way(target, "it is a directory")
             if not is_file and not target.is_dir():
-                raise _in_the_way(target, "it is no directory")
+                raise _in_the_way(target, "it is not a directory")
     old = [path for path in found if (directory / path).is_symlink() or (directory / path).exists()]
     if old and not overwrite:
         more = f" and {len(old) - 3} more" if len(old) > 3 else ""
