@@ -11,13 +11,17 @@ import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import frozen
 from xk8s.errors import PluginError, UsageError
 from xk8s.names.allow_list import Policy
 from xk8s.names.registry import Registry
-from xk8s.overlay import Check, File, KernelNeeds, Layer, Overlay
+from xk8s.overlay import Check, File, Layer, Overlay
+
+NOTHING: Any = None
+"""For an argument that the hooks here do not look at."""
 
 PLUGIN = """
 from xk8s import hookimpl
@@ -481,17 +485,18 @@ def test_rubbish_is_told_with_overlay_distribution_and_hook(
     site.install(name, code)
     monkeypatch.syspath_prepend(str(site.path))
     registry = Registry(rules=Policy())
-    many: dict[str, type] = {
-        "xk8s_layers": Layer, "xk8s_node_files": File, "xk8s_checks": Check,
-    }  # fmt: skip
 
     def ask() -> None:
         registry.overlay(f"t-{name}")
-        called = hook.partition("(")[0]
-        if called in many:
-            registry.many(f"t-{name}", called, many[called], ctx=None)
-        else:
-            registry.one(f"t-{name}", called, KernelNeeds, ctx=None)
+        hooks: dict[str, Callable[[], object]] = {
+            "xk8s_layers(ctx)": lambda: registry.hooks.layers(f"t-{name}", NOTHING),
+            "xk8s_node_files(ctx)": lambda: registry.hooks.node_files(
+                f"t-{name}", NOTHING, NOTHING
+            ),
+            "xk8s_checks(ctx)": lambda: registry.hooks.checks(f"t-{name}", NOTHING),
+            "xk8s_kernel(ctx)": lambda: registry.hooks.kernel(f"t-{name}", NOTHING),
+        }
+        hooks[hook]()
 
     with pytest.raises(PluginError) as caught:
         ask()
@@ -520,14 +525,14 @@ def test_any_iterable_in_order_will_do() -> None:
     layers = [Layer(name="one"), Layer(name="two")]
     for value in (layers, tuple(layers), iter(layers), chain(layers)):
         registry = local(layers=lambda ctx, found=value: found)
-        assert registry.many("t-local", "xk8s_layers", Layer, ctx=None) == tuple(layers)
+        assert registry.hooks.layers("t-local", NOTHING) == tuple(layers)
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", ""])
 def test_a_file_for_the_host_stays_in_the_clusters_directory(path: str) -> None:
     registry = local(host_files=lambda access, keys: [File(path=path, data=b"")])
     with pytest.raises(PluginError, match="no path below the cluster's state directory"):
-        registry.many("t-local", "xk8s_host_files", File, access=None, keys=None)
+        registry.hooks.host_files("t-local", NOTHING, NOTHING)
 
 
 def test_what_a_check_raises_is_its_makers_fault() -> None:
@@ -539,7 +544,7 @@ def test_what_a_check_raises_is_its_makers_fault() -> None:
 
     errors: list[BaseException] = [NotYet("wait")]
     registry = local(checks=lambda ctx: [Check(name="c", run=run)])
-    (check,) = registry.many("t-local", "xk8s_checks", Check, ctx=None)
+    (check,) = registry.hooks.checks("t-local", NOTHING)
     with pytest.raises(NotYet, match="wait"):
         check.run(None)  # type: ignore[arg-type]
     errors[0] = CheckFailed("no")
@@ -556,7 +561,7 @@ def test_ctrl_c_in_a_hook_is_the_users() -> None:
 
     registry = local(layers=layers)
     with pytest.raises(KeyboardInterrupt):
-        registry.many("t-local", "xk8s_layers", Layer, ctx=None)
+        registry.hooks.layers("t-local", NOTHING)
 
 
 def test_a_hook_leaves_no_alarm_behind() -> None:
@@ -564,6 +569,6 @@ def test_a_hook_leaves_no_alarm_behind() -> None:
 
     before = signal.getsignal(signal.SIGALRM)
     registry = local(layers=lambda ctx: [])
-    registry.many("t-local", "xk8s_layers", Layer, ctx=None)
+    registry.hooks.layers("t-local", NOTHING)
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
     assert signal.getsignal(signal.SIGALRM) == before

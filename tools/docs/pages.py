@@ -24,7 +24,6 @@ from xk8s.faults.core import CORE_FAULTS
 from xk8s.names.convert import text, type_name
 from xk8s.names.core_settings import CORE_SETTINGS
 from xk8s.names.registry import Registry
-from xk8s.overlay import Fault
 
 from tools.docs import pictures, points, values
 from tools.docs.markdown import markdown, row
@@ -103,7 +102,7 @@ def faults(distributions: frozenset[str]) -> str:
     """Every fault that the core and the repository's overlays recognise."""
     registry = Registry()
     tables = {
-        offer.name: registry.many(offer.name, "xk8s_faults", Fault)
+        offer.name: registry.hooks.faults(offer.name)
         for offer in registry.offers
         if offer.distribution in distributions and registry.overlay(offer.name)
     }

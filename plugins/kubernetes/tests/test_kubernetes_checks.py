@@ -65,6 +65,9 @@ class Cluster:
             mode = self.modes.get(node)
             code, said, err = (0, mode or "", "") if mode else (7, "", "connection refused")
             return ExecResult(exit_code=code, stdout=said.encode(), stderr=err.encode())
+        if argv[0] == "systemctl":  # the unit behind an alias
+            assert argv[-1] == "cri.service"
+            return ExecResult(exit_code=0, stdout=b"some-runtime.service\n", stderr=b"")
         if argv[0] == "pgrep":
             return ExecResult(exit_code=0, stdout=b"42\n", stderr=b"")
         if tuple(argv[:4]) == ("nsenter", "-t", "42", "-n"):
@@ -233,6 +236,8 @@ def test_explain_has_the_logs_of_the_node_that_is_not_ready(cluster, check):
     cluster.answers[NODES] = (200, {"items": [node("vm-001", "True"), node("vm-002", "False")]})
     text = checks.explain_nodes(check)
     assert "vm-002: kubelet" in text
+    # journalctl knows no alias, so the runtime's own unit is asked for.
+    assert "vm-002: some-runtime.service" in text
     assert "vm-001" not in text
     cluster.answers[NODES] = (500, {"message": "etcd is gone"})
     assert "vm-001: etcd" in checks.explain_nodes(check)

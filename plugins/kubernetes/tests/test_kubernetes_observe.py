@@ -6,7 +6,7 @@ import re
 
 import pytest
 from xk8s.names.request import Request
-from xk8s.overlay import NODE_ROLES, LogFiles, Observation
+from xk8s.overlay import NODE_ROLES, Observation
 from xk8s.planning.make_plan import make_plan
 from xk8s.planning.plan import Plan
 
@@ -20,9 +20,7 @@ def plan(*sets: str) -> Plan:
 
 def observations(made: Plan) -> list[Observation]:
     return [
-        one
-        for name in made.ctx.overlays
-        for one in made.registry.many(name, "xk8s_observe", Observation, ctx=made.ctx)
+        one for name in made.ctx.overlays for one in made.registry.hooks.observe(name, made.ctx)
     ]
 
 
@@ -79,6 +77,6 @@ def test_what_the_seed_lists_is_asked_of_the_kernel(symbol: str) -> None:
 
 def test_pods_have_logs() -> None:
     made = plan()
-    (pods,) = made.registry.many("kubernetes", "xk8s_log_files", LogFiles, ctx=made.ctx)
+    (pods,) = made.registry.hooks.log_files("kubernetes", made.ctx)
     path = pods.paths[0].format(scope="*", name="web", part="*")
     assert path == "/var/log/pods/*_web_*/*/*.log"

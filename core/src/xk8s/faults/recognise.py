@@ -68,7 +68,7 @@ def table(registry: Registry, overlays: Sequence[str]) -> tuple[Fault, ...]:
     """
     found = []
     for name in reversed(overlays):
-        for fault in registry.many(name, "xk8s_faults", Fault):
+        for fault in registry.hooks.faults(name):
             if problem := problem_of(fault):
                 raise PluginError(
                     f"overlay {name!r}: xk8s_faults: fault {fault.name!r}: {problem}",

@@ -29,6 +29,7 @@ from xk8s.names.discovery import (
     offered,
     refusal,
 )
+from xk8s.names.hooks import Hooks
 from xk8s.overlay import Check, File, Overlay
 from xk8s.util import typecheck
 from xk8s.util.guest_paths import guest_path
@@ -64,6 +65,7 @@ class Registry:
         for name in self._extra:
             self._offers[name] = Offer(name=name, distribution="(local)", version="", value="")
         self._overlays: dict[str, Overlay] = {}
+        self.hooks = Hooks(self)
 
     @property
     def offers(self) -> tuple[Offer, ...]:
@@ -90,30 +92,32 @@ class Registry:
         if offer.refused:
             raise refusal(offer)
         self._guarded(offer, "", lambda: self._load(offer))
-        values = self.one(name, "xk8s_overlay", Overlay)
+        values = self.hooks.overlay(name)
         if values is None:
             raise PluginError(f"overlay {name!r} has no xk8s_overlay", where=offer.where)
         self._check_settings(offer, values.settings)
         self._overlays[name] = values
         return values
 
-    def one(self, name: str, hook: str, kind: type[T], **arguments: Any) -> T | None:
-        """Return the value of a hook of one overlay, or None if it does not implement the hook."""
-        value = self._call(name, hook, arguments)
+    def call_one(self, overlay: str, hook: str, kind: type[T], **arguments: Any) -> T | None:
+        """Return the value of a hook, or None where the overlay does not implement it. Use
+        `hooks`, whose methods are typed.
+        """
+        value = self._call(overlay, hook, arguments)
         if value is not None:
-            self._check(name, hook, kind, value)
+            self._check(overlay, hook, kind, value)
         return value  # type: ignore[no-any-return]
 
-    def many(self, name: str, hook: str, kind: type[T], **arguments: Any) -> tuple[T, ...]:
-        """Return the values of a hook that returns an iterable, for one overlay."""
-        values = self._call(name, hook, arguments, many=True)
+    def call_many(self, overlay: str, hook: str, kind: type[T], **arguments: Any) -> tuple[T, ...]:
+        """Return the values of a hook that returns an iterable. Use `hooks`."""
+        values = self._call(overlay, hook, arguments, many=True)
         if values is None:
             return ()
         if not isinstance(values, tuple):
-            raise self._rubbish(name, hook, f"{typecheck.shown(values)}, not {kind.__name__}s")
+            raise self._rubbish(overlay, hook, f"{typecheck.shown(values)}, not {kind.__name__}s")
         for value in values:
-            self._check(name, hook, kind, value)
-        return tuple(self._its(name, value) for value in values)
+            self._check(overlay, hook, kind, value)
+        return tuple(self._its(overlay, value) for value in values)
 
     def _load(self, offer: Offer) -> None:
         """Import a plugin and make its hooks known."""

@@ -22,10 +22,7 @@ from xk8s.names.settings import Settings, Value, canonical
 from xk8s.overlay import (
     BootImage,
     BootOptions,
-    Check,
     File,
-    GuestNeeds,
-    KernelFacts,
     KernelNeeds,
     Layer,
     Network,
@@ -73,7 +70,7 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
     def unavailable(name: str) -> str | None:
         overlay = registry.overlay(name)
         own = settings.load(name, overlay.settings) if overlay.settings else None
-        return registry.one(name, "xk8s_unavailable", str, settings=own, online=online)
+        return registry.hooks.unavailable(name, own, online=online)
 
     resolution = resolve(names, registry, unavailable)
     overlays = {name: registry.overlay(name) for name in resolution.overlays}
@@ -100,14 +97,14 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
             "no selected overlay provides a base system",
             hint="name one that provides 'base', for example debian",
         ) from None
-    facts = registry.one(base, "xk8s_kernel_facts", KernelFacts, ctx=ctx)
-    boot = registry.one(base, "xk8s_boot_image", BootImage, ctx=ctx)
+    facts = registry.hooks.kernel_facts(base, ctx)
+    boot = registry.hooks.boot_image(base, ctx)
     if facts is None or boot is None:
         raise PlanError(f"overlay {base!r} provides 'base' but no kernel")
     needs = {
         name: need
         for name in ctx.overlays
-        if (need := registry.one(name, "xk8s_kernel", KernelNeeds, ctx=ctx)) is not None
+        if (need := registry.hooks.kernel(name, ctx)) is not None
     }
     check_kernel(needs, facts)
     layers, own = _layers(ctx, registry, local)
@@ -141,15 +138,11 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
         nodes=tuple(nodes),
         boot=boot,
         routes=ctx.fragments(ROUTE_POINT, str),
-        checks=tuple(
-            check
-            for name in ctx.overlays
-            for check in registry.many(name, "xk8s_checks", Check, ctx=ctx)
-        ),
+        checks=tuple(check for name in ctx.overlays for check in registry.hooks.checks(name, ctx)),
         guest={
             name: wanted
             for name in ctx.overlays
-            if (wanted := registry.one(name, "xk8s_guest", GuestNeeds, ctx=ctx)) is not None
+            if (wanted := registry.hooks.guest(name, ctx)) is not None
         },
         registry=registry,
     )
@@ -190,7 +183,7 @@ def _layers(
         found[layer.name] = PlannedLayer(overlay=name, layer=layer, digest=layer_digest(layer))
 
     for name in ctx.overlays:
-        for layer in registry.many(name, "xk8s_layers", Layer, ctx=ctx):
+        for layer in registry.hooks.layers(name, ctx):
             if layer.name in found:
                 raise PlanError(
                     f"overlays {found[layer.name].overlay!r} and {name!r} both have a layer "
@@ -237,9 +230,9 @@ def _node(
     for file in (*module_files(needs, node.role), *guest_files(ctx, node.role)):
         add("cluster", file)
     for name in ctx.overlays:
-        for file in registry.many(name, "xk8s_node_files", File, ctx=ctx, node=node):
+        for file in registry.hooks.node_files(name, ctx, node):
             add(name, file)
-        option = registry.one(name, "xk8s_boot", BootOptions, ctx=ctx, node=node)
+        option = registry.hooks.boot(name, ctx, node)
         if option:
             given.append((name, option))
     check_arguments(given, node.name)

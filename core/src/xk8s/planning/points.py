@@ -55,7 +55,7 @@ def collect(
         points[name] = _own(registry, name, overlay)
     found: dict[str, list[Fragment]] = {}
     for name in overlays:
-        for fragment in registry.many(name, "xk8s_fragments", Fragment, ctx=ctx):
+        for fragment in registry.hooks.fragments(name, ctx):
             owner = fragment.point.partition(".")[0]
             if owner in points:
                 _check_point(registry, name, fragment.point, points[owner])

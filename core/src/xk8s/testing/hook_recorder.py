@@ -12,7 +12,7 @@ from xk8s.context import Context
 from xk8s.errors import Xk8sError
 from xk8s.names.allow_list import Policy
 from xk8s.names.registry import Registry
-from xk8s.overlay import Fault, Fragment, LogFiles, Node, Observation, Overlay
+from xk8s.overlay import Fragment, Node, Overlay
 from xk8s.planning.make_plan import make_plan
 from xk8s.planning.plan import Plan
 from xk8s.testing.no_io import watched
@@ -51,10 +51,10 @@ def take_notes(overlay: str, beside: tuple[str, ...], sets: tuple[str, ...]) -> 
         ctx = notes.plan.ctx
         cls = registry.overlay(overlay).settings
         own = ctx.all_settings[cls] if cls else None
-        registry.one(overlay, "xk8s_unavailable", str, settings=own, online=False)
-        registry.many(overlay, "xk8s_faults", Fault)
-        registry.many(overlay, "xk8s_observe", Observation, ctx=ctx)
-        registry.many(overlay, "xk8s_log_files", LogFiles, ctx=ctx)
+        registry.hooks.unavailable(overlay, own, online=False)
+        registry.hooks.faults(overlay)
+        registry.hooks.observe(overlay, ctx)
+        registry.hooks.log_files(overlay, ctx)
     except Xk8sError as error:
         notes.error = error
     return notes
@@ -83,13 +83,13 @@ class _Recorder(Registry):
         }
         return value
 
-    def one(self, name: str, hook: str, kind: type[T], **arguments: Any) -> T | None:
-        return self._noted(name, hook, arguments, lambda more: super(_Recorder, self).one(
-            name, hook, kind, **more))  # fmt: skip
+    def call_one(self, overlay: str, hook: str, kind: type[T], **arguments: Any) -> T | None:
+        return self._noted(overlay, hook, arguments, lambda more: super(_Recorder, self).call_one(
+            overlay, hook, kind, **more))  # fmt: skip
 
-    def many(self, name: str, hook: str, kind: type[T], **arguments: Any) -> tuple[T, ...]:
-        return self._noted(name, hook, arguments, lambda more: super(_Recorder, self).many(
-            name, hook, kind, **more))  # fmt: skip
+    def call_many(self, overlay: str, hook: str, kind: type[T], **arguments: Any) -> tuple[T, ...]:
+        return self._noted(overlay, hook, arguments, lambda more: super(_Recorder, self).call_many(
+            overlay, hook, kind, **more))  # fmt: skip
 
     def _check(self, name: str, hook: str, kind: type[Any], value: object) -> None:
         """Just what the plan cannot do without: all that is mistyped is to be told at once."""

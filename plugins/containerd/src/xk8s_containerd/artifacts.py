@@ -6,15 +6,11 @@ from importlib.resources import files
 
 from xk8s.context import Context
 from xk8s.sources import Artifact, DebPackage, GoModule, OwnDirectory, Recipe, Release, Source
-from xk8s_images import PAUSE_REF, image_artifacts, image_ref
+from xk8s_images import PAUSE_REF, cri, image_artifacts, image_ref
 
 from xk8s_containerd.settings import DEFAULT_VERSION, ContainerdSettings
 
 MEMBERS = ("containerd", "containerd-shim-runc-v2", "ctr")
-STORE_LAYER = "containerd-store"
-"""Name of the layer with the store: also where the node finds it, /run/xk8s/layers/<name>."""
-
-STORE_MEMBER = "store.erofs"
 _MODULE = "github.com/containerd/containerd/v2"
 
 
@@ -61,14 +57,14 @@ def store_artifact(ctx: Context) -> Artifact:
     return Artifact(
         name="containerd-store",
         version=containerd.version,
-        members=(STORE_MEMBER,),
+        members=(cri.STORE_MEMBER,),
         sources=(
             Recipe(
                 function="xk8s_containerd.store:bake",
                 params={
                     "images": {image.name: image_ref(image) for image in images},
                     "pinned": [PAUSE_REF],
-                    "layer": STORE_LAYER,
+                    "layer": cri.store_layer("containerd"),
                 },
                 inputs=(containerd, *images),
             ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -36,8 +37,6 @@ def with_fragments(ctx: Context, files: Iterable[File]) -> Iterator[File]:
         if file.path != FILE or not added:
             yield file
             continue
-        config = tomllib.loads(file.data.decode())
-        for one in added:
-            config = merged(config, one)
+        config = functools.reduce(merged, added, tomllib.loads(file.data.decode()))
         text = f"# Made by xk8s (overlay containerd), with fragments of {CONFIG_POINT}.\n"
         yield evolve(file, data=(text + toml_text(config)).encode())

@@ -15,7 +15,7 @@ from pathlib import Path
 from xk8s.context import ClusterAccess
 from xk8s.errors import MachineError
 from xk8s_images.layout import layout_tar
-from xk8s_images.loader import Delivery, LoadableImage
+from xk8s_images.loader import Delivery, LoadableImage, list_images
 
 _CTR = ("ctr", "--namespace", "k8s.io", "images")
 _PLATFORM = ("--platform", "linux/amd64")
@@ -29,7 +29,6 @@ exit $code
 """
 
 _SEEN_SECONDS = 15.0
-_LIST_SECONDS = 120.0
 _CHUNK = 1 << 20
 """What the guest agent takes at a time."""
 
@@ -130,14 +129,7 @@ def _complete(listing: str, parcel: LoadableImage) -> bool:
 
 def listing(access: ClusterAccess, node: str) -> dict[str, frozenset[str]]:
     """What `ctr images list` says of a node. `MachineError` when it does not."""
-    try:
-        result = access.run(node, (*_CTR, "list"), timeout=_LIST_SECONDS)
-    except TimeoutError as error:
-        raise MachineError(str(error), where=node) from error
-    text = result.stdout.decode(errors="replace")
-    if result.exit_code:
-        said = result.stderr.decode(errors="replace").strip()
-        raise MachineError(f"{node}: containerd does not list its images", where=node, log=said)
+    text = list_images(access, node, (*_CTR, "list"), runtime="containerd").decode(errors="replace")
     return {name: frozenset((digest,)) for name, digest in _names(text).items()}
 
 

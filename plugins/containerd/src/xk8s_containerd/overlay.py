@@ -15,17 +15,14 @@ from xk8s.overlay import (
     Layer,
     Observation,
     Overlay,
-    Symlink,
     Take,
 )
 from xk8s.progress import Progress
 from xk8s.render import render_tree
-from xk8s_images import CONTAINER_NEEDS, PAUSE_REF, Loader, all_images, pause_image
+from xk8s_images import CONTAINER_NEEDS, PAUSE_REF, Loader, all_images, cri
 
 from xk8s_containerd.artifacts import (
     MEMBERS,
-    STORE_LAYER,
-    STORE_MEMBER,
     containerd_artifact,
     runtime_artifact,
     store_artifact,
@@ -34,8 +31,12 @@ from xk8s_containerd.config import CONFIG, CONFIG_POINT, with_fragments
 from xk8s_containerd.load import listing, load
 from xk8s_containerd.settings import ContainerdSettings
 
-UNITS = "/usr/lib/systemd/system"
-_UNITS = ("containerd.service",)
+RUNTIME = cri.ContainerRuntime(
+    name="containerd",
+    socket="/run/containerd/containerd.sock",
+    mounts=("var-lib-containerd.mount",),
+    loader=Loader(load=load, listing=listing),
+)
 
 
 @hookimpl
@@ -53,8 +54,7 @@ def xk8s_overlay() -> Overlay:
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterable[Fragment]:  # noqa: ARG001
     """The image of pod sandboxes, and how `xk8s load image` puts others into a node."""
-    yield Fragment(point="images.image", value=pause_image())
-    yield Fragment(point="images.loader", value=Loader(load=load, listing=listing))
+    return RUNTIME.fragments()
 
 
 @hookimpl
@@ -68,10 +68,8 @@ def xk8s_layers(ctx: Context) -> Iterable[Layer]:
     """Programs, configuration, store: they change apart from each other."""
     settings = ctx.settings(ContainerdSettings)
     containerd, runtime = containerd_artifact(settings), runtime_artifact(settings)
-    yield Layer(
-        name="containerd",
-        units=_UNITS,
-        entries=(
+    return RUNTIME.layers(
+        programs=(
             *(
                 Take(artifact=containerd, member=m, path=f"/usr/bin/{m}", mode=0o755)
                 for m in MEMBERS
@@ -83,46 +81,26 @@ def xk8s_layers(ctx: Context) -> Iterable[Layer]:
                 mode=0o755,
             ),
         ),
-        roles=NODE_ROLES,
-    )
-    yield Layer(
-        name="containerd-config",
-        units=_UNITS,
-        entries=(
-            *with_fragments(
+        config=with_fragments(
+            ctx,
+            render_tree(
+                "xk8s_containerd",
+                "node",
                 ctx,
-                render_tree(
-                    "xk8s_containerd",
-                    "node",
-                    ctx,
-                    pause=PAUSE_REF,
-                    runtime=settings.runtime,
-                    cgroup_driver=settings.cgroup_driver,
-                    log_level=settings.log_level,
-                ),
+                pause=PAUSE_REF,
+                runtime=settings.runtime,
+                cgroup_driver=settings.cgroup_driver,
+                log_level=settings.log_level,
             ),
-            _enable("multi-user.target.wants", "containerd.service"),
-            _enable("local-fs.target.requires", "var-lib-containerd.mount"),
-            # What others order themselves by, whichever runtime it is.
-            Symlink(path="/etc/systemd/system/cri.service", target=f"{UNITS}/containerd.service"),
         ),
-        roles=NODE_ROLES,
-    )
-    store = store_artifact(ctx)
-    yield Layer(
-        name=STORE_LAYER,
-        image=Take(artifact=store, member=STORE_MEMBER, path="/"),
-        roles=NODE_ROLES,
-        applied_by_hook=True,
+        store=store_artifact(ctx),
     )
 
 
 @hookimpl
 def xk8s_apply(access: ClusterAccess, progress: Progress) -> None:
     """A store that is used cannot be replaced: what is new in it is loaded."""
-    from xk8s_images.missing import load_missing  # slow to import, and a plan has no use for it
-
-    load_missing(access, progress)
+    cri.apply(access, progress)
 
 
 @hookimpl
@@ -139,15 +117,7 @@ def xk8s_checks(ctx: Context) -> Iterable[Check]:
                 raise NotYet(f"{node} lacks {', '.join(sorted(missing))}")
         return f"{len(wanted)} images on each of {len(nodes)} nodes"
 
-    def log(check: CheckContext) -> str:
-        return "\n".join(
-            check.ok(
-                node, "journalctl", "-u", "containerd", "-n", "30", "--no-pager", "-o", "short-iso"
-            )
-            for node in nodes
-        )
-
-    yield Check(name="containerd", run=images_there, timeout=300, explain=log)
+    yield Check(name="containerd", run=images_there, timeout=300, explain=RUNTIME.explain)
 
 
 @hookimpl
@@ -162,7 +132,3 @@ def xk8s_observe(ctx: Context) -> Iterable[Observation]:  # noqa: ARG001 - the s
         ("plugins", ("ctr", "plugins", "ls")),
     ):
         yield Observation(name=f"cri/{name}", argv=words, roles=NODE_ROLES)
-
-
-def _enable(where: str, unit: str) -> Symlink:
-    return Symlink(path=f"/etc/systemd/system/{where}/{unit}", target=f"{UNITS}/{unit}")

@@ -10,13 +10,11 @@ we are not root) that ends with it.
 
 from __future__ import annotations
 
-import json
-import sys
 from typing import TYPE_CHECKING
 
-from xk8s.errors import BuildError
+from xk8s_images.cri import STORE_MEMBER
 from xk8s_images.layout import config_digest, layout_tar
-from xk8s_images.stores import NAMESPACE_HINT, find_mkfs, namespace_argv
+from xk8s_images.stores import find_mkfs, run_in_namespace
 
 if TYPE_CHECKING:
     from xk8s.recipe import RecipeContext
@@ -41,24 +39,11 @@ def bake(recipe: RecipeContext) -> None:
                 "pinned": ref in recipe.params["pinned"],
             }
         )
-    job = recipe.work / "job.json"
-    job.write_text(
-        json.dumps(
-            {
-                "images": images,
-                "programs": str(recipe.inputs["containerd"]),
-                "layer": recipe.params["layer"],
-                "out": str(recipe.out / "store.erofs"),
-                "mkfs": mkfs,
-            }
-        )
-    )
-    try:
-        recipe.run(
-            [*namespace_argv(), sys.executable, "-m", "xk8s_containerd.inside", job],
-            cwd=recipe.work,
-        )
-    except BuildError as error:
-        error.where = "the image store of containerd"
-        error.hint = NAMESPACE_HINT if "unshare:" in error.log else ""
-        raise
+    job = {
+        "images": images,
+        "programs": str(recipe.inputs["containerd"]),
+        "layer": recipe.params["layer"],
+        "out": str(recipe.out / STORE_MEMBER),
+        "mkfs": mkfs,
+    }
+    run_in_namespace(recipe, "xk8s_containerd.inside", job, runtime="containerd")

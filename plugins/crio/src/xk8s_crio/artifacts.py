@@ -8,18 +8,15 @@ from xk8s.artifact_keys import is_cached
 from xk8s.context import Context
 from xk8s.releases import why_unavailable
 from xk8s.sources import Artifact, DebPackage, OwnDirectory, Recipe, Release, Source
-from xk8s_images import image_artifacts, image_ref
+from xk8s_images import cri, image_artifacts, image_ref
 
 from xk8s_crio.settings import CrioSettings
 
 MEMBERS = ("crio", "pinns")
 """What only CRI-O's own build or release has."""
 
-STORE_LAYER = "crio-store"
-STORE_MEMBER = "store.erofs"
 STORE_IN_LAYER = "usr/lib/xk8s/crio"
-STORE_IN_NODE = f"/run/xk8s/layers/{STORE_LAYER}/{STORE_IN_LAYER}"
-"""The layer's own mount, not the merged root: overlayfs counts how deep it is stacked."""
+STORE_IN_NODE = f"{cri.store_mount('crio')}/{STORE_IN_LAYER}"
 
 _IN_DEBIAN = {"conmon": "/usr/bin/conmon", "crun": "/usr/bin/crun", "runc": "/usr/sbin/runc"}
 
@@ -72,7 +69,7 @@ def store_artifact(ctx: Context) -> Artifact:
     return Artifact(
         name="crio-store",
         version="1",
-        members=(STORE_MEMBER,),
+        members=(cri.STORE_MEMBER,),
         sources=(
             Recipe(
                 function="xk8s_crio.store:bake",

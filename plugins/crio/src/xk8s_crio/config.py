@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,9 +25,7 @@ CONFIG = Point(
 def fragment_files(ctx: Context) -> Iterator[File]:
     """A drop-in, where anybody adds something."""
     added = ctx.fragments(CONFIG_POINT, Mapping)  # type: ignore[type-abstract]
-    config: dict[str, Any] = {}
-    for one in added:
-        config = merged(config, one)
+    config = functools.reduce(merged, added, dict[str, Any]())
     if config:
         text = f"# Made by xk8s (overlay crio) of fragments of {CONFIG_POINT}.\n"
         yield File(path=FILE, data=(text + toml_text(config)).encode())

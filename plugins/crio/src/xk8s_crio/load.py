@@ -13,12 +13,11 @@ from typing import Any
 
 from xk8s.context import ClusterAccess
 from xk8s.errors import MachineError
-from xk8s_images.loader import Delivery
+from xk8s_images.loader import Delivery, list_images
 
 _DIRECTORY = "/etc/containers/registries.conf.d"
 _CRIO = "crio.service"
 _TRIES = 5
-_LIST_SECONDS = 120.0
 _RELOAD_SECONDS = 1.0
 """CRI-O does not tell when it has read its configuration again: what it pulled tells."""
 
@@ -93,14 +92,9 @@ def _reload(delivery: Delivery) -> None:
 
 def listing(access: ClusterAccess, node: str) -> dict[str, frozenset[str]]:
     """What `crictl images` says of a node. `MachineError` when it does not."""
-    try:
-        result = access.run(node, ("crictl", "images", "--output", "json"), timeout=_LIST_SECONDS)
-    except TimeoutError as error:
-        raise MachineError(str(error), where=node) from error
-    if result.exit_code:
-        said = result.stderr.decode(errors="replace").strip()
-        raise MachineError(f"{node}: CRI-O does not list its images", where=node, log=said)
-    return names(result.stdout)
+    return names(
+        list_images(access, node, ("crictl", "images", "--output", "json"), runtime="CRI-O")
+    )
 
 
 def names(text: bytes) -> dict[str, frozenset[str]]:

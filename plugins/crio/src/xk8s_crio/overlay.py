@@ -15,17 +15,14 @@ from xk8s.overlay import (
     Layer,
     Observation,
     Overlay,
-    Symlink,
     Take,
 )
 from xk8s.progress import Progress
 from xk8s.render import render_tree
-from xk8s_images import CONTAINER_NEEDS, PAUSE_REF, Loader, pause_image
+from xk8s_images import CONTAINER_NEEDS, PAUSE_REF, Loader, cri
 
 from xk8s_crio.artifacts import (
     STORE_IN_NODE,
-    STORE_LAYER,
-    STORE_MEMBER,
     crio_artifact,
     store_artifact,
     unavailable,
@@ -34,8 +31,12 @@ from xk8s_crio.config import CONFIG, CONFIG_POINT, fragment_files
 from xk8s_crio.load import listing, load
 from xk8s_crio.settings import CrioSettings
 
-UNITS = "/usr/lib/systemd/system"
-_UNITS = ("crio.service",)
+RUNTIME = cri.ContainerRuntime(
+    name="crio",
+    socket="/run/crio/crio.sock",
+    mounts=("var-lib-containers.mount",),
+    loader=Loader(load=load, listing=listing),
+)
 
 
 @hookimpl
@@ -59,8 +60,7 @@ def xk8s_unavailable(settings: CrioSettings, online: bool) -> str | None:
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:  # noqa: ARG001
     """The image of pod sandboxes, and how `xk8s load image` puts others into a node."""
-    yield Fragment(point="images.image", value=pause_image())
-    yield Fragment(point="images.loader", value=Loader(load=load, listing=listing))
+    return RUNTIME.fragments()
 
 
 @hookimpl
@@ -74,19 +74,12 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
     """Programs, configuration, store: they change apart from each other."""
     settings = ctx.settings(CrioSettings)
     crio = crio_artifact(settings)
-    yield Layer(
-        name="crio",
-        units=_UNITS,
-        entries=tuple(
+    return RUNTIME.layers(
+        programs=(
             Take(artifact=crio, member=name, path=f"/usr/bin/{name}", mode=0o755)
             for name in crio.members
         ),
-        roles=NODE_ROLES,
-    )
-    yield Layer(
-        name="crio-config",
-        units=_UNITS,
-        entries=(
+        config=(
             *render_tree(
                 "xk8s_crio",
                 "node",
@@ -98,27 +91,15 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
                 store=STORE_IN_NODE,
             ),
             *fragment_files(ctx),
-            _enable("multi-user.target.wants", "crio.service"),
-            _enable("local-fs.target.requires", "var-lib-containers.mount"),
-            # What others order themselves by, whichever runtime it is.
-            Symlink(path="/etc/systemd/system/cri.service", target=f"{UNITS}/crio.service"),
         ),
-        roles=NODE_ROLES,
-    )
-    yield Layer(
-        name=STORE_LAYER,
-        image=Take(artifact=store_artifact(ctx), member=STORE_MEMBER, path="/"),
-        roles=NODE_ROLES,
-        applied_by_hook=True,
+        store=store_artifact(ctx),
     )
 
 
 @hookimpl
 def xk8s_apply(access: ClusterAccess, progress: Progress) -> None:
     """A store that is used cannot be replaced: what is new in it is loaded."""
-    from xk8s_images.missing import load_missing  # slow to import, and a plan has no use for it
-
-    load_missing(access, progress)
+    cri.apply(access, progress)
 
 
 @hookimpl
@@ -128,17 +109,11 @@ def xk8s_checks(ctx: Context) -> Iterator[Check]:
 
     def running(check: CheckContext) -> str:
         for node in nodes:
-            check.ok(node, "systemctl", "is-active", "crio.service")
-            check.ok(node, "test", "-S", "/run/cri.sock")
+            check.ok(node, "systemctl", "is-active", RUNTIME.unit)
+            check.ok(node, "test", "-S", cri.SOCKET)
         return f"active on each of {len(nodes)} nodes"
 
-    def log(check: CheckContext) -> str:
-        return "\n".join(
-            check.ok(node, "journalctl", "-u", "crio", "-n", "30", "--no-pager", "-o", "short-iso")
-            for node in nodes
-        )
-
-    yield Check(name="crio", run=running, timeout=300, explain=log)
+    yield Check(name="crio", run=running, timeout=300, explain=RUNTIME.explain)
 
 
 @hookimpl
@@ -154,7 +129,3 @@ def xk8s_observe(ctx: Context) -> Iterator[Observation]:
         ("info", ("info",)),
     ):
         yield Observation(name=f"cri/{name}", argv=("crictl", *words), roles=NODE_ROLES)
-
-
-def _enable(where: str, unit: str) -> Symlink:
-    return Symlink(path=f"/etc/systemd/system/{where}/{unit}", target=f"{UNITS}/{unit}")

@@ -6,13 +6,12 @@ The work is done by `xk8s_crio.inside` in namespaces of its own.
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
 from typing import TYPE_CHECKING
 
-from xk8s.errors import BuildError, HostError
-from xk8s_images.stores import NAMESPACE_HINT, find_mkfs, namespace_argv
+from xk8s.errors import HostError
+from xk8s_images.cri import STORE_MEMBER
+from xk8s_images.stores import find_mkfs, run_in_namespace
 
 if TYPE_CHECKING:
     from xk8s.recipe import RecipeContext
@@ -33,15 +32,6 @@ def bake(recipe: RecipeContext) -> None:
         ref: str(recipe.inputs[artifact] / "oci")
         for artifact, ref in sorted(recipe.params["images"].items())
     }
-    job = recipe.work / "job.json"
-    out = str(recipe.out / "store.erofs")
-    job.write_text(
-        json.dumps({"images": images, "skopeo": skopeo, "out": out, "mkfs": find_mkfs()})
-    )
-    argv = [*namespace_argv(), sys.executable, "-m", "xk8s_crio.inside", str(job)]
-    try:
-        recipe.run(argv, cwd=recipe.work, env={"HOME": str(recipe.work)})
-    except BuildError as error:
-        error.where = "the image store of CRI-O"
-        error.hint = NAMESPACE_HINT if "unshare:" in error.log else ""
-        raise
+    out = str(recipe.out / STORE_MEMBER)
+    job = {"images": images, "skopeo": skopeo, "out": out, "mkfs": find_mkfs()}
+    run_in_namespace(recipe, "xk8s_crio.inside", job, runtime="CRI-O")

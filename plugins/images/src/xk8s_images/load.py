@@ -45,7 +45,7 @@ def loader_of(access: ClusterAccess) -> Loader:
         raise StateError(
             f"cluster {access.name!r} has no container runtime that takes images",
             where=f"overlays {', '.join(access.ctx.overlays)}",
-            hint="containerd and crio do",
+            hint="name an overlay that provides 'cri': `xk8s overlays` lists what is installed",
         )
     return found[0]
 
@@ -134,7 +134,7 @@ def check(outcomes: Sequence[Outcome]) -> None:
     raise MachineError(
         f"the image did not get into {_listed({one.node for one in failed})}{rest}",
         where="; ".join(lines),
-        hint=first.hint or "`xk8s logs NODE containerd` (or crio) may say more",
+        hint=first.hint or "`xk8s logs NODE cri` may say more",
         log=first.log,
     )
 

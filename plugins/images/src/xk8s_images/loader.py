@@ -16,6 +16,8 @@ POINT = "images.loader"
 _COMMAND_SECONDS = 900.0
 """Without KVM a gigabyte takes minutes to arrive and to be unpacked."""
 
+_LIST_SECONDS = 120.0
+
 
 @frozen(kw_only=True)
 class LoadableImage:
@@ -109,6 +111,18 @@ class Delivery:
     def write(self, path: str, data: bytes) -> None:
         """Make a file in the node, mode 0600, and the directories above it."""
         self.run("install", "-D", "-m", "600", "/dev/stdin", path, stdin=data)
+
+
+def list_images(access: ClusterAccess, node: str, argv: Sequence[str], *, runtime: str) -> bytes:
+    """Run the program that lists a node's images; its output. `MachineError` when it fails."""
+    try:
+        result = access.run(node, argv, timeout=_LIST_SECONDS)
+    except TimeoutError as error:
+        raise MachineError(str(error), where=node) from error
+    if result.exit_code:
+        said = result.stderr.decode(errors="replace").strip()
+        raise MachineError(f"{node}: {runtime} does not list its images", where=node, log=said)
+    return result.stdout
 
 
 @frozen(kw_only=True)

@@ -6,13 +6,20 @@ root here: see `namespace_argv`.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from xk8s import subordinate_ids
-from xk8s.errors import HostError
+from xk8s.errors import BuildError, HostError
+
+if TYPE_CHECKING:
+    from xk8s.recipe import RecipeContext
 
 NAMESPACE_HINT = (
     "filling an image store needs user namespaces with mounts "
@@ -30,6 +37,27 @@ def find_mkfs() -> str:
             hint="apt-get install erofs-utils (./run does it)",
         )
     return found
+
+
+def run_in_namespace(
+    recipe: RecipeContext, module: str, job: Mapping[str, Any], *, runtime: str
+) -> None:
+    """Run ``python -m MODULE job.json`` in the recipe's scratch directory, as root of a mount
+    namespace that ends with it. `BuildError`, with the program's output, names ``runtime``.
+    """
+    path = recipe.work / "job.json"
+    path.write_text(json.dumps(job))
+    try:
+        # Programs that keep files in a home directory must not read or change the user's.
+        recipe.run(
+            [*namespace_argv(), sys.executable, "-m", module, path],
+            cwd=recipe.work,
+            env={"HOME": str(recipe.work)},
+        )
+    except BuildError as error:
+        error.where = f"the image store of {runtime}"
+        error.hint = NAMESPACE_HINT if "unshare:" in error.log else ""
+        raise
 
 
 def write_erofs(mkfs: str, tree: Path, out: Path) -> None:

@@ -89,7 +89,7 @@ def _from_storage(recipe: RecipeContext, place: str) -> None:
         raise HostError(
             "the program skopeo is not installed",
             where="PATH",
-            hint="apt-get install skopeo: it reads the stores of podman and CRI-O",
+            hint="apt-get install skopeo: it reads the stores of podman and buildah",
         )
     store = place[: place.index("]") + 1] if place.startswith("[") else ""
     identity = recipe.params["digest"].removeprefix("sha256:")

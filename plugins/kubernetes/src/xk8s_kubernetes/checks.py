@@ -12,6 +12,7 @@ from xk8s.checks import CheckContext, NotYet
 from xk8s.context import Context
 from xk8s.errors import CheckFailed, Xk8sError
 from xk8s.overlay import Check
+from xk8s_images import cri
 
 from xk8s_kubernetes import addresses
 from xk8s_kubernetes.probe import PROBE_ANSWER, PROBE_NAME, PROBE_NAMESPACE, probe_pod
@@ -117,7 +118,6 @@ def explain_nodes(check: CheckContext) -> str:
     all are.
     """
     nodes = [node.name for node in addresses.kubernetes_nodes(check.access.ctx)]
-    units = ("kubelet", "kube-proxy", "containerd", "crio")
     bad = []
     try:
         items = _api(check).get("/api/v1/nodes")["items"]
@@ -125,7 +125,10 @@ def explain_nodes(check: CheckContext) -> str:
         bad = [name for name in nodes if _problem(name, seen.get(name))]
     except NotYet:
         return explain_api(check)
-    return "\n".join(journal(check, name, units) for name in bad or nodes[:1])
+    return "\n".join(
+        journal(check, name, ("kubelet", "kube-proxy", cri.unit_name(check.access, name)))
+        for name in bad or nodes[:1]
+    )
 
 
 def journal(check: CheckContext, node: str, units: Iterable[str]) -> str:

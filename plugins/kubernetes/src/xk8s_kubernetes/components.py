@@ -15,7 +15,6 @@ from xk8s_kubernetes.settings import KubernetesSettings
 
 PKI = "/etc/kubernetes/pki"
 ETC = "/etc/kubernetes"
-CRI_SOCKET = "/run/cri.sock"
 """Where kubelet finds the container runtime, whichever it is."""
 
 UNUSED_ADMISSION = (

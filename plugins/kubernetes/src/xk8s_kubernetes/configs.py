@@ -9,9 +9,10 @@ import yaml
 from xk8s.context import Context
 from xk8s.fragments import merged
 from xk8s.overlay import Node
+from xk8s_images import cri
 
 from xk8s_kubernetes import addresses
-from xk8s_kubernetes.components import CRI_SOCKET, ETC, PKI
+from xk8s_kubernetes.components import ETC, PKI
 from xk8s_kubernetes.settings import KubernetesSettings
 
 
@@ -30,7 +31,7 @@ def kubelet_config(ctx: Context) -> str:
         "cgroupDriver": "systemd",
         "clusterDNS": list(addresses.dns_addresses(ctx)),
         "clusterDomain": settings.cluster_domain,
-        "containerRuntimeEndpoint": f"unix://{CRI_SOCKET}",
+        "containerRuntimeEndpoint": f"unix://{cri.SOCKET}",
         "enableProfilingHandler": False,
         # File systems are memory; a node that uses its memory is not to be drained for it.
         "evictionHard": {

@@ -142,8 +142,8 @@ START = (
         pattern=r"validate CRI v1 (?:runtime|image) API for endpoint|"
         r"unknown service runtime\.v1\.|CRI implementation should be updated",
         cause="the container runtime is too old for this kubelet, or does not answer at its socket",
-        remedy="kubelet 1.36 and later want containerd 2 (or CRI-O of the same minor release); "
-        "xk8s logs NODE cri; with your own: -s containerd.dir=… or -s crio.dir=…",
+        remedy="use a newer release of the runtime (kubelet 1.36 and later need one that reports "
+        "its cgroup driver), by the runtime's settings version or dir; xk8s logs NODE cri",
         examples=(
             'err="failed to run Kubelet: validate CRI v1 runtime API for endpoint '
             '\\"unix:///run/cri.sock\\": rpc error: code = Unimplemented desc = unknown service '
@@ -155,8 +155,8 @@ START = (
         pattern=r"expected cgroupsPath to be of format \"slice:prefix:name\"|"
         r"misconfiguration: kubelet cgroup driver|cgroup path .* is not a systemd",
         cause="kubelet and the container runtime use different cgroup drivers",
-        remedy="use systemd for both: -s containerd.cgroup_driver=systemd (or crio's), and nothing "
-        "else in fragments of kubernetes.kubelet.config",
+        remedy="use systemd for both: set the runtime's cgroup_driver to systemd, and nothing else "
+        "in fragments of kubernetes.kubelet.config",
         examples=(
             "failed to create containerd task: expected cgroupsPath to be of format "
             '\\"slice:prefix:name\\" for systemd cgroups, got \\"/kubepods/besteffort/pod1\\" '

@@ -172,8 +172,6 @@ def find_argv(cluster: Cluster, node: str, file: str, container: str) -> list[st
     """Return the command that prints which files of the node are selected; [] if that node has
     none. `UsageError` for a kind that no overlay knows.
     """
-    from xk8s.overlay import LogFiles
-
     if file.startswith("/"):
         return ["find", file, "-maxdepth", "0"]
     kind, _, rest = file.partition("/")
@@ -182,7 +180,7 @@ def find_argv(cluster: Cluster, node: str, file: str, container: str) -> list[st
     known = [
         one
         for overlay in plan.ctx.overlays
-        for one in plan.registry.many(overlay, "xk8s_log_files", LogFiles, ctx=plan.ctx)
+        for one in plan.registry.hooks.log_files(overlay, plan.ctx)
     ]
     wanted = [one for one in known if one.kind == kind]
     if not wanted:

@@ -143,7 +143,7 @@ def put(
             one
             for name in inputs.plan.ctx.overlays
             if name in asked
-            for one in inputs.plan.registry.many(name, "xk8s_checks", Check, ctx=inputs.plan.ctx)
+            for one in inputs.plan.registry.hooks.checks(name, inputs.plan.ctx)
         )
     try:
         if wanted:
@@ -255,10 +255,7 @@ class _Apply:
         if hooked:
             with self.clock.stage("overlays"):
                 for overlay, layers in hooked.items():
-                    self.plan.registry.one(
-                        overlay, "xk8s_apply", type(None),
-                        access=self.cluster, layers=layers, progress=self.clock,
-                    )  # fmt: skip
+                    self.plan.registry.hooks.apply(overlay, self.cluster, layers, self.clock)
         with self.clock.stage("units"):
             for group in in_order(self.plan.nodes):
                 names = {one.node.name for one in group}

@@ -113,10 +113,7 @@ class _Scale:
         """Tell overlays, the highest first; end the VMs, and forget them."""
         plan = self.cluster.plan
         for overlay in reversed(plan.ctx.overlays):
-            plan.registry.one(
-                overlay, "xk8s_leave", type(None),
-                access=self.cluster, nodes=self.removed, progress=self.clock,
-            )  # fmt: skip
+            plan.registry.hooks.leave(overlay, self.cluster, self.removed, self.clock)
         end((self.cluster.record.node(name).process for name in self.removed), grace=0)
         self._write(*self._with((), self.removed), self._record_without(self.removed))
         self._remove_files(self.removed)

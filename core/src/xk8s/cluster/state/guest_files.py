@@ -17,7 +17,7 @@ from attrs import frozen
 from xk8s.build.layers.diff import identity
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.errors import StateError
-from xk8s.overlay import File, Fragment
+from xk8s.overlay import File
 from xk8s.planning.plan import NODE_LAYER, Plan, PlannedNode
 from xk8s.util.digest import digest
 from xk8s.util.paths import state_dir, write_private
@@ -98,7 +98,7 @@ def overlay_digests(plan: Plan) -> dict[str, str]:
             {
                 "layers": layers.get(name, []),
                 "files": files.get(name, []),
-                "fragments": plan.registry.many(name, "xk8s_fragments", Fragment, ctx=bare),
+                "fragments": plan.registry.hooks.fragments(name, bare),
             }
         )
         for name in plan.ctx.overlays

@@ -20,9 +20,7 @@ PKI = "pki"
 def secrets(plan: Plan, node: Node, keys: Keys) -> Mapping[str, tuple[File, ...]]:
     """The files of one node by overlay, of those that have any. Missing keys are made."""
     given = {
-        name: tuple(
-            plan.registry.many(name, "xk8s_secrets", File, ctx=plan.ctx, node=node, keys=keys)
-        )
+        name: tuple(plan.registry.hooks.secrets(name, plan.ctx, node, keys))
         for name in plan.ctx.overlays
     }
     return {name: files for name, files in given.items() if files}
@@ -37,7 +35,5 @@ def write_host_files(cluster: Cluster) -> None:
     """What the overlays want on the host (a kubeconfig), below the cluster's state."""
     keys = Keys(cluster.state_dir / PKI)
     for name in cluster.plan.ctx.overlays:
-        for file in cluster.plan.registry.many(
-            name, "xk8s_host_files", File, access=cluster, keys=keys
-        ):
+        for file in cluster.plan.registry.hooks.host_files(name, cluster, keys):
             write_private(cluster.state_dir / file.path, file.data)
