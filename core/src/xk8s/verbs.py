@@ -163,7 +163,7 @@ def talk_options(function: Decorated) -> Decorated:
     for option in reversed((
         click.option(
             "-v", "--verbose", count=True, expose_value=False, callback=store("verbose"),
-            help="Say more; -vv says all.",
+            help="Log programs, requests and cache misses; -vv logs all.",
         ),
         click.option(
             "-q", "--quiet", is_flag=True, expose_value=False, callback=store("quiet"),
@@ -171,7 +171,7 @@ def talk_options(function: Decorated) -> Decorated:
         ),
         click.option(
             "--log-json", is_flag=True, expose_value=False, callback=store("log_json"),
-            help="Log lines as JSON.",
+            help="Logs, progress and errors as JSON, one object a line.",
         ),
     )):  # fmt: skip
         function = option(function)
