@@ -256,7 +256,7 @@ def test_an_unreachable_host_is_asked_once(tmp_path: Path, monkeypatch) -> None:
         raise OSError("no route")
 
     monkeypatch.setattr(http_client.socket, "create_connection", dead)
-    monkeypatch.setattr(http_client, "_proxied", lambda _: False)
+    monkeypatch.setattr(http_client, "_proxy", lambda _: "")
     releases = [
         Release(url=f"https://example.invalid/{n}", sha256="0" * 64, members={"tool": ""})
         for n in range(5)
@@ -274,7 +274,7 @@ def test_a_dead_resolver_costs_only_the_time_to_connect(tmp_path: Path, monkeypa
         raise OSError
 
     monkeypatch.setattr(http_client, "CONNECT", 0.2)
-    monkeypatch.setattr(http_client, "_proxied", lambda _: False)
+    monkeypatch.setattr(http_client, "_proxy", lambda _: "")
     monkeypatch.setattr(http_client.socket, "create_connection", hang)
     begin = time.monotonic()
     source = Release(url="https://example.invalid/x", sha256="0" * 64, members={"tool": ""})

@@ -31,7 +31,7 @@ def xk8s(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
 
 
 HEAVY = (
-    "attrs", "cattrs", "cryptography", "filelock", "httpx2", "jinja2", "qemu", "rich",
+    "attrs", "cattrs", "cryptography", "filelock", "urllib3", "jinja2", "qemu", "rich",
     "structlog", "yaml", "asyncio", "xk8s.planning.make_plan", "xk8s.names.registry",
 )  # fmt: skip
 
@@ -62,7 +62,7 @@ def test_a_plan_imports_nothing_that_draws_or_logs() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code, *words], capture_output=True, text=True, check=True
     )
-    assert not set(done.stderr.split()) & {"structlog", "rich", "qemu", "asyncio", "httpx2"}
+    assert not set(done.stderr.split()) & {"structlog", "rich", "qemu", "asyncio", "urllib3"}
 
 
 def test_help_is_quick() -> None:

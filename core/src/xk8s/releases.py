@@ -18,7 +18,7 @@ from xk8s.util.log import get_logger
 from xk8s.util.paths import cache_dir, write_private
 
 if TYPE_CHECKING:
-    import httpx2
+    from xk8s.util.http import Client
 
 log = get_logger(__name__)
 
@@ -72,19 +72,17 @@ def _read(place: Path) -> tuple[str, float] | None:
         return None  # nothing, or damaged: asked again
 
 
-def published_checksum(source: Release, http: httpx2.Client) -> str:
+def published_checksum(source: Release, http: Client) -> str:
     """Return the checksum that is published beside the release; `SourceFailed` if there is none."""
-    import httpx2
-
-    from xk8s.util.http import describe_error, url_file_name
+    from xk8s.util.http import HttpError, url_file_name
 
     if not source.checksum_url:
         raise SourceFailed(f"{source.url} has no published checksum: refused")
     try:
         answer = http.get(source.checksum_url)
         answer.raise_for_status()
-    except httpx2.HTTPError as error:
-        raise SourceFailed(f"checksum {source.checksum_url}: {describe_error(error)}") from error
+    except HttpError as error:
+        raise SourceFailed(f"checksum {source.checksum_url}: {error}") from error
     return find_checksum(answer.text, url_file_name(source.url))
 
 

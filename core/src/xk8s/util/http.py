@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import socket
 import threading
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
-import httpx2
+import urllib3
 
 from xk8s.errors import SourceFailed
 from xk8s.util.log import get_logger
@@ -30,6 +32,8 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 """The only hosts to which plain http goes."""
 
 
+_REDIRECTS = 10
+
 _unreachable: dict[tuple[str, int], str] = {}
 """Hosts that did not answer in this process: asking again would cost the same seconds."""
 
@@ -37,77 +41,169 @@ _unreachable: dict[tuple[str, int], str] = {}
 _probing = threading.Lock()
 
 
-def check_url(url: httpx2.URL | str) -> None:
+class HttpError(Exception):
+    """Why a request failed, in a few words: an HTTP status, a time-out, a broken connection."""
+
+
+class Answer:
+    """The answer to a request; its body is read by `iter_bytes`, or at once by `content`."""
+
+    def __init__(self, raw: urllib3.BaseHTTPResponse) -> None:
+        """``raw`` has not been read yet."""
+        self._raw = raw
+        self.status = raw.status
+        self.headers = raw.headers
+
+    def raise_for_status(self) -> None:
+        """Raise `HttpError` unless the status is one of success."""
+        if not 200 <= self.status < 300:
+            raise HttpError(f"HTTP {self.status}")
+
+    def iter_bytes(self, size: int) -> Iterator[bytes]:
+        """Yield the body in pieces of at most ``size`` bytes; `HttpError` when it breaks off."""
+        with _errors():
+            yield from self._raw.stream(size)
+
+    @functools.cached_property
+    def content(self) -> bytes:
+        """The whole body."""
+        return b"".join(self.iter_bytes(1 << 16))
+
+    @property
+    def text(self) -> str:
+        """The whole body as UTF-8."""
+        return self.content.decode(errors="replace")
+
+    def json(self) -> Any:
+        """Return the body as JSON data; ValueError when it is not JSON."""
+        return json.loads(self.content)
+
+
+class Client:
+    """Sends GET requests. ``headers`` go with each; `SourceFailed` and `HttpError` are raised."""
+
+    def __init__(self) -> None:
+        """Opens no connection yet."""
+        self.headers = {"User-Agent": "xk8s", "Accept-Encoding": "identity"}
+        self._pools: dict[str, urllib3.PoolManager] = {}
+
+    def get(self, url: str, *, headers: Mapping[str, str] | None = None) -> Answer:
+        """Return the answer, its body read."""
+        with self.stream(url, headers=headers) as answer:
+            answer.content  # noqa: B018 - read while the connection is open
+        return answer
+
+    @contextmanager
+    def stream(self, url: str, *, headers: Mapping[str, str] | None = None) -> Iterator[Answer]:
+        """Yield the answer once its headers came. Redirects are followed; each is checked."""
+        given = {**self.headers, **(headers or {})}
+        for _ in range(_REDIRECTS):
+            raw = self._send(url, given)
+            target = raw.get_redirect_location()
+            if not target:
+                try:
+                    yield Answer(raw)
+                finally:
+                    raw.close()
+                return
+            raw.drain_conn()
+            before, url = url, urljoin(url, target)
+            if urlsplit(url).netloc != urlsplit(before).netloc:
+                given.pop("Authorization", None)  # it is for the first host alone
+        raise HttpError("too many redirects")
+
+    def close(self) -> None:
+        """Close all connections."""
+        for pool in self._pools.values():
+            pool.clear()
+
+    def _send(self, url: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
+        check_url(url)
+        probe(url)
+        shown = loggable_url(url)
+        log.debug("http_request_sent", method="GET", url=shown, range=headers.get("Range", ""))
+        with log.timed("http_request", method="GET", url=shown) as result, _errors():
+            raw = self._pool(url).request(
+                "GET", url, headers=headers, redirect=False, retries=False, preload_content=False,
+                timeout=urllib3.Timeout(connect=CONNECT, read=STALL),
+            )  # fmt: skip
+            result["status"] = raw.status
+            result["size"] = raw.headers.get("Content-Length", "")
+        return raw
+
+    def _pool(self, url: str) -> urllib3.PoolManager:
+        proxy = _proxy(url)
+        if proxy not in self._pools:
+            self._pools[proxy] = _proxy_pool(proxy) if proxy else urllib3.PoolManager()
+        return self._pools[proxy]
+
+
+def _proxy_pool(proxy: str) -> urllib3.ProxyManager:
+    user = urllib3.util.parse_url(proxy).auth
+    headers = urllib3.make_headers(proxy_basic_auth=user) if user else None
+    return urllib3.ProxyManager(proxy, proxy_headers=headers)
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
+    except urllib3.exceptions.ReadTimeoutError as error:
+        raise HttpError(f"no data for {STALL:.0f} s") from error
+    except urllib3.exceptions.HTTPError as error:
+        raise HttpError(str(error) or type(error).__name__) from error
+
+
+@contextmanager
+def client() -> Iterator[Client]:
+    """Yield a client that refuses plain http and soon gives up."""
+    made = Client()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def check_url(url: str) -> None:
     """`SourceFailed` unless it is https, or http to this machine. Redirects count too."""
-    parts = urlsplit(str(url))
+    parts = urlsplit(url)
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
         return
     raise SourceFailed(f"{url} is not https")
 
 
-@contextmanager
-def client() -> Iterator[httpx2.Client]:
-    """An HTTP client that refuses plain http, soon gives up, and turns its errors into
-    `SourceFailed`.
-    """
-
-    def before(request: httpx2.Request) -> None:
-        check_url(request.url)
-        probe(request.url)
-
-    with _Client(
-        timeout=httpx2.Timeout(STALL, connect=CONNECT),
-        follow_redirects=True,
-        event_hooks={"request": [before]},
-        headers={"User-Agent": "xk8s", "Accept-Encoding": "identity"},
-    ) as http:
-        yield http
-
-
-class _Client(httpx2.Client):
-    """A client that logs each request with what came of it."""
-
-    def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
-        """As httpx2 does. The time of a streamed answer is that until its headers came."""
-        url = loggable_url(request.url)
-        log.debug("http_request_sent", method=request.method, url=url,
-                  range=request.headers.get("Range", ""))  # fmt: skip
-        with log.timed("http_request", method=request.method, url=url) as result:
-            answer = super().send(request, **options)
-            result["status"] = answer.status_code
-            result["size"] = answer.headers.get("Content-Length", "")
-            if answer.history:
-                result["redirected_to"] = loggable_url(answer.url)
-        return answer
-
-
-def loggable_url(url: httpx2.URL) -> str:
+def loggable_url(url: str) -> str:
     """The URL without user, password and query: tokens stand there, as in signed addresses."""
-    bare = url.copy_with(userinfo=b"", query=None, fragment=None)
-    return f"{bare}?…" if url.query else str(bare)
+    parts = urlsplit(url)
+    bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return f"{bare}?…" if parts.query else bare
 
 
-def probe(url: httpx2.URL) -> None:
+def probe(url: str) -> None:
     """`SourceFailed` when the host does not accept a connection within `CONNECT` seconds, or
     did not before. Behind a proxy the proxy is the one to tell.
     """
-    if url.host not in LOOPBACK and _proxied(url):
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if host not in LOOPBACK and _proxy(url):
         return
-    port = url.port or (443 if url.scheme == "https" else 80)
-    address = (url.host, port)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    address = (host, port)
     with _probing:  # one pays the seconds, the others wait for what it finds
         if address not in _unreachable:
             reason = _connect(address)
             if reason:
                 _unreachable[address] = reason
     if address in _unreachable:
-        raise SourceFailed(f"{url.host}:{port} is not reachable: {_unreachable[address]}")
+        raise SourceFailed(f"{host}:{port} is not reachable: {_unreachable[address]}")
 
 
-def _proxied(url: httpx2.URL) -> bool:
+def _proxy(url: str) -> str:
+    """The URL of the proxy that the environment names for ``url``, or ""."""
+    parts = urlsplit(url)
     proxies = urllib.request.getproxies()
-    found = url.scheme in proxies or "all" in proxies
-    return found and not urllib.request.proxy_bypass(url.host)
+    found = proxies.get(parts.scheme) or proxies.get("all") or ""
+    return "" if urllib.request.proxy_bypass(parts.hostname or "") else found
 
 
 def _connect(address: tuple[str, int]) -> str:
@@ -125,15 +221,6 @@ def _connect(address: tuple[str, int]) -> str:
     thread.start()
     thread.join(CONNECT)
     return said[0]
-
-
-def describe_error(error: httpx2.HTTPError) -> str:
-    """An HTTP client's error in a few words."""
-    if isinstance(error, httpx2.HTTPStatusError):
-        return f"HTTP {error.response.status_code}"
-    if isinstance(error, httpx2.ReadTimeout):
-        return f"no data for {STALL:.0f} s"
-    return str(error) or type(error).__name__
 
 
 def url_file_name(url: str) -> str:

@@ -12,8 +12,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
-import httpx2
 from attrs import frozen
 
 from xk8s.build.artifacts.attempt import Attempt
@@ -21,7 +21,7 @@ from xk8s.build.artifacts.sources.release import download
 from xk8s.errors import SourceFailed
 from xk8s.sources import OciImage, Provenance
 from xk8s.util.files import content_digest
-from xk8s.util.http import LOOPBACK, client, describe_error
+from xk8s.util.http import LOOPBACK, Answer, Client, HttpError, client
 
 _INDEXES = (
     "application/vnd.oci.image.index.v1+json",
@@ -83,8 +83,8 @@ def provide(source: OciImage, wanted: frozenset[str], attempt: Attempt) -> list[
             manifest = json.loads(body)
             for blob in [manifest["config"], *manifest["layers"]]:
                 _pull(ref, blob, blobs, attempt, http)
-        except httpx2.HTTPError as error:
-            raise SourceFailed(f"{source.ref}: {describe_error(error)}") from error
+        except HttpError as error:
+            raise SourceFailed(f"{source.ref}: {error}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise SourceFailed(
                 f"{source.ref}: the registry's answer makes no sense: {error}"
@@ -111,14 +111,14 @@ def current(ref: str) -> str:
     with client() as http:
         try:
             body, _ = _manifest(parse(ref), http)
-        except httpx2.HTTPError as error:
-            raise SourceFailed(f"{ref}: {describe_error(error)}") from error
+        except HttpError as error:
+            raise SourceFailed(f"{ref}: {error}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise SourceFailed(f"{ref}: the registry's answer makes no sense: {error}") from error
     return f"sha256:{_digest(body)}"
 
 
-def _manifest(ref: Reference, http: httpx2.Client) -> tuple[bytes, str]:
+def _manifest(ref: Reference, http: Client) -> tuple[bytes, str]:
     """The image's manifest and its media type, an index followed to our platform."""
     body, kind = _get(ref, ref.tag, http)
     if kind not in _INDEXES:
@@ -130,11 +130,11 @@ def _manifest(ref: Reference, http: httpx2.Client) -> tuple[bytes, str]:
     raise SourceFailed(f"{ref.repository}:{ref.tag} is not there for {'/'.join(_PLATFORM)}")
 
 
-def _get(ref: Reference, tag: str, http: httpx2.Client) -> tuple[bytes, str]:
+def _get(ref: Reference, tag: str, http: Client) -> tuple[bytes, str]:
     url = f"{ref.base}/manifests/{tag}"
     headers = {"Accept": ", ".join(_INDEXES + _MANIFESTS)}
     answer = http.get(url, headers=headers)
-    if answer.status_code == 401:
+    if answer.status == 401:
         http.headers["Authorization"] = f"Bearer {_token(answer, ref, http)}"
         answer = http.get(url, headers=headers)
     answer.raise_for_status()
@@ -146,20 +146,20 @@ def _get(ref: Reference, tag: str, http: httpx2.Client) -> tuple[bytes, str]:
     return answer.content, kind
 
 
-def _token(answer: httpx2.Response, ref: Reference, http: httpx2.Client) -> str:
+def _token(answer: Answer, ref: Reference, http: Client) -> str:
     wanted = answer.headers.get("WWW-Authenticate", "")
     fields = dict(re.findall(r'(\w+)="([^"]*)"', wanted))
     if not wanted.lower().startswith("bearer ") or "realm" not in fields:
         raise SourceFailed(f"{ref.host} wants credentials, which xk8s has none of")
     params = {name: fields[name] for name in ("service", "scope") if name in fields}
-    granted = http.get(fields["realm"], params=params)
+    granted = http.get(f"{fields['realm']}?{urlencode(params)}")
     granted.raise_for_status()
     document = granted.json()
     return str(document.get("token") or document["access_token"])
 
 
 def _pull(
-    ref: Reference, blob: Mapping[str, Any], blobs: Path, attempt: Attempt, http: httpx2.Client
+    ref: Reference, blob: Mapping[str, Any], blobs: Path, attempt: Attempt, http: Client
 ) -> None:
     algorithm, _, digest = str(blob["digest"]).partition(":")
     if algorithm != "sha256" or not re.fullmatch(r"[0-9a-f]{64}", digest):

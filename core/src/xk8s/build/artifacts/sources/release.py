@@ -6,7 +6,6 @@ import hashlib
 import re
 from pathlib import Path
 
-import httpx2
 from filelock import FileLock
 
 from xk8s.build.artifacts.attempt import Attempt
@@ -15,7 +14,7 @@ from xk8s.releases import published_checksum
 from xk8s.sources import Provenance, Release
 from xk8s.util.archives import find_in, unpack
 from xk8s.util.files import content_digest
-from xk8s.util.http import client, describe_error, url_file_name
+from xk8s.util.http import Client, HttpError, client, url_file_name
 
 _ALGORITHMS = {64: "sha256", 128: "sha512"}
 
@@ -53,7 +52,7 @@ def provide(source: Release, wanted: frozenset[str], attempt: Attempt) -> list[P
     return given
 
 
-def download(url: str, checksum: str, target: Path, attempt: Attempt, http: httpx2.Client) -> None:
+def download(url: str, checksum: str, target: Path, attempt: Attempt, http: Client) -> None:
     """Bring the file with this checksum to ``target``, going on where an earlier try stopped.
 
     What does not match its checksum is removed: nothing wrong stays in the cache. Raises
@@ -80,20 +79,20 @@ def download(url: str, checksum: str, target: Path, attempt: Attempt, http: http
                 raise SourceFailed(
                     f"{url}: checksum does not match: {found[:16]}…, published {checksum[:16]}…"
                 )
-    except httpx2.HTTPError as error:
-        raise SourceFailed(f"{url}: {describe_error(error)}") from error
+    except HttpError as error:
+        raise SourceFailed(f"{url}: {error}") from error
     finally:
         lock.release()
 
 
-def _fetch(url: str, part: Path, attempt: Attempt, http: httpx2.Client) -> None:
+def _fetch(url: str, part: Path, attempt: Attempt, http: Client) -> None:
     have = part.stat().st_size if part.exists() else 0
     headers = {"Range": f"bytes={have}-"} if have else {}
-    with http.stream("GET", url, headers=headers) as answer:
-        if have and answer.status_code == 416:
+    with http.stream(url, headers=headers) as answer:
+        if have and answer.status == 416:
             return  # nothing is missing, or it is another file: the checksum will tell
         answer.raise_for_status()
-        going_on = answer.status_code == 206
+        going_on = answer.status == 206
         if going_on and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
             raise SourceFailed(f"{url}: the server sent another range than asked for")
         done = have if going_on else 0
