@@ -169,7 +169,7 @@ def talk_options(function: Decorated) -> Decorated:
     for option in reversed((
         click.option(
             "-v", "--verbose", count=True, expose_value=False, callback=store("verbose"),
-            help="More detail; -vv for everything.",
+            help="Log programs, requests and cache misses; -vv logs all.",
         ),
         click.option(
             "-q", "--quiet", is_flag=True, expose_value=False, callback=store("quiet"),
@@ -177,7 +177,7 @@ def talk_options(function: Decorated) -> Decorated:
         ),
         click.option(
             "--log-json", is_flag=True, expose_value=False, callback=store("log_json"),
-            help="Print log lines as JSON.",
+            help="Logs, progress and errors as JSON, one object a line.",
         ),
     )):  # fmt: skip
         function = option(function)

@@ -164,7 +164,7 @@ def run(argv: Sequence[str]) -> int:
             xk8s.invoke(ctx)
         sys.stdout.flush()
     except BaseException as error:  # the one place where errors are shown
-        return report(error, as_json="--json" in before_dashes)
+        return report(error, as_json=not {"--json", "--log-json"}.isdisjoint(before_dashes))
     return 0
 
 

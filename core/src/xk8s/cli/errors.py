@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -27,6 +28,9 @@ def report(error: BaseException, *, as_json: bool = False) -> int:
     if isinstance(error, click.exceptions.Exit):
         return int(error.exit_code)
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        if as_json:
+            path = error.ctx.command_path if error.ctx else "xk8s"
+            return report(UsageError("a verb is missing", hint=f"{path} --help"), as_json=True)
         click.echo(error.format_message(), err=True)
         return UsageError.exit_code
     if isinstance(error, BrokenPipeError):
@@ -78,6 +82,7 @@ def as_text(error: Xk8sError, code: int, *, as_json: bool = False) -> str:
     recognised in it.
     """
     if as_json:
+        # The same line for --json and --log-json: a log record with the error in it.
         data = {
             "kind": type(error).__name__,
             "message": str(error),
@@ -87,7 +92,9 @@ def as_text(error: Xk8sError, code: int, *, as_json: bool = False) -> str:
             "hints": list(error.faults),
             "exit_code": code,
         }
-        return json.dumps({"error": data}, ensure_ascii=False)
+        moment = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        record = {"timestamp": moment, "level": "error", "event": "error", "error": data}
+        return json.dumps(record, ensure_ascii=False)
     lines = [f"xk8s: {error}"]
     if error.where:
         lines.append(f"  where: {error.where}")

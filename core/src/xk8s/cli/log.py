@@ -5,28 +5,70 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
+
+from xk8s.util.log import PROGRESS, Record, add_sink
+
+_MAX_COMMAND_LINE = 200
+"""Characters of a program's arguments in a line of `-v`; `-vv` has all of them."""
 
 
 def configure(*, verbose: int = 0, quiet: bool = False, as_json: bool = False) -> None:
-    """Set up structlog on stderr, now or when somebody imports it.
+    """Send log records to stderr, and set up structlog, now or when something imports it.
 
     Warnings are shown by default, ``verbose`` 1 adds info and 2 debug; ``quiet`` leaves errors.
-    Logs are never results: those go to stdout.
+    ``as_json``: progress comes as records too. Logs are never results: those go to stdout.
     """
     level = logging.ERROR if quiet else logging.WARNING
     if verbose:
         level = logging.INFO if verbose == 1 else logging.DEBUG
+    _console.level, _console.as_json, _console.quiet = level, as_json, quiet
+    add_sink(_console)
     apply = functools.partial(_configure, level, as_json)
-    sys.meta_path[:] = [one for one in sys.meta_path if not isinstance(one, _Later)]
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Later)]
     if "structlog" in sys.modules:
         apply()
     else:
         sys.meta_path.insert(0, _Later(apply))
+
+
+class _Console:
+    """The sink that structlog draws on stderr."""
+
+    level = logging.WARNING
+    as_json = False
+    quiet = False
+
+    def wants(self, level: int, logger: str) -> bool:
+        """What the options ask for. Progress is drawn otherwise, unless all is JSON."""
+        if logger == PROGRESS:
+            return self.as_json and not self.quiet
+        return level >= self.level
+
+    def write(self, record: Record) -> None:
+        """Write one line."""
+        import structlog
+
+        # The level is decided above: progress in JSON is shown whatever it is.
+        everything = structlog.make_filtering_bound_logger(logging.NOTSET)
+        logger: Any = structlog.wrap_logger(None, wrapper_class=everything)
+        fields = dict(record.fields)
+        if self.as_json:
+            fields["logger"] = record.logger
+        elif isinstance(argv := fields.get("argv"), list):
+            text = shlex.join(map(str, argv))
+            short = self.level > logging.DEBUG and len(text) > _MAX_COMMAND_LINE
+            fields["argv"] = f"{text[:_MAX_COMMAND_LINE]}…" if short else text
+        logger.log(record.level, record.event, **fields)
+
+
+_console = _Console()
 
 
 def _configure(level: int, as_json: bool) -> None:
@@ -35,7 +77,7 @@ def _configure(level: int, as_json: bool) -> None:
     terminal = sys.stderr.isatty()
     renderer: structlog.types.Processor
     if as_json:
-        renderer = structlog.processors.JSONRenderer()
+        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
     elif terminal:
         renderer = structlog.dev.ConsoleRenderer()
     else:
@@ -51,8 +93,9 @@ def _configure(level: int, as_json: bool) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        # sys.stderr is looked up for each line: a live display puts its own in its place.
-        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+        # sys.stderr is looked up for each line: a live display puts its own in its place, and
+        # prints what is written to it above itself. A line is one write: threads share it.
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
 

@@ -13,9 +13,12 @@ from attrs import define, field
 
 from xk8s.progress import Progress, Silent
 from xk8s.util.console_text import without_controls
+from xk8s.util.log import PROGRESS, get_logger
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
+
+log = get_logger(PROGRESS)
 
 REPEAT_SECONDS = 10.0
 """Seconds between lines of one item without a terminal: logs stay short."""
@@ -53,10 +56,12 @@ class Plain:
         self._repeat = repeat
         self._start = time.monotonic()
         self._lock = threading.Lock()
-        self._told: dict[str, tuple[float, str]] = {}
+        self._repeats = _Repeats(repeat)
 
     def _line(self, text: str) -> None:
-        print(f"{time.monotonic() - self._start:7.1f} s  {text}", file=self._stream, flush=True)
+        # One write: log lines of other threads go to the same stream.
+        self._stream.write(f"{time.monotonic() - self._start:7.1f} s  {text}\n")
+        self._stream.flush()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -80,20 +85,74 @@ class Plain:
 
     def item(self, key: str, text: str, *, done: int = 0, total: int = 0) -> None:
         """Print it if it is new, or if it has changed and was not printed recently."""
-        now = time.monotonic()
         with self._lock:
-            last, said = self._told.get(key, (float("-inf"), ""))
             share = f" {100 * done // total} %" if total else ""
             line = f"  {key}: {clean(text)}{share}"
-            if now - last < self._repeat or line == said:
-                return
-            self._told[key] = (now, line)
-            self._line(line)
+            if self._repeats.due(key, line):
+                self._line(line)
 
     def finish(self, key: str) -> None:
         """Do nothing: results are notes."""
         with self._lock:
-            self._told.pop(key, None)
+            self._repeats.forget(key)
+
+
+class Recorded:
+    """Progress that is logged as well as drawn by another one."""
+
+    def __init__(self, drawn: Progress, *, repeat: float = REPEAT_SECONDS) -> None:
+        """``repeat`` as in `Plain`."""
+        self._drawn = drawn
+        self._lock = threading.Lock()
+        self._repeats = _Repeats(repeat)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Log begin and end, with the time that it took."""
+        log.info("stage_started", stage=name)
+        with log.timed("stage_ended", stage=name), self._drawn.stage(name):
+            yield
+
+    def note(self, text: str) -> None:
+        """Log it."""
+        log.info("note", text=text)
+        self._drawn.note(text)
+
+    def item(self, key: str, text: str, *, done: int = 0, total: int = 0) -> None:
+        """Log it as often as `Plain` writes it."""
+        with self._lock:
+            due = self._repeats.due(key, f"{text} {done}")
+        if due:
+            share = {"done": done, "total": total} if total else {}
+            log.info("item", item=key, text=clean(text), **share)
+        self._drawn.item(key, text, done=done, total=total)
+
+    def finish(self, key: str) -> None:
+        """Log nothing: results are notes."""
+        with self._lock:
+            self._repeats.forget(key)
+        self._drawn.finish(key)
+
+
+class _Repeats:
+    """Decides whether an item is worth a line again."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._told: dict[str, tuple[float, str]] = {}
+
+    def due(self, key: str, line: str) -> bool:
+        """Whether it is new, or has changed and was not written lately; then it counts as written."""
+        now = time.monotonic()
+        last, said = self._told.get(key, (float("-inf"), ""))
+        if now - last < self._seconds or line == said:
+            return False
+        self._told[key] = (now, line)
+        return True
+
+    def forget(self, key: str) -> None:
+        """It is over."""
+        self._told.pop(key, None)
 
 
 @define(eq=False)

@@ -56,11 +56,11 @@ class CliSession(Session):
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """Draw progress on stderr."""
-        from xk8s.cli.progress import renderer
+        """Draw progress on stderr, or log it alone when all of stderr is to be JSON."""
+        from xk8s.cli.progress import Recorded, renderer
 
-        with renderer(quiet=self.quiet) as progress:
-            yield progress
+        with renderer(quiet=self.quiet or self.log_json) as progress:
+            yield Recorded(progress)
 
     def update_tags(self, artifacts: Iterable[Artifact], progress: Progress) -> bool:
         """Ask the registries, and remember the digests."""

@@ -29,7 +29,7 @@ from xk8s.planning.plan import Plan
 from xk8s.progress import Progress
 from xk8s.report.contents import Contents
 from xk8s.report.host import findings, versions
-from xk8s.report.scrub import Scrubber, keys_below
+from xk8s.util.scrub import Scrubber, keys_below
 from xk8s.report.summary import Summary, summary
 from xk8s.util.paths import clusters_dir, state_dir
 

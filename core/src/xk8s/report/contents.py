@@ -17,7 +17,7 @@ from typing import Any
 from attrs import define, field
 
 from xk8s.errors import UsageError, Xk8sError
-from xk8s.report.scrub import Scrubber
+from xk8s.util.scrub import Scrubber
 
 MAX_FILE = 4 << 20
 """Bytes of one file; of a longer one the end is kept."""

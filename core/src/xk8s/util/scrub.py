@@ -1,4 +1,4 @@
-"""Takes keys, tokens and passwords out of texts that leave the machine.
+"""Takes keys, tokens and passwords out of texts that leave the machine, and out of logs.
 
 Two nets: forms that secrets have (PEM, JWT, "Bearer …", fields of kubeconfigs, …), and the very
 keys of the cluster, in whatever surroundings a piece of one stands.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 REMOVED = "[removed by xk8s]"
@@ -47,6 +47,12 @@ _VALUES = (
     ),
 )
 """What is before a secret, and the secret."""
+
+_SECRET_NAME = re.compile(
+    r"-{0,2}(?:[a-z0-9]+[-_])*(?:client-key-data|secret|token|passw(?:or)?d|passphrase|auth|"
+    r"(?:api|private|secret|access)[-_]?key|authorization)",
+    re.I,
+)
 
 
 class Scrubber:
@@ -104,6 +110,19 @@ class Scrubber:
         if len(run) >= 64 and _hides_a_key(run):
             return self._count(REMOVED)
         return run
+
+
+def names_secret(word: str) -> bool:
+    """Whether a field or an option of this name (``--token``, ``client_secret``) has a secret."""
+    return _SECRET_NAME.fullmatch(word) is not None
+
+
+def scrub_words(words: Sequence[object]) -> list[object]:
+    """Return the words of a command line; one that follows an option for a secret is removed."""
+    return [
+        REMOVED if before.startswith("-") and names_secret(before) else word
+        for before, word in zip(["", *map(str, words)], words, strict=False)
+    ]
 
 
 def key_pieces(pem: str) -> set[str]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from xk8s.pki import Keys
-from xk8s.report.scrub import REMOVED, Scrubber, keys_below
+from xk8s.util.scrub import REMOVED, Scrubber, keys_below
 
 
 @pytest.fixture(scope="module")
