@@ -37,7 +37,7 @@ PUBLIC: Mapping[str, tuple[str, ...]] = {
     ),
     "xk8s.releases": ("why_unavailable",),
     "xk8s.image_tags": ("pinned",),
-    "xk8s.apt": ("KEYRING", "host_mirror"),
+    "xk8s.apt": ("KEYRING", "host_mirror", "index_targets"),
     "xk8s.subordinate_ids": ("FILES", "NEEDED", "has_range", "login", "remedy"),
     "xk8s.addresses": ("HOST_PART", "address"),
     "xk8s.fragments": (),

@@ -6,8 +6,9 @@ import functools
 import os
 import re
 import shutil
-import subprocess
 from pathlib import Path
+
+from xk8s.util.programs import run
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 """Keyring from the package debian-archive-keyring: it signs every suite of Debian."""
@@ -24,13 +25,14 @@ def host_mirror() -> str | None:
     if shutil.which("apt-get") is None:
         return None
     form = "$(REPO_URI)\t$(RELEASE)\t$(COMPONENT)\t$(ORIGIN)"
-    told = subprocess.run(
-        ["apt-get", "indextargets", "--format", form, "Identifier: Packages"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return pick_mirror(told.stdout, codename=_debian_codename())
+    return pick_mirror(index_targets(form), codename=_debian_codename())
+
+
+def index_targets(form: str) -> str:
+    """Return the package lists of this machine's apt, a line each in apt's ``form``, such as
+    ``$(REPO_URI)``; "" when apt fails.
+    """
+    return run(["apt-get", "indextargets", "--format", form, "Identifier: Packages"]).stdout
 
 
 def pick_mirror(targets: str, *, codename: str | None) -> str | None:

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING
 from xk8s.errors import SourceFailed
 from xk8s.sources import Release
 from xk8s.util.digest import sha256_text
+from xk8s.util.log import get_logger
 from xk8s.util.paths import cache_dir, write_private
 
 if TYPE_CHECKING:
     import httpx2
+
+log = get_logger(__name__)
 
 AGAIN_SECONDS = 24 * 3600.0
 """A "no" is asked again after a day: laptops come back to the internet."""
@@ -32,6 +35,11 @@ def why_unavailable(release: Release, *, online: bool) -> str | None:
     place = _place(release)
     known = _read(place)
     fresh = known is not None and (not known[0] or time.time() - known[1] < AGAIN_SECONDS)
+    if fresh:
+        log.info("cache_hit", kind="release", url=release.url)
+    elif online:
+        reason = "an old answer is asked for again" if known else "never asked"
+        log.info("cache_miss", kind="release", url=release.url, reason=reason)
     if online and not fresh:
         known = (_ask(release), time.time())
         write_private(place, json.dumps({"url": release.url, "no": known[0], "at": known[1]})

@@ -17,6 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from xk8s.util.log import get_logger
+
+log = get_logger(__name__)
+
 ZSTD = b"\x28\xb5\x2f\xfd"
 
 
@@ -65,6 +69,12 @@ def open_tar(archive: Path) -> Iterator[tarfile.TarFile]:
 @contextmanager
 def piped_tar(argv: list[str]) -> Iterator[tarfile.TarFile]:
     """The tar archive that a program writes to its output; `UnsafeArchive` when it fails."""
+    with log.timed("program_run", argv=argv) as result, _piped_tar(argv, result) as tar:
+        yield tar
+
+
+@contextmanager
+def _piped_tar(argv: list[str], result: dict[str, object]) -> Iterator[tarfile.TarFile]:
     process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert process.stdout is not None
     try:
@@ -76,12 +86,14 @@ def piped_tar(argv: list[str]) -> Iterator[tarfile.TarFile]:
     except tarfile.TarError as error:
         process.kill()
         said = process.communicate()[1].decode(errors="replace").strip()
+        result["exit_code"] = process.returncode
         raise UnsafeArchive(f"{argv[0]}: {said or error}") from error
     except BaseException:
         process.kill()
         process.communicate()
         raise
     said = process.communicate()[1].decode(errors="replace").strip()
+    result["exit_code"] = process.returncode
     if process.returncode != 0:
         raise UnsafeArchive(f"{argv[0]}: {said or f'exit code {process.returncode}'}")
 

@@ -8,11 +8,15 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
 
 from xk8s.errors import SourceFailed
+from xk8s.util.log import get_logger
+
+log = get_logger(__name__)
 
 CONNECT = 3.0
 """Seconds to reach a host, name look-up included (a dead resolver takes far longer)."""
@@ -51,13 +55,36 @@ def client() -> Iterator[httpx2.Client]:
         check_url(request.url)
         probe(request.url)
 
-    with httpx2.Client(
+    with _Client(
         timeout=httpx2.Timeout(STALL, connect=CONNECT),
         follow_redirects=True,
         event_hooks={"request": [before]},
         headers={"User-Agent": "xk8s", "Accept-Encoding": "identity"},
     ) as http:
         yield http
+
+
+class _Client(httpx2.Client):
+    """A client that logs each request with what came of it."""
+
+    def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """As httpx2 does. The time of a streamed answer is that until its headers came."""
+        url = loggable_url(request.url)
+        log.debug("http_request_sent", method=request.method, url=url,
+                  range=request.headers.get("Range", ""))  # fmt: skip
+        with log.timed("http_request", method=request.method, url=url) as result:
+            answer = super().send(request, **options)
+            result["status"] = answer.status_code
+            result["size"] = answer.headers.get("Content-Length", "")
+            if answer.history:
+                result["redirected_to"] = loggable_url(answer.url)
+        return answer
+
+
+def loggable_url(url: httpx2.URL) -> str:
+    """The URL without user, password and query: tokens stand there, as in signed addresses."""
+    bare = url.copy_with(userinfo=b"", query=None, fragment=None)
+    return f"{bare}?…" if url.query else str(bare)
 
 
 def probe(url: httpx2.URL) -> None:

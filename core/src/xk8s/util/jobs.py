@@ -20,6 +20,9 @@ from filelock import FileLock, Timeout
 
 from xk8s.errors import BuildError, HostError, Interrupted
 from xk8s.util.disk_full import disk_full, says_full
+from xk8s.util.log import get_logger
+
+_log = get_logger(__name__)
 
 MARK = "XK8S_BUILD"
 _GRACE = 3.0
@@ -70,14 +73,19 @@ class Jobs:
         """
         try:
             lock.acquire(timeout=0)
+            return
         except Timeout:
             waiting()
+        start = time.monotonic()
+        _log.debug("lock_waiting", path=lock.lock_file)
         while not lock.is_locked and not needless():
             self.check()
             try:
                 lock.acquire(timeout=0.5)
             except Timeout:
                 continue
+        seconds = round(time.monotonic() - start, 3)
+        _log.debug("lock_waited", path=lock.lock_file, taken=lock.is_locked, duration_s=seconds)
 
     def run(
         self,
@@ -100,15 +108,19 @@ class Jobs:
         """
         words = [str(word) for word in argv]
         start = log.stat().st_size if log.exists() else 0
-        with log.open("ab") as sink:
-            process = self._start(words, sink.fileno(), mark, cwd, env, stdin, stdout)
-        try:
-            self._wait(process, log, start, stdin, on_line)
-        finally:
-            # Also behind a KeyboardInterrupt; a group may outlive its leader.
-            _end([process])
-            with self._lock:
-                self._running.discard(process)
+        _log.debug("program_started", argv=words, cwd=cwd or Path.cwd(),
+                   environment=sorted(env or ()), stdin_bytes=len(stdin or b""))  # fmt: skip
+        with _log.timed("program_run", argv=words) as result:
+            with log.open("ab") as sink:
+                process = self._start(words, sink.fileno(), mark, cwd, env, stdin, stdout)
+            try:
+                self._wait(process, log, start, stdin, on_line)
+            finally:
+                # Also behind a KeyboardInterrupt; a group may outlive its leader.
+                _end([process])
+                with self._lock:
+                    self._running.discard(process)
+                result["exit_code"] = process.returncode
         self.check()
         if process.returncode != 0:
             text = tail(log)

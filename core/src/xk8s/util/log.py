@@ -88,6 +88,10 @@ class Logger:
         """Log what is shown even with `--quiet`."""
         self._emit(ERROR, event, fields)
 
+    def enabled(self, level: int = INFO) -> bool:
+        """Return whether a record would be written: some reasons take long to find."""
+        return any(sink.wants(level, self.name) for sink in _sinks)
+
     @contextmanager
     def timed(self, event: str, /, **fields: object) -> Iterator[dict[str, object]]:
         """Log ``event`` (info) at the end of the block with ``duration_s``, and with ``error``

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import subprocess
 
-from xk8s.apt import KEYRING, host_mirror
+from xk8s.apt import KEYRING, host_mirror, index_targets
 from xk8s.errors import HostError
 
 
@@ -29,7 +28,9 @@ def sources_list(suite: str) -> list[str]:
         )
     archives = [(mirror, suite), (mirror, f"{suite}-updates")]
     if not os.environ.get("XK8S_DEBIAN_MIRROR"):
-        archives += [(uri, f"{suite}-security") for uri in security_archives(_host_archives())]
+        archives += [
+            (uri, f"{suite}-security") for uri in security_archives(index_targets("$(REPO_URI)"))
+        ]
     return [f"deb [signed-by={KEYRING}] {uri} {name} main" for uri, name in archives]
 
 
@@ -38,12 +39,3 @@ def security_archives(uris: str) -> list[str]:
     part of its path is the same on every mirror.
     """
     return [uri for uri in uris.split() if uri.rstrip("/").endswith("/debian-security")][:1]
-
-
-def _host_archives() -> str:
-    return subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Identifier: Packages"],
-        capture_output=True,
-        check=False,
-        text=True,
-    ).stdout

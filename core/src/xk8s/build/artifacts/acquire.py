@@ -28,6 +28,9 @@ from xk8s.sources import (
 from xk8s.util.archives import UnsafeArchive
 from xk8s.util.disk_full import DiskFull, is_full
 from xk8s.util.files import copy_tree, remove_tree
+from xk8s.util.log import get_logger
+
+log = get_logger(__name__)
 
 Provider = Callable[[Any, frozenset[str], Attempt], list[Provenance]]
 
@@ -119,7 +122,10 @@ def gather(
         one = evolve(attempt, out=work / "out", work=work / "work", inputs=_inputs(source, inputs))
         one.out.mkdir(parents=True)
         one.work.mkdir()
-        result = _ask(source, wanted, one)
+        with log.timed("source_tried", artifact=artifact.name, source=describe(source)) as logged:
+            result = _ask(source, wanted, one)
+            if isinstance(result, Failure):
+                logged["error"] = result.reason
         if isinstance(result, Failure):
             failures.append(result)
             attempt.progress.note(f"{artifact.name}: {result}")

@@ -33,8 +33,11 @@ from xk8s.sources import Artifact, OwnDirectory, Provenance
 from xk8s.util.disk_full import disk_guard
 from xk8s.util.files import absolute, remove_tree, tree_digest
 from xk8s.util.jobs import Jobs, kill_marked
+from xk8s.util.log import get_logger
 
 __all__ = ["Failure", "Resolved", "Store", "describe", "provider"]
+
+log = get_logger(__name__)
 
 
 @define(eq=False)
@@ -106,7 +109,12 @@ class Store:
         """
         with disk_guard(self.cache_dir):
             resolved = self._read(key)
-            if resolved is None:
+            known = {"kind": "artifact", "name": artifact.name, "version": artifact.version}
+            if resolved is not None:
+                log.info("cache_hit", **known, key=key[:16])
+            else:
+                if log.enabled():
+                    log.info("cache_miss", **known, key=key[:16], reason=self._reason(artifact))
                 with self._locked(key, artifact, progress) as mark:
                     resolved = self._read(key) or self._build(
                         artifact, key, inputs, progress, mark, offline, before
@@ -122,6 +130,17 @@ class Store:
     @property
     def _root(self) -> Path:
         return self.cache_dir / "artifacts"
+
+    def _reason(self, artifact: Artifact) -> str:
+        """Why the cache has no entry for an artifact's key, for the log."""
+        try:
+            others = {other.version for other in self.list_cached() if other.name == artifact.name}
+        except ArtifactError as error:
+            return f"not in the cache; {error}"
+        if artifact.version in others:
+            return "its definition, a source or an input changed"
+        versions = ", ".join(sorted(others))
+        return f"the cache has other versions: {versions}" if versions else "not in the cache"
 
     def _read(self, key: str) -> Resolved | None:
         entry = self._root / key

@@ -31,6 +31,9 @@ from xk8s.util.disk_full import disk_guard
 from xk8s.util.files import absolute, copy_file, copy_tree, remove_tree, write_atomic
 from xk8s.util.guest_paths import guest_path
 from xk8s.util.jobs import Jobs, kill_marked
+from xk8s.util.log import get_logger
+
+log = get_logger(__name__)
 
 FORMAT = 2
 """Raise it when the same layer would become another image."""
@@ -144,7 +147,12 @@ class LayerStore:
         image = self._root / f"{key}.erofs"
         with disk_guard(self.cache_dir):
             while True:
-                if not image.exists():
+                fields = {"kind": "layer", "name": layer.name, "key": key[:16]}
+                if image.exists():
+                    log.info("cache_hit", **fields)
+                else:
+                    if log.enabled():
+                        log.info("cache_miss", **fields, reason=self._reason(layer))
                     self._make(layer, resolved, key, image, progress, overlay, private)
                 with contextlib.suppress(OSError):
                     os.utime(image.with_suffix(".json"))
@@ -174,6 +182,14 @@ class LayerStore:
             raise
         file.close()
         return None
+
+    def _reason(self, layer: Layer) -> str:
+        """Why there is no image of a layer's key, for the log."""
+        for record in self._root.glob("[!.]*.json"):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                if json.loads(record.read_text()).get("name") == layer.name:
+                    return "its content changed: the cache has other images of this layer"
+        return "the cache has no image of this layer"
 
     @property
     def _root(self) -> Path:

@@ -10,6 +10,9 @@ from xk8s.cluster.snapshots import store
 from xk8s.cluster.state.booted import BootedCluster, read_boot
 from xk8s.cluster.state.guest_files import GuestFiles, node_files, read_guest_files
 from xk8s.errors import StateError
+from xk8s.util.log import get_logger
+
+log = get_logger(__name__)
 
 
 @frozen(kw_only=True)
@@ -32,17 +35,25 @@ def nearest_snapshot(inputs: ClusterInputs) -> NearestSnapshot | None:
     for one in store.list_snapshots():
         if one.cluster != inputs.plan.name or not one.label.startswith(store.AUTO):
             continue
-        if not {*one.overlays} <= {*inputs.plan.ctx.overlays}:
+        if more := {*one.overlays} - {*inputs.plan.ctx.overlays}:
+            _unused(one, f"it has overlays that the plan has not: {', '.join(sorted(more))}")
             continue
         try:
             boot, now = read_boot(one.directory), read_guest_files(one.directory)
-        except StateError:
+        except StateError as error:
+            _unused(one, str(error))
             continue
-        if store.problem(one, accel=inputs.accel) or boot.missing() or obstacles(boot, now, inputs):
+        why = store.problem(one, accel=inputs.accel) or boot.missing()
+        if why := why or "; ".join(obstacles(boot, now, inputs)):
+            _unused(one, why)
             continue
         differing, distance = _difference(now, inputs)
         found.append(NearestSnapshot(saved=one, boot=boot, differing=differing, distance=distance))
     return min(found, key=lambda one: (one.distance, -one.saved.created), default=None)
+
+
+def _unused(saved: store.Snapshot, reason: str) -> None:
+    log.info("snapshot_unused", label=saved.label, reason=reason)
 
 
 def _difference(now: GuestFiles, inputs: ClusterInputs) -> tuple[tuple[str, ...], int]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,7 @@ from xk8s.names.request import Request
 from xk8s.planning.plan import Plan
 from xk8s.util.digest import plain
 from xk8s.util.files import remove_tree
+from xk8s.util.log import get_logger
 from xk8s.util.paths import (
     clusters_dir,
     make_private,
@@ -34,6 +36,8 @@ from xk8s.util.paths import (
     write_private,
 )
 from xk8s.util.processes import Process
+
+log = get_logger(__name__)
 
 Phase = Literal["starting", "running", "failed"]
 """starting: an `up` is (or was, when it was killed) at work; running: checks passed or were
@@ -206,8 +210,10 @@ def locked(name: str, *, timeout: float = 10.0) -> Iterator[None]:
     path = runtime_root() / f"{name}.lock"
     lock = filelock.FileLock(path, timeout=timeout, mode=0o600)
     holder = path.with_suffix(".pid")
+    start = time.monotonic()
     try:
         lock.acquire()
+        log.debug("cluster_locked", cluster=name, duration_s=round(time.monotonic() - start, 3))
     except filelock.Timeout:
         with contextlib.suppress(OSError):
             text = holder.read_text().strip()

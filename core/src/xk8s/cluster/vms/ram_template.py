@@ -39,8 +39,11 @@ from xk8s.progress import Progress
 from xk8s.util.digest import digest
 from xk8s.util.disk_full import disk_guard
 from xk8s.util.files import remove_tree, sync_directory
+from xk8s.util.log import get_logger
 from xk8s.util.paths import cache_dir, make_private, runtime_dir, state_dir, write_private
 from xk8s.util.sparse import content_sum, flush, sparse_copy
+
+log = get_logger(__name__)
 
 ARGUMENT = "xk8s.template"
 """The kernel argument by which a guest knows that it is to be one."""
@@ -158,9 +161,16 @@ def _find(key: str) -> Template | None:
         sums = json.loads((directory / META).read_text())
         whole = all(content_sum(directory / name) == sums[name] for name in ("ram", "state"))
         os.utime(directory / META)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        reason = "not in the cache" if missing else f"damaged: {error}"
+        log.info("cache_miss", kind="template", key=key[:16], reason=reason)
         return None
-    return Template(directory=directory) if whole else None
+    if not whole:
+        log.info("cache_miss", kind="template", key=key[:16], reason="damaged: another checksum")
+        return None
+    log.info("cache_hit", kind="template", key=key[:16])
+    return Template(directory=directory)
 
 
 def _make_all(

@@ -22,11 +22,14 @@ from xk8s.errors import HostError, MachineError, StateError
 from xk8s.machine.net import holder
 from xk8s.machine.net.privileges import check_tun, namespace_hint, unshare_argv
 from xk8s.machine.net.protocol import Channel, RefusedError, gone
+from xk8s.util.log import get_logger
 from xk8s.util.processes import cluster_environment
 
 SOCKET_NAME = "net.sock"
 LOG_NAME = "net.log"
 ANSWER_TIMEOUT = 15.0
+log = get_logger(__name__)
+
 MAX_SOCKET_PATH = 107
 
 Stream = int | IO[bytes] | None
@@ -60,8 +63,8 @@ class Namespace:
                              where=str(self.socket_path), hint="xk8s down")  # fmt: skip
         self.socket_path.unlink(missing_ok=True)
         argv = [*unshare_argv(), sys.executable, "-I", "-S", holder.__file__, str(self.socket_path)]
-        log = runtime_dir / LOG_NAME
-        with log.open("wb") as stderr:
+        said = runtime_dir / LOG_NAME
+        with said.open("wb") as stderr:
             self._child = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
@@ -72,7 +75,8 @@ class Namespace:
                 start_new_session=True,
             )
         try:
-            self._wait_ready(self._child, log)
+            with log.timed("namespace_started", argv=argv, pid=self._child.pid):
+                self._wait_ready(self._child, said)
         except BaseException:
             self._child.kill()
             self._child.wait()
@@ -88,7 +92,7 @@ class Namespace:
 
     def ping(self) -> dict[str, Any]:
         """``pid`` of the holder and ``warnings`` (what it could not set, e.g. a sysctl)."""
-        reply, _ = self._ask(op="ping")
+        reply, _ = self._exchange({"op": "ping"}, ANSWER_TIMEOUT)
         return reply
 
     def bridge(
@@ -136,6 +140,8 @@ class Namespace:
             "cwd": str(cwd or Path.cwd()),
             "env": dict(os.environ),
         }
+        log.debug("namespace_program_started", argv=argv, cwd=request["cwd"])
+        start = time.monotonic()
         channel = Channel(self.socket_path)
         try:
             with contextlib.ExitStack() as ours:
@@ -145,7 +151,8 @@ class Namespace:
         except BaseException:
             channel.close()
             raise
-        return NamespaceProcess(channel, int(reply["pid"]), *(end for _, end in pairs))
+        streams = (end for _, end in pairs)
+        return NamespaceProcess(channel, int(reply["pid"]), *streams, argv=argv, start=start)
 
     def run(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
         """Run a program inside the namespace to its end. TimeoutError past ``timeout``."""
@@ -190,11 +197,11 @@ class Namespace:
             return False
         return True
 
-    def _wait_ready(self, child: subprocess.Popen[bytes], log: Path) -> None:
+    def _wait_ready(self, child: subprocess.Popen[bytes], said: Path) -> None:
         deadline = time.monotonic() + ANSWER_TIMEOUT
         while not self._answers():
             if child.poll() is not None or time.monotonic() > deadline:
-                text = log.read_text(errors="replace").strip()
+                text = said.read_text(errors="replace").strip()
                 raise HostError(
                     "the cluster's network namespace could not be made",
                     where=" ".join(unshare_argv()),
@@ -205,6 +212,13 @@ class Namespace:
 
     def _ask(
         self, *, patience: float = ANSWER_TIMEOUT, **request: Any
+    ) -> tuple[dict[str, Any], list[int]]:
+        arguments = {key: value for key, value in request.items() if key != "op"}
+        with log.timed("namespace_request", command=request["op"], arguments=arguments):
+            return self._exchange(request, patience)
+
+    def _exchange(
+        self, request: Mapping[str, Any], patience: float
     ) -> tuple[dict[str, Any], list[int]]:
         with Channel(self.socket_path) as channel:
             try:
@@ -225,18 +239,25 @@ class NamespaceProcess:
         stdin: IO[bytes] | None,
         stdout: IO[bytes] | None,
         stderr: IO[bytes] | None,
+        *,
+        argv: Sequence[str],
+        start: float,
     ) -> None:
         """Made by `Namespace.exec`; the streams are those that were asked for with PIPE."""
         self.pid = pid
         self.stdin, self.stdout, self.stderr = stdin, stdout, stderr
         self.returncode: int | None = None
         self._channel = channel
+        self._argv, self._start = argv, start
 
     def wait(self, timeout: float | None = None) -> int:
         """The exit code (negative: ended by that signal). TimeoutError past ``timeout``."""
         if self.returncode is None:
             reply, _ = self._channel.receive(timeout)
             self.returncode = int(reply["exit"])
+            seconds = round(time.monotonic() - self._start, 4)
+            log.info("namespace_program_run", argv=self._argv, exit_code=self.returncode,
+                     duration_s=seconds)  # fmt: skip
         return self.returncode
 
     def poll(self) -> int | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import subprocess
 from pathlib import Path
 
 from xk8s.errors import HostError
 from xk8s.machine.net import holder
 from xk8s.util import host_programs
+from xk8s.util.programs import run
 
 
 def check_tun() -> None:
@@ -33,12 +33,7 @@ def check_tun() -> None:
 
 def check_user_namespaces() -> None:
     """`HostError` with what to do when this user cannot make a namespace and configure it."""
-    done = subprocess.run(
-        [*unshare_argv(), *ip_argv(), "link", "set", "lo", "up"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run([*unshare_argv(), *ip_argv(), "link", "set", "lo", "up"])
     if done.returncode != 0:
         raise HostError(
             "this user cannot make a network namespace",

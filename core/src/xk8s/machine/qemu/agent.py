@@ -21,11 +21,16 @@ import filelock
 
 from xk8s.context import ExecResult
 from xk8s.errors import MachineError
+from xk8s.util.log import get_logger
+
+log = get_logger(__name__)
 
 _POLL_FIRST, _POLL_LAST = 0.005, 0.25
 _HOLD = 2.0
 """Seconds that an `exec` keeps the agent to itself; past that others get their turn between its
 polls (to reconnect costs some 0.1 s)."""
+_LONG_WAIT = 0.1
+"""Seconds for another command of the agent that are worth a line in the log."""
 _CLOCK_OFF = 20_000_000
 _CLOCK_TRIES = 5
 """So many nanoseconds of difference are none; to measure it takes as long, and the first calls
@@ -57,12 +62,13 @@ class Agent:
 
     def ping(self) -> None:
         """Return when the agent answers."""
-        with self._session() as session:
+        with self._session() as session, self._logged("guest-ping"):
             session.call("guest-ping")
 
     def wait(self, timeout: float) -> None:
         """Return once the agent answers; `MachineError` past ``timeout`` seconds."""
-        self._persist(lambda session: session.call("guest-ping"), timeout, patience=1.0)
+        with self._logged("guest-ping"):
+            self._persist(lambda session: session.call("guest-ping"), timeout, patience=1.0)
 
     def exec(self, argv: Sequence[str], *, stdin: bytes = b"", timeout: float = 60.0) -> ExecResult:
         """Run a program of the guest as root, without a shell; its output and exit code (128 + N
@@ -79,6 +85,15 @@ class Agent:
         }  # fmt: skip
         if stdin:
             arguments["input-data"] = base64.b64encode(stdin).decode()
+        log.debug("guest_program_started", node=self.name, argv=argv, stdin_bytes=len(stdin))
+        with log.timed("guest_program_run", node=self.name, argv=argv) as logged:
+            result = self._run(argv, arguments, timeout)
+            logged["exit_code"] = result.exit_code
+        log.debug("guest_program_output", node=self.name, stdout_bytes=len(result.stdout),
+                  stderr_bytes=len(result.stderr))  # fmt: skip
+        return result
+
+    def _run(self, argv: Sequence[str], arguments: dict[str, Any], timeout: float) -> ExecResult:
         start = time.monotonic()
         pid: int | None = None
         pause = _POLL_FIRST
@@ -104,7 +119,11 @@ class Agent:
 
     def write_file(self, path: str, data: bytes) -> None:
         """Make or replace a file of the guest."""
-        with self._session() as session, session.file(path, "wb") as handle:
+        with (
+            self._logged("guest-file-write", path=path, size=len(data)),
+            self._session() as session,
+            session.file(path, "wb") as handle,
+        ):
             for offset in range(0, len(data), _CHUNK):
                 chunk = base64.b64encode(data[offset : offset + _CHUNK]).decode()
                 session.call("guest-file-write", handle=handle, **{"buf-b64": chunk})
@@ -112,20 +131,27 @@ class Agent:
     def read_file(self, path: str) -> bytes:
         """The content of a file of the guest."""
         parts = []
-        with self._session() as session, session.file(path, "rb") as handle:
+        with (
+            self._logged("guest-file-read", path=path) as logged,
+            self._session() as session,
+            session.file(path, "rb") as handle,
+        ):
             while True:
                 reply = session.call("guest-file-read", handle=handle, count=_CHUNK)
                 parts.append(base64.b64decode(reply["buf-b64"]))
                 if reply["eof"] or not reply["count"]:
-                    return b"".join(parts)
+                    data = b"".join(parts)
+                    logged["size"] = len(data)
+                    return data
 
     def set_time(self, timeout: float = 10.0) -> None:
         """Set the guest's clock to the host's, to hundredths of a second; a restored guest is
         behind by the time since it was saved. `MachineError` when it cannot be set, or the agent
         does not answer within ``timeout`` seconds.
         """
-        if self._persist(_set_clock, timeout, patience=self._timeout):
-            return
+        with self._logged("guest-set-time"):
+            if self._persist(_set_clock, timeout, patience=self._timeout):
+                return
         said = b""
         for form in ("@{}.{:09}", "@{}"):  # busybox knows no fractions
             result = self.exec(["date", "-u", "-s", form.format(*divmod(time.time_ns(), 10**9))])
@@ -137,18 +163,27 @@ class Agent:
 
     def shutdown(self) -> None:
         """Ask the guest to power off; it goes down later (no answer by design)."""
-        with self._session() as session:
+        with self._logged("guest-shutdown"), self._session() as session:
             session.send("guest-shutdown", mode="powerdown")
 
     # --- inside -------------------------------------------------------------------------
 
+    def _logged(
+        self, command: str, **fields: object
+    ) -> contextlib.AbstractContextManager[dict[str, object]]:
+        return log.timed("agent_command", node=self.name, command=command, **fields)
+
     def _persist(self, work: Callable[[_Session], _T], timeout: float, *, patience: float) -> _T:
         deadline = time.monotonic() + timeout
+        failed = False
         while True:
             try:
                 with self._session(patience) as session:
                     return work(session)
-            except MachineError:
+            except MachineError as error:
+                if not failed:  # the others would fill the log
+                    log.debug("agent_not_ready", node=self.name, error=str(error))
+                failed = True
                 if time.monotonic() > deadline:
                     raise
             time.sleep(0.05)
@@ -156,11 +191,14 @@ class Agent:
     @contextlib.contextmanager
     def _session(self, patience: float | None = None) -> Iterator[_Session]:
         seconds = self._timeout if patience is None else patience
+        start = time.monotonic()
         try:
             with (
                 self._lock.acquire(timeout=seconds, poll_interval=0.01),
                 socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as stream,
             ):
+                if (waited := time.monotonic() - start) > _LONG_WAIT:
+                    log.debug("agent_lock_waited", node=self.name, duration_s=round(waited, 3))
                 stream.settimeout(seconds)
                 stream.connect(str(self._path))
                 session = _Session(stream, self.name)

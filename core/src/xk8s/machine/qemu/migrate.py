@@ -14,6 +14,9 @@ from typing import Any
 
 from xk8s.errors import MachineError
 from xk8s.machine.qemu.qmp import Qmp
+from xk8s.util.log import get_logger
+
+log = get_logger(__name__)
 
 _UNLIMITED = 1 << 40
 LEAST_QEMU = (8, 2)
@@ -104,9 +107,14 @@ def _capabilities(qmp: Qmp, *, ignore: bool, channels: bool = False) -> None:
 def _wait(
     qmp: Qmp, what: str, path: Path, timeout: float, *, rounds: int | None = None
 ) -> dict[str, Any]:
+    with log.timed("migration", node=qmp.name, command=what, path=path):
+        return _poll(qmp, what, path, timeout, rounds)
+
+
+def _poll(qmp: Qmp, what: str, path: Path, timeout: float, rounds: int | None) -> dict[str, Any]:
     deadline = time.monotonic() + timeout
     while True:
-        answer: dict[str, Any] = qmp.execute("query-migrate")
+        answer: dict[str, Any] = qmp.poll("query-migrate")
         status = answer.get("status")
         if status == "completed":
             return answer

@@ -15,7 +15,10 @@ from xk8s.faults.recognise import core_hints
 from xk8s.machine.qemu.command import MachineSpec, command
 from xk8s.machine.qemu.qmp import Qmp
 from xk8s.util import host_programs
+from xk8s.util.log import get_logger
 from xk8s.util.processes import Process, cluster_environment
+
+log = get_logger(__name__)
 
 START_SECONDS = 60.0
 
@@ -45,6 +48,10 @@ class Spawned:
         """Wait until its monitor answers. `MachineError` with its own words when it ended, or
         says nothing in time (then it is killed); `PortTakenError` for a lost race.
         """
+        with log.timed("qemu_answered", node=self.spec.name, pid=self._child.pid):
+            return self._wait(timeout)
+
+    def _wait(self, timeout: float) -> Started:
         deadline = time.monotonic() + timeout
         while True:
             if self._child.poll() is not None:
@@ -94,10 +101,11 @@ def spawn(
             )
         path.unlink(missing_ok=True)
     stderr.unlink(missing_ok=True)
+    argv = command(spec)
     try:
         with open(stderr, "wb", opener=_private) as said:
             child = subprocess.Popen(
-                command(spec),
+                argv,
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
@@ -111,6 +119,7 @@ def spawn(
             f"{spec.program} cannot be started: {error.strerror}",
             hint=host_programs.hint(spec.program),
         ) from error
+    log.info("qemu_started", node=spec.name, argv=argv, pid=child.pid)
     return Spawned(spec=spec, process=Process.of(child.pid), stderr=stderr, child=child)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from qemu.qmp import ExecuteError, QMPClient, QMPError
 
 from xk8s.errors import MachineError
+from xk8s.util.log import get_logger
+
+log = get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -57,7 +60,15 @@ class Qmp:
     def execute(self, command: str, **arguments: Any) -> Any:
         """Run one QMP command; underscores in argument names become dashes."""
         named = {key.replace("_", "-"): value for key, value in arguments.items()}
-        return self._call(command, self._client.execute(command, named or None))
+        log.debug("qmp_command_sent", node=self.name, command=command, arguments=named)
+        with log.timed("qmp_command", node=self.name, command=command):
+            return self.poll(command, named)
+
+    def poll(self, command: str, arguments: Mapping[str, Any] | None = None) -> Any:
+        """Run one QMP command that is asked again and again: it is not logged. Names of
+        ``arguments`` are QEMU's.
+        """
+        return self._call(command, self._client.execute(command, arguments or None))
 
     def status(self) -> str:
         """State of the virtual CPUs, e.g. "running" or "paused"."""
@@ -83,10 +94,8 @@ class Qmp:
 
     def monitor(self, line: str) -> str:
         """A command of the human monitor; its output."""
-        reply = self._call(
-            line, self._client.execute("human-monitor-command", {"command-line": line})
-        )
-        return str(reply)
+        with log.timed("qmp_command", node=self.name, command="human-monitor-command", line=line):
+            return str(self.poll("human-monitor-command", {"command-line": line}))
 
     def host_ports(self) -> dict[int, int]:
         """Guest port -> port on 127.0.0.1 of the host, for every TCP forward."""
