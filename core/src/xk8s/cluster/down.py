@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 
 from xk8s.cluster.state import failed_start
+from xk8s.cluster.state.operation_log import LOGS
 from xk8s.cluster.state.record import locked
 from xk8s.errors import MachineError
 from xk8s.progress import Progress
+from xk8s.util.files import remove_tree
 from xk8s.util.jobs import end_leftovers
 from xk8s.util.paths import cache_dir, memory_dir, runtime_dir, state_dir
 from xk8s.util.processes import end, leftovers
@@ -20,8 +22,10 @@ def down(name: str, progress: Progress) -> bool:
         return sweep(name)
 
 
-def sweep(name: str) -> bool:
-    """What `down` does, for a caller that holds the lock."""
+def sweep(name: str, *, keep_log: bool = False) -> bool:
+    """What `down` does, for a caller that holds the lock. ``keep_log`` leaves the logs of
+    operations, for one of them that goes on.
+    """
     runtime, state = runtime_dir(name), state_dir(name)
     found = runtime.exists() or state.exists()
     processes = leftovers(runtime)
@@ -33,6 +37,12 @@ def sweep(name: str) -> bool:
             hint="look at them with ps, and run `xk8s down` again",
         )
     end_leftovers(cache_dir())  # build programs of an `up` that was killed
-    for directory in (runtime, state, memory_dir(name)):
+    for directory in (runtime, memory_dir(name)):
         shutil.rmtree(directory, ignore_errors=True)
+    if keep_log:
+        for path in state.glob("*"):
+            if path.name != LOGS:
+                remove_tree(path)
+    else:
+        shutil.rmtree(state, ignore_errors=True)
     return found or bool(processes)

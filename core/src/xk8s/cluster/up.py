@@ -34,6 +34,7 @@ from xk8s.cluster.state.guest_files import (
     read_guest_files,
     write_guest_files,
 )
+from xk8s.cluster.state.operation_log import operation_log
 from xk8s.cluster.state.record import (
     LOCAL,
     PLAN,
@@ -56,8 +57,11 @@ from xk8s.machine.qemu.accelerator import decide
 from xk8s.pki import Keys
 from xk8s.planning.plan import Plan
 from xk8s.progress import Progress
+from xk8s.util.log import get_logger
 from xk8s.util.paths import make_private, runtime_dir, runtime_root, state_dir, write_private
 from xk8s.util.processes import leftovers
+
+log = get_logger(__name__)
 
 
 def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = False) -> Cluster:
@@ -74,17 +78,9 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = Fals
         failed_start.forget(plan.name)
         clock = Clock(progress)
         try:
-            inputs = make_inputs(plan, clock, held)
-            restorable = plan.cluster.snapshot and not cold
-            cluster = _restored(inputs, clock, checks=checks) if restorable else None
-            if cluster is None and restorable:
-                cluster = _changed(inputs, clock, checks=checks)
-            if cluster is None:
-                cluster = _boot(inputs, clock)
-                if checks:
-                    with clock.stage("checks"):
-                        check(cluster, progress)
-                    cluster = _saved(cluster, inputs, clock)
+            with operation_log(plan.name, "up"):
+                inputs = make_inputs(plan, clock, held)
+                _up(inputs, clock, checks=checks, cold=cold)
         except CheckFailed:
             _finish(plan.name, clock, "failed")
             raise
@@ -95,6 +91,21 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = Fals
             sweep(plan.name)
             raise
         return Cluster(_finish(plan.name, clock, "running"), plan)
+
+
+def _up(inputs: ClusterInputs, clock: Clock, *, checks: bool, cold: bool) -> Cluster:
+    """The cluster restored, changed or booted."""
+    cluster = None
+    if inputs.plan.cluster.snapshot and not cold:
+        cluster = _restored(inputs, clock, checks=checks)
+        cluster = cluster or _changed(inputs, clock, checks=checks)
+    if cluster is None:
+        cluster = _boot(inputs, clock)
+        if checks:
+            with clock.stage("checks"):
+                check(cluster, clock.progress)
+            cluster = _saved(cluster, inputs, clock)
+    return cluster
 
 
 def snapshot(name: str, label: str, progress: Progress) -> float:
@@ -248,8 +259,11 @@ def _backing(
 def _restored(inputs: ClusterInputs, clock: Clock, *, checks: bool) -> Cluster | None:
     """The cluster from its snapshot, or None (with a note why) when it has to be booted."""
     key = store.key_of(inputs)
-    value = store.read(inputs.plan.name, store.auto_label(key))
+    label = store.auto_label(key)
+    value = store.read(inputs.plan.name, label)
     if value is None:
+        reason = "none was saved of this plan with these images, this QEMU and this CPU"
+        log.info("snapshot_missing", label=label, reason=reason)
         return None
     why = store.problem(value, key)
     if why is None:
@@ -259,11 +273,13 @@ def _restored(inputs: ClusterInputs, clock: Clock, *, checks: bool) -> Cluster |
             why = str(error)
     why = why or _damage(value, clock)
     if why is None:
+        log.info("snapshot_fits", label=label)
         try:
             return _restore(inputs, value, clock, checks=checks)
         except Xk8sError as error:
             why = f"{error} ({error.where})"
-            sweep(inputs.plan.name)
+            sweep(inputs.plan.name, keep_log=True)
+    log.info("snapshot_dropped", label=label, reason=why)
     clock.note(f"the snapshot of this cluster is dropped: {why}")
     store.remove(value)
     return None
@@ -277,8 +293,11 @@ def _changed(inputs: ClusterInputs, clock: Clock, *, checks: bool) -> Cluster | 
     if found is None:
         return None
     value = found.saved
+    log.info("snapshot_nearest", label=value.label, differing=found.differing,
+             distance=found.distance)  # fmt: skip
     what = ", ".join(found.differing) or "files of nodes"
     if why := _damage(value, clock):
+        log.info("snapshot_dropped", label=value.label, reason=why)
         clock.note(f"{value.label} is dropped: {why}")
         store.remove(value)
         return None
@@ -292,8 +311,9 @@ def _changed(inputs: ClusterInputs, clock: Clock, *, checks: bool) -> Cluster | 
                 check(cluster, clock, restored=True)
             cluster = _saved(cluster, inputs, clock)
     except Xk8sError as error:
+        log.info("snapshot_unused", label=value.label, reason=f"{error} ({error.where})")
         clock.note(f"booting: {value.label} could not be changed: {error} ({error.where})")
-        sweep(inputs.plan.name)
+        sweep(inputs.plan.name, keep_log=True)
         return None
     return cluster
 

@@ -19,6 +19,7 @@ from xk8s.cluster.checks.diagnosis import as_logs, console_logs
 from xk8s.cluster.checks.observe import Observed, observations, observe
 from xk8s.cluster.handle import Cluster
 from xk8s.cluster.state.failed_start import ERROR, failure_dir
+from xk8s.cluster.state.operation_log import LOGS
 from xk8s.cluster.state.record import CONSOLES, PLAN, RECORD, REQUEST, list_clusters, read_record
 from xk8s.cluster.state.secrets import PKI
 from xk8s.errors import StateError
@@ -29,9 +30,9 @@ from xk8s.planning.plan import Plan
 from xk8s.progress import Progress
 from xk8s.report.contents import Contents
 from xk8s.report.host import findings, versions
-from xk8s.util.scrub import Scrubber, keys_below
 from xk8s.report.summary import Summary, summary
 from xk8s.util.paths import clusters_dir, state_dir
+from xk8s.util.scrub import Scrubber, keys_below
 
 CHECK_SECONDS = 30.0
 """So long a check may wait for what is not so yet: a report is for what is wrong now."""
@@ -141,6 +142,9 @@ def _files(contents: Contents, directory: Path) -> None:
     for name in (PLAN, REQUEST, RECORD):
         with contents.part(f"cluster/{name}"):
             contents.add(f"cluster/{name}", (directory / name).read_text(errors="replace"))
+    for path in sorted((directory / LOGS).glob("*.jsonl")):
+        with contents.part(f"cluster/{LOGS}/{path.name}"):
+            contents.add(f"cluster/{LOGS}/{path.name}", path.read_text(errors="replace"))
     for path in sorted((directory / CONSOLES).glob("*.log")):
         node, qemu = path.name.removesuffix(".log"), ".qemu"
         what = "qemu" if node.endswith(qemu) else "console"

@@ -39,6 +39,7 @@ from xk8s.cluster.state.guest_files import (
     read_guest_files,
     write_guest_files,
 )
+from xk8s.cluster.state.operation_log import operation_log
 from xk8s.cluster.state.record import locked, read_request, write_inputs, write_record
 from xk8s.cluster.state.secrets import PKI, flat, secrets, write_host_files
 from xk8s.cluster.state.snapshot_places import remember_snapshots
@@ -111,6 +112,7 @@ def apply(
     """
     with locked(name), ExitStack() as held:
         cluster = open_started(name)
+        held.enter_context(operation_log(name, "apply"))
         clock = Clock(progress)
         with clock.stage("plan"):
             plan = plan_again(name, overlays, tuple(sets))

@@ -27,6 +27,7 @@ from xk8s.cluster.state.guest_files import (
     read_guest_files,
     write_guest_files,
 )
+from xk8s.cluster.state.operation_log import operation_log
 from xk8s.cluster.state.record import CONSOLES, NodeRecord, Record, locked, qemu_log, write_record
 from xk8s.cluster.state.secrets import PKI, flat, secrets
 from xk8s.cluster.vms import launch
@@ -69,6 +70,7 @@ def scale(
     """
     with locked(name), ExitStack() as held:
         cluster = open_started(name)
+        held.enter_context(operation_log(name, "scale"))
         clock = Clock(progress)
         with clock.stage("plan"):
             sets = tuple(f"cluster.{key}={count}" for key, count in counts.items())

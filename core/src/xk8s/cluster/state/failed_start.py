@@ -1,6 +1,6 @@
 """What is kept of an `up` whose VMs failed: texts alone, for `xk8s report`.
 
-``STATE/failures/CLUSTER/``  error.txt, record.json, request.json, plan.json, console/
+``STATE/failures/CLUSTER/``  error.txt, record.json, request.json, plan.json, console/, log/
 
 It is there until the next `up` or `down` of that name.
 """
@@ -11,6 +11,7 @@ import contextlib
 import shutil
 from pathlib import Path
 
+from xk8s.cluster.state.operation_log import LOGS
 from xk8s.cluster.state.record import CONSOLES, PLAN, RECORD, REQUEST
 from xk8s.errors import MachineError
 from xk8s.util.paths import check_name, clusters_dir, make_private, state_dir, write_private
@@ -37,6 +38,7 @@ def keep(name: str, error: BaseException) -> bool:
     make_private(target)
     lines = [str(error), f"where: {error.where}", f"do: {error.hint}", *error.faults, error.log]
     write_private(target / ERROR, "\n".join(line for line in lines if line).encode())
+    logs += (state / LOGS).glob("*.jsonl")
     for source in [*(state / one for one in (RECORD, REQUEST, PLAN)), *logs]:
         try:
             write_private(target / source.relative_to(state), source.read_bytes())
