@@ -89,7 +89,7 @@ def test_log_json_makes_all_of_stderr_json(path_with_go: str) -> None:
         line for line in map(json.loads, text.splitlines()) if line["argv"][1:] == ["version"]
     ]
     assert program["exit_code"] == 3
-    assert program["logger"] == "xk8s.util.programs"
+    assert program["logger"] == "xk8s.util.run_program"
 
 
 @pytest.mark.parametrize("option", ["--json", "--log-json"])
