@@ -17,6 +17,7 @@ from xk8s.machine.qemu.command import MachineSpec, Memory, PortForward, Sockets,
 from xk8s.overlay import Overlay
 from xk8s.planning.plan import Plan
 from xk8s.testing import plans, plugin
+from xk8s.util.log import Record, add_sink, remove_sink
 from xk8s.util.paths import cache_dir
 from xk8s.util.processes import end, leftovers
 
@@ -72,6 +73,24 @@ def spec(runtime: Path) -> MachineSpec:
         pidfile=runtime / "vm-007.pid",
         spare_ports=0,
     )
+
+
+@pytest.fixture
+def records() -> Iterator[list[Record]]:
+    """All log records of the test."""
+    found: list[Record] = []
+
+    class Everything:
+        def wants(self, level: int, logger: str) -> bool:
+            return True
+
+        def write(self, record: Record) -> None:
+            found.append(record)
+
+    sink = Everything()
+    add_sink(sink)
+    yield found
+    remove_sink(sink)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from xk8s.progress import Silent
 from xk8s.releases import find_checksum
 from xk8s.sources import Artifact, OciImage, Release
 from xk8s.util import http as http_client
+from xk8s.util.log import Record
 
 DATA = bytes(range(256)) * 8192
 
@@ -160,6 +161,32 @@ def test_a_release_with_a_bare_checksum(tmp_path: Path, site: Site, checksum: st
     assert origin.detail == f"{site.url}/v1/tool"
     assert origin.sha256 == hashlib.sha256(DATA).hexdigest()
     assert not list((tmp_path / "downloads").iterdir())
+
+
+def test_requests_are_logged_with_their_outcome_and_no_secret(
+    tmp_path: Path, site: Site, records: list[Record]
+) -> None:
+    url = site.put("/v1/tool", DATA, checksum="sha256")
+    site.files |= {"/v1/tool?signature=hush": DATA, "/v1/tool?token=hush": DATA}
+    site.redirect["/hop"] = f"{site.url}/v1/tool?signature=hush"
+    signed = url.replace("//", "//me:hush@")
+    with http_client.client() as http:
+        http.get(f"{site.url}/hop")
+        http.get(f"{signed}?token=hush")
+        assert http.get(f"{site.url}/none").status_code == 404
+        with pytest.raises(SourceFailed, match="https"):
+            http.get("http://192.0.2.1/x")
+    assert "hush" not in str(records)
+    found = [record.fields for record in records if record.event == "http_request"]
+    assert [(fields["method"], fields["url"], fields.get("status")) for fields in found] == [
+        ("GET", f"{site.url}/hop", 200),
+        ("GET", f"{site.url}/v1/tool?…", 200),
+        ("GET", f"{site.url}/none", 404),
+        ("GET", "http://192.0.2.1/x", None),
+    ]
+    assert found[0]["redirected_to"] == f"{site.url}/v1/tool?…"
+    assert "not https" in str(found[3]["error"])
+    assert all(isinstance(fields["duration_s"], float) for fields in found)
 
 
 def test_lines_of_sha256sum_are_found_by_name() -> None:

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from xk8s.artifact_keys import artifact_key
 from xk8s.build.artifacts.attempt import Resolved
 from xk8s.build.artifacts.lockfile import LockFile
@@ -22,6 +23,7 @@ from xk8s.progress import Silent
 from xk8s.recipe import RecipeContext
 from xk8s.sources import Artifact, OwnDirectory, Recipe, Release
 from xk8s.util.jobs import MARK, end_leftovers, marked
+from xk8s.util.log import Record
 
 
 class Notes(Silent):
@@ -135,6 +137,36 @@ def test_a_recipe_is_made_once_and_found_again(cache: Path) -> None:
     assert (origin.member, origin.kind) == ("out", "recipe")
     assert [one.name for one in Store(cache).list_cached()] == ["thing"]
     assert not temporaries(cache)
+
+
+def test_the_log_says_why_the_cache_had_it_not(cache: Path, records: list[Record]) -> None:
+    store = Store(cache)
+    for artifact in (
+        recipe("first", "write", text="a"),
+        recipe("first", "write", text="a"),
+        recipe("first", "write", text="b"),
+        evolve(recipe("first", "write", text="a"), version="2"),
+    ):
+        store.get(artifact, Silent())
+    found = [
+        (record.event, record.fields.get("reason"))
+        for record in records
+        if record.event.startswith("cache_")
+    ]
+    assert found == [
+        ("cache_miss", "not in the cache"),
+        ("cache_hit", None),
+        ("cache_miss", "its definition, a source or an input changed"),
+        ("cache_miss", "the cache has other versions: 1"),
+    ]
+
+
+def test_programs_of_recipes_are_logged(cache: Path, records: list[Record]) -> None:
+    with pytest.raises(BuildError):
+        Store(cache).get(recipe("first", "fail"), Silent())
+    (program,) = [record.fields for record in records if record.event == "program_run"]
+    assert program["argv"][0] == "sh"  # type: ignore[index]
+    assert program["exit_code"] == 3
 
 
 def test_inputs_are_made_first_and_each_once(cache: Path) -> None:

@@ -38,6 +38,7 @@ from xk8s.names.request import Request
 from xk8s.overlay import File, Layer, Take
 from xk8s.planning.make_plan import make_plan
 from xk8s.planning.plan import NODE_LAYER, Plan
+from xk8s.util.log import Record
 from xk8s.util.paths import cache_dir, state_dir
 
 
@@ -307,6 +308,20 @@ def test_a_snapshot_that_cannot_become_it_is_left_out(kit_of: KitOf) -> None:
     for path in layers_dir(cache_dir()).iterdir():
         path.unlink()
     assert near(kit_of, planned(*KUBERNETES, "mconnect", sets=("kubernetes.pod_mtu=1300",))) is None
+
+
+def test_the_log_says_why_a_snapshot_is_not_used(kit_of: KitOf, records: list[Record]) -> None:
+    more_nodes = keep(kit_of, planned(*KUBERNETES, sets=("cluster.nodes=3",)), created=1)
+    more_overlays = keep(kit_of, planned(*KUBERNETES, "mconnect"), created=2)
+    assert near(kit_of, planned(*KUBERNETES)) is None
+    reasons = {
+        record.fields["label"]: str(record.fields["reason"])
+        for record in records
+        if record.event == "snapshot_unused"
+    }
+    assert reasons.keys() == {more_nodes, more_overlays}
+    assert "fewer nodes" in reasons[more_nodes]
+    assert "overlays that the plan has not: mconnect" in reasons[more_overlays]
 
 
 # --- what is read again -----------------------------------------------------------------

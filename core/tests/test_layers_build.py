@@ -126,6 +126,19 @@ def test_a_second_build_does_nothing(tmp_path: Path, resolved, monkeypatch) -> N
     assert store.build(Layer(name="l", entries=ENTRIES), resolved) == first
 
 
+def test_the_log_says_why_an_image_is_made(tmp_path: Path, resolved, records) -> None:
+    store = LayerStore(tmp_path / "cache")
+    store.build(Layer(name="l", entries=ENTRIES), resolved)
+    store.build(Layer(name="l", entries=ENTRIES), resolved)
+    store.build(Layer(name="l", entries=ENTRIES[:1]), resolved)
+    found = [record for record in records if record.event.startswith("cache_")]
+    assert [(record.event, record.fields.get("reason")) for record in found] == [
+        ("cache_miss", "the cache has no image of this layer"),
+        ("cache_hit", None),
+        ("cache_miss", "its content changed: the cache has other images of this layer"),
+    ]
+
+
 def test_a_ready_image_is_linked_when_guests_can_map_it(tmp_path: Path, resolved) -> None:
     (tool,) = resolved.values()
     ready = tool.path / "data" / "deep" / "file"

@@ -20,6 +20,7 @@ from xk8s.machine.net import holder
 from xk8s.machine.net import namespace as module
 from xk8s.machine.net.namespace import Namespace
 from xk8s.machine.net.privileges import check_tun, check_user_namespaces
+from xk8s.util.log import Record
 from xk8s.util.processes import end, leftovers
 
 try:
@@ -145,6 +146,16 @@ def test_slow_dial_blocks_nobody(net: Namespace) -> None:
     assert time.monotonic() - start < 0.4
     thread.join()
     assert isinstance(seen[0], TimeoutError)
+
+
+def test_programs_and_requests_are_logged(records: list[Record], net: Namespace) -> None:
+    net.bridge("logged", mac="02:00:00:00:00:01")
+    assert net.run(["sh", "-c", "exit 3"]).exit_code == 3
+    found = {record.event: record.fields for record in records}
+    assert found["namespace_started"]["argv"]
+    assert found["namespace_request"]["command"] == "bridge"
+    assert found["namespace_program_run"]["argv"] == ["sh", "-c", "exit 3"]
+    assert found["namespace_program_run"]["exit_code"] == 3
 
 
 def test_exec_streams_exit_codes_and_signals(net: Namespace) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import re
 import shutil
@@ -21,6 +22,7 @@ from typing import Any
 import pytest
 from xk8s.errors import MachineError
 from xk8s.machine.qemu.agent import Agent, AgentError
+from xk8s.util.log import Record
 
 Handler = Callable[[dict[str, Any]], Any]
 
@@ -208,6 +210,35 @@ def test_files_there_and_back(path: Path, directory: Path) -> None:
     assert agent.read_file(str(directory / "file")) == b""
     with pytest.raises(AgentError, match="no-such-directory"):
         agent.read_file(str(directory / "no-such-directory" / "file"))
+
+
+def test_commands_are_logged_without_what_they_read_and_write(
+    small: SmallAgent, directory: Path, records: list[Record]
+) -> None:
+    agent = Agent(directory / "agent", "vm-001")
+    agent.ping()
+    assert agent.exec(["sh", "-c", "cat; exit 3"], stdin=b"hush").exit_code == 3
+    agent.write_file(str(directory / "file"), b"hush")
+    assert agent.read_file(str(directory / "file")) == b"hush"
+    with pytest.raises(MachineError):
+        agent.exec(["/no/such/program"])
+    shown = [record for record in records if record.level == logging.INFO]
+    assert [(record.event, record.fields.get("command")) for record in shown] == [
+        ("agent_command", "guest-ping"),
+        ("guest_program_run", None),
+        ("agent_command", "guest-file-write"),
+        ("agent_command", "guest-file-read"),
+        ("guest_program_run", None),
+    ]
+    assert {record.fields["node"] for record in shown} == {"vm-001"}
+    assert shown[1].fields["argv"] == ["sh", "-c", "cat; exit 3"]
+    assert shown[1].fields["exit_code"] == 3
+    assert [record.fields["size"] for record in shown[2:4]] == [4, 4]
+    assert "Failed to execute" in str(shown[4].fields["error"])
+    begun = [record.fields for record in records if record.event == "guest_program_started"]
+    assert [fields["stdin_bytes"] for fields in begun] == [4, 0]
+    assert "hush" not in str(records)
+    assert base64.b64encode(b"hush").decode() not in str(records)
 
 
 def test_timeout_ends_the_command(path: Path) -> None:

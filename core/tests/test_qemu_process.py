@@ -22,6 +22,7 @@ from xk8s.machine.qemu.accelerator import PROGRAM
 from xk8s.machine.qemu.command import MachineSpec, Memory, PortForward, UserNic
 from xk8s.machine.qemu.process import Started, start
 from xk8s.machine.qemu.qmp import Qmp, parse_usernet
+from xk8s.util.log import Record
 from xk8s.util.processes import Process, cluster_environment, end, leftovers
 
 needs_qemu = pytest.mark.skipif(shutil.which(PROGRAM) is None, reason="QEMU is not installed")
@@ -53,6 +54,26 @@ def test_started_vm_is_found_by_its_mark_and_ended(
         assert path.stat().st_mode & 0o077 == 0, path
     assert end([vm.process]) == ()
     assert leftovers(runtime) == ()
+
+
+@needs_qemu
+def test_what_qemu_is_asked_is_logged(
+    spec: MachineSpec, records: list[Record], vm: Started
+) -> None:
+    with Qmp(spec.sockets.qmp, "vm-007") as qmp:
+        qmp.status()
+        with pytest.raises(MachineError):
+            qmp.set_link("nic9", up=True)
+    found = {record.event: record.fields for record in records}
+    assert found["qemu_started"]["pid"] == vm.process.pid
+    assert found["qemu_started"]["argv"][0] == PROGRAM  # type: ignore[index]
+    assert found["qemu_answered"]["node"] == "vm-007"
+    commands = [record.fields for record in records if record.event == "qmp_command"]
+    assert [fields["command"] for fields in commands[-2:]] == ["query-status", "set_link"]
+    assert {fields["node"] for fields in commands} == {"vm-007"}
+    assert "error" not in commands[-2]
+    assert "nic9" in str(commands[-1]["error"])
+    assert found["qmp_command_sent"]["arguments"] == {"name": "nic9", "up": True}
 
 
 @needs_qemu

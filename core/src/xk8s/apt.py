@@ -8,7 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
-from xk8s.util.programs import run
+from xk8s.util.run_program import run_program
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 """Keyring from the package debian-archive-keyring: it signs every suite of Debian."""
@@ -28,14 +28,11 @@ def host_mirror() -> str | None:
     return pick_mirror(index_targets(form), codename=_debian_codename())
 
 
-def index_targets(
-    form: str, which: str = "Identifier: Packages", *, timeout: float | None = None
-) -> str:
-    """Return the package lists of this machine's apt, a line each in apt's ``form``
-    (``$(REPO_URI)`` …); "" when apt fails. Raise `subprocess.TimeoutExpired` after ``timeout``
-    seconds.
+def index_targets(form: str) -> str:
+    """Return the package lists of this machine's apt, a line each in apt's ``form``, such as
+    ``$(REPO_URI)``; "" when apt fails.
     """
-    return run(["apt-get", "indextargets", "--format", form, which], timeout=timeout).stdout
+    return run_program(["apt-get", "indextargets", "--format", form, "Identifier: Packages"]).stdout
 
 
 def pick_mirror(targets: str, *, codename: str | None) -> str | None:

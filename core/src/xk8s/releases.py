@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 log = get_logger(__name__)
 
+log = get_logger(__name__)
+
 AGAIN_SECONDS = 24 * 3600.0
 """A "no" is asked again after a day: laptops come back to the internet."""
 

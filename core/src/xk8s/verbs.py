@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from xk8s.util.log import PROGRESS, get_logger
+
 if TYPE_CHECKING:
     from xk8s.context import ClusterAccess
     from xk8s.progress import Progress
@@ -86,6 +88,12 @@ class Session(ABC):
         Raise `StateError` when there is no such cluster or it has no keys, `MachineError` when a
         node does not answer or a unit does not start, `CheckFailed`; a second call continues.
         """
+
+    def remark(self, text: str) -> None:
+        """Write a line that is no result to stderr; with ``--log-json`` as a log record."""
+        if not self.log_json:
+            click.echo(text, err=True)
+        get_logger(PROGRESS).info("note", text=text)
 
     @abstractmethod
     def configure_log(self) -> None:

@@ -7,7 +7,7 @@ import importlib.util
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -81,15 +81,14 @@ def _configure(level: int, as_json: bool) -> None:
     elif terminal:
         renderer = structlog.dev.ConsoleRenderer()
     else:
-        renderer = structlog.processors.KeyValueRenderer(
-            key_order=["timestamp", "level", "event"], repr_native_str=False
-        )
+        renderer = structlog.processors.KeyValueRenderer(repr_native_str=False)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso" if as_json else "%H:%M:%S", utc=as_json),
             structlog.processors.format_exc_info,
+            _head_first,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -98,6 +97,14 @@ def _configure(level: int, as_json: bool) -> None:
         logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+def _head_first(
+    _logger: object, _method: str, record: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Put what every record has at its beginning."""
+    head = {key: record.pop(key) for key in ("timestamp", "level", "event") if key in record}
+    return {**head, **record}
 
 
 class _Later(MetaPathFinder):

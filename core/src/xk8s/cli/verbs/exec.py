@@ -55,7 +55,7 @@ def command(
     except AgentError as error:
         if "Failed to execute child process" not in str(error):
             raise
-        click.echo(f"xk8s: {node} has no program {argv[0]!r}, or it cannot run", err=True)
+        session.remark(f"xk8s: {node} has no program {argv[0]!r}, or it cannot run")
         ctx.exit(EXIT_NO_PROGRAM)
     except TimeoutError as error:
         raise MachineError(

@@ -252,9 +252,8 @@ def _choose(session: CliSession, name: str) -> CachedLayer:
     first, *others = find_layers(cache_dir(), name)
     if others and not session.quiet:
         digests = ", ".join(one.key[:12] for one in others)
-        click.echo(
-            f"this is {first.key[:12]}, used {ago(first.used)}; there are also {digests}",
-            err=True,
+        session.remark(
+            f"this is {first.key[:12]}, used {ago(first.used)}; there are also {digests}"
         )
     return first
 

@@ -33,4 +33,4 @@ def command(session: CliSession, overlay: str, directory: Path | None, overwrite
     for path in written:
         click.echo(path)
     if not session.quiet:
-        click.echo(f"next: cd {where} && pip install -e '.[test]' && pytest", err=True)
+        session.remark(f"next: cd {where} && pip install -e '.[test]' && pytest")

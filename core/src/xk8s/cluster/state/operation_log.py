@@ -1,6 +1,6 @@
 """The log of each `up`, `apply` and `scale`, kept with the cluster's state for `xk8s report`.
 
-``clusters/NAME/log/``  20261127T170612Z-up.jsonl: all records (as of -vv), a JSON object a line
+``clusters/NAME/log/``  TIME-up.jsonl: all records, as with -vv, one JSON object a line
 
 Of each operation the last `KEPT` logs stay. A log that grows beyond `MAX_BYTES` loses its
 beginning: what went wrong is at its end. Plain JSON rather than structlog, which takes longer to
@@ -37,10 +37,7 @@ def operation_log(cluster: str, operation: str) -> Iterator[None]:
     make_private(directory.parent)
     make_private(directory)
     _remove_old(directory, operation)
-    now = datetime.now(UTC)
-    sink = LogFile(
-        directory / f"{now:%Y%m%dT%H%M%S}.{now.microsecond // 1000:03}Z-{operation}.jsonl"
-    )
+    sink = LogFile(directory / f"{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}-{operation}.jsonl")
     add_sink(sink)
     try:
         with log.timed("operation", operation=operation, cluster=cluster):

@@ -10,7 +10,7 @@ from pathlib import Path
 from xk8s.errors import HostError
 from xk8s.machine.net import holder
 from xk8s.util import host_programs
-from xk8s.util.programs import run
+from xk8s.util.run_program import run_program
 
 
 def check_tun() -> None:
@@ -33,7 +33,7 @@ def check_tun() -> None:
 
 def check_user_namespaces() -> None:
     """`HostError` with what to do when this user cannot make a namespace and configure it."""
-    done = run([*unshare_argv(), *ip_argv(), "link", "set", "lo", "up"])
+    done = run_program([*unshare_argv(), *ip_argv(), "link", "set", "lo", "up"])
     if done.returncode != 0:
         raise HostError(
             "this user cannot make a network namespace",

@@ -14,8 +14,8 @@ from attrs import frozen
 
 from xk8s.errors import HostError
 from xk8s.util import host_programs
-from xk8s.util.programs import run
 from xk8s.util.remembered import fingerprints
+from xk8s.util.run_program import run_program
 
 Choice = Literal["auto", "kvm", "tcg"]
 
@@ -87,7 +87,7 @@ def qemu_version(program: str = PROGRAM) -> tuple[int, int, int]:
 
 
 def _ask_version(program: Path) -> str:
-    done = run([str(program), "--version"])
+    done = run_program([str(program), "--version"])
     found = re.search(r"version (\d+\.\d+\.\d+)", done.stdout)
     if found is None:
         raise HostError(f"{program} does not say its version", log=done.stdout + done.stderr)
@@ -125,7 +125,7 @@ def trial(
                 "-display", "none", "-bios", rom.name,
                 "-device", f"isa-debug-exit,iobase={_EXIT_PORT},iosize=1"]  # fmt: skip
         try:
-            done = run(argv, timeout=seconds)
+            done = run_program(argv, timeout=seconds)
         except subprocess.TimeoutExpired:
             return f"the trial guest did not run within {seconds:.0f} s"
     if done.returncode == _TRIAL_EXIT:

@@ -10,7 +10,9 @@ from xk8s.util.log import get_logger
 log = get_logger(__name__)
 
 
-def run(argv: Sequence[str], *, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+def run_program(
+    argv: Sequence[str], *, timeout: float | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a program without standard input. Errors are those of `subprocess.run`; an exit code
     is none.
     """
