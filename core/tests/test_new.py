@@ -96,7 +96,7 @@ def test_its_project_says_what_it_is(made: Path) -> None:
     assert project["entry-points"] == {"xk8s.v1": {"my-overlay": "xk8s_my_overlay.overlay"}}
     ci = yaml.safe_load((made / ".github/workflows/test.yaml").read_text())
     steps = [step.get("run") for step in ci["jobs"]["test"]["steps"]]
-    assert steps[-2:] == ["pip install -e '.[test]'", "pytest"]
+    assert steps[-2:] == ["pip install --find-links wheels -e '.[test]'", "pytest"]
 
 
 def test_its_changelog_is_made_of_fragments(made: Path, tmp_path: Path) -> None:

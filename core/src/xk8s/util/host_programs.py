@@ -56,7 +56,7 @@ PROGRAMS = (
     Program("qemu-system-x86_64", "qemu-system-x86", "qemu-system-x86-core", "the VMs"),
     Program(
         "skopeo", "skopeo", "skopeo",
-        "image stores: that of CRI-O, and those of podman on this machine", needed=False,
+        "image stores: that of CRI-O, and those of podman on this machine",
     ),
     Program("tcpdump", "tcpdump", "tcpdump", "xk8s net tcpdump", needed=False),
     Program("unshare", "util-linux", "util-linux", "network namespaces"),
