@@ -291,6 +291,14 @@ def test_the_snapshot_with_the_least_to_change_is_the_nearest(kit_of: KitOf) -> 
     assert (found.saved.label, found.differing, found.distance) == (closest, (), 2)
 
 
+def test_the_plans_own_snapshot_is_not_tried_twice(kit_of: KitOf) -> None:
+    # `up` tried to restore it first: what it became did not work.
+    keep(kit_of, planned(*KUBERNETES), created=2)
+    assert near(kit_of, planned(*KUBERNETES)) is None
+    other = keep(kit_of, planned(*KUBERNETES, sets=("kubernetes.pod_mtu=1300",)), created=1)
+    assert near(kit_of, planned(*KUBERNETES)) == other
+
+
 def test_of_two_that_are_as_near_the_later_counts(kit_of: KitOf) -> None:
     keep(kit_of, planned(*KUBERNETES, sets=("kubernetes.pod_mtu=1300",)), created=1)
     later = keep(kit_of, planned(*KUBERNETES, sets=("kubernetes.pod_mtu=1200",)), created=2)

@@ -7,7 +7,7 @@ VMs run but whose checks fail is kept, so that its user can look into it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from xk8s.cluster.change.apply import put
 from xk8s.cluster.change.image_overrides import over_images
 from xk8s.cluster.change.nearest_snapshot import nearest_snapshot
 from xk8s.cluster.checks.guest_needs import check_guests
-from xk8s.cluster.checks.run import check
+from xk8s.cluster.checks.run import check, check_again
 from xk8s.cluster.disk.prune import bound_snapshots
 from xk8s.cluster.down import sweep
 from xk8s.cluster.handle import Cluster, open_cluster
@@ -35,6 +35,11 @@ from xk8s.cluster.state.guest_files import (
     write_guest_files,
 )
 from xk8s.cluster.state.operation_log import operation_log
+from xk8s.cluster.state.passed_checks import (
+    copy_passed,
+    remember_passed,
+    unchecked,
+)
 from xk8s.cluster.state.record import (
     LOCAL,
     PLAN,
@@ -67,7 +72,7 @@ log = get_logger(__name__)
 def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = False) -> Cluster:
     """Start the cluster of a plan and run its checks; or restore it, when a snapshot of it as
     it was Ready is there and fits, or of one that can be changed to it without a boot (``cold``
-    boots all the same).
+    boots all the same). Checks that depend on something else than when they passed run again.
 
     Raises `StateError` when one of that name runs; `CheckFailed` when a check fails (the
     cluster stays, phase "failed"); any other error after everything was swept away.
@@ -104,6 +109,7 @@ def _up(inputs: ClusterInputs, clock: Clock, *, checks: bool, cold: bool) -> Clu
         if checks:
             with clock.stage("checks"):
                 check(cluster, clock.progress)
+            remember_passed(inputs.plan, cluster.state_dir)
             cluster = _saved(cluster, inputs, clock)
     return cluster
 
@@ -173,6 +179,7 @@ def _as_saved(value: store.Snapshot, boot: BootedCluster) -> Record:
     state = _directories(value.cluster)
     for name in (REQUEST, PLAN, BOOT, GUEST_FILES):
         write_private(state / name, (value.directory / name).read_bytes())
+    copy_passed(value.directory, state)
     copy_directory(value.directory / LOCAL, state / LOCAL)
     record = Record(
         name=value.cluster,
@@ -257,7 +264,11 @@ def _backing(
 
 
 def _restored(inputs: ClusterInputs, clock: Clock, *, checks: bool) -> Cluster | None:
-    """The cluster from its snapshot, or None (with a note why) when it has to be booted."""
+    """The cluster from its snapshot, or None (with a note why) when it has to be booted.
+
+    `CheckFailed` when checks do not pass with what they depend on now: nothing is wrong with the
+    snapshot then, and a boot would not help.
+    """
     key = store.key_of(inputs)
     label = store.auto_label(key)
     value = store.read(inputs.plan.name, label)
@@ -274,11 +285,19 @@ def _restored(inputs: ClusterInputs, clock: Clock, *, checks: bool) -> Cluster |
     why = why or _damage(value, clock)
     if why is None:
         log.info("snapshot_fits", label=label)
+        due = unchecked(inputs.plan, value.directory) if checks else frozenset()
         try:
-            return _restore(inputs, value, clock, checks=checks)
+            cluster = _restore(inputs, value, clock, without=due, checks=checks)
+        except CheckFailed as error:
+            clock.note(f"booting: {value.label} was restored and does not work: {error}")
+            sweep(inputs.plan.name, keep_log=True)
+            return None
         except Xk8sError as error:
             why = f"{error} ({error.where})"
             sweep(inputs.plan.name, keep_log=True)
+        else:
+            check_again(cluster, due, clock, value.directory)
+            return cluster
     log.info("snapshot_dropped", label=label, reason=why)
     clock.note(f"the snapshot of this cluster is dropped: {why}")
     store.remove(value)
@@ -319,19 +338,29 @@ def _changed(inputs: ClusterInputs, clock: Clock, *, checks: bool) -> Cluster | 
 
 
 def _restore(
-    inputs: ClusterInputs, value: store.Snapshot, clock: Clock, *, checks: bool
+    inputs: ClusterInputs,
+    value: store.Snapshot,
+    clock: Clock,
+    *,
+    without: Set[str],
+    checks: bool,
 ) -> Cluster:
+    """The cluster from its snapshot, with the checks that every restore runs, but for those of the
+    overlays ``without``.
+    """
     record = _begin(inputs)
     boot = read_boot(value.directory)
+    state = state_dir(inputs.plan.name)
     for name in (BOOT, GUEST_FILES):
-        write_private(state_dir(inputs.plan.name) / name, (value.directory / name).read_bytes())
+        write_private(state / name, (value.directory / name).read_bytes())
+    copy_passed(value.directory, state)
     with restore(boot, value, record, clock) as restored:
         cluster = Cluster(restored.record, inputs.plan)
         _tell_on_top(inputs, clock)
         write_host_files(cluster)
         if checks:
             with clock.stage("checks"):
-                check(cluster, clock.progress, restored=True)
+                check(cluster, clock.progress, restored=True, without=without)
     return cluster
 
 

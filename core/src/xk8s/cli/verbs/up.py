@@ -65,8 +65,9 @@ def host_files(cluster: Cluster) -> list[str]:
     """Return files that overlays made for the host (a kubeconfig, for example), as paths."""
     from xk8s.cluster.state.booted import BOOT
     from xk8s.cluster.state.guest_files import GUEST_FILES
+    from xk8s.cluster.state.passed_checks import CHECKED
     from xk8s.cluster.state.record import PLAN, RECORD, REQUEST
 
-    own = {RECORD, REQUEST, PLAN, BOOT, GUEST_FILES}
+    own = {RECORD, REQUEST, PLAN, BOOT, GUEST_FILES, CHECKED}
     files = (path for path in sorted(cluster.state_dir.iterdir()) if path.is_file())
     return [str(path) for path in files if path.name not in own]

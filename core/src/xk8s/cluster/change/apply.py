@@ -12,6 +12,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,13 +41,19 @@ from xk8s.cluster.state.guest_files import (
     write_guest_files,
 )
 from xk8s.cluster.state.operation_log import operation_log
+from xk8s.cluster.state.passed_checks import (
+    checks_of,
+    forget_passed,
+    remember_passed,
+    unchecked,
+)
 from xk8s.cluster.state.record import locked, read_request, write_inputs, write_record
 from xk8s.cluster.state.secrets import PKI, flat, secrets, write_host_files
 from xk8s.cluster.state.snapshot_places import remember_snapshots
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.hotplug import clear
 from xk8s.errors import CheckFailed
-from xk8s.overlay import Check, File
+from xk8s.overlay import File
 from xk8s.pki import Keys
 from xk8s.planning.local_directory import absolute, is_directory
 from xk8s.planning.make_plan import make_plan
@@ -133,24 +140,17 @@ def put(
     checks of ``named`` overlays are run though nothing of them changed.
     """
     work = _Apply(cluster, inputs, clock)
-    failed = cluster.record.phase == "failed"
+    if cluster.record.phase == "failed":
+        forget_passed(work.state)
     changed = work.run()
-    wanted: tuple[Check, ...] = ()
-    # Of one that failed it is not known which checks it would pass.
-    if checks == "all" or (failed and checks == "changed"):
-        wanted = inputs.plan.checks
-    elif checks == "changed":
-        asked = {*work.overlays, *(name for name in named if not is_directory(name))}
-        wanted = tuple(
-            one
-            for name in inputs.plan.ctx.overlays
-            if name in asked
-            for one in inputs.plan.registry.hooks.checks(name, inputs.plan.ctx)
-        )
+    by_overlay = checks_of(inputs.plan)
+    asked = checks_due(inputs.plan, work.state, named, checks)
+    wanted = tuple(chain.from_iterable(by_overlay[name] for name in asked))
     try:
         if wanted:
             with clock.stage("checks"):
                 check(work.cluster, clock, wanted=wanted)
+            remember_passed(inputs.plan, work.state, asked)
     except CheckFailed:
         write_record(attrs.evolve(work.cluster.record, phase="failed"))
         raise
@@ -162,6 +162,18 @@ def put(
         nodes=changed,
         checks=tuple(one.name for one in wanted),
         seconds=clock.seconds,
+    )
+
+
+def checks_due(plan: Plan, state: Path, named: Sequence[str], checks: Checks) -> tuple[str, ...]:
+    """Overlays whose checks have to run, in order: those that are ``named``, and those whose checks
+    did not pass yet with what they depend on now.
+    """
+    if checks == "none":
+        return ()
+    due = unchecked(plan, state)
+    return tuple(
+        name for name in checks_of(plan) if checks == "all" or name in due or name in named
     )
 
 

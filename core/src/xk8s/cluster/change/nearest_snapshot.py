@@ -28,12 +28,16 @@ class NearestSnapshot:
 
 
 def nearest_snapshot(inputs: ClusterInputs) -> NearestSnapshot | None:
-    """Of the snapshots that `up` kept under this name, the one with the least to be changed, and of
-    several the latest. It has no overlay that the plan has not: what that did would stay.
+    """Of the snapshots of other plans that `up` kept under this name, the one with the least to be
+    changed, and of several the latest. It has no overlay that the plan has not: what that did would
+    stay.
     """
     found = []
+    own = store.auto_label(store.key_of(inputs))
     for one in store.list_snapshots():
         if one.cluster != inputs.plan.name or not one.label.startswith(store.AUTO):
+            continue
+        if one.label == own:  # it was tried, and what it became did not pass its checks
             continue
         if more := {*one.overlays} - {*inputs.plan.ctx.overlays}:
             _unused(one, f"it has overlays that the plan has not: {', '.join(sorted(more))}")

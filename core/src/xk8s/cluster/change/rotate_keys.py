@@ -24,6 +24,7 @@ from xk8s.cluster.checks.run import check
 from xk8s.cluster.handle import Cluster, open_cluster
 from xk8s.cluster.snapshots import store
 from xk8s.cluster.state.guest_files import remember_files
+from xk8s.cluster.state.passed_checks import remember_passed
 from xk8s.cluster.state.record import locked, write_record
 from xk8s.cluster.state.secrets import PKI, flat, secrets, write_host_files
 from xk8s.context import ClusterAccess
@@ -87,6 +88,7 @@ def rotate_keys(name: str, progress: Progress, *, renew: Renew | None = None) ->
         except CheckFailed:
             write_record(attrs.evolve(cluster.record, phase="failed"))
             raise
+        remember_passed(cluster.plan, state)
         removed, kept = _snapshots_with(state / OLD, name)
         for one in removed:
             store.remove(one)

@@ -1,12 +1,15 @@
-"""The checks of a cluster that runs, and what is told when one fails."""
+"""Run the checks of a running cluster, and say what matters when one fails."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from itertools import chain
+from pathlib import Path
 
 from xk8s.checks import run_checks
 from xk8s.cluster.checks.diagnosis import failed_check
 from xk8s.cluster.handle import Cluster
+from xk8s.cluster.state.passed_checks import checks_of, remember_passed
 from xk8s.overlay import Check
 from xk8s.progress import Progress
 
@@ -16,14 +19,16 @@ def check(
     progress: Progress,
     *,
     restored: bool = False,
+    without: Set[str] = frozenset(),
     wanted: Sequence[Check] | None = None,
 ) -> None:
-    """Run the checks of a cluster (of a restored one just those that want it), or those that are
-    ``wanted``; `CheckFailed` with the log that matters for the first failure. Results are progress
-    notes.
+    """Run the checks of a cluster (of a restored one just those that want it; none of the overlays
+    ``without``), or those that are ``wanted``; `CheckFailed` with the log that matters for the
+    first failure. Results are progress notes.
     """
     if wanted is None:
-        wanted = [one for one in cluster.plan.checks if one.after_restore or not restored]
+        kept = [own for name, own in checks_of(cluster.plan).items() if name not in without]
+        wanted = [one for one in chain.from_iterable(kept) if one.after_restore or not restored]
     by_name = {one.name: one for one in wanted}
     for result in run_checks(
         wanted,
@@ -42,3 +47,21 @@ def check(
             progress,
             hint="the VMs still run: `xk8s logs`, `xk8s exec`, `xk8s report`; end with `xk8s down`",
         )
+
+
+def check_again(cluster: Cluster, overlays: Set[str], progress: Progress, snapshot: Path) -> None:
+    """Run all checks of those ``overlays`` of a cluster restored from the directory ``snapshot``
+    whose checks depend on something else than when they passed; remember it in both places when
+    they pass.
+    """
+    due = {name: own for name, own in checks_of(cluster.plan).items() if name in overlays}
+    if not due:
+        return
+    progress.note(f"checking {', '.join(due)} again: what its checks depend on has changed")
+    with progress.stage("checks of changes"):
+        check(cluster, progress, wanted=tuple(chain.from_iterable(due.values())))
+    for directory in (cluster.state_dir, snapshot):
+        remember_passed(cluster.plan, directory, due)
+
+
+__all__ = ["check", "check_again"]

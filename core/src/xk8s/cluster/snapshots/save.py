@@ -22,6 +22,7 @@ from xk8s.cluster.snapshots.handover import hand_over
 from xk8s.cluster.snapshots.share_ram import share
 from xk8s.cluster.state.booted import BOOT, BootedCluster
 from xk8s.cluster.state.guest_files import GUEST_FILES, GuestFiles
+from xk8s.cluster.state.passed_checks import copy_passed
 from xk8s.cluster.state.record import LOCAL, PLAN, REQUEST, Record, read_record, write_record
 from xk8s.cluster.state.secrets import PKI
 from xk8s.cluster.state.snapshot_places import remember_snapshots
@@ -198,6 +199,7 @@ def _keep(
         copy_directory(state / name, work / name)
     for name in KEPT_FILES:
         shutil.copy2(state / name, work / name)
+    copy_passed(state, work)
     for path in work.glob("*.state"):
         path.chmod(0o600)
     files, states = store.describe(work)

@@ -21,6 +21,7 @@ from xk8s.artifact_keys import artifact_key
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.state.booted import BootedCluster
 from xk8s.cluster.state.guest_files import GuestFiles
+from xk8s.cluster.state.passed_checks import CHECKED
 from xk8s.cluster.vms.machine_key import machine_key
 from xk8s.errors import StateError, nearest
 from xk8s.machine.qemu.accelerator import Accel
@@ -158,7 +159,8 @@ def describe(where: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
     files = {
         path.name: (path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(where.iterdir())
-        if path.is_file() and path.name not in (_META, _VERIFIED)
+        # What may be written again later is no part of what was saved.
+        if path.is_file() and path.name not in (_META, _VERIFIED, CHECKED)
     }
     states = {path.name: _sha256(path) for path in sorted(where.glob("*.state")) if is_small(path)}
     return files, states
