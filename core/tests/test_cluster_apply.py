@@ -363,7 +363,7 @@ def test_of_a_directory_that_is_gone_the_copy_counts(tmp_path: Path) -> None:
     (one / "etc").rmdir()
     one.rmdir()
     assert text_of(plan_again("demo", [], ())) == b"1"
-    with pytest.raises(UsageError, match="there is not a directory"):
+    with pytest.raises(UsageError, match="there is no directory"):
         plan_again("demo", [str(one)], ())
 
 

@@ -116,11 +116,11 @@ def test_a_table_may_be_a_value(tmp_path: Path) -> None:
         (
             "[p]\napiserver_args = []\n[p.apiserver]\nargs = []",
             "p.apiserver_args and p.apiserver.args are the same setting",
-            "one way only",
+            "only once",
         ),
         ("[p.log]\nlevel = 4", "[p.log] may mean p.log or p.log_level", "write log_level = …"),
-        ("[p.apiserver]\narg = []", "there is not a setting p.apiserver.arg", "'apiserver_args'"),
-        ("[p.log_level]\na = 1", "{'a': 1} is no value for p.log_level", "int"),
+        ("[p.apiserver]\narg = []", "there is no setting p.apiserver.arg", "'apiserver_args'"),
+        ("[p.log_level]\na = 1", "{'a': 1} is not a value for p.log_level", "int"),
     ],
 )
 def test_tables_that_say_nothing_clear(toml: str, message: str, hint: str, tmp_path: Path) -> None:
@@ -175,12 +175,12 @@ def test_tables_as_json_toml_or_with_commas(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('p.apiserver.args=["--a', "begins as JSON or TOML and is neither"),
+        ('p.apiserver.args=["--a', "begins like JSON or TOML but is neither"),
         ('p.apiserver.args=["--a"] --b', "neither"),
-        ("p.apiserver.args=['a']\nmore = 1", "something follows"),
-        ("p.apiserver.args={a = 'b'}", "is no value for p.apiserver_args"),
-        ("p.feature_gates=['a']", "is no value for p.feature_gates"),
-        ("p.apiserver.args=[1]", "is no value for p.apiserver_args"),
+        ("p.apiserver.args=['a']\nmore = 1", "more text follows"),
+        ("p.apiserver.args={a = 'b'}", "is not a value for p.apiserver_args"),
+        ("p.feature_gates=['a']", "is not a value for p.feature_gates"),
+        ("p.apiserver.args=[1]", "is not a value for p.apiserver_args"),
         ("p.apiserver.args=" + "[" * 100_000, "neither"),
     ],
 )
@@ -230,11 +230,11 @@ def test_origin_is_kept() -> None:
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("p.mode=iptable", "'iptable' is no value for p.mode", "nftables | ipvs"),
-        ("p.replicas=many", "'many' is no value for p.replicas", "int"),
-        ("p.strict=perhaps", "'perhaps' is no value for p.strict", "bool"),
-        ("p.memory=512", "'512' is no value for p.memory", "str=int"),
-        ("p.replica=3", "there is not a setting p.replica", "'replicas'"),
+        ("p.mode=iptable", "'iptable' is not a value for p.mode", "nftables | ipvs"),
+        ("p.replicas=many", "'many' is not a value for p.replicas", "int"),
+        ("p.strict=perhaps", "'perhaps' is not a value for p.strict", "bool"),
+        ("p.memory=512", "'512' is not a value for p.memory", "str=int"),
+        ("p.replica=3", "there is no setting p.replica", "'replicas'"),
         ("replicas=3", "'replicas=3' is not a setting", "overlay.field=value"),
     ],
 )

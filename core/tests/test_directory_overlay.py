@@ -448,7 +448,7 @@ def test_what_would_hide_too_much_of_the_layers(path: str, message: str, tmp_pat
 
 
 def test_one_that_is_not_there_names_the_nearest(work: Path) -> None:
-    with pytest.raises(UsageError, match=r"there is not a directory .*/wrok") as caught:
+    with pytest.raises(UsageError, match=r"there is no directory .*/wrok") as caught:
         planned("./wrok")
     assert "did you mean 'work'" in caught.value.hint
     with pytest.raises(UsageError, match="is not a directory"):

@@ -104,9 +104,9 @@ def test_a_long_line_is_cut_around_what_matters() -> None:
 @pytest.mark.parametrize(
     ("one", "problem"),
     [
-        (fault("a", "("), "no regular expression"),
-        (fault("a", "x", cause="{what}"), "no group"),
-        (fault("a", "x", remedy="{}"), "no group"),
+        (fault("a", "("), "not a regular expression"),
+        (fault("a", "x", cause="{what}"), "not a group"),
+        (fault("a", "x", remedy="{}"), "not a group"),
         (fault("a", "x", examples=()), "no example"),
         (fault("a", "x", examples=("y",)), "does not match its example"),
     ],

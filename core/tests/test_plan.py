@@ -192,7 +192,7 @@ def test_route_without_router() -> None:
         overlay=lambda: Overlay(summary="", requires=("t-motd",)),
         fragments=lambda ctx: [Fragment(point="cluster.route", value="10.0.0.0/24")],
     )
-    with pytest.raises(PlanError, match=r"10.0.0.0/24 lie behind a router"):
+    with pytest.raises(PlanError, match=r"10.0.0.0/24 are behind a router"):
         make_plan(request("cluster.routers=0", names=("t-os", "t-vip")), registry(**{"t-vip": vip}))
 
 

@@ -394,7 +394,7 @@ def test_a_hook_that_hangs(site: Site, how: str) -> None:
     module = site.install("acme-one", PLUGIN + HANGS[how] + hook)
     done = site.xk8s("plan", "debian", "t-acme-one", "-s", "plugins.timeout=1")
     assert done.returncode == PluginError.exit_code, done.stderr
-    assert "overlay 't-acme-one': xk8s_layers did not come to an end within 1 s" in done.stderr
+    assert "overlay 't-acme-one': xk8s_layers did not finish within 1 s" in done.stderr
     source = (site.path / f"{module}.py").read_text().splitlines()
     line = 1 + next(number for number, text in enumerate(source) if "# here" in text)
     if how not in ("loop", "swallow"):
@@ -408,7 +408,7 @@ def test_an_import_that_hangs(site: Site) -> None:
     site.install("acme-one", "import time\ntime.sleep(600)\n")
     done = site.xk8s("plan", "debian", "t-acme-one", env={"XK8S_PLUGINS_TIMEOUT": "1"})
     assert done.returncode == PluginError.exit_code
-    assert "overlay 't-acme-one': its import did not come to an end within 1 s" in done.stderr
+    assert "overlay 't-acme-one': its import did not finish within 1 s" in done.stderr
     assert f"{site.path / 'acme_one'}.py line 3" in done.stderr
 
 
@@ -416,7 +416,7 @@ def test_a_verb_whose_import_hangs(site: Site) -> None:
     hang = "import time\ntime.sleep(600)\n"
     site.install("acme-one", hang, overlays={}, verbs={"t-verb": "acme_one:command"})
     done = site.xk8s("t-verb", env={"XK8S_PLUGINS_TIMEOUT": "1"})
-    assert "the verb 't-verb': its import did not come to an end within 1 s" in done.stderr
+    assert "the verb 't-verb': its import did not finish within 1 s" in done.stderr
     assert "distribution acme-one 1.5" in done.stderr
 
 
@@ -531,7 +531,7 @@ def test_any_iterable_in_order_will_do() -> None:
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", "a/../../x", ""])
 def test_a_file_for_the_host_stays_in_the_clusters_directory(path: str) -> None:
     registry = local(host_files=lambda access, keys: [File(path=path, data=b"")])
-    with pytest.raises(PluginError, match="no path below the cluster's state directory"):
+    with pytest.raises(PluginError, match="not a path below the cluster's state directory"):
         registry.hooks.host_files("t-local", NOTHING, NOTHING)
 
 

@@ -106,7 +106,7 @@ def test_a_fragment_for_an_installed_overlay_that_is_not_selected_is_for_nobody(
 
 
 def test_a_fragment_for_an_overlay_that_nobody_has_needs_a_word() -> None:
-    with pytest.raises(PluginError, match="for no overlay 'kuberntes' is installed") as caught:
+    with pytest.raises(PluginError, match="no overlay 'kuberntes' is installed") as caught:
         plan(("kuberntes.manifest", "x"))
     assert "did you mean 'kubernetes'?" in caught.value.hint
     assert "Overlay(after=('kuberntes',))" in caught.value.hint
@@ -129,14 +129,14 @@ def test_a_point_begins_with_its_owners_name() -> None:
     [
         ("t-own.text", 5, "it is 5, not str"),
         ("t-own.config", [], r"it is \[\], not Mapping"),
-        ("t-own.config", {"a": {3: 4}}, "3 in a. is no text"),
+        ("t-own.config", {"a": {3: 4}}, "3 in a. is not a string"),
         ("t-own.layer", Layer(name=3), "name is 3, not str"),  # type: ignore[arg-type]
-        ("t-own.arg", "x=3", "'x=3' is no argument --name=value"),
+        ("t-own.arg", "x=3", "'x=3' is not an argument --name=value"),
         ("cluster.route", "10.0.0.0/99", "10.0.0.0/99"),
         ("cluster.sysctl", "net.x=1", "it is 'net.x=1', not Sysctl"),
         ("cluster.sysctl", Sysctl(key="a b", value="1"), "'a b' is not the name of a sysctl"),
         ("cluster.sysctl", Sysctl(key="a", value="1\nb = 2"), "is not a value of a sysctl"),
-        ("cluster.sysctl", Sysctl(key="../x", value="1"), "no name of a sysctl"),
+        ("cluster.sysctl", Sysctl(key="../x", value="1"), "not the name of a sysctl"),
         (
             "cluster.dropin",
             DropIn(unit="x", section="Service", option="Nice", value="1"),

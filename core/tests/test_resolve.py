@@ -87,7 +87,7 @@ def test_conflict_and_circle() -> None:
         "a": Overlay(summary="", requires=("b",)),
         "b": Overlay(summary="", requires=("a",)),
     }
-    with pytest.raises(PlanError, match="circle"):
+    with pytest.raises(PlanError, match="cycle"):
         solve(ring, "a")
 
 

@@ -73,4 +73,4 @@ def test_own_plugin_and_another_backend_are_put_into_the_running_cluster(
 
 def test_a_bad_directory_leaves_the_running_cluster_alone(flannel: Cluster, tmp_path: Path) -> None:
     said = flannel("apply", "-s", f"kubernetes.cni_dir={tmp_path / 'none'}", code=2, timeout=60)
-    assert "there is no such directory" in said
+    assert "does not exist" in said

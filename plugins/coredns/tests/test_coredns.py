@@ -99,7 +99,7 @@ def test_no_import_is_without_a_file():
 
 @pytest.mark.parametrize("upstream", [("dns.example",), ("off", "192.0.2.1"), ("192.0.2.1:x",)])
 def test_rubbish_is_no_upstream(upstream):
-    with pytest.raises(UsageError, match="is no address"):
+    with pytest.raises(UsageError, match="is not an address"):
         forward_to(upstream)
 
 

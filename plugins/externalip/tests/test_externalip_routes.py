@@ -132,10 +132,10 @@ def test_switched_off_nothing_of_it_is_there(tmp_path):
         ({"ipv4": "10.0.0.1/24"}, "has host bits set"),
         ({"ipv4": "1000::/64"}, "is IPv6"),
         ({"ipv6": "ten"}, "externalip.ipv6"),
-        ({"ipv4": "10.0.1.0/24"}, "10.0.0.2 is not one that the routers lead"),
+        ({"ipv4": "10.0.1.0/24"}, "10.0.0.2 is not one that the routers route"),
         (
             {"load_balancer": False, "mconnect": MconnectSettings(service="LoadBalancer")},
-            "nobody gives it an address",
+            "nothing assigns it an address",
         ),
     ],
 )

@@ -116,7 +116,7 @@ def test_hold_time_is_three_keepalives():
         ({"anycast": ("10.0.1.0/24",)}, "frr.anycast"),
         ({"anycast": ("ten",)}, "frr.anycast"),
         ({"hold": 2}, "frr.hold=2"),
-        ({"nodes_as": 0}, "no AS number"),
+        ({"nodes_as": 0}, "not an AS number"),
         ({"nodes_as": 64513}, "must differ"),
     ],
 )

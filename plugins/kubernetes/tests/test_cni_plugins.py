@@ -98,11 +98,11 @@ def test_a_changed_own_plugin_is_another_layer_and_the_directory_may_be_relative
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (None, "there is no such directory"),
+        (None, "does not exist"),
         ({}, "no programs in"),
         ({"README": "text"}, "no programs in"),
         ({"mine": "\x7fELF and no more"}, "mine cannot run in the VMs"),
-        ({"a b": SCRIPT}, "'a b' is no plugin's name"),
+        ({"a b": SCRIPT}, "'a b' is not the name of a plugin"),
     ],
     ids=["absent", "empty", "text", "broken", "name"],
 )

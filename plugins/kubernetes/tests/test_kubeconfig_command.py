@@ -67,7 +67,7 @@ def test_without_a_variable_it_is_the_one_in_the_home(home: Path) -> None:
     assert current(target.read_text()) == "xk8s-a"
     assert run("--merge").stderr == f"{target}: has context xk8s-a already\n"
     assert run("--remove").stderr == (
-        f"{target}: has no context xk8s-a any more; as it was: {target}.xk8s-backup\n"
+        f"{target}: has no context xk8s-a any more; previous content: {target}.xk8s-backup\n"
     )
     assert contexts(target.read_text()) == ()
     assert run("--remove").stderr == f"{target}: has no context xk8s-a\n"

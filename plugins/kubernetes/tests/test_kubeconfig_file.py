@@ -182,7 +182,7 @@ def test_what_is_no_kubeconfig_is_left_alone(file: Path, data: bytes) -> None:
 def test_neither_directories_nor_pipes_are_read(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     os.mkfifo(tmp_path / "pipe")
-    for name, why in (("directory", "a directory"), ("pipe", "no regular file")):
+    for name, why in (("directory", "a directory"), ("pipe", "not a regular file")):
         with pytest.raises(UsageError, match=why):
             merge(tmp_path / name)
     for path in (Path(), Path("/"), Path("..")):
@@ -301,7 +301,7 @@ def test_a_full_disk_changes_nothing(small: Path, room: int) -> None:
     (small / "filler").write_bytes(b"x" * (free - room))
     with pytest.raises(HostError, match="No space left on device") as caught:
         merge(path)
-    assert caught.value.hint == "make room on the disk"
+    assert caught.value.hint == "free disk space"
     assert path.read_text() == text
     # There may have been room for the backup.
     assert set(names(small)) <= {"config", "filler", "config.xk8s-backup"}
@@ -363,7 +363,7 @@ def test_kubectls_lock_is_respected(file: Path) -> None:
     os.close(os.open(lock, os.O_CREAT | os.O_EXCL, 0))
     with pytest.raises(StateError, match=r"locked by another program, since 20\d\d-") as caught:
         merge(file)
-    assert caught.value.hint == f"if no kubectl or xk8s is at work on it: rm {lock}"
+    assert caught.value.hint == f"if no kubectl or xk8s is using it: rm {lock}"
     assert file.read_text() == TEXT
     assert lock.exists()
 

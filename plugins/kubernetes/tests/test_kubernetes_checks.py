@@ -158,7 +158,7 @@ POD = f"{PODS}/xk8s-service-account"
 
 def test_api(cluster, check):
     cluster.answers["GET /readyz"] = (500, "[+]ping ok\n[-]hook/rbac failed: withheld\n")
-    with pytest.raises(NotYet, match=r"^waits for hook/rbac$"):
+    with pytest.raises(NotYet, match=r"^waiting for hook/rbac$"):
         checks.api_ready(check)
     cluster.answers["GET /readyz"] = (200, "ok")
     cluster.answers["GET /version"] = (200, {"gitVersion": "v1.36.3"})
@@ -259,7 +259,7 @@ def test_kube_proxy_must_be_in_the_mode_of_the_settings_on_every_node(cluster):
 def test_what_is_not_ready_is_named_however_long_the_list(cluster):
     ready = "".join(f"[+]poststarthook/part-{number} ok\n" for number in range(60))
     cluster.answers["GET /readyz"] = (500, "[-]poststarthook/rbac/bootstrap-roles failed\n" + ready)
-    with pytest.raises(NotYet, match=r"^waits for poststarthook/rbac/bootstrap-roles$"):
+    with pytest.raises(NotYet, match=r"^waiting for poststarthook/rbac/bootstrap-roles$"):
         checks.api_ready(CheckContext(access=cluster))
 
 
@@ -361,7 +361,7 @@ def test_the_pod_of_a_single_node_has_its_mtu(cluster: Cluster, check: CheckCont
     cluster.answers[f"GET {PODS}"] = (200, {"items": [running("vm-001")]})
     assert reached(check) == "a pod of vm-001 has an MTU of 1450"
     cluster.answers[f"GET {PODS}"] = (200, {"items": [running("vm-001", mtu=1400)]})
-    with pytest.raises(CheckFailed, match="was to give them 1400"):
+    with pytest.raises(CheckFailed, match="should give them 1400"):
         reached(check, mtu=1400)
 
 

@@ -166,7 +166,7 @@ def test_a_program_under_anothers_name_is_an_error(
         (b"", "an empty file"),
         (b"MZ\x90\0", "a program for Windows"),
         (b"\x7fELF\x02\x01\x01", "a damaged ELF file"),
-        (b"hello", "no program"),
+        (b"hello", "not a program"),
     ],
 )
 def test_what_is_no_program_is_an_error(
@@ -226,7 +226,7 @@ GLIBC = b"/lib64/ld-linux-x86-64.so.2"
     ("interpreter", "strings", "why"),
     [
         (GLIBC, [b"libc.so.6", b"GLIBC_2.2.5", b"GLIBC_2.41"], ""),
-        (GLIBC, [b"libc.so.6", b"GLIBC_2.42"], "linked with glibc 2.42, and the VMs have 2.41"),
+        (GLIBC, [b"libc.so.6", b"GLIBC_2.42"], "linked with glibc 2.42, but the VMs have 2.41"),
         (GLIBC, [b"libc.so.6", b"libseccomp.so.2"], "linked with libseccomp.so.2"),
         (b"/lib/ld-musl-x86_64.so.1", [b"libc.so"], "linked with /lib/ld-musl-x86_64.so.1"),
     ],

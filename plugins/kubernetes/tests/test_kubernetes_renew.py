@@ -70,7 +70,7 @@ def test_waiting_ends_with_what_was_seen_last() -> None:
     def never() -> None:
         raise NotYet("still the old one")
 
-    with pytest.raises(MachineError, match="not there after 0 s: it; last seen: still the old"):
+    with pytest.raises(MachineError, match="still missing after 0 s: it; last seen: still the old"):
         renew.until("it", never, seconds=0)
 
 

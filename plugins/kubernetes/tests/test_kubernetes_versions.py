@@ -61,7 +61,7 @@ def test_releases_are_called_by_their_tag(text: str, name: str) -> None:
     "text", ["1.36", "latest", "", "v1.36.3-mine", "v1.36.3 -X main.evil=1", "v1.x.3", "../v1.36.3"]
 )
 def test_what_is_no_release_says_how_one_is_written(text: str) -> None:
-    with pytest.raises(UsageError, match="is no release") as caught:
+    with pytest.raises(UsageError, match="is not a release") as caught:
         release(text)
     assert "v1.36.3" in caught.value.hint
 

@@ -106,8 +106,8 @@ def test_routers_and_testers_have_the_way_alone() -> None:
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"Net": 2}, "'Net' is no name"),
-        ({"a/../b": 2}, "is no name"),
+        ({"Net": 2}, "'Net' is not a name"),
+        ({"a/../b": 2}, "is not a name"),
         ({"net0": 0}, "net0=0 is none of the cluster's networks"),
         ({"net3": 3}, "net3=3 is none"),
         ({"a": 2, "b": 2}, "a and b are both network 2"),

@@ -210,8 +210,8 @@ def test_check_asks_for_each_and_misses_what_was_not_made(plugin: Plugin) -> Non
         ("a,,b", '"" is no name of a network'),
         ("ns/a", '"ns/a" is no name'),
         ("a@eth5", '"a@eth5" is no name'),
-        ("../networks/a", "is no name"),
-        ('[{"name": "a"}]', "is no name"),
+        ("../networks/a", "is not a name"),
+        ('[{"name": "a"}]', "is not a name"),
         ("A", '"A" is no name'),
     ],
 )

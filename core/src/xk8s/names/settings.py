@@ -169,7 +169,7 @@ class Settings:
                 for field, type_ in types.items():
                     if is_table(type_) and name.startswith(f"{field}_"):
                         hint = f"write {overlay}.{field}=NAME=VALUE"
-                raise UsageError(f"there is not a setting {written_key}", where=origin, hint=hint)
+                raise UsageError(f"there is no setting {written_key}", where=origin, hint=hint)
 
 
 def canonical(name: str) -> str:

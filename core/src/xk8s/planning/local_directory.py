@@ -99,7 +99,7 @@ def _read(path: Path) -> LocalDirectory:
     # os.path: Path.is_dir raises if the path cannot be accessed.
     if not os.path.isdir(path):  # noqa: PTH112
         there = os.path.exists(path)  # noqa: PTH110
-        what = f"{path} is not a directory" if there else f"there is not a directory {path}"
+        what = f"{path} is not a directory" if there else f"there is no directory {path}"
         raise UsageError(what, where="command line", hint=_near(path))
     inner = path / ROOT
     root = inner if os.path.isdir(inner) else path  # noqa: PTH112

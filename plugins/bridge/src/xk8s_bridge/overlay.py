@@ -1,8 +1,7 @@
 """The overlay ``bridge``: provides ``cni`` with a bridge per node, and routes between them.
 
-Nothing of it runs: what a pod is given is in the CNI configuration, the way to the pods of other
-nodes in networkd's. So it is the quickest to start, and what is on the wire is the pods' packets
-as they are.
+No program runs: what a pod is given is in the CNI configuration, the routes to the pods of other
+nodes are in networkd's. So it starts fastest, and the pods' packets are on the wire unmodified.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _UNITS = {"/etc/kubernetes/masquerade.nft": (_UNIT,)}
 
 @hookimpl
 def xk8s_overlay() -> Overlay:
-    """The CNI where nobody names one."""
+    """Describe the default CNI."""
     return Overlay(
         summary="CNI: a bridge per node, routes between them; nothing else runs",
         provides=("cni",),
@@ -36,13 +35,13 @@ def xk8s_overlay() -> Overlay:
 
 @hookimpl
 def xk8s_guest(ctx: Context) -> GuestNeeds:  # noqa: ARG001
-    """Masquerading is a table of nftables."""
+    """Require nftables, for masquerading."""
     return GuestNeeds(programs=("nft",), roles=NODE_ROLES)
 
 
 @hookimpl
 def xk8s_layers(ctx: Context) -> Iterator[Layer]:
-    """Masquerading, the same on every node."""
+    """Return the masquerading rules, the same on every node."""
     files = render_tree("xk8s_bridge", "node", ctx, pod_cidrs=addresses.pod_cidrs(ctx))
     yield Layer(
         name="bridge",
@@ -59,7 +58,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
 
 @hookimpl
 def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
-    """The node's range of pods, and the way to those of the others."""
+    """Return the node's range of pods, and the routes to those of the others."""
     if node.role not in NODE_ROLES:
         return
     # The container runtime watches the directory.
@@ -72,20 +71,20 @@ def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
 
 @hookimpl
 def xk8s_checks(ctx: Context) -> Iterator[Check]:
-    """Pods of all nodes reach each other."""
+    """Check that pods of all nodes reach each other."""
     network = PodNetwork(overlay="bridge", mtu=cni.pod_mtu(ctx))
     yield network_check(ctx, network)
 
 
 def config(ctx: Context, node: Node) -> str:
-    """The configuration list; masquerading is in masquerade.nft."""
+    """Return the configuration list; masquerading is in masquerade.nft."""
     plugins = [cni.bridge(ctx, node, BRIDGE), *cni.chain(ctx)]
     content = {"cniVersion": "1.0.0", "name": "xk8s", "plugins": plugins}
     return json.dumps(content, indent=2) + "\n"
 
 
 def pod_routes(ctx: Context, node: Node) -> str:
-    """A networkd drop-in with the way to the pods of every other node."""
+    """Return a networkd drop-in with routes to the pods of every other node."""
     sections = ["# The pods of the other nodes.\n"]
     for other in addresses.kubernetes_nodes(ctx):
         if other.name == node.name:

@@ -1,4 +1,4 @@
-"""Where CoreDNS comes from, and the image made of it."""
+"""Sources of CoreDNS, and its image."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from xk8s_coredns.settings import DEFAULT_VERSION, CorednsSettings
 
 
 def coredns_artifact(settings: CorednsSettings) -> Artifact:
-    """Your own directory, the release, or a build of the Go module with just the plugins that
-    the Corefile here uses (the default version only: others have no pinned go.sum).
+    """Return your own directory, the release, or a build of the Go module with just the plugins
+    that the Corefile here uses (the default version only: others have no pinned go.sum).
     """
     version = settings.version.removeprefix("v")
     url = (
@@ -29,7 +29,7 @@ def coredns_artifact(settings: CorednsSettings) -> Artifact:
 
 
 def coredns_image(settings: CorednsSettings) -> Image:
-    """The program alone: it needs no file but its Corefile."""
+    """Return an image with the program alone: it needs no file but its Corefile."""
     return Image(
         ref=f"xk8s.local/coredns:{settings.version.removeprefix('v')}",
         entries=(

@@ -1,4 +1,4 @@
-"""The check: a pod asks its own resolver for a Service's name."""
+"""The check of DNS: a pod asks its own resolver for a Service's name."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _SYSTEM_PODS = "/api/v1/namespaces/kube-system/pods"
 
 
 def service_name(ctx: Context) -> str:
-    """The name that the check resolves: that of the API server's Service."""
+    """Return the name that the check resolves: that of the API server's Service."""
     return f"kubernetes.default.svc.{ctx.settings(KubernetesSettings).cluster_domain}"
 
 
 def probe_pod(ctx: Context) -> dict[str, Any]:
-    """A pod that runs the node's busybox with the resolv.conf that kubelet gives to pods."""
+    """Return a pod that runs the node's busybox with the resolv.conf that kubelet gives to pods."""
     kind = "a" if ctx.ipv4 else "aaaa"
     return {
         "apiVersion": "v1",
@@ -54,7 +54,7 @@ def probe_pod(ctx: Context) -> dict[str, Any]:
 
 
 def resolves(check: CheckContext) -> str:
-    """A pod resolves the Service ``kubernetes`` to the address that it has."""
+    """Check that a pod resolves the Service ``kubernetes`` to its address."""
     from xk8s_kubernetes.api import connect  # slow to import, and a plan has no use for it
 
     ctx = check.access.ctx
@@ -77,7 +77,7 @@ def resolves(check: CheckContext) -> str:
 
 
 def answered(text: str, name: str) -> tuple[str, ...]:
-    """The addresses that nslookup of busybox printed for ``name``.
+    """Return the addresses that nslookup of busybox printed for ``name``.
 
     The first "Address:" is the server's; those of answers follow "Name:".
     """
@@ -92,7 +92,7 @@ def answered(text: str, name: str) -> tuple[str, ...]:
 
 
 def explain(check: CheckContext) -> str:
-    """The log of coredns, else that of the kubelets that should run it."""
+    """Return the log of coredns, or else that of the kubelets that should run it."""
     from xk8s_kubernetes.api import connect
 
     api = connect(check.access.state_dir / "kubeconfig")

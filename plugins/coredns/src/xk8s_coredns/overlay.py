@@ -24,7 +24,7 @@ from xk8s_coredns.settings import CorednsSettings, forward_to
 
 @hookimpl
 def xk8s_overlay() -> Overlay:
-    """The cluster's DNS."""
+    """Describe the cluster's DNS."""
     return Overlay(
         summary="CoreDNS: names of Services, as a Deployment behind the Service kube-dns",
         requires=("kubernetes", "images"),
@@ -36,13 +36,13 @@ def xk8s_overlay() -> Overlay:
 
 @hookimpl
 def xk8s_guest(ctx: Context) -> GuestNeeds:  # noqa: ARG001
-    """What the pod of the check runs is the node's."""
+    """Require the node's program that the pod of the check runs."""
     return GuestNeeds(files=("/usr/bin/busybox",), roles=NODE_ROLES)
 
 
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
-    """The image, and the objects that make it the cluster's DNS."""
+    """Return the image, and the objects that make it the cluster's DNS."""
     settings = ctx.settings(CorednsSettings)
     image = coredns_image(settings)
     yield Fragment(point="images.image", value=image)
@@ -73,5 +73,5 @@ def _digest(value: object) -> str:
 
 @hookimpl
 def xk8s_checks(ctx: Context) -> Iterator[Check]:  # noqa: ARG001
-    """A pod resolves a Service."""
+    """Check that a pod resolves a Service."""
     yield Check(name="coredns", run=resolves, timeout=600.0, interval=1.0, explain=explain)

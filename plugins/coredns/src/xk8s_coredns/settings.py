@@ -13,21 +13,21 @@ DEFAULT_VERSION = "1.15.0"
 
 @frozen(kw_only=True)
 class CorednsSettings:
-    """What users can change. The zone is that of kubernetes.cluster_domain."""
+    """Settings that users can change. The zone is that of kubernetes.cluster_domain."""
 
     version: str = setting(DEFAULT_VERSION, "release of CoreDNS")
     dir: str = setting("", "directory with your own coredns", env="COREDNSD")
     replicas: int = setting(1, "pods of the Deployment coredns")
     upstream: tuple[str, ...] = setting(
         ("resolv.conf",),
-        "who is asked for other names: resolv.conf (the node's), addresses of servers, or off",
+        "resolver of all other names: resolv.conf (the node's), addresses of servers, or off",
     )
 
 
 def forward_to(upstream: tuple[str, ...]) -> tuple[str, ...]:
-    """The arguments of CoreDNS' plugin forward; none when other names are not to be asked for.
+    """Return the arguments of CoreDNS' plugin forward; none if other names should not be resolved.
 
-    Raises `UsageError` for what is neither "off", "resolv.conf" nor addresses with or without
+    Raises `UsageError` for anything but "off", "resolv.conf" or addresses with or without
     a port.
 
     >>> forward_to(("192.0.2.1", "[2001:db8::1]:5353")), forward_to(("off",))
@@ -40,7 +40,7 @@ def forward_to(upstream: tuple[str, ...]) -> tuple[str, ...]:
     for text in upstream:
         if not _is_server(text):
             raise UsageError(
-                f"coredns.upstream: {text!r} is no address",
+                f"coredns.upstream: {text!r} is not an address",
                 hint="off, resolv.conf, or addresses such as 192.0.2.1,[2001:db8::1]:53",
             )
     return upstream

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 CA = "etcd-ca"
-"""Name in the cluster's keys of the authority that etcd trusts; clients get their certificates
-from it."""
+"""Name, among the cluster's keys, of the authority that etcd trusts; it signs the certificates of
+clients.
+"""
 
 __all__ = ["CA"]

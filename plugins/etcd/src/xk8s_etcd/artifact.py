@@ -1,4 +1,4 @@
-"""Where etcd's programs come from."""
+"""Sources of etcd's programs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MEMBERS = ("etcd", "etcdctl")
 
 
 def etcd_artifact(settings: EtcdSettings) -> Artifact:
-    """Your own directory, the project's release, Debian's package."""
+    """Return your own directory, the project's release, Debian's package."""
     version = settings.version.removeprefix("v")
     top = f"etcd-v{version}-linux-amd64"
     base = f"https://github.com/etcd-io/etcd/releases/download/v{version}"

@@ -39,7 +39,7 @@ _ROLES: frozenset[Role] = frozenset({"control-plane"})
 
 @hookimpl
 def xk8s_overlay() -> Overlay:
-    """A single member on the control plane."""
+    """Describe a single member on the control plane."""
     return Overlay(
         summary="etcd on the control plane, in memory",
         requires=("base",),
@@ -50,13 +50,13 @@ def xk8s_overlay() -> Overlay:
 
 @hookimpl
 def xk8s_guest(ctx: Context) -> GuestNeeds:  # noqa: ARG001
-    """What its unit starts it with (see `xk8s_etcd.unit`)."""
+    """Return the programs that start its unit (see `xk8s_etcd.unit`)."""
     return GuestNeeds(programs=("bash", "tee"), roles=_ROLES)
 
 
 @hookimpl
 def xk8s_layers(ctx: Context) -> Iterator[Layer]:
-    """Programs and configuration apart: they change at different times."""
+    """Return programs and configuration separately: they change at different times."""
     settings = ctx.settings(EtcdSettings)
     artifact = etcd_artifact(settings)
     yield Layer(
@@ -86,7 +86,9 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
 
 
 def _arguments(ctx: Context) -> list[str]:
-    """One member that nobody else joins, tuned for a node that lives in memory."""
+    """Return the arguments of one member that nobody else joins, tuned for a node that lives in
+    memory.
+    """
     added = (*ctx.fragments(ARGS_POINT, str), *ctx.settings(EtcdSettings).args)
     url, peer = "https://127.0.0.1:2379", "https://127.0.0.1:2380"
     return [
@@ -119,7 +121,7 @@ def _arguments(ctx: Context) -> list[str]:
 
 @hookimpl
 def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterator[File]:  # noqa: ARG001
-    """Server and peer certificates of the member; the authority's key stays on the host."""
+    """Return server and peer certificates of the member; the authority's key stays on the host."""
     if node.role not in _ROLES:
         return
     names = (node.name, "localhost", "127.0.0.1", "::1")
@@ -140,7 +142,7 @@ def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterator[File]:  # noq
 
 @hookimpl
 def xk8s_observe(ctx: Context) -> Iterator[Observation]:  # noqa: ARG001 - one member, always
-    """Its log, and what it says of itself."""
+    """Return its log, and its own state."""
     yield Observation(
         name="log/etcd.log", argv=("tail", "-n", "2000", "/var/log/etcd.log"), roles=_ROLES
     )
@@ -159,14 +161,14 @@ def xk8s_observe(ctx: Context) -> Iterator[Observation]:  # noqa: ARG001 - one m
 
 @hookimpl
 def xk8s_faults() -> Iterator[Fault]:
-    """A store that is full."""
+    """Return the fault of a full store."""
     yield Fault(
         name="etcd-full",
         pattern=r"mvcc: database space exceeded|etcdserver: no space|"
         r"/var/lib/etcd/\S*: no space left on device",
         cause="etcd's store is full",
-        remedy="give it more: -s etcd.size=512M (`xk8s explain etcd.size`), and the control plane "
-        "as much more memory",
+        remedy="enlarge it: -s etcd.size=512M (`xk8s explain etcd.size`), and give the "
+        "control plane that much more memory",
         examples=(
             "etcdserver: mvcc: database space exceeded",
             "write /var/lib/etcd/data/member/wal/0.tmp: no space left on device",

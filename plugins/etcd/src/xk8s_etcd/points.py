@@ -1,4 +1,4 @@
-"""The named point that other overlays may give fragments for."""
+"""The named point to which other overlays may contribute fragments."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ ARGS_POINT = "etcd.args"
 
 ARGS = Point(
     type=str,
-    help="An argument of etcd, behind those of the overlay and before those of the user: of a flag "
-    "that comes twice the last one counts.",
+    help="An argument of etcd, after those of the overlay and before those of the user: the last "
+    "of repeated flags counts.",
     example="--quota-backend-bytes=134217728",
     sets=argument_sets(),
 )

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 
 def quote(word: str) -> str:
-    """One literal word of a command line: no specifier, variable or escape is expanded.
+    """Quote one literal word of a command line: no specifier, variable or escape is expanded.
 
     >>> quote("--a=b"), quote("x y$1%n")
     ('--a=b', '"x y$$1%%n"')
@@ -22,8 +22,8 @@ def quote(word: str) -> str:
 
 
 def logged(program: str, log: str, words: Iterable[str]) -> str:
-    """The value of ``ExecStart=``: ``program`` with ``words`` (already in systemd's syntax, so
-    that they may use ``${VARIABLE}`` and ``%H``), a line each; ``log`` is the file to append to.
+    """Return the value of ``ExecStart=``: ``program`` with ``words`` (already in systemd's syntax,
+    so that they may use ``${VARIABLE}`` and ``%H``), a line each; ``log`` is the file to append to.
     """
     shell = f"""/bin/bash -c 'exec "$$0" "$$@" > >(exec tee -a {log}) 2>&1'"""
     return " \\\n    ".join([shell, program, *words])

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 UNIT = "kube-loadbalancer.service"
 USER = "xk8s:loadbalancer"
-"""Who it is to the API server: see files/loadbalancer.yaml for what that may."""
+"""Its identity for the API server: see files/loadbalancer.yaml for its permissions."""
 
 _PACKAGE = "xk8s_externalip"
 _PROGRAM = "/usr/bin/kube-loadbalancer"
@@ -36,7 +36,7 @@ _ROLES: frozenset[Role] = frozenset({"control-plane"})
 
 
 def program() -> Artifact:
-    """Built from our own source, which has no other origin."""
+    """Return a build of our own source, which has no other origin."""
     source = files(_PACKAGE).joinpath("program")
     module = GoModule(
         go_mod=source.joinpath("go.mod").read_text(),
@@ -50,12 +50,12 @@ def program() -> Artifact:
 
 
 def manifest(ctx: Context) -> Manifest:
-    """Its role."""
+    """Return its role."""
     return Manifest(name="55-loadbalancer", yaml=render_text(_PACKAGE, "loadbalancer.yaml", ctx))
 
 
 def layer(ctx: Context) -> Layer:
-    """The program and its unit."""
+    """Return the program and its unit."""
     command = " \\\n    ".join(quote(word) for word in (_PROGRAM, *arguments(ctx)))
     return Layer(
         name="externalip",
@@ -73,7 +73,7 @@ def layer(ctx: Context) -> Layer:
 
 
 def secrets(node: Node, keys: Keys) -> Iterator[File]:
-    """A certificate of its own."""
+    """Return a certificate of its own."""
     from xk8s_kubernetes.secrets import CA
 
     if node.role in _ROLES:
@@ -83,7 +83,9 @@ def secrets(node: Node, keys: Keys) -> Iterator[File]:
 
 
 def arguments(ctx: Context) -> tuple[str, ...]:
-    """The program's, by the cluster: the pool, and what of it is somebody's already."""
+    """Return the program's arguments for the cluster: the pool, and the part of it that is
+    taken.
+    """
     pools = prefixes(ctx)
     reserved = [
         network
@@ -97,13 +99,15 @@ def arguments(ctx: Context) -> tuple[str, ...]:
         f"--key={PKI}/loadbalancer.key",
         *(f"--pool={pool}" for pool in pools),
         *(f"--reserved={network}" for network in reserved),
-        # Who applies mconnect's manifest later must find its addresses free.
+        # If mconnect's manifest is applied later, its addresses must be free.
         *(f"--on-request={vip}" for vip in vips(ctx)),
     )
 
 
 def _networks(ctx: Context) -> list[IpNetwork]:
-    """Those of nodes, pods and Services; the nodes' IPv6 ones are in the pool by default."""
+    """Yield the networks of nodes, pods and Services; the nodes' IPv6 ones are in the pool by
+    default.
+    """
     texts = [text for network in ctx.networks for text in (network.ipv4, network.ipv6)]
     texts += [*addresses.pod_cidrs(ctx), *addresses.service_cidrs(ctx)]
     return [ipaddress.ip_network(text) for text in texts]

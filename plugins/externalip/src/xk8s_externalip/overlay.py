@@ -36,16 +36,18 @@ if TYPE_CHECKING:
     from xk8s.pki import Keys
 
 CONNECTS = 400
-"""As many as the seed makes: enough for ±50 % of a share of 100 to be no accident."""
+"""Number of connections that the seed makes: enough that a share of 100 cannot differ by ±50 % by
+chance.
+"""
 
 _ROUTERS: frozenset[Role] = frozenset({"router"})
 
 
 @hookimpl
 def xk8s_overlay() -> Overlay:
-    """ECMP routes on the routers, addresses for Services, and the checks that prove them."""
+    """Describe ECMP routes on the routers, addresses for Services, and the checks of both."""
     return Overlay(
-        summary="addresses for Services, led to all nodes by the routers with ECMP",
+        summary="addresses for Services, routed to all nodes with ECMP",
         requires=("kubernetes", "mconnect"),
         settings=ExternalipSettings,
     )
@@ -53,14 +55,14 @@ def xk8s_overlay() -> Overlay:
 
 @hookimpl
 def xk8s_kernel(ctx: Context) -> KernelNeeds:  # noqa: ARG001
-    """Equal-cost routes."""
+    """Require equal-cost routes."""
     return KernelNeeds(config=("IP_ROUTE_MULTIPATH",))
 
 
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
-    """The cluster's namespace, where clients are, sends the prefixes to the first router, and
-    routers spread connections over nodes; with frr, nodes announce them.
+    """Route the prefixes from the cluster's namespace, where clients are, to the first router, and
+    spread connections over nodes there; with frr, nodes announce the prefixes.
     """
     _check_settings(ctx)
     for prefix in prefixes(ctx):
@@ -77,15 +79,15 @@ def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
 
 @hookimpl
 def xk8s_layers(ctx: Context) -> Iterator[Layer]:
-    """The program that gives addresses."""
+    """Return the program that assigns addresses."""
     if _load_balancer(ctx):
         yield loadbalancer.layer(ctx)
 
 
 @hookimpl
 def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
-    """The routes of a router, as a drop-in to its interface on network 1, where they are not
-    learnt.
+    """Return the routes of a router, as a drop-in to its interface on network 1, unless it learns
+    them.
     """
     if node.role != "router" or _learnt(ctx):
         return
@@ -95,14 +97,14 @@ def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
 
 @hookimpl
 def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterator[File]:
-    """The identity of that program."""
+    """Return the identity of that program."""
     return loadbalancer.secrets(node, keys) if _load_balancer(ctx) else iter(())
 
 
 @hookimpl
 def xk8s_checks(ctx: Context) -> Iterator[Check]:
-    """Who gives addresses has seen all Services; connections from outside reach every pod by
-    each address.
+    """Check that the program has seen all Services, and that connections from outside reach every
+    pod at each address.
     """
     if _load_balancer(ctx):
         yield Check(
@@ -119,7 +121,7 @@ def xk8s_checks(ctx: Context) -> Iterator[Check]:
 
 
 def route(prefix: str, gateways: list[str]) -> str:
-    """A networkd section: one gateway is a plain route, more are equal-cost ones."""
+    """Return a networkd section: one gateway is a plain route, more are equal-cost ones."""
     lines = ["[Route]", f"Destination={prefix}"]
     if len(gateways) == 1:
         lines.append(f"Gateway={gateways[0]}")
@@ -129,7 +131,7 @@ def route(prefix: str, gateways: list[str]) -> str:
 
 
 def check_vip(context: CheckContext, vip: str) -> str:
-    """First wait until every pod answers; from then on no connection may fail."""
+    """Wait until every pod answers; from then on no connection may fail."""
     pods = context.access.ctx.settings(MconnectSettings).replicas
     trial = connect(context.access.dial, vip, PORT, nconn=8 * pods, timeout=3.0)
     if trial.failed or len(trial.answers) != pods:
@@ -145,7 +147,7 @@ def check_vip(context: CheckContext, vip: str) -> str:
 
 
 def check_load_balancer(context: CheckContext) -> str:
-    """Its unit says that it is ready when the API server gave it the list of Services."""
+    """Check that its unit is ready: it says so once the API server gave it the list of Services."""
     node = addresses.control_plane(context.access.ctx).name
     argv = ("systemctl", "show", "--property=ActiveState,StatusText", loadbalancer.UNIT)
     seen = dict(line.split("=", 1) for line in context.ok(node, *argv).splitlines())
@@ -155,13 +157,15 @@ def check_load_balancer(context: CheckContext) -> str:
 
 
 def explain_load_balancer(context: CheckContext) -> str:
-    """Its log."""
+    """Return its log."""
     node = addresses.control_plane(context.access.ctx).name
     return journal(context, node, ("kube-manifests", loadbalancer.UNIT))
 
 
 def _learnt(ctx: Context) -> bool:
-    """Whether routers learn the way to the nodes by BGP, and so that one of them is gone."""
+    """Whether routers learn the routes to the nodes by BGP, and so notice that one of them
+    is gone.
+    """
     return "frr" in ctx.overlays
 
 
@@ -170,17 +174,17 @@ def _load_balancer(ctx: Context) -> bool:
 
 
 def _check_settings(ctx: Context) -> None:
-    """What would otherwise be a check that waits for minutes in vain."""
+    """Refuse what would otherwise be a check that waits for minutes to no avail."""
     pools = prefixes(ctx)
     for vip in vips(ctx):
         if not any(ipaddress.ip_address(vip) in pool for pool in pools):
             raise UsageError(
-                f"mconnect's address {vip} is not one that the routers lead to the nodes",
+                f"mconnect's address {vip} is not one that the routers route to the nodes",
                 hint=f"choose one of {', '.join(map(str, pools))} (mconnect.vip4, mconnect.vip6)",
             )
     if ctx.settings(MconnectSettings).service == "LoadBalancer" and not _load_balancer(ctx):
         raise UsageError(
-            "mconnect.service=LoadBalancer, but nobody gives it an address",
+            "mconnect.service=LoadBalancer, but nothing assigns it an address",
             hint="leave externalip.load_balancer=true, or mconnect.service=externalIPs",
         )
 

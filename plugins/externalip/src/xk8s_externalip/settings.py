@@ -14,17 +14,19 @@ IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @frozen(kw_only=True)
 class ExternalipSettings:
-    """Which prefixes the routers lead to the nodes, and who gives their addresses."""
+    """The prefixes that the routers route to the nodes, and who assigns their addresses."""
 
     ipv4: str = setting("10.0.0.0/24", "prefix of virtual IPv4 addresses")
     ipv6: str = setting("1000::/64", "prefix of virtual IPv6 addresses")
     load_balancer: bool = setting(
-        True, "give Services of type LoadBalancer addresses of these prefixes"
+        True, "assign addresses from these prefixes to Services of type LoadBalancer"
     )
 
 
 def prefixes(ctx: Context) -> tuple[IpNetwork, ...]:
-    """Those of the cluster's IP family. `UsageError` for what is no prefix of its family."""
+    """Return the prefixes of the cluster's IP families. `UsageError` for anything but a prefix of
+    its family.
+    """
     settings = ctx.settings(ExternalipSettings)
     found: list[IpNetwork] = []
     if ctx.ipv4:

@@ -1,4 +1,4 @@
-"""Where flanneld and its CNI plugin come from."""
+"""Sources of flanneld and its CNI plugin."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _PLUGINS = "github.com/containernetworking/plugins"
 
 
 def flanneld_artifact(settings: FlannelSettings) -> Artifact:
-    """Your own directory, or a build of flannel's packages with a main package of ours: its own
-    one has backends that need a C compiler. Releases have no checksums.
+    """Return your own directory, or a build of flannel's packages with a main package of ours: its
+    own one has backends that need a C compiler. Releases have no checksums.
     """
     own: tuple[Source, ...] = (OwnDirectory(path=settings.dir),) if settings.dir else ()
     module = GoModule(
@@ -29,8 +29,8 @@ def flanneld_artifact(settings: FlannelSettings) -> Artifact:
 
 
 def plugin_artifact() -> Artifact:
-    """The CNI plugin, of the last release of the common plugins that had it: flannel keeps it in a
-    repository of its own since. It asks for no more than what flanneld writes.
+    """Return the CNI plugin, from the last release of the common plugins that had it: since then it
+    has its own repository. It needs nothing beyond what flanneld writes.
     """
     module = GoModule(
         go_mod=_text("pins", "cni", "go.mod"),

@@ -1,7 +1,7 @@
 """The overlay ``flannel``: provides ``cni`` with flanneld on every node.
 
-flanneld is a unit of the node, not a pod: a node has its pods' network before it runs any, and
-`xk8s apply` puts another one in its place within seconds.
+flanneld is a unit of the node, not a pod: a node has its pod network before it runs any pods, and
+`xk8s apply` replaces it within seconds.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ CONFIG = "/etc/cni/net.d/10-flannel.conflist"
 NETWORK = "/etc/kube-flannel/net-conf.json"
 UNIT = "flanneld.service"
 USER = "flannel"
-"""Who it is to the API server: see files/flannel.yaml for what that may."""
+"""Its identity for the API server: see files/flannel.yaml for its permissions."""
 
 _PACKAGE = "xk8s_flannel"
 
 
 @hookimpl
 def xk8s_overlay() -> Overlay:
-    """A CNI of others."""
+    """Describe a third-party CNI."""
     return Overlay(
         summary="CNI: flannel, a VXLAN between the nodes (or host-gw, ipip, wireguard)",
         provides=("cni",),
@@ -62,7 +62,7 @@ def xk8s_overlay() -> Overlay:
 
 @hookimpl
 def xk8s_kernel(ctx: Context) -> KernelNeeds:
-    """The tunnel's device, and masquerading with random ports."""
+    """Return the tunnel's device, and masquerading with random ports."""
     backend = ctx.settings(FlannelSettings).backend
     tunnel = {"vxlan": ("vxlan",), "ipip": ("ipip",), "wireguard": ("wireguard",), "host-gw": ()}
     rules = () if _nftables(ctx) else ("nft_compat", "xt_MASQUERADE", "xt_comment", "xt_mark")
@@ -74,13 +74,15 @@ def xk8s_kernel(ctx: Context) -> KernelNeeds:
 
 @hookimpl
 def xk8s_guest(ctx: Context) -> GuestNeeds:  # noqa: ARG001
-    """It looks for rules in the one to clean up when the other is used."""
+    """Return both firewall programs: it searches the one for rules to clean up when the other is
+    used.
+    """
     return GuestNeeds(programs=("iptables", "ip6tables", "nft"), roles=NODE_ROLES)
 
 
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
-    """The plugin, and what the API server has to know."""
+    """Return the plugin, and the objects for the API server."""
     yield Fragment(point=cni.PLUGINS, value=plugin_artifact())
     yield Fragment(point="kubernetes.manifest", value=cni.node_ranges(ctx))
     role = Manifest(name="20-flannel", yaml=render_text(_PACKAGE, "flannel.yaml", ctx))
@@ -89,7 +91,7 @@ def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
 
 @hookimpl
 def xk8s_layers(ctx: Context) -> Iterator[Layer]:
-    """The program apart from its configuration."""
+    """Return the program separately from its configuration."""
     settings = ctx.settings(FlannelSettings)
     yield Layer(
         name="flannel",
@@ -124,26 +126,26 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
 
 @hookimpl
 def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterator[File]:
-    """Its kubeconfig."""
+    """Return its kubeconfig."""
     if node.role in NODE_ROLES:
         yield cni.agent_secrets(ctx, node, keys, name="flannel", user=USER)
 
 
 @hookimpl
 def xk8s_checks(ctx: Context) -> Iterator[Check]:
-    """Pods of all nodes reach each other."""
+    """Check that pods of all nodes reach each other."""
     network = PodNetwork(overlay="flannel", mtu=cni.pod_mtu(ctx, overhead(ctx)), units=(UNIT,))
     yield network_check(ctx, network)
 
 
 @hookimpl
 def xk8s_faults() -> Iterator[Fault]:
-    """Pods before their network."""
+    """Return faults of pods that start before their network."""
     yield Fault(
         name="flannel-no-subnet",
         pattern=r"open /run/flannel/subnet\.env: no such file",
-        cause="a pod is to start on a node whose flanneld has no range of addresses yet",
-        remedy="xk8s logs NODE flanneld tells what it waits for",
+        cause="a pod is starting on a node whose flanneld has no range of addresses yet",
+        remedy="xk8s logs NODE flanneld says what it waits for",
         examples=(
             'plugin type="flannel" failed (add): open /run/flannel/subnet.env: no such file or '
             "directory",
@@ -154,7 +156,7 @@ def xk8s_faults() -> Iterator[Fault]:
 
 @hookimpl
 def xk8s_observe(ctx: Context) -> Iterator[Observation]:  # noqa: ARG001 - the same everywhere
-    """Its log, its subnet, and the tunnel's tables."""
+    """Return its log, its subnet, and the tunnel's tables."""
     for name, argv in (
         ("log/flanneld.log", ("tail", "-n", "2000", "/var/log/flanneld.log")),
         ("flannel/subnet", ("cat", "/run/flannel/subnet.env")),
@@ -164,7 +166,7 @@ def xk8s_observe(ctx: Context) -> Iterator[Observation]:  # noqa: ARG001 - the s
 
 
 def arguments(ctx: Context) -> tuple[str, ...]:
-    """flanneld's, in systemd's syntax."""
+    """Return the arguments of flanneld, in systemd's syntax."""
     return (
         "--iface=eth1",
         "--ip-masq",
@@ -176,7 +178,7 @@ def arguments(ctx: Context) -> tuple[str, ...]:
 
 
 def network_config(ctx: Context) -> dict[str, Any]:
-    """net-conf.json; which part a node has comes from its Node object."""
+    """Return net-conf.json; a node's part of it comes from its Node object."""
     settings = ctx.settings(FlannelSettings)
     cidrs = {":" in cidr: cidr for cidr in addresses.pod_cidrs(ctx)}
     config: dict[str, Any] = {"EnableIPv4": ctx.ipv4, "EnableNFTables": _nftables(ctx)}
@@ -191,11 +193,11 @@ def network_config(ctx: Context) -> dict[str, Any]:
 
 
 def cni_config(ctx: Context) -> dict[str, Any]:
-    """Flannel's own. It says the MTU, which flanneld takes for that of IPv4 in any case."""
+    """Return flannel's own configuration. It sets the MTU, because flanneld always assumes IPv4."""
     mtu = cni.pod_mtu(ctx, overhead(ctx))
     delegate = {"hairpinMode": True, "isDefaultGateway": True, "mtu": mtu}
     return {
-        # What the plugin knows.
+        # All options of the plugin.
         "cniVersion": "0.3.1",
         "name": "cbr0",
         "plugins": [{"type": "flannel", "delegate": delegate}, *cni.chain(ctx)],
@@ -203,8 +205,8 @@ def cni_config(ctx: Context) -> dict[str, Any]:
 
 
 def overhead(ctx: Context) -> int:
-    """Bytes that a packet has more between the nodes. `PlanError` for a backend that the IP family
-    has not.
+    """Return by how many bytes a packet grows between the nodes. `PlanError` for a backend that
+    lacks the IP family.
     """
     backend = ctx.settings(FlannelSettings).backend
     known = OVERHEAD[backend]

@@ -17,17 +17,17 @@ OVERHEAD: dict[Backend, dict[int, int]] = {
     "ipip": {4: 20},
     "wireguard": {4: 80, 6: 80},
 }
-"""Bytes around each packet, by the IP version that carries it; without one that it has not."""
+"""Bytes around each packet, by the IP version that carries it; without the versions it lacks."""
 
 
 @frozen(kw_only=True)
 class FlannelSettings:
-    """What users can change. The pods' MTU is kubernetes.pod_mtu."""
+    """Settings that users can change. The pods' MTU is kubernetes.pod_mtu."""
 
     dir: str = setting(
         "", "directory with your own flanneld (the CNI plugin: kubernetes.cni_dir)", env="FLANNELD"
     )
-    backend: Backend = setting("vxlan", "how packets get to the other nodes")
+    backend: Backend = setting("vxlan", "how packets reach the other nodes")
     vni: int = setting(1, "vxlan: the network's identifier")
     port: int = setting(8472, "vxlan: UDP port")
     log_level: int = setting(0, "--v of flanneld")

@@ -1,4 +1,4 @@
-"""Whether neighbours talk, and whether the kernels have the routes that come of it."""
+"""Checks that neighbours have sessions, and that the kernels have the resulting routes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xk8s_frr.settings import anycast
 
 
 def sessions(context: CheckContext) -> str:
-    """Every router has one with every node and tester, in each family."""
+    """Check that every router has a session with every node and tester, in each family."""
     ctx = context.access.ctx
     count = 0
     for router in ctx.by_role("router"):
@@ -25,14 +25,14 @@ def sessions(context: CheckContext) -> str:
                 address: str(peer.get("state")) for address, peer in found.get("peers", {}).items()
             }
             for address, name in peers.neighbours(ctx, router, version).items():
-                if (state := states.get(address, "not there")) != "Established":
+                if (state := states.get(address, "missing")) != "Established":
                     raise NotYet(f"{router.name}: session with {name} ({address}) is {state}")
                 count += 1
     return f"{count} established"
 
 
 def routes(context: CheckContext) -> str:
-    """Routers lead anycast addresses to all nodes, testers to all routers."""
+    """Check that routers route anycast addresses to all nodes, testers to all routers."""
     ctx = context.access.ctx
     seen = []
     for one in anycast(ctx):
@@ -42,7 +42,7 @@ def routes(context: CheckContext) -> str:
             listing = context.ok(node.name, *words)
             if (found := next_hops(listing)) != wanted:
                 raise NotYet(
-                    f"{node.name} leads {one} to {', '.join(sorted(found)) or 'nobody'}, "
+                    f"{node.name} routes {one} to {', '.join(sorted(found)) or 'nobody'}, "
                     f"not to {', '.join(sorted(wanted))}"
                 )
         seen.append(f"{one} by {len(ctx.by_role(*NODE_ROLES))} nodes")
@@ -50,14 +50,14 @@ def routes(context: CheckContext) -> str:
 
 
 def gateways(ctx: Context, node: Node, version: int) -> set[str]:
-    """Where a router or tester sends what is for an anycast address."""
+    """Return where a router or tester sends packets for an anycast address."""
     if node.role == "tester":
         return {peers.address(one, peers.OUTSIDE, version) for one in ctx.by_role("router")}
     return {peers.address(one, 1, version) for one in ctx.by_role(*NODE_ROLES)}
 
 
 def next_hops(listing: str) -> set[str]:
-    """Gateways of what ``ip -j route show PREFIX`` printed."""
+    """Return the gateways in the output of ``ip -j route show PREFIX``."""
     found = set()
     for route in json.loads(listing or "[]"):
         for hop in route.get("nexthops", [route]):
@@ -67,7 +67,7 @@ def next_hops(listing: str) -> set[str]:
 
 
 def explain(context: CheckContext) -> str:
-    """What the routers' and testers' daemons say."""
+    """Return the state of the routers' and testers' daemons."""
     parts = []
     for node in context.access.ctx.by_role("router", "tester"):
         try:
@@ -84,5 +84,5 @@ def _vtysh(context: CheckContext, node: Node, command: str) -> dict[str, Any]:
     try:
         found: dict[str, Any] = json.loads(text)
     except ValueError as error:
-        raise CheckFailed(f"{node.name}: {command!r} gave no JSON: {text[:200]}") from error
+        raise CheckFailed(f"{node.name}: {command!r} printed no JSON: {text[:200]}") from error
     return found

@@ -33,9 +33,9 @@ _UNITS = ("frr.service",)
 
 @hookimpl
 def xk8s_overlay() -> Overlay:
-    """BGP by FRR, Debian's package."""
+    """Describe BGP by FRR, Debian's package."""
     return Overlay(
-        summary="routes learnt by BGP: nodes peer with routers, and these with testers",
+        summary="routes learned by BGP: nodes peer with routers, and these with testers",
         requires=("debian",),
         settings=FrrSettings,
         points={
@@ -56,19 +56,19 @@ def _announced(prefix: str) -> dict[str, str]:
 
 @hookimpl
 def xk8s_kernel(ctx: Context) -> KernelNeeds:  # noqa: ARG001
-    """Equal-cost routes."""
+    """Require equal-cost routes."""
     return KernelNeeds(config=("IP_ROUTE_MULTIPATH",))
 
 
 @hookimpl
 def xk8s_guest(ctx: Context) -> GuestNeeds:  # noqa: ARG001
-    """What the package brings."""
+    """Require the package's programs."""
     return GuestNeeds(programs=("vtysh",), files=("/usr/lib/frr/bgpd",))
 
 
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
-    """The package; what is no static route any more; and the way of clients outside."""
+    """Return the package; what is no longer a static route; and the route of clients outside."""
     if not ctx.by_role("router"):
         raise UsageError(
             "frr needs a router for nodes to peer with, and the cluster has none",
@@ -83,13 +83,13 @@ def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
 
 @hookimpl
 def xk8s_layers(ctx: Context) -> Iterator[Layer]:
-    """Which daemons run; how connections are spread."""
+    """Return the list of daemons, and how connections are spread."""
     yield Layer(name="frr", entries=render_tree("xk8s_frr", "all", ctx), units=_UNITS)
 
 
 @hookimpl
 def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
-    """A VM's configuration, and a node's anycast addresses."""
+    """Return a VM's configuration, and a node's anycast addresses."""
     yield File(path="/etc/frr/frr.conf", data=peers.config(ctx, node).encode(), units=_UNITS)
     if node.role in NODE_ROLES and (own := anycast(ctx)):
         lines = ["[Match]", "Name=lo", "", "[Network]"]
@@ -100,7 +100,7 @@ def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
 
 @hookimpl
 def xk8s_checks(ctx: Context) -> Iterator[Check]:  # noqa: ARG001
-    """Sessions, and what comes of them."""
+    """Check sessions and the resulting routes."""
     yield Check(name="bgp sessions", run=checks.sessions, timeout=300.0, after_restore=True,
                 explain=checks.explain)  # fmt: skip
     yield Check(name="bgp routes", run=checks.routes, timeout=120.0, after_restore=True,
@@ -109,13 +109,13 @@ def xk8s_checks(ctx: Context) -> Iterator[Check]:  # noqa: ARG001
 
 @hookimpl
 def xk8s_faults() -> Iterator[Fault]:
-    """Sessions that end or do not begin."""
+    """Return faults of sessions that end or do not begin."""
     yield from FAULTS
 
 
 @hookimpl
 def xk8s_observe(ctx: Context) -> Iterator[Observation]:  # noqa: ARG001
-    """What FRR knows, has, and was told."""
+    """Return FRR's state, its routes and its configuration."""
     for name, command in (
         ("summary", "show bgp all summary"),
         ("bgp", "show bgp all"),

@@ -1,7 +1,7 @@
-"""Who speaks BGP with whom, and what each announces.
+"""BGP peers: who has sessions with whom, and what each announces.
 
-Nodes and testers open sessions to the routers; routers take whoever calls from their networks, so
-that nothing changes on a router when there are more nodes. One session per IP family.
+Nodes and testers open sessions to the routers; routers accept any neighbour in their networks, so
+nothing changes on a router if there are more nodes. One session per IP family.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ OUTSIDE = 2
 
 @frozen(kw_only=True)
 class Group:
-    """Neighbours of one kind and IP family: their ``addresses``, or who may call (``listen``)."""
+    """Neighbours of one kind and IP family: their ``addresses``, or who may connect
+    (``listen``).
+    """
 
     name: str
     version: int
@@ -42,7 +44,7 @@ class Family:
 
 
 def config(ctx: Context, node: Node) -> str:
-    """A VM's /etc/frr/frr.conf."""
+    """Return a VM's /etc/frr/frr.conf."""
     settings = ctx.settings(FrrSettings)
     groups = tuple(_groups(ctx, node))
     return render_text(
@@ -62,34 +64,34 @@ def config(ctx: Context, node: Node) -> str:
 
 
 def versions(ctx: Context) -> tuple[int, ...]:
-    """4, 6 or both."""
+    """Return 4, 6 or both."""
     return (4,) * ctx.ipv4 + (6,) * ctx.ipv6
 
 
 def address(node: Node, network: int, version: int) -> str:
-    """Of a VM's interface, without its length."""
+    """Return the address of a VM's interface, without its prefix length."""
     nic = node.nic(network)
     return str(ipaddress.ip_interface(nic.ipv4 if version == 4 else nic.ipv6).ip)
 
 
 def prefix(network: Network, version: int) -> str:
-    """Of a network."""
+    """Return the prefix of a network."""
     return network.ipv4 if version == 4 else network.ipv6
 
 
 def met_on(node: Node) -> int:
-    """Index of the network on which a node or tester meets the routers."""
+    """Return the index of the network on which a node or tester meets the routers."""
     return OUTSIDE if node.role == "tester" else 1
 
 
 def neighbours(ctx: Context, router: Node, version: int) -> dict[str, str]:  # noqa: ARG001
-    """Name by address of all that have a session with a router."""
+    """Return the names, by address, of all VMs that have a session with a router."""
     others = ctx.by_role(*NODE_ROLES, "tester")
     return {address(one, met_on(one), version): one.name for one in others}
 
 
 def outside(ctx: Context) -> Network:
-    """The network beyond the routers."""
+    """Return the network beyond the routers."""
     return next(network for network in ctx.networks if network.index == OUTSIDE)
 
 

@@ -14,21 +14,19 @@ IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @frozen(kw_only=True)
 class FrrSettings:
-    """Who announces what, and how soon a dead neighbour is noticed."""
+    """Autonomous systems, announced addresses, and how soon a dead neighbour is noticed."""
 
     anycast: tuple[str, ...] = setting(
         ("10.0.1.1", "1000:0:0:1::1"),
         "addresses that every node has on its loopback interface and announces",
     )
-    hold: int = setting(
-        9, "seconds without a word after which a neighbour counts as gone (at least 3)"
-    )
+    hold: int = setting(9, "seconds of silence after which a neighbour counts as dead (at least 3)")
     nodes_as: int = setting(64512, "number of the nodes' autonomous system")
     routers_as: int = setting(64513, "number of the routers' autonomous system")
     testers_as: int = setting(64514, "number of the testers' autonomous system")
 
     def __attrs_post_init__(self) -> None:
-        """Raise `UsageError` for what bgpd would refuse when the cluster has booted."""
+        """Raise `UsageError` for what bgpd would refuse once the cluster has booted."""
         for text in self.anycast:
             _address(text)
         if not 3 <= self.hold <= 65535:
@@ -40,7 +38,7 @@ class FrrSettings:
         }
         for key, number in numbers.items():
             if not 1 <= number <= 4294967294:
-                raise UsageError(f"{key}={number} is no AS number", hint="such as 64512")
+                raise UsageError(f"{key}={number} is not an AS number", hint="such as 64512")
         if len(set(numbers.values())) < len(numbers):
             raise UsageError(
                 f"{', '.join(numbers)} must differ: {', '.join(map(str, numbers.values()))}",
@@ -48,12 +46,12 @@ class FrrSettings:
             )
 
     def number(self, role: Role) -> int:
-        """The autonomous system of the VMs of a role."""
+        """Return the autonomous system of the VMs of a role."""
         return {"router": self.routers_as, "tester": self.testers_as}.get(role, self.nodes_as)
 
 
 def anycast(ctx: Context) -> tuple[IpAddress, ...]:
-    """The addresses, of the cluster's IP families alone."""
+    """Return the addresses in the cluster's IP families."""
     found = map(_address, ctx.settings(FrrSettings).anycast)
     return tuple(one for one in found if (ctx.ipv4 if one.version == 4 else ctx.ipv6))
 

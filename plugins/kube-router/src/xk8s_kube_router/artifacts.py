@@ -1,4 +1,4 @@
-"""Where kube-router comes from."""
+"""Sources of kube-router."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MODULE = "github.com/cloudnativelabs/kube-router/v2"
 
 
 def kube_router_artifact(settings: KubeRouterSettings) -> Artifact:
-    """Your own directory, or a build of the Go module."""
+    """Return your own directory, or a build of the Go module."""
     own: tuple[Source, ...] = (OwnDirectory(path=settings.dir),) if settings.dir else ()
     module = GoModule(
         go_mod=_pin("go.mod"),

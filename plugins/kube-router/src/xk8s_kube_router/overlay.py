@@ -1,7 +1,7 @@
 """The overlay ``kube-router``: provides ``cni`` with kube-router on every node.
 
-Pods are on a bridge, packets go between the nodes as they are. Each node tells the others its range
-by BGP; whoever speaks BGP can be told too (``kube-router.args``).
+Pods are on a bridge, packets between the nodes are unmodified. Each node announces its range to the
+others by BGP, and to any other BGP peer you configure (``kube-router.args``).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CONFIG = "/etc/cni/net.d/10-kuberouter.conflist"
 BRIDGE = "kube-bridge"
 UNIT = "kube-router.service"
 USER = "kube-router"
-"""Who it is to the API server: see files/kube-router.yaml for what that may."""
+"""Its identity for the API server: see files/kube-router.yaml for its permissions."""
 
 _PACKAGE = "xk8s_kube_router"
 _PROGRAM = "/usr/bin/kube-router"
@@ -72,7 +72,7 @@ _MODULES = (
 
 @hookimpl
 def xk8s_overlay() -> Overlay:
-    """A CNI of others."""
+    """Describe a third-party CNI."""
     return Overlay(
         summary="CNI: kube-router, routes by BGP, and NetworkPolicy",
         provides=("cni",),
@@ -83,20 +83,20 @@ def xk8s_overlay() -> Overlay:
 
 @hookimpl
 def xk8s_kernel(ctx: Context) -> KernelNeeds:  # noqa: ARG001
-    """Matches and sets of iptables, also where kube-proxy needs none of them."""
+    """Return matches and sets of iptables, even if kube-proxy needs none of them."""
     return KernelNeeds(modules=_MODULES, roles=NODE_ROLES)
 
 
 @hookimpl
 def xk8s_guest(ctx: Context) -> GuestNeeds:  # noqa: ARG001
-    """What it calls."""
+    """Return the programs that it calls."""
     programs = ("ip", "ip6tables", "ipset", "iptables", "iptables-restore", "iptables-save")
     return GuestNeeds(programs=(*programs, "modprobe"), roles=NODE_ROLES)
 
 
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
-    """What the API server has to know."""
+    """Return the objects for the API server."""
     _check_family(ctx)
     yield Fragment(point="kubernetes.manifest", value=cni.node_ranges(ctx))
     role = Manifest(name="20-kube-router", yaml=render_text(_PACKAGE, "kube-router.yaml", ctx))
@@ -105,7 +105,7 @@ def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
 
 @hookimpl
 def xk8s_layers(ctx: Context) -> Iterator[Layer]:
-    """The program apart from its configuration."""
+    """Return the program separately from its configuration."""
     artifact = kube_router_artifact(ctx.settings(KubeRouterSettings))
     yield Layer(
         name="kube-router",
@@ -120,7 +120,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
         units=(UNIT,),
         entries=(
             *render_tree(_PACKAGE, "node", ctx, command=command),
-            # Where it looks for names of routing tables; Debian has the file in /usr/share.
+            # It reads names of routing tables here; Debian has the file in /usr/share.
             File(path="/etc/iproute2/rt_tables", data=_TABLES, units=()),
             Symlink(
                 path=f"/etc/systemd/system/multi-user.target.wants/{UNIT}",
@@ -132,7 +132,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
 
 @hookimpl
 def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
-    """The node's CNI configuration, which kube-router would write into otherwise."""
+    """Return the node's CNI configuration, to which kube-router would write otherwise."""
     if node.role in NODE_ROLES:
         plugins = [cni.bridge(ctx, node, BRIDGE), *cni.chain(ctx)]
         content = {"cniVersion": "1.0.0", "name": "kube-router", "plugins": plugins}
@@ -142,21 +142,21 @@ def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
 
 @hookimpl
 def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterator[File]:
-    """Its kubeconfig."""
+    """Return its kubeconfig."""
     if node.role in NODE_ROLES:
         yield cni.agent_secrets(ctx, node, keys, name="kube-router", user=USER)
 
 
 @hookimpl
 def xk8s_checks(ctx: Context) -> Iterator[Check]:
-    """Pods of all nodes reach each other."""
+    """Check that pods of all nodes reach each other."""
     network = PodNetwork(overlay="kube-router", mtu=cni.pod_mtu(ctx), units=(UNIT,))
     yield network_check(ctx, network)
 
 
 @hookimpl
 def xk8s_observe(ctx: Context) -> Iterator[Observation]:  # noqa: ARG001 - the same everywhere
-    """Its log, and the sets that policies are made of."""
+    """Return its log, and the sets that implement policies."""
     for name, argv in (
         ("log/kube-router.log", ("tail", "-n", "2000", "/var/log/kube-router.log")),
         ("network/ipset", ("ipset", "list")),
@@ -165,15 +165,15 @@ def xk8s_observe(ctx: Context) -> Iterator[Observation]:  # noqa: ARG001 - the s
 
 
 def arguments(ctx: Context) -> tuple[str, ...]:
-    """kube-router's; of a repeated one the last counts."""
+    """Return kube-router's arguments; the last of repeated ones counts."""
     settings = ctx.settings(KubeRouterSettings)
     return (
         "--auto-mtu=false",
-        # Without it peers that meet by IPv4 tell each other no IPv6 routes. Nodes that are not
-        # there yet are not waited for.
+        # Without it, peers that meet by IPv4 exchange no IPv6 routes. It does not wait for nodes
+        # that do not exist yet.
         "--bgp-graceful-restart=true",
         "--bgp-graceful-restart-deferral-time=5s",
-        # It ends without its rights, and they may take a while; in itself it would wait longer.
+        # It ends without its permissions, which may take a while; by itself it would wait longer.
         "--cache-sync-timeout=20s",
         "--enable-cni=false",
         f"--enable-ipv4={str(ctx.ipv4).lower()}",
@@ -191,8 +191,8 @@ def arguments(ctx: Context) -> tuple[str, ...]:
 
 
 def _check_family(ctx: Context) -> None:
-    """Its BGP identifier is an IPv4 address. With both families the routes to IPv6 ranges of pods
-    were there after some starts, and after others not.
+    """Refuse IPv6: its BGP identifier is an IPv4 address, and with both families the routes to IPv6
+    ranges of pods existed after some starts only.
     """
     if ctx.ip_family != "ipv4":
         raise PlanError(

@@ -1,4 +1,4 @@
-"""Who has which address in the cluster, for every IP family: the one place that knows."""
+"""Addresses in the cluster, for every IP family: the one place that knows who has which."""
 
 from __future__ import annotations
 
@@ -11,49 +11,51 @@ from xk8s_kubernetes.settings import KubernetesSettings
 
 API_PORT = 6443
 API_FORWARD = "api"
-"""Name of the forward on 127.0.0.1 of the host that leads to the API server."""
+"""Name of the forward on 127.0.0.1 of the host to the API server."""
 
 _PODS_OF_A_NODE = 256
 """A /24 of IPv4 and a /120 of IPv6 are the same number of addresses."""
 
 
 def kubernetes_nodes(ctx: Context) -> tuple[Node, ...]:
-    """The nodes of the cluster (not its routers and testers), by number."""
+    """Return the nodes of the cluster (not its routers and testers), by number."""
     return ctx.by_role(*NODE_ROLES)
 
 
 def control_plane(ctx: Context) -> Node:
-    """The node with the API server."""
+    """Return the node with the API server."""
     return ctx.by_role("control-plane")[0]
 
 
 def node_ips(ctx: Context, node: Node) -> tuple[str, ...]:
-    """The node's addresses in the cluster, on network 1; of a dual-stack one IPv4 is first."""
+    """Return the node's addresses in the cluster, on network 1; of a dual-stack one IPv4 is
+    first.
+    """
     nic = node.nic(1)
     chosen = ([nic.ipv4] if ctx.ipv4 else []) + ([nic.ipv6] if ctx.ipv6 else [])
     return tuple(str(ipaddress.ip_interface(text).ip) for text in chosen)
 
 
 def api_url(ctx: Context) -> str:
-    """What nodes call the API server."""
+    """Return the URL by which nodes call the API server."""
     address = node_ips(ctx, control_plane(ctx))[0]
     return f"https://{bracketed(address)}:{API_PORT}"
 
 
 def service_cidrs(ctx: Context) -> tuple[str, ...]:
-    """Ranges of Services, one per IP family."""
+    """Return ranges of Services, one per IP family."""
     settings = ctx.settings(KubernetesSettings)
     return _chosen(ctx, settings.service_cidr_ipv4, settings.service_cidr_ipv6)
 
 
 def pod_cidrs(ctx: Context) -> tuple[str, ...]:
-    """Ranges of the pods of all nodes, one per IP family."""
+    """Return ranges of the pods of all nodes, one per IP family."""
     settings = ctx.settings(KubernetesSettings)
     return _chosen(ctx, settings.pod_cidr_ipv4, settings.pod_cidr_ipv6)
 
 
 def node_pod_cidrs(ctx: Context, node: Node) -> tuple[str, ...]:
-    """The node's own ranges: vm-002 has 11.0.2.0/24 and 1100::200/120."""
+    """Return the node's own ranges: vm-002 has 11.0.2.0/24 and 1100::200/120."""
     found = []
     for text in pod_cidrs(ctx):
         whole = ipaddress.ip_network(text)
@@ -64,12 +66,12 @@ def node_pod_cidrs(ctx: Context, node: Node) -> tuple[str, ...]:
 
 
 def first_address(cidr: str) -> str:
-    """The address of the Service ``kubernetes`` in a range of Services."""
+    """Return the address of the Service ``kubernetes`` in a range of Services."""
     return _address(cidr, 1)
 
 
 def dns_addresses(ctx: Context) -> tuple[str, ...]:
-    """Addresses of the cluster's DNS Service: 10.96.0.10 and fd00:4000::10."""
+    """Return addresses of the cluster's DNS Service: 10.96.0.10 and fd00:4000::10."""
     return tuple(
         _address(text, 10 if ipaddress.ip_network(text).version == 4 else 0x10)
         for text in service_cidrs(ctx)
@@ -77,7 +79,7 @@ def dns_addresses(ctx: Context) -> tuple[str, ...]:
 
 
 def bracketed(address: str) -> str:
-    """An address as URLs want it."""
+    """Return an address in the form for URLs."""
     return f"[{address}]" if ":" in address else address
 
 

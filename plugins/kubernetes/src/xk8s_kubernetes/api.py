@@ -1,4 +1,4 @@
-"""A small client of the API server, from the host with the admin's certificate."""
+"""A small client of the API server, used from the host with the admin's certificate."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ _TIMEOUT = 10.0
 
 @define(eq=False)
 class Api:
-    """Requests to one API server over one connection that is kept open: a TLS handshake costs
-    a guest without KVM more than many answers.
+    """Requests to one API server over one connection that is kept open: without KVM, a TLS
+    handshake costs a guest more than many answers.
     """
 
     _client: httpx2.Client = field()
 
     def get(self, path: str) -> Any:
-        """The JSON at ``path``; `NotYet` when there is no server or no such object (yet)."""
+        """Return the JSON at ``path``; `NotYet` if there is no server or no such object (yet)."""
         return json.loads(self.text(path))
 
     def text(self, path: str) -> str:
-        """The body at ``path``; errors as `get`."""
+        """Return the body at ``path``; errors as for `get`."""
         return self._ask("GET", path).text
 
     def create(self, path: str, what: dict[str, Any]) -> None:
-        """POST; an object that is there already is fine."""
+        """POST an object; an existing one is fine."""
         self._ask("POST", path, what, fine=409)
 
     def delete(self, path: str, *, at_once: bool = True) -> None:
-        """DELETE at once, or in the object's own time; one that is gone already is fine."""
+        """DELETE an object at once, or in its own time; a missing one is fine."""
         self._ask("DELETE", f"{path}?gracePeriodSeconds=0" if at_once else path, fine=404)
 
     def patch(self, path: str, change: dict[str, Any]) -> None:
@@ -70,7 +70,9 @@ class Api:
 
 
 def connect(kubeconfig: Path) -> Api:
-    """The server, authority and identity of that file. `NotYet` when it is not written yet."""
+    """Return a client for the server, authority and identity in that file. `NotYet` if it is not
+    written yet.
+    """
     try:
         return _connect(kubeconfig.read_text())
     except OSError as error:
@@ -79,7 +81,7 @@ def connect(kubeconfig: Path) -> Api:
 
 @functools.lru_cache(maxsize=8)
 def _connect(text: str) -> Api:
-    # By content: a rotation of the keys writes the file anew.
+    # By content: a rotation of the keys rewrites the file.
     config = yaml.safe_load(text)
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     context = ssl.create_default_context(cadata=_text(cluster["certificate-authority-data"]))
@@ -93,7 +95,9 @@ def _connect(text: str) -> Api:
 
 @contextmanager
 def _chain(user: dict[str, str]) -> Iterator[tuple[Path, Path]]:
-    """OpenSSL reads keys from files only; the directory is 0700 and gone at once."""
+    """Load the certificate chain. OpenSSL reads keys from files only; the directory is 0700 and
+    removed at once.
+    """
     with TemporaryDirectory(prefix="xk8s-") as directory:
         paths = Path(directory, "crt"), Path(directory, "key")
         names = ("client-certificate-data", "client-key-data")

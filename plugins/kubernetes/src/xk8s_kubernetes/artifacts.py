@@ -1,4 +1,4 @@
-"""Where the programs of Kubernetes and the CNI plugins come from."""
+"""Sources of the programs of Kubernetes and the CNI plugins."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ CNI_PLUGINS = {
     "tuning": "meta",
     "vlan": "main",
 }
-"""Plugin -> its directory in the source."""
+"""Directory of each plugin in the source."""
 
 
 def kubernetes_artifact(settings: KubernetesSettings) -> Artifact:
-    """Your own directory for what is in it; for the rest the release, then a build of the Go
-    module: of the default version with the pinned go.sum, of another one with the sums of Go's
-    checksum database. `UsageError` for a version that cannot be had or driven.
+    """Return the artifact of Kubernetes: your own directory for what it contains; for the rest the
+    release, then a build of the Go module: for the default version with the pinned go.sum, for
+    others with the checksums of Go's checksum database. `UsageError` for a version that is not
+    available or not supported.
     """
     version = release(settings.version)
     base = f"https://dl.k8s.io/release/{version}/bin/linux/amd64"
@@ -55,7 +56,7 @@ def kubernetes_artifact(settings: KubernetesSettings) -> Artifact:
 
 
 def cni_artifact() -> Artifact:
-    """The usual CNI plugins; how the user's own are mixed in: `xk8s_kubernetes.cni_plugins`."""
+    """Return the common CNI plugins; `xk8s_kubernetes.cni_plugins` adds the user's own."""
     base = f"https://github.com/containernetworking/plugins/releases/download/{CNI_VERSION}"
     archive = f"{base}/cni-plugins-linux-amd64-{CNI_VERSION}.tgz"
     source = "github.com/containernetworking/plugins"
@@ -109,7 +110,7 @@ def _kubernetes_module(version: str) -> Source:
     return GoRelease(
         module="k8s.io/kubernetes",
         version=version,
-        # Its parts that are published as modules of their own: v1.36.3 has them as v0.36.3.
+        # Its parts that are published as separate modules: v1.36.3 has them as v0.36.3.
         staging=f"v0.{version.partition('.')[2]}",
         packages=packages,
         ldflags=ldflags,

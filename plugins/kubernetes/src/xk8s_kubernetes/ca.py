@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from xk8s.progress import Progress
 
 
-@click.group("ca", short_help="Show the cluster's keys, or make all of them anew.")
+@click.group("ca", short_help="Show or replace the cluster's keys.")
 def command() -> None:
-    """The authorities, certificates and keys of a running cluster."""
+    """Show or rotate the authorities, certificates and keys of a running cluster."""
 
 
 @command.command("show")
@@ -37,7 +37,7 @@ def show(session: Session, as_json: bool) -> None:
         raise StateError(
             f"cluster {cluster.name!r} has no keys",
             where=str(directory),
-            hint="none of its overlays makes any",
+            hint="none of its overlays creates any",
         )
     if as_json:
         print_json(
@@ -75,11 +75,11 @@ def show(session: Session, as_json: bool) -> None:
 @cluster_option
 @pass_session
 def rotate(session: Session, as_json: bool) -> None:
-    """Make new authorities, certificates and keys of tokens for the running cluster.
+    """Replace authorities, certificates and token keys of the running cluster.
 
-    They go to the nodes by the guest agent; what uses them is restarted, pods with a token are
-    made anew, and all checks are run. The old ones are no longer accepted then, and the snapshots
-    that `up` had made with them are removed. When it fails, run it again: it goes on.
+    The new ones are copied to the nodes through the guest agent; what uses them is restarted, pods
+    with a token are recreated, and all checks run. After that the old ones are no longer accepted,
+    and the snapshots that `up` made with them are removed. If it fails, run it again: it continues.
     """
     from xk8s_kubernetes.renew import Renewed, renew
 
@@ -110,15 +110,15 @@ def rotate(session: Session, as_json: bool) -> None:
 
 
 def summarize(report: dict[str, Any]) -> None:
-    """What was done, and what is left to the user."""
+    """Say what was done, and what is left to the user."""
     name = report["cluster"]
     option = "" if name == "xk8s" else f" --name {name}"
     click.echo(f"cluster {name!r} has new keys and is Ready after {report['seconds']:.0f} s")
     if report["pods_recreated"]:
-        click.echo(f"  pods made anew: {', '.join(report['pods_recreated'])}")
+        click.echo(f"  pods recreated:  {', '.join(report['pods_recreated'])}")
     if report["pods_left"]:
         click.echo(
-            "  nobody makes these pods anew; their files are renewed within two minutes, programs "
+            "  nothing recreates these pods; their files are renewed within two minutes, programs "
             f"that do not read them again must be restarted: {', '.join(report['pods_left'])}"
         )
     if report["snapshots_removed"]:
@@ -136,7 +136,7 @@ def summarize(report: dict[str, Any]) -> None:
 
 
 def merged_in(cluster: str) -> str:
-    """The file of kubectl itself when it has an entry of this cluster, else ""."""
+    """Return the file of kubectl itself if it has an entry for this cluster, else ""."""
     from xk8s_kubernetes.command import context_name, files_with
 
     try:

@@ -1,5 +1,5 @@
-"""Checks of the running cluster: the API server, every node, and service accounts; that of the
-pods' network is the CNI's.
+"""Checks of the running cluster: the API server, every node, and service accounts; the check of the
+pod network belongs to the CNI.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ _PODS = f"/api/v1/namespaces/{PROBE_NAMESPACE}/pods"
 
 
 def checks(ctx: Context) -> tuple[Check, ...]:
-    """In the order in which a cluster comes up. Under TCG minutes are normal, and more on a
-    machine that has other work: what is seen meanwhile is shown, so patience costs nothing.
+    """Return the checks in the order in which a cluster comes up. Under TCG they take minutes, and
+    more on a busy machine: what they see is shown meanwhile, so patience costs nothing.
     """
     per_node = 60.0 * len(addresses.kubernetes_nodes(ctx))
     return (
@@ -55,20 +55,20 @@ def checks(ctx: Context) -> tuple[Check, ...]:
 
 
 def api_ready(check: CheckContext) -> str:
-    """/readyz, by way of the host's port."""
+    """Check /readyz through the host's port."""
     try:
         _api(check).text("/readyz")
     except NotYet as seen:
         # The answer lists every part; only those that are not ready say something.
         missing = re.findall(r"\[-\](\S+)", str(seen))
-        raise NotYet(f"waits for {', '.join(missing)}" if missing else str(seen)) from seen
+        raise NotYet(f"waiting for {', '.join(missing)}" if missing else str(seen)) from seen
     version = _api(check).get("/version")["gitVersion"]
     host, port = check.access.forward(addresses.API_FORWARD)
     return f"{version} ready on https://{addresses.bracketed(host)}:{port}"
 
 
 def nodes_ready(check: CheckContext) -> str:
-    """Every node that was planned is registered and Ready."""
+    """Check that every planned node is registered and Ready."""
     wanted = [node.name for node in addresses.kubernetes_nodes(check.access.ctx)]
     seen = {node["metadata"]["name"]: node for node in _api(check).get("/api/v1/nodes")["items"]}
     missing = [text for name in wanted if (text := _problem(name, seen.get(name)))]
@@ -78,8 +78,8 @@ def nodes_ready(check: CheckContext) -> str:
 
 
 def proxy_mode(check: CheckContext) -> str:
-    """The kube-proxy of every node runs in the mode of the settings: it falls back to another
-    one where the kernel lacks something.
+    """Check that the kube-proxy of every node runs in the configured mode: it falls back to another
+    one if the kernel lacks something.
     """
     mode = check.access.ctx.settings(KubernetesSettings).proxy_mode
     nodes = [node.name for node in addresses.kubernetes_nodes(check.access.ctx)]
@@ -91,7 +91,7 @@ def proxy_mode(check: CheckContext) -> str:
 
 
 def service_account(check: CheckContext) -> str:
-    """A pod knows who it is; see `xk8s_kubernetes.probe`."""
+    """Check that a pod knows who it is; see `xk8s_kubernetes.probe`."""
     api = _api(check)
     api.create(_PODS, probe_pod())
     status = api.get(f"{_PODS}/{PROBE_NAME}")["status"]
@@ -108,14 +108,14 @@ def service_account(check: CheckContext) -> str:
 
 
 def explain_api(check: CheckContext) -> str:
-    """The end of etcd's and the API server's logs."""
+    """Return the end of etcd's and the API server's logs."""
     node = addresses.control_plane(check.access.ctx)
     return journal(check, node.name, ("etcd", "kube-apiserver"))
 
 
 def explain_nodes(check: CheckContext) -> str:
-    """The log of what a node's Ready depends on, from each that is not; of the first node when
-    all are.
+    """Return the log of what Ready depends on, from each node that is not Ready; from the first
+    node if all are.
     """
     nodes = [node.name for node in addresses.kubernetes_nodes(check.access.ctx)]
     bad = []
@@ -132,7 +132,7 @@ def explain_nodes(check: CheckContext) -> str:
 
 
 def journal(check: CheckContext, node: str, units: Iterable[str]) -> str:
-    """The last lines of these units on that node, or why there are none."""
+    """Return the last lines of these units on that node, or why there are none."""
     parts = []
     for unit in units:
         argv = [
@@ -164,7 +164,7 @@ def _api(check: CheckContext) -> Api:
 
 
 def _problem(name: str, node: dict[str, Any] | None) -> str:
-    """Why the node is not Ready; empty when it is."""
+    """Return why the node is not Ready; empty if it is."""
     if node is None:
         return f"{name} is not registered"
     for condition in node["status"].get("conditions", ()):
@@ -176,7 +176,9 @@ def _problem(name: str, node: dict[str, Any] | None) -> str:
 
 
 def _has_ended_well(status: dict[str, Any]) -> bool:
-    """Whether its program ended with exit code 0; that its pod has, kubelet says seconds later."""
+    """Whether its program ended with exit code 0; kubelet reports seconds later that the pod has
+    ended.
+    """
     ended = [
         container.get("state", {}).get("terminated", {}).get("exitCode")
         for container in status.get("containerStatuses", ())
@@ -185,7 +187,7 @@ def _has_ended_well(status: dict[str, Any]) -> bool:
 
 
 def _pod_state(status: dict[str, Any]) -> str:
-    """Phase, and what its container waits for or ended with."""
+    """Return the phase, and what the container waits for or ended with."""
     found = [str(status.get("phase", "unknown"))]
     for container in status.get("containerStatuses", ()):
         for kind, state in container.get("state", {}).items():

@@ -1,8 +1,8 @@
-"""What overlays that provide ``cni`` share; the check is in `xk8s_kubernetes.pod_network`.
+"""Common parts of overlays that provide ``cni``; the check is in `xk8s_kubernetes.pod_network`.
 
-At the point `PLUGINS` they give artifacts whose members are CNI plugins: /opt/cni/bin has one
-owner, which puts those of the user's own directory first. At the point `CHAIN` overlays that lie
-on whichever CNI there is give plugins that are called behind the CNI's own.
+To the point `PLUGINS` they contribute artifacts whose members are CNI plugins: /opt/cni/bin has one
+owner, which puts those of the user's own directory first. To the point `CHAIN`, overlays that work
+with any CNI contribute plugins that are called after the CNI's own.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ PLUGINS = "kubernetes.cni.plugins"
 """The point for overlays' own plugins."""
 
 CHAIN = "kubernetes.cni.chain"
-"""The point for plugins behind those of a CNI."""
+"""The point for plugins after those of a CNI."""
 
 
 def pod_mtu(ctx: Context, overhead: int = 0) -> int:
-    """MTU of pods' interfaces: that of the setting, or what is left of the nodes' network when
+    """Return the MTU of pods' interfaces: the setting's, or what remains of the nodes' network if
     every packet is wrapped in ``overhead`` bytes.
     """
     network = next(network for network in ctx.networks if network.index == 1)
@@ -38,8 +38,8 @@ def pod_mtu(ctx: Context, overhead: int = 0) -> int:
 
 
 def bridge(ctx: Context, node: Node, name: str) -> dict[str, Any]:
-    """The plugin ``bridge`` in a configuration list, with the node's ranges of pods. Masquerading
-    is not its business (a program run per pod).
+    """Return the plugin ``bridge`` for a configuration list, with the node's ranges of pods. It
+    does not masquerade (that would run a program per pod).
     """
     ranges = [[{"subnet": cidr}] for cidr in addresses.node_pod_cidrs(ctx, node)]
     routes = [{"dst": "0.0.0.0/0"}] if ctx.ipv4 else []
@@ -57,7 +57,9 @@ def bridge(ctx: Context, node: Node, name: str) -> dict[str, Any]:
 
 
 def portmap(ctx: Context) -> dict[str, Any]:
-    """The plugin for hostPort in a configuration list, by means of what kube-proxy uses too."""
+    """Return the plugin for hostPort for a configuration list, with the kind of rules that
+    kube-proxy uses.
+    """
     mode = ctx.settings(KubernetesSettings).proxy_mode
     return {
         "type": "portmap",
@@ -68,7 +70,7 @@ def portmap(ctx: Context) -> dict[str, Any]:
 
 
 def chain(ctx: Context) -> list[dict[str, Any]]:
-    """What is behind the plugin of a CNI's own in its configuration list: that for hostPort, then
+    """Return what follows a CNI's own plugin in its configuration list: the one for hostPort, then
     those of other overlays.
     """
     more = ctx.fragments(CHAIN, Mapping)  # type: ignore[type-abstract]
@@ -76,8 +78,8 @@ def chain(ctx: Context) -> list[dict[str, Any]]:
 
 
 def chain_sets(plugin: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a value of the point `CHAIN` sets: a plugin has one configuration. ValueError for one
-    that is none.
+    """Return what a value of the point `CHAIN` sets: a plugin has one configuration. ValueError if
+    it is not one.
     """
     name = plugin.get("type")
     if not isinstance(name, str) or not name or "/" in name:
@@ -86,8 +88,8 @@ def chain_sets(plugin: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def node_ranges(ctx: Context) -> Manifest:
-    """Each node's range of pods as ``spec.podCIDRs`` of its Node object: what CNIs that ask the
-    API server expect. A Node that is not there yet is made; its kubelet finds it and goes on.
+    """Write each node's range of pods as ``spec.podCIDRs`` of its Node object: CNIs that ask the
+    API server expect that. A missing Node is created; its kubelet finds it and continues.
 
     The controller manager could hand out ranges, but in the order in which nodes come.
     """
@@ -107,13 +109,13 @@ def node_ranges(ctx: Context) -> Manifest:
 
 
 def agent_config(name: str) -> str:
-    """Where the kubeconfig of a CNI's program is."""
+    """Return the path of the kubeconfig of a CNI's program."""
     return f"{ETC}/{name}.conf"
 
 
 def agent_secrets(ctx: Context, node: Node, keys: Keys, *, name: str, user: str) -> File:
-    """The kubeconfig of a CNI's program, the same user on every node; what that may do is for its
-    ClusterRoleBinding to say.
+    """Return the kubeconfig of a CNI's program, with the same user on every node; its
+    ClusterRoleBinding says what that user may do.
     """
     from xk8s_kubernetes.secrets import agent_kubeconfig  # cryptography is slow to import
 

@@ -1,4 +1,4 @@
-"""The layer /opt/cni/bin: the usual CNI plugins, those that a CNI brings, and the user's own."""
+"""The layer /opt/cni/bin: the common CNI plugins, those of a CNI overlay, and the user's own."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ BIN = "/opt/cni/bin"
 
 
 def layer(ctx: Context) -> Layer:
-    """All plugins. Of the same name, the user's own is taken; `PlanError` for one that two
-    artifacts have.
+    """Return the layer with all plugins. The user's own win over others of the same name;
+    `PlanError` for one that two artifacts have.
     """
     directory, own = split(ctx.settings(KubernetesSettings).cni_dir)
     origins: dict[str, Artifact] = {}
@@ -36,7 +36,7 @@ def layer(ctx: Context) -> Layer:
                     f"the CNI plugin {member!r} is in two artifacts: {other.name} and "
                     f"{artifact.name}",
                     where=cni.PLUGINS,
-                    hint="leave one of the overlays out that bring it",
+                    hint="leave out one of the overlays that provide it",
                 )
     if more := own - origins.keys():
         mine = Artifact(
@@ -57,8 +57,8 @@ def layer(ctx: Context) -> Layer:
 
 
 def pin(text: str) -> str:
-    """The setting as it is kept: the absolute directory and, behind "@", which plugins are in it.
-    `UsageError` for a directory that has none, or one that cannot run.
+    """Return the setting as it is kept: the absolute directory and, after "@", the plugins in it.
+    `UsageError` for a directory without any, or with one that cannot run.
     """
     from xk8s_kubernetes.programs import unfit
 
@@ -66,29 +66,29 @@ def pin(text: str) -> str:
         return text
     path = Path(text).expanduser().absolute()
     if not path.is_dir():
-        what = "is no directory" if path.exists() else "there is no such directory"
-        raise UsageError(f"{what}: {path}", hint="it is the one with the plugins themselves")
+        what = "is not a directory" if path.exists() else "does not exist"
+        raise UsageError(f"{what}: {path}", hint="give the directory with the plugins themselves")
     names = sorted(child.name for child in path.iterdir() if _is_program(child))
     if not names:
         raise UsageError(
             f"no programs in {path}",
-            hint="build the plugins first; it is the directory with the programs, often bin/",
+            hint="build the plugins first; give the directory with the programs, often bin/",
         )
     for name in names:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-            raise UsageError(f"{name!r} is no plugin's name", where=str(path))
+            raise UsageError(f"{name!r} is not the name of a plugin", where=str(path))
         if not _is_script(path / name) and (why := unfit(path / name)):
             raise UsageError(
                 f"the CNI plugin {name} cannot run in the VMs: it is {why}",
                 where=str(path / name),
                 hint="build it for linux/amd64 and static (GOOS=linux GOARCH=amd64 "
-                "CGO_ENABLED=0), or take it away: another source gives it then",
+                "CGO_ENABLED=0), or remove it: another source then provides it",
             )
     return f"{path}@{','.join(names)}"
 
 
 def split(pinned: str) -> tuple[str, frozenset[str]]:
-    """Directory and names of a value that was pinned; without names for none."""
+    """Return directory and names of a pinned value; without names for none."""
     directory, _, names = pinned.rpartition("@")
     return directory, frozenset(names.split(",")) - {""}
 

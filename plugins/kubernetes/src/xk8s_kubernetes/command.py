@@ -18,8 +18,10 @@ FILE = "kubeconfig"
 
 @click.command(short_help="Print, merge or remove the cluster's kubeconfig.")
 @click.option("--merge", "action", flag_value="merge", help="Add it to FILE and make it current.")
-@click.option("--remove", "action", flag_value="remove", help="Take it out of FILE again.")
-@click.option("--path", "action", flag_value="path", help="Print where the cluster's own one is.")
+@click.option("--remove", "action", flag_value="remove", help="Remove it from FILE.")
+@click.option(
+    "--path", "action", flag_value="path", help="Print the path of the cluster's own file."
+)
 @click.option(
     "--use/--no-use", default=True, help="With --merge: make its context the current one."
 )
@@ -29,9 +31,10 @@ FILE = "kubeconfig"
 def command(session: Session, action: str | None, use: bool, file: Path | None) -> None:
     """Print the kubeconfig of the cluster, for kubectl on this machine.
 
-    With --merge or --remove, FILE (default: the file of $KUBECONFIG that kubectl would write to,
-    or ~/.kube/config) is changed in one step under kubectl's own lock. What is not the cluster's
-    stays as it is; how it was before is in FILE.xk8s-backup. --remove works after `down` too.
+    With --merge or --remove, FILE (default: the file of $KUBECONFIG that kubectl would write to, or
+    ~/.kube/config) is changed in one step under kubectl's own lock. Everything that does not belong
+    to the cluster stays unchanged; the previous content is in FILE.xk8s-backup. --remove also works
+    after `down`.
     """
     if action in (None, "path"):
         if file is not None:
@@ -45,18 +48,18 @@ def command(session: Session, action: str | None, use: bool, file: Path | None) 
 
 
 def context_name(cluster: str) -> str:
-    """What the cluster is called in kubeconfigs."""
+    """Return the cluster's name in kubeconfigs."""
     return f"xk8s-{cluster}"
 
 
 def own_file(session: Session) -> Path:
-    """The kubeconfig that `up` wrote; `StateError` when the cluster has none."""
+    """Return the kubeconfig that `up` wrote; `StateError` if the cluster has none."""
     path = session.cluster().state_dir / FILE
     if not path.exists():
         raise StateError(
             f"cluster {session.name!r} has no kubeconfig",
             where=str(path),
-            hint="it has none before its VMs are started, and none without overlay kubernetes",
+            hint="it is written when its VMs are started, by the overlay kubernetes",
         )
     return path
 
@@ -65,7 +68,7 @@ def own_file(session: Session) -> Path:
 
 
 def user_files() -> list[Path]:
-    """The files that kubectl reads, in its order."""
+    """Return the files that kubectl reads, in its order."""
     named = os.environ.get("KUBECONFIG", "").split(os.pathsep)
     return list(dict.fromkeys(Path(name) for name in named if name)) or [
         Path.home() / ".kube" / "config"
@@ -73,13 +76,13 @@ def user_files() -> list[Path]:
 
 
 def default_file() -> Path:
-    """The file that kubectl itself would write something new to."""
+    """Return the file to which kubectl itself would write something new."""
     files = user_files()
     return next((path for path in files if path.exists()), files[-1])
 
 
 def files_with(context: str) -> list[Path]:
-    """Of the files that kubectl reads, those with that context."""
+    """Return those of kubectl's files that have that context."""
     from xk8s_kubernetes.kubeconfig_edit import contexts
     from xk8s_kubernetes.kubeconfig_file import read, refused
     from xk8s_kubernetes.kubeconfig_nodes import NotKubeconfig
@@ -105,7 +108,7 @@ def _merge(session: Session, file: Path | None, *, use: bool) -> None:
 
     new = yaml.safe_load(own_file(session).read_text())
     context = context_name(session.name)
-    # Where it is already: a second one elsewhere would be hidden by it, or hide it.
+    # In the file that has it already: a second one elsewhere would be hidden by it, or hide it.
     target = file or next(iter(files_with(context)), None) or default_file()
     outcome = edit(target, lambda old: merged(old, new, use=use), own=_users_part)
     _say(session, target, outcome, f"has context {context} now", f"has context {context} already")
@@ -132,13 +135,13 @@ def _remove(session: Session, file: Path | None) -> None:
 def _say(session: Session, target: Path, outcome: Outcome, changed: str, unchanged: str) -> None:
     if session.quiet:
         return
-    was = f"; as it was: {outcome.backup}" if outcome.backup else ""
+    was = f"; previous content: {outcome.backup}" if outcome.backup else ""
     text = f"{changed}{was}" if outcome.changed else unchanged
     session.remark(f"{target}: {text}")
 
 
 def _users_part(text: str) -> str:
-    """The text without what was merged into it, of whatever cluster."""
+    """Return the text without what was merged into it, for any cluster."""
     from xk8s_kubernetes.kubeconfig_edit import ours, without
 
     for name in reversed(ours(text)):  # each knows what was before it

@@ -1,5 +1,5 @@
 """Command lines of the five components, as words in systemd's syntax (``${…}`` comes from
-/etc/kubernetes/node.env, which is each node's own).
+/etc/kubernetes/node.env, which each node has its own version of).
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from xk8s_kubernetes.settings import KubernetesSettings
 
 PKI = "/etc/kubernetes/pki"
 ETC = "/etc/kubernetes"
-"""Where kubelet finds the container runtime, whichever it is."""
 
 UNUSED_ADMISSION = (
     # Policies in CEL: compiling their environment is a large part of the API server's start.
-    # Admission webhooks stay, network functions bring those.
+    # Admission webhooks stay, since network functions use them.
     "MutatingAdmissionPolicy",
     "ValidatingAdmissionPolicy",
     # There is no storage.
@@ -30,7 +29,7 @@ UNUSED_ADMISSION = (
 
 
 def apiserver(ctx: Context) -> tuple[str, ...]:
-    """kube-apiserver on the control plane."""
+    """Return the command line of kube-apiserver on the control plane."""
     settings = ctx.settings(KubernetesSettings)
     words = [
         "--advertise-address=${NODE_IP}",
@@ -62,7 +61,7 @@ def apiserver(ctx: Context) -> tuple[str, ...]:
         f"--service-account-key-file={PKI}/sa.pub",
         f"--service-account-signing-key-file={PKI}/sa.key",
         "--service-cluster-ip-range=" + ",".join(addresses.service_cidrs(ctx)),
-        # Else it waits for everybody who watches, itself too, until systemd kills it (20 s).
+        # Otherwise it waits for every watcher, itself included, until systemd kills it (20 s).
         "--shutdown-watch-termination-grace-period=5s",
         f"--tls-cert-file={PKI}/apiserver.crt",
         f"--tls-private-key-file={PKI}/apiserver.key",
@@ -73,7 +72,7 @@ def apiserver(ctx: Context) -> tuple[str, ...]:
 
 
 def controller_manager(ctx: Context) -> tuple[str, ...]:
-    """kube-controller-manager on the control plane."""
+    """Return the command line of kube-controller-manager on the control plane."""
     settings = ctx.settings(KubernetesSettings)
     words = [
         "--allocate-node-cidrs=false",
@@ -95,7 +94,7 @@ def controller_manager(ctx: Context) -> tuple[str, ...]:
 
 
 def scheduler(ctx: Context) -> tuple[str, ...]:
-    """kube-scheduler on the control plane."""
+    """Return the command line of kube-scheduler on the control plane."""
     settings = ctx.settings(KubernetesSettings)
     words = [
         "--bind-address=127.0.0.1",
@@ -107,7 +106,9 @@ def scheduler(ctx: Context) -> tuple[str, ...]:
 
 
 def kubelet(ctx: Context) -> tuple[str, ...]:
-    """The kubelet on every node; the rest is in its configuration file."""
+    """Return the command line of the kubelet on every node; the rest is in its
+    configuration file.
+    """
     settings = ctx.settings(KubernetesSettings)
     words = [
         f"--config={ETC}/kubelet.yaml",
@@ -119,7 +120,9 @@ def kubelet(ctx: Context) -> tuple[str, ...]:
 
 
 def proxy(ctx: Context) -> tuple[str, ...]:
-    """kube-proxy on every node; the rest is in its configuration file."""
+    """Return the command line of kube-proxy on every node; the rest is in its configuration
+    file.
+    """
     settings = ctx.settings(KubernetesSettings)
     words = [f"--config={ETC}/proxy.yaml", "--hostname-override=%H"]
     return _complete(ctx, "proxy", words, settings.proxy_args, gates=False)
@@ -128,7 +131,9 @@ def proxy(ctx: Context) -> tuple[str, ...]:
 def _complete(
     ctx: Context, component: str, words: list[str], more: Iterable[str], *, gates: bool = True
 ) -> tuple[str, ...]:
-    """Ours sorted, then what overlays and the user add: of a repeated flag the last one counts."""
+    """Return ours sorted, then what overlays and the user add: the last of repeated flags
+    counts.
+    """
     settings = ctx.settings(KubernetesSettings)
     words.append(f"--v={settings.log_level}")
     if gates and (chosen := settings.gates_of(component)):

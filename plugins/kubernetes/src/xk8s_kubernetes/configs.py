@@ -17,7 +17,7 @@ from xk8s_kubernetes.settings import KubernetesSettings
 
 
 def kubelet_config(ctx: Context) -> str:
-    """KubeletConfiguration; fragments "kubernetes.kubelet.config" are merged into it."""
+    """Return the KubeletConfiguration; fragments "kubernetes.kubelet.config" are merged into it."""
     settings = ctx.settings(KubernetesSettings)
     config: dict[str, Any] = {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -33,7 +33,7 @@ def kubelet_config(ctx: Context) -> str:
         "clusterDomain": settings.cluster_domain,
         "containerRuntimeEndpoint": f"unix://{cri.SOCKET}",
         "enableProfilingHandler": False,
-        # File systems are memory; a node that uses its memory is not to be drained for it.
+        # File systems are memory; a node should not be drained because it uses its memory.
         "evictionHard": {
             "imagefs.available": "0%",
             "imagefs.inodesFree": "0%",
@@ -59,7 +59,7 @@ def kubelet_config(ctx: Context) -> str:
 
 
 def proxy_config(ctx: Context) -> str:
-    """KubeProxyConfiguration; fragments "kubernetes.proxy.config" are merged into it."""
+    """Return the KubeProxyConfiguration; fragments "kubernetes.proxy.config" are merged into it."""
     settings = ctx.settings(KubernetesSettings)
     config: dict[str, Any] = {
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
@@ -82,7 +82,7 @@ def proxy_config(ctx: Context) -> str:
 
 
 def node_environment(ctx: Context, node: Node) -> str:
-    """Variables for the units; NODE_IP is the first of NODE_IPS."""
+    """Return variables for the units; NODE_IP is the first of NODE_IPS."""
     ips = addresses.node_ips(ctx, node)
     return f"NODE_IP={ips[0]}\nNODE_IPS={','.join(ips)}\n"
 

@@ -1,4 +1,4 @@
-"""What an ELF file tells about where it can run, without running it."""
+"""Properties of an ELF file that decide where it can run, read without running it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ X86_64 = 62
 _MACHINES = {3: "x86", 40: "arm", 62: "x86-64", 183: "arm64", 21: "ppc64", 22: "s390x",
              243: "riscv64", 258: "loongarch64"}  # fmt: skip
 _EXECUTABLE = (2, 3)
-"""ET_EXEC and ET_DYN: a position-independent program is the latter."""
+"""File types ET_EXEC and ET_DYN: a position-independent program is the latter."""
 _LOAD, _DYNAMIC, _INTERP = 1, 2, 3
 _NEEDED, _STRTAB, _STRSZ = 1, 5, 10
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -22,13 +22,14 @@ _ENTRY = struct.Struct("<qQ")
 
 
 class NotElf(Exception):
-    """The file is no 64-bit little-endian ELF program; the message says what it is."""
+    """The file is not a 64-bit little-endian ELF program; the message says what it is."""
 
 
 @frozen(kw_only=True)
 class Elf:
-    """``interpreter`` is the dynamic loader, "" for a static program; ``needed`` the libraries
-    that it loads; ``glibc`` the newest version of glibc's symbols that it wants, (0, 0) for none.
+    """An ELF program. ``interpreter`` is the dynamic loader, "" for a static program; ``needed``
+    the libraries that it loads; ``glibc`` the newest version of glibc's symbols that it needs, (0,
+    0) for none.
     """
 
     machine: int
@@ -43,7 +44,7 @@ class Elf:
 
 
 def read_elf(path: Path) -> Elf:
-    """Read the headers. `NotElf` for anything that is no program for a 64-bit machine."""
+    """Read the headers. `NotElf` for anything other than a program for a 64-bit machine."""
     with path.open("rb") as stream:
         if stream.read(4) != b"\x7fELF":
             stream.seek(0)
@@ -65,21 +66,21 @@ def _kind(start: bytes) -> str:
         return "a program for Windows"
     if start[:4] in (b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe"):
         return "a program for macOS"
-    return "no program"
+    return "not a program"
 
 
 def _parse(data: mmap.mmap) -> Elf:
     ident, kind, machine, _, _, start, *_, size, count, _, _, _ = _HEADER.unpack_from(data)
     if ident[4:6] != b"\x02\x01":
-        raise NotElf("no 64-bit little-endian ELF file")
+        raise NotElf("not a 64-bit little-endian ELF file")
     if kind not in _EXECUTABLE:
-        raise NotElf("an ELF file, but no program")
+        raise NotElf("an ELF file, but not a program")
     programs = [_PROGRAM.unpack_from(data, start + size * index) for index in range(count)]
     interpreter = ""
     dynamic: list[tuple[int, int]] = []
     for type_, _, offset, _, _, length, *_ in programs:
         if offset + length > len(data):
-            raise IndexError("a segment ends behind the file")
+            raise IndexError("a segment extends beyond the file")
         if type_ == _INTERP:
             interpreter = data[offset : offset + length].rstrip(b"\0").decode(errors="replace")
         elif type_ == _DYNAMIC:
@@ -102,10 +103,10 @@ def _parse(data: mmap.mmap) -> Elf:
 
 
 def _strings(data: mmap.mmap, programs: list[tuple[int, ...]], dynamic: dict[int, int]) -> bytes:
-    """The dynamic string table; its address is one of memory."""
+    """Return the dynamic string table; its address is one in memory."""
     address, length = dynamic[_STRTAB], dynamic[_STRSZ]
     for type_, _, offset, virtual, _, size, *_ in programs:
         if type_ == _LOAD and virtual <= address < virtual + size:
             begin = offset + address - virtual
             return data[begin : begin + length]
-    raise IndexError("no segment has the string table")
+    raise IndexError("no segment contains the string table")

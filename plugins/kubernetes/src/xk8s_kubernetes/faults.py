@@ -1,7 +1,7 @@
-"""Faults of Kubernetes that are known by what they leave in journals and events.
+"""Known faults of Kubernetes, recognised by what they leave in journals and events.
 
-The most specific first. Examples are lines as they were seen with Kubernetes 1.36, containerd 2.4
-and kernel 6.12, and those that users of older releases look for.
+The most specific come first. Examples are lines as they were seen with Kubernetes 1.36, containerd
+2.4 and kernel 6.12, and those that users of older releases search for.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from xk8s.overlay import Fault
 from xk8s_kubernetes.pod_faults import PODS, WAITING
 
 _ARGS = (
-    "see where the argument is from: xk8s explain kubernetes.kubelet_args (or apiserver_args, "
+    "see where the argument comes from: xk8s explain kubernetes.kubelet_args (or apiserver_args, "
     "controller_manager_args, scheduler_args, proxy_args, feature_gates)"
 )
 
@@ -30,7 +30,7 @@ START = (
     Fault(
         name="bad-flag",
         pattern=r"Error: (?P<what>invalid argument .+ for .+ flag: .+)$",
-        cause="a component was started with a flag of a wrong value: {what}",
+        cause="a component was started with a wrong value for a flag: {what}",
         remedy=_ARGS,
         examples=(
             'Error: invalid argument "x" for "-v, --v" flag: strconv.ParseUint: parsing "x": '
@@ -41,7 +41,7 @@ START = (
         name="unknown-feature-gate",
         pattern=r"unrecognized feature gate: (?P<gate>\w+)",
         cause="this release of Kubernetes has no feature gate {gate}",
-        remedy="take it out of -s kubernetes.feature_gates (or of a component's arguments); gates "
+        remedy="remove it from -s kubernetes.feature_gates (or of a component's arguments); gates "
         "that became standard are removed some releases later",
         examples=(
             'E1124 06:01:06.018794   20392 run.go:72] "command failed" err="unrecognized feature '
@@ -52,7 +52,7 @@ START = (
         name="unknown-field",
         pattern=r"strict decoding error: (?P<what>unknown field .+?)\"?$",
         cause="a configuration has a field that this release does not know: {what}",
-        remedy="look for the overlay that adds it (fragments kubernetes.kubelet.config and "
+        remedy="find the overlay that adds it (fragments kubernetes.kubelet.config and "
         "kubernetes.proxy.config)",
         examples=(
             'I1124 06:01:06.470692   20428 codec.go:102] "Using lenient decoding as strict '
@@ -64,7 +64,7 @@ START = (
         pattern=r"mountpoint for \w+ not found|Following Cgroup subsystem not mounted|"
         r"failed to get mounted cgroup subsystems|configured to not run on a host using cgroup v1",
         cause="the guest has no (unified) cgroup hierarchy",
-        remedy="take a base system whose init mounts cgroup2 on /sys/fs/cgroup, as systemd does, "
+        remedy="use a base system whose init mounts cgroup2 on /sys/fs/cgroup, as systemd does, "
         "with no systemd.unified_cgroup_hierarchy=0 among the kernel arguments",
         examples=(
             "error: failed to run Kubelet: mountpoint for cpu not found",
@@ -75,15 +75,15 @@ START = (
     Fault(
         name="swap-file-missing",
         pattern=r"open /proc/swaps: no such file",
-        cause="the guest's kernel is built without swap (CONFIG_SWAP), for which kubelet asks",
-        remedy="take a kernel that has it: -s debian.kernel=PACKAGE; `xk8s plan` checks it",
+        cause="the guest's kernel is built without swap (CONFIG_SWAP), which kubelet requires",
+        remedy="use a kernel that has it: -s debian.kernel=PACKAGE; `xk8s plan` checks it",
         examples=("error: failed to run Kubelet: open /proc/swaps: no such file or directory",),
     ),
     Fault(
         name="kernel-keys",
         pattern=r"/proc/sys/kernel/keys/root_maxbytes: no such file",
         cause="the guest's kernel is built without CONFIG_KEYS",
-        remedy="take a kernel that has it: -s debian.kernel=PACKAGE; `xk8s plan` checks it",
+        remedy="use a kernel that has it: -s debian.kernel=PACKAGE; `xk8s plan` checks it",
         examples=("open /proc/sys/kernel/keys/root_maxbytes: no such file or directory",),
     ),
     Fault(
@@ -92,7 +92,7 @@ START = (
         r"(?:Couldn't load|Extension addrtype|xt_addrtype).*(?:match|revision|missing).*addrtype|"
         r"Extension addrtype revision \d+ not supported",
         cause="the kernel lacks iptables' match addrtype (module xt_addrtype)",
-        remedy="take a kernel that has it, or -s kubernetes.proxy_mode=nftables, which does "
+        remedy="use a kernel that has it, or -s kubernetes.proxy_mode=nftables, which does "
         "without; `xk8s plan` checks it for the other modes",
         examples=(
             "Failed to ensure that nat chain POSTROUTING jumps to MASQUERADE",
@@ -116,8 +116,8 @@ START = (
     Fault(
         name="ipvs-dummy",
         pattern=r"Failed to create dummy interface",
-        cause="kube-proxy cannot make its interface kube-ipvs0: the kernel has no module dummy",
-        remedy="take a kernel that has it: -s debian.kernel=PACKAGE; `xk8s plan` checks it",
+        cause="kube-proxy cannot create its interface kube-ipvs0: the kernel has no module dummy",
+        remedy="use a kernel that has it: -s debian.kernel=PACKAGE; `xk8s plan` checks it",
         examples=(
             "proxier.go:1015] Failed to create dummy interface: kube-ipvs0, error: operation not "
             "supported",
@@ -166,7 +166,7 @@ START = (
     Fault(
         name="port-in-use",
         pattern=r"listen (?:tcp|udp)\d? (?P<address>\S+): bind: address already in use",
-        cause="something in the guest listens on {address} already",
+        cause="something in the guest already listens on {address}",
         remedy="find it with: xk8s exec NODE -- ss -tlnp",
         examples=(
             'E1124 06:10:00 1 run.go:72] "command failed" err="failed to create listener: failed '
@@ -182,15 +182,15 @@ START = (
         examples=("listen tcp 192.168.1.9:6443: bind: cannot assign requested address",),
     ),
 )
-"""What keeps a component from starting."""
+"""Faults that keep a component from starting."""
 
 KEYS = (
     Fault(
         name="clock",
-        # The times in it differ from line to line: it is one fault all the same.
+        # The times in it differ from line to line, but it is one fault.
         pattern=r"x509: certificate has expired or is not yet valid",
         cause="a certificate is not valid at the time that a clock of the cluster shows",
-        remedy="compare the clocks: xk8s exec NODE -- date; set one right: xk8s exec NODE -- date "
+        remedy="compare the clocks: xk8s exec NODE -- date; set a clock: xk8s exec NODE -- date "
         "-u -s @$(date +%s); keys that have really expired: xk8s ca rotate",
         examples=(
             'err="Get \\"https://127.0.0.1:6443/readyz\\": tls: failed to verify certificate: '
@@ -202,10 +202,9 @@ KEYS = (
         name="unknown-authority",
         pattern=r"x509: certificate signed by unknown authority|"
         r"tls: (?:bad certificate|unknown certificate authority)",
-        cause="one side of a connection does not trust the other's certificate: it is of another "
-        "cluster or of an earlier start (or a clock is wrong)",
-        remedy="make all keys anew: xk8s ca rotate; a kubeconfig of yours from before: xk8s "
-        "kubeconfig --merge",
+        cause="one side of a connection does not trust the other's certificate: it belongs to "
+        "another cluster or an earlier start (or a clock is wrong)",
+        remedy="replace all keys: xk8s ca rotate; for your own kubeconfig: xk8s kubeconfig --merge",
         examples=(
             "tls: failed to verify certificate: x509: certificate signed by unknown authority",
             "http: TLS handshake error from 192.168.1.2:51514: remote error: tls: bad certificate",
@@ -214,7 +213,7 @@ KEYS = (
     Fault(
         name="wrong-name",
         pattern=r"x509: certificate is (?:valid for|not valid for any names)(?P<why>[^\"]+)",
-        cause="a server was asked by a name or address that its certificate does not have:{why}",
+        cause="a server was addressed by a name or address that is not in its certificate:{why}",
         remedy="use one that it has; the API server's are those of vm-001 on all its networks, its "
         "Service, 127.0.0.1 and localhost",
         examples=(
@@ -225,9 +224,9 @@ KEYS = (
     Fault(
         name="token-missing",
         pattern=r"open /var/run/secrets/kubernetes\.io/serviceaccount/(?P<file>\S+): no such file",
-        cause="a program in a pod wants the API, and the pod has no service account's {file}",
+        cause="a program in a pod needs the API, and the pod has no service account's {file}",
         remedy="leave automountServiceAccountToken on for that pod; the check `service account` "
-        'tries it: xk8s check "service account"',
+        'tests it: xk8s check "service account"',
         examples=(
             "open /var/run/secrets/kubernetes.io/serviceaccount/token: no such file or directory",
         ),
@@ -244,6 +243,6 @@ KEYS = (
         ),
     ),
 )
-"""Certificates, tokens, clocks and roles."""
+"""Faults of certificates, tokens, clocks and roles."""
 
 FAULTS = (*START, *KEYS, *PODS, *WAITING)

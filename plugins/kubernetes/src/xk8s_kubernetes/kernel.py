@@ -1,4 +1,4 @@
-"""What Kubernetes needs of the guest's kernel, by mode of kube-proxy."""
+"""Requirements of Kubernetes for the guest's kernel, by mode of kube-proxy."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ _PROXY: Mapping[ProxyMode, tuple[str, ...]] = {
 }
 
 _LOAD = ("br_netfilter", "nf_conntrack")
-"""Loaded at boot: their sysctls must be there before systemd sets them."""
+"""Modules loaded at boot: their sysctls must exist before systemd sets them."""
 
 _LOAD_IPVS = ("ip_vs", "ip_vs_rr", "ip_vs_sh", "ip_vs_wrr")
-"""kube-proxy looks for them and cannot load them by itself."""
+"""Modules that kube-proxy looks for and cannot load by itself."""
 
 
 def kernel_needs(proxy_mode: ProxyMode) -> KernelNeeds:
-    """Symbols and modules for the nodes."""
+    """Return symbols and modules for the nodes."""
     config = ("IP_VS_NFCT", "IP_VS_PROTO_TCP", "IP_VS_PROTO_UDP") if proxy_mode == "ipvs" else ()
     return KernelNeeds(
         config=(*_CONFIG, *config),

@@ -9,7 +9,7 @@ from xk8s.pki import Pair
 
 
 def kubeconfig(*, name: str, server: str, ca: bytes, user: str, pair: Pair) -> bytes:
-    """One cluster, user and context; the cluster and the context are called ``name``."""
+    """Return one cluster, user and context; the cluster and the context are called ``name``."""
     cluster = {"certificate-authority-data": _base64(ca), "server": server}
     credentials = {
         "client-certificate-data": _base64(pair.cert),

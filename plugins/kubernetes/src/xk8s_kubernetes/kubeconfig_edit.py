@@ -1,11 +1,11 @@
-"""Put one cluster into the text of a kubeconfig, or take it out: text in, text out.
+"""Put one cluster into the text of a kubeconfig, or remove it: text in, text out.
 
-Everything that is not the cluster's own stays as its owner wrote it, to the byte: comments,
+Everything that is not the cluster's own stays as its owner wrote it, byte for byte: comments,
 order, quotes, anchors. kubectl itself loses the first two. The change is first made on the YAML
-nodes, where it is plain what is meant; then in the text, which is taken only when it reads as
-the very nodes. For a text in another style than kubectl writes (flow style, say) the nodes are
-written out: that loses comments, but no value changes its form on the way, as it would by way of
-Python's values (``0123`` and ``1.10`` are such).
+nodes, where its meaning is clear; then in the text, which is used only if it parses to exactly
+those nodes. For a text in a style other than kubectl's (flow style, for example) the nodes are
+written out: that loses comments, but no value changes its form, as it would with Python's values
+(``0123`` and ``1.10`` for example).
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from xk8s_kubernetes.kubeconfig_nodes import LISTS, NotKubeconfig, parse, same, 
 
 _FIELDS = {"clusters": "cluster", "users": "user"}
 _EXTENSION = "xk8s.local"
-"""Of our context: what the file was like before it came, so that it can go without a trace."""
+"""Extension of our context: what the file was like before, so that it can be removed without a
+trace.
+"""
 KEYS = (*LISTS, "current-context")
 
 Config = dict[str, Any]
@@ -34,8 +36,8 @@ class _Unsuited(Exception):
 
 @frozen(kw_only=True)
 class _Change:
-    """By list: names to take out, and entries to put in (in the place of the same name's).
-    ``forget`` are keys that go when nothing is left in them.
+    """Changes by list: names to remove, and entries to add (in the place of the same name's).
+    ``forget`` are keys that are removed once they are empty.
     """
 
     drop: Mapping[str, frozenset[str]] = field(factory=dict)
@@ -45,9 +47,9 @@ class _Change:
 
 
 def merged(text: str, new: Config, *, use: bool = True) -> str:
-    """The text with the one cluster, user and context of ``new``; of entries with their names,
-    the context keeps what others added to it (a namespace, say). ``use`` makes the context the
-    current one, as it is in any case when there was none. `NotKubeconfig` as `parse`.
+    """Return the text with the one cluster, user and context of ``new``; the context keeps what
+    others added to entries with their names (a namespace, for example). ``use`` makes the context
+    the current one, which also happens if there was none. `NotKubeconfig` as for `parse`.
     """
     root = parse(text)
     (context,) = new["contexts"]
@@ -76,8 +78,8 @@ def merged(text: str, new: Config, *, use: bool = True) -> str:
 
 
 def without(text: str, name: str) -> str:
-    """The text without that context, and without its cluster and user unless other contexts use
-    them. Was it the current one, then the one before it is again, if that is still there.
+    """Return the text without that context, and without its cluster and user unless other contexts
+    use them. If it was the current one, the previous one becomes current again if it still exists.
     """
     root = parse(text)
     left = {_name(one): _get(one, "context") for one in _entries(root, "contexts")}
@@ -98,12 +100,12 @@ def without(text: str, name: str) -> str:
 
 
 def contexts(text: str) -> tuple[str, ...]:
-    """The names of the contexts, in order."""
+    """Return the names of the contexts, in order."""
     return tuple(_name(one) for one in _entries(parse(text), "contexts"))
 
 
 def ours(text: str) -> tuple[str, ...]:
-    """The names of those that were merged here."""
+    """Return the names of those that were merged here."""
     return tuple(
         _name(one)
         for one in _entries(parse(text), "contexts")
@@ -112,7 +114,7 @@ def ours(text: str) -> tuple[str, ...]:
 
 
 def current(text: str) -> str:
-    """The current context, or ""."""
+    """Return the current context, or ""."""
     return _current(parse(text))
 
 
@@ -131,7 +133,7 @@ def _apply(text: str, root: MappingNode | None, change: _Change) -> str:
         pass
     edited = write(wanted)
     if not same(parse(edited), wanted):
-        raise NotKubeconfig("it cannot be written again as it was read")
+        raise NotKubeconfig("it cannot be written as it was read")
     return edited
 
 
@@ -139,7 +141,7 @@ def _apply(text: str, root: MappingNode | None, change: _Change) -> str:
 
 
 def _on_nodes(root: MappingNode, change: _Change) -> MappingNode:
-    """A new root; nodes of the old one are used, never changed: aliases share them."""
+    """Return a new root; nodes of the old one are used, never changed: aliases share them."""
     pairs = {_text(key): (key, value) for key, value in root.value}
     for key in LISTS:
         drop, put = change.drop.get(key, frozenset()), change.put.get(key, ())
@@ -169,7 +171,7 @@ def _node(value: Any) -> Node:
 
 
 def _value(context: Node | None) -> Config:
-    """What an older context of ours has, others' additions among it."""
+    """Return what an older context of ours has, including others' additions."""
     if context is None:
         return {}
     try:
@@ -178,7 +180,9 @@ def _value(context: Node | None) -> Config:
         raise NotKubeconfig(f"a context cannot be understood: {error}") from error
     extensions = value.get("extensions") or [] if isinstance(value, dict) else None
     if not isinstance(extensions, list) or not all(isinstance(one, dict) for one in extensions):
-        raise NotKubeconfig("a context is no mapping, or its extensions are no list of them")
+        raise NotKubeconfig(
+            "a context is not a mapping, or its extensions are not a list of mappings"
+        )
     return dict(value)
 
 
@@ -215,7 +219,7 @@ def _extension(context: Node | None) -> Node | None:
 
 
 def _known(context: Node | None) -> dict[str, str]:
-    """What our extension of the context says."""
+    """Return what our extension of the context says."""
     extension = _get(_extension(context), "extension")
     pairs = extension.value if isinstance(extension, MappingNode) else []
     return {_text(key): _text(value) for key, value in pairs}
@@ -297,7 +301,9 @@ def _list_spans(
 
 
 def _item_lines(text: str, sequence: Node) -> Iterator[tuple[int, int]]:
-    """Of each item of a block sequence: from the line with its dash to its last line's end."""
+    """Return for each item of a block sequence: from the line with its dash to its last
+    line's end.
+    """
     least = 0
     for item in sequence.value:
         start = text.rfind("\n", 0, item.start_mark.index) + 1
@@ -314,8 +320,8 @@ def _is_flow(node: Node) -> bool:
 
 
 def _last(node: Node) -> int:
-    """Where the last scalar (or flow collection) below the node ends: a block's own end is at
-    whatever comes next, behind its comments.
+    """Return where the last scalar (or flow collection) below the node ends: a block's own end is
+    at whatever comes next, after its comments.
     """
     while not isinstance(node, ScalarNode) and not _is_flow(node) and node.value:
         node = node.value[-1][1] if isinstance(node, MappingNode) else node.value[-1]
@@ -323,7 +329,7 @@ def _last(node: Node) -> int:
 
 
 def _line(text: str, key: Node) -> _Span:
-    """The whole line of a key, without what may follow."""
+    """Return the whole line of a key, without what may follow."""
     return _Span(int(key.start_mark.index), text.find("\n", _colon(text, key)) + 1 or len(text))
 
 
@@ -340,7 +346,7 @@ def _value_span(text: str, key: Node, value: Node, new: str) -> _Span:
 
 
 def _colon(text: str, key: Node) -> int:
-    """Behind the colon that follows the key."""
+    """Return the position after the colon that follows the key."""
     end = int(key.end_mark.index)
     if text[end : end + 1] != ":":
         raise _Unsuited
@@ -348,7 +354,7 @@ def _colon(text: str, key: Node) -> int:
 
 
 def _dump(value: Any) -> str:
-    # What is not ASCII is escaped: readers differ in what of it they take for a space.
+    # Anything but ASCII is escaped: readers differ in what they treat as a space.
     return yaml.safe_dump(value, sort_keys=False, width=1 << 20)
 
 

@@ -1,6 +1,6 @@
 """Change a user's kubeconfig: locked against kubectl and ourselves, in one step, backed up.
 
-Whatever happens – a full disk, a kill at any moment – the file is the old or the new one, whole.
+Whatever happens – a full disk, a kill at any moment – the file is the old or the new one, complete.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from xk8s_kubernetes.kubeconfig_nodes import NotKubeconfig
 LOCK_SECONDS = 10.0
 BACKUP_SUFFIX = ".xk8s-backup"
 NEWEST_BACKUPS = 3
-"""How many stay besides the first; each is a copy of the user's credentials."""
+"""Number of backups kept besides the first; each is a copy of the user's credentials."""
 
 _MARK = b"xk8s\n"
 
 
 def read(path: Path) -> str:
-    """The text; "" for a file that is not there. `UsageError` for what is no text file."""
+    """Return the text; "" if the file does not exist. `UsageError` if it is not a text file."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise refused(path, "it is no regular file")
+            raise refused(path, "it is not a regular file")
         return path.read_bytes().decode()
     except FileNotFoundError:
         return ""
@@ -43,18 +43,18 @@ def read(path: Path) -> str:
 
 
 def refused(path: Path, why: str) -> UsageError:
-    """The error of a file that is not touched."""
+    """Return the error for a file that is not touched."""
     return UsageError(
         f"not a kubeconfig, left as it is: {why}",
         where=str(path),
-        hint="mend it, or name another FILE",
+        hint="fix it, or name another FILE",
     )
 
 
 @frozen(kw_only=True)
 class Outcome:
-    """Whether the file was changed, and the backup that has what the user had in it; None when
-    there was no file.
+    """Whether the file was changed, and the backup with what the user had in it; None if there was
+    no file.
     """
 
     changed: bool
@@ -64,12 +64,12 @@ class Outcome:
 def edit(
     path: Path, change: Callable[[str], str], *, own: Callable[[str], str] = lambda text: text
 ) -> Outcome:
-    """Replace the file's text by ``change`` of it; of a symbolic link, the file that it leads to.
+    """Replace the file's text by ``change`` of it; for a symbolic link, that of its target.
 
-    A backup is made when none has ``own`` of the old text: that part of it that is the user's;
-    so what we wrote never takes the place of what the user wrote. `UsageError` for what is no
-    kubeconfig, `StateError` when another program holds the lock, `HostError` when the file
-    cannot be written: then it is as it was.
+    A backup is made unless one has ``own`` of the old text, the user's part of it; so what we
+    wrote never takes the place of what the user wrote. `UsageError` if it is not a kubeconfig,
+    `StateError` if another program holds the lock, `HostError` if the file cannot be written:
+    then it is unchanged.
     """
     try:
         target = Path(os.path.realpath(path, strict=False))
@@ -79,7 +79,7 @@ def edit(
             raise refused(path, "it is a directory")
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with ExitStack() as locks:
-            # kubectl locks the name that it was given; who comes by another name, the target.
+            # kubectl locks the name that it was given; with another name, the target is locked.
             named = Path(os.path.realpath(path.parent)) / path.name
             for name in dict.fromkeys((named, target)):
                 locks.enter_context(locked(name))
@@ -91,15 +91,15 @@ def edit(
         raise HostError(
             f"{path} cannot be changed: {error.strerror}",
             where=str(error.filename or path),
-            hint="make room on the disk"
+            hint="free disk space"
             if full
-            else "see its permissions and those of its directory, or name another FILE",
+            else "check its permissions and those of its directory, or name another FILE",
         ) from error
 
 
 def _replace(target: Path, change: Callable[[str], str], own: Callable[[str], str]) -> Outcome:
     for left in target.parent.glob(f".{_escaped(target.name)}.xk8s-*"):
-        left.unlink()  # by one that was killed: we have the lock
+        left.unlink()  # by a process that was killed: we have the lock
     old = read(target)
     mark = codecs.BOM_UTF8.decode() if old.startswith(codecs.BOM_UTF8.decode()) else ""
     new = mark + change(old.removeprefix(mark))
@@ -116,7 +116,7 @@ def _replace(target: Path, change: Callable[[str], str], own: Callable[[str], st
 
 
 def _write(path: Path, data: bytes, *, like: Path | None) -> None:
-    """In one step; owner, permissions and extended attributes of ``like``, else just ours."""
+    """Write in one step; owner, permissions and extended attributes of ``like``, else just ours."""
     temporary = path.with_name(f".{path.name}.xk8s-{os.getpid()}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -149,7 +149,7 @@ def _sync(directory: Path) -> None:
 
 
 def backups(target: Path) -> dict[int, Path]:
-    """Those that are there by number, the first one first."""
+    """Return existing backups by number, the first one first."""
     pattern = re.compile(re.escape(target.name + BACKUP_SUFFIX) + r"(?:-([1-9]\d*))?")
     found = {
         int(match[1] or 1): path
@@ -160,7 +160,7 @@ def backups(target: Path) -> dict[int, Path]:
 
 
 def _backup(target: Path, old: str, own: Callable[[str], str]) -> Path:
-    """One that has what the user has in the file, made if there is none."""
+    """Return a backup of what the user has in the file, made if there is none."""
     there = backups(target)
     for path in reversed(there.values()):
         with suppress(UsageError, NotKubeconfig):
@@ -183,10 +183,10 @@ def _escaped(name: str) -> str:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold FILE.lock, made exclusively, which is how kubectl locks the same file.
+    """Hold FILE.lock, created exclusively, which is how kubectl locks the same file.
 
-    kubectl's stays for ever when kubectl is killed, and nobody can tell. Ours has a mark in it
-    and is held by a kernel lock too: the next one sees that its maker is gone and takes it over.
+    kubectl's stays for ever if kubectl is killed, and nobody can tell. Ours has a mark in it
+    and is held by a kernel lock too: the next xk8s sees that its owner is gone and takes it over.
     """
     lock = path.with_name(path.name + ".lock")
     deadline = time.monotonic() + LOCK_SECONDS
@@ -195,7 +195,7 @@ def locked(path: Path) -> Iterator[None]:
             raise StateError(
                 f"{path} is locked by another program{_since(lock)}",
                 where=str(lock),
-                hint=f"if no kubectl or xk8s is at work on it: rm {lock}",
+                hint=f"if no kubectl or xk8s is using it: rm {lock}",
             )
         time.sleep(0.05)
     try:
@@ -221,7 +221,7 @@ def _try_lock(lock: Path) -> int | None:
 
 
 def _take_over(lock: Path) -> int | None:
-    """The lock of an xk8s that is gone; None when it is in use, or kubectl's."""
+    """Return the lock of an xk8s that is gone; None if it is in use, or kubectl's."""
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_NOFOLLOW)
     except OSError:

@@ -13,12 +13,12 @@ LISTS = ("clusters", "users", "contexts")
 
 
 class NotKubeconfig(Exception):
-    """Why a text is no kubeconfig that could be edited."""
+    """Why a text is not a kubeconfig that could be edited."""
 
 
 def parse(text: str) -> MappingNode | None:
-    """The root; None for a text without content. `NotKubeconfig` for one that kubectl would not
-    read either, or not as we do: no mapping, a key or a name given twice, several documents.
+    """Return the root; None for a text without content. `NotKubeconfig` for one that kubectl would
+    not read either, or not as we do: not a mapping, a key or a name given twice, several documents.
     """
     try:
         _check_depth(text)
@@ -28,9 +28,9 @@ def parse(text: str) -> MappingNode | None:
     if root is None or (isinstance(root, ScalarNode) and root.tag.endswith(":null")):
         return None
     if not isinstance(root, MappingNode):
-        raise NotKubeconfig("it is no mapping")
+        raise NotKubeconfig("it is not a mapping")
     if not all(isinstance(key, ScalarNode) for key, _ in root.value):
-        raise NotKubeconfig("a key is no text")
+        raise NotKubeconfig("a key is not a string")
     _no_twice("key", [key.value for key, _ in root.value])
     for key, value in root.value:
         if key.value in LISTS:
@@ -39,7 +39,9 @@ def parse(text: str) -> MappingNode | None:
 
 
 def _check_depth(text: str) -> None:
-    """The binding of libyaml calls itself for each level until the stack is over."""
+    """Raise an error if it is too deep: the binding of libyaml calls itself for each level until
+    the stack is exhausted.
+    """
     depth = 0
     for event in yaml.parse(text, Loader=_Loader):
         if isinstance(event, CollectionStartEvent):
@@ -55,7 +57,7 @@ def _check_list(key: str, value: Node) -> None:
         return
     entries = value.value if isinstance(value, SequenceNode) else None
     if entries is None or not all(isinstance(one, MappingNode) for one in entries):
-        raise NotKubeconfig(f"{key} is no list of mappings")
+        raise NotKubeconfig(f"{key} is not a list of mappings")
     names = []
     for entry in entries:
         keys = [name.value for name, _ in entry.value if isinstance(name, ScalarNode)]
@@ -71,19 +73,19 @@ def _check_list(key: str, value: Node) -> None:
 def _no_twice(what: str, names: list[Any]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise NotKubeconfig(f"the {what} {name!r} is there twice")
+            raise NotKubeconfig(f"the {what} {name!r} is used twice")
 
 
 def same(one: Node | None, two: Node | None) -> bool:
     """Whether two texts' nodes mean the same: tags, values and their order. Takes time in
-    proportion to the nodes, also where aliases multiply them.
+    proportion to the nodes, even if aliases multiply them.
     """
     numbers: dict[Any, int] = {}
     return _number(one, numbers, {}) == _number(two, numbers, {})
 
 
 def _number(node: Any, numbers: dict[Any, int], seen: dict[int, int | None]) -> int:
-    """Equal trees have equal numbers."""
+    """Return a number that is equal for equal trees."""
     if id(node) in seen:
         known = seen[id(node)]
         if known is None:
@@ -105,7 +107,7 @@ def _number(node: Any, numbers: dict[Any, int], seen: dict[int, int | None]) -> 
 
 
 def write(root: Node) -> str:
-    """The nodes as text: order, tags, quotes and aliases as they were, comments lost."""
+    """Return the nodes as text: order, tags, quotes and aliases as they were, comments lost."""
     text: str = yaml.serialize(root, Dumper=yaml.SafeDumper, allow_unicode=True, width=1 << 20)
     return text
 

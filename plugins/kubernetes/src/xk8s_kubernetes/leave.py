@@ -1,4 +1,4 @@
-"""Nodes that leave the cluster: they are drained, and their objects go."""
+"""Removal of nodes from the cluster: they are drained, and their objects are deleted."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from xk8s_kubernetes import addresses, components
 
 _DRAIN_SECONDS = 300
 _SECONDS = _DRAIN_SECONDS + 120.0
-"""Without KVM kubectl alone takes ten seconds to start."""
+"""Extra time, since kubectl alone takes ten seconds to start without KVM."""
 
 
 def leave(access: ClusterAccess, nodes: Iterable[str], progress: Progress) -> None:
     """Evict the pods of these nodes as a drain does, then delete the nodes. `MachineError` with
-    what kubectl says when pods do not go (a PodDisruptionBudget, say).
+    kubectl's output if pods do not leave (because of a PodDisruptionBudget, for example).
     """
     ours = {node.name for node in access.ctx.nodes if node.role in NODE_ROLES}
     names = [name for name in nodes if name in ours]
@@ -41,9 +41,9 @@ def _kubectl(access: ClusterAccess, words: list[str]) -> None:
         raise MachineError(f"{' '.join(words[:2])}: {error}", where=node) from error
     if result.exit_code != 0:
         raise MachineError(
-            f"{' '.join(words[:2])}: the pods of the node do not go",
+            f"{' '.join(words[:2])}: the pods of the node do not leave",
             where=node,
-            hint="the node goes on, without new pods: `kubectl uncordon` takes that back; what "
+            hint="the node keeps running, without new pods: `kubectl uncordon` reverts that; what "
             "holds a pod is in the log",
             log=result.stderr.decode(errors="replace").strip(),
         )

@@ -1,4 +1,4 @@
-"""What an overlay contributes to the point ``kubernetes.manifest``."""
+"""Values that overlays contribute to the point ``kubernetes.manifest``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xk8s.overlay import File
 DIRECTORY = "/etc/kubernetes/manifests.d"
 
 _FIRST = """\
-# The API server makes it too, some time after it answers: whoever needs it need not wait.
+# The API server creates it too, some time after it answers: nothing has to wait for that.
 apiVersion: v1
 kind: Namespace
 metadata:
@@ -30,8 +30,8 @@ class Manifest:
 
 
 def manifest_files(manifests: Sequence[Manifest]) -> tuple[File, ...]:
-    """The files of the control plane, numbered so that kubectl applies them in this order.
-    `PlanError` for a name with two contents or one that is no file name.
+    """Return the files of the control plane, numbered so that kubectl applies them in this order.
+    `PlanError` for a name with two contents or one that is not a file name.
     """
     manifests = tuple(dict.fromkeys(manifests))
     names = [manifest.name for manifest in manifests]
@@ -39,7 +39,7 @@ def manifest_files(manifests: Sequence[Manifest]) -> tuple[File, ...]:
         if names.count(name) > 1:
             raise PlanError(f"two manifests are called {name!r}", where="kubernetes.manifest")
         if not name or "/" in name:
-            raise PlanError(f"{name!r} is no manifest's name", where="kubernetes.manifest")
+            raise PlanError(f"{name!r} is not the name of a manifest", where="kubernetes.manifest")
     first = Manifest(name="kube-system", yaml=_FIRST)
     return tuple(
         File(

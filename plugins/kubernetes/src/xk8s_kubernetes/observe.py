@@ -1,4 +1,4 @@
-"""What is looked at when something is wrong: objects by kubectl, logs, tables of kube-proxy."""
+"""What to look at when something is wrong: objects with kubectl, logs, tables of kube-proxy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STATUS = (
     '{range .items[*]}{.metadata.namespace}/{.metadata.name} on {.spec.nodeName}{"\\n"}'
     '{.status}{"\\n\\n"}{end}'
 )
-# The time first, so that what is over can be told from what goes on. Events have it here or there.
+# The time first, to distinguish what is over from what continues. Events have it here or there.
 _EVENTS = (
     "{{range .items}}"
     "{{if .lastTimestamp}}{{.lastTimestamp}}{{else}}{{.eventTime}}{{end}} "
@@ -50,24 +50,26 @@ _PROXY_PROGRAMS: dict[ProxyMode, tuple[str, ...]] = {
 
 
 def guest_needs(ctx: Context) -> GuestNeeds:
-    """What the base system has to have for kubelet, kube-proxy, the checks and the units here."""
+    """Return what the base system must provide for kubelet, kube-proxy, the checks and the units
+    here.
+    """
     mode = ctx.settings(KubernetesSettings).proxy_mode
     return GuestNeeds(
         programs=(*_PROGRAMS, "nft", *_PROXY_PROGRAMS[mode]),
-        # Every pod sandbox is made with the one, the pods of the checks run the other.
+        # Every pod sandbox is created with the one, the pods of the checks run the other.
         files=("/etc/resolv.conf", "/usr/bin/busybox"),
         roles=NODE_ROLES,
     )
 
 
 def observations(ctx: Context) -> Iterator[Observation]:
-    """Logs first, kubectl last: it has to wait where the API server does not answer."""
+    """Return logs first, kubectl last: it has to wait if the API server does not answer."""
     for component in CONTROL:
         yield _log(component, _CONTROL)
     for component in ("kubelet", "kube-proxy"):
         yield _log(component, NODE_ROLES)
     containers = f"find /var/log/pods -name *.log -exec tail -v -n {_POD_LINES} {{}} +"
-    # Searched: clients of the API in pods tell what they lack.
+    # Searched: clients of the API in pods say what they lack.
     yield Observation(
         name="containers", argv=tuple(containers.split()), roles=NODE_ROLES, searched=True
     )
@@ -85,7 +87,9 @@ def observations(ctx: Context) -> Iterator[Observation]:
 
 
 def log_files() -> Iterator[LogFiles]:
-    """``xk8s logs pod/NAME`` or pod/NAMESPACE/NAME, with or without what a Deployment appends."""
+    """Return ``xk8s logs pod/NAME`` or pod/NAMESPACE/NAME, with or without what a Deployment
+    appends.
+    """
     root = "/var/log/pods"
     yield LogFiles(
         kind="pod",

@@ -58,7 +58,7 @@ def xk8s_overlay() -> Overlay:
     return Overlay(
         summary="Kubernetes: control plane on vm-001, kubelet and kube-proxy on every node",
         requires=("base", "etcd", "cri", "images"),
-        # Which is made of what is here: ranges of pods, /opt/cni/bin, checks.
+        # A CNI uses what is here: ranges of pods, /opt/cni/bin, checks.
         completed_by=("cni",),
         defaults={"cri": ("crio", "containerd"), "cni": ("bridge",)},
         settings=KubernetesSettings,
@@ -68,19 +68,19 @@ def xk8s_overlay() -> Overlay:
 
 @hookimpl
 def xk8s_kernel(ctx: Context) -> KernelNeeds:
-    """By mode of kube-proxy."""
+    """Return requirements by mode of kube-proxy."""
     return kernel_needs(ctx.settings(KubernetesSettings).proxy_mode)
 
 
 @hookimpl
 def xk8s_guest(ctx: Context) -> GuestNeeds:
-    """Programs that kubelet and kube-proxy call."""
+    """Return programs that kubelet and kube-proxy call."""
     return observe.guest_needs(ctx)
 
 
 @hookimpl
 def xk8s_boot(ctx: Context, node: Node) -> BootOptions:
-    """The API server's port on the host, and randomness: without it the first TLS key waits.
+    """Return the API server's port on the host, and randomness: without it the first TLS key waits.
 
     Transparent huge pages make Go's heaps larger: the one-node cluster used 498 MB without them
     and 636 to 686 MB with (TCG, node Ready, one run against four). What they do to the CPU time
@@ -111,8 +111,8 @@ def xk8s_boot(ctx: Context, node: Node) -> BootOptions:
 
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:  # noqa: ARG001
-    """The image of the pod that the check of service accounts runs, and what pods, Services and
-    watches need of the kernel.
+    """Return the image of the pod that the check of service accounts runs, and what pods, Services
+    and watches need of the kernel.
     """
     yield Fragment(point="images.image", value=PROBE_IMAGE)
     for key, value in SYSCTLS.items():
@@ -121,7 +121,7 @@ def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:  # noqa: ARG001
 
 @hookimpl
 def xk8s_layers(ctx: Context) -> Iterator[Layer]:
-    """Programs and configuration apart, and a worker gets nothing of the control plane."""
+    """Return programs and configuration separately; a worker gets nothing of the control plane."""
     settings = ctx.settings(KubernetesSettings)
     programs = kubernetes_artifact(settings)
     yield cni_plugins.layer(ctx)
@@ -179,7 +179,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
 
 @hookimpl
 def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
-    """Addresses of the node."""
+    """Return addresses of the node."""
     if node.role in NODE_ROLES:
         text = configs.node_environment(ctx, node)
         yield File(path=f"{components.ETC}/node.env", data=text.encode())
@@ -187,7 +187,7 @@ def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
 
 @hookimpl
 def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterator[File]:
-    """Keys, certificates and kubeconfigs."""
+    """Return keys, certificates and kubeconfigs."""
     from xk8s_kubernetes.secrets import node_secrets  # cryptography is slow to import
 
     return node_secrets(ctx, node, keys)
@@ -195,7 +195,7 @@ def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterator[File]:
 
 @hookimpl
 def xk8s_host_files(access: ClusterAccess, keys: Keys) -> Iterator[File]:
-    """The way in for kubectl on the host."""
+    """Return the kubeconfig for kubectl on the host."""
     from xk8s_kubernetes.secrets import host_kubeconfig
 
     yield File(path="kubeconfig", data=host_kubeconfig(access, keys), mode=0o600)
@@ -203,7 +203,7 @@ def xk8s_host_files(access: ClusterAccess, keys: Keys) -> Iterator[File]:
 
 @hookimpl
 def xk8s_leave(access: ClusterAccess, nodes: tuple[str, ...], progress: Progress) -> None:
-    """Drained, then deleted."""
+    """Drain the nodes, then delete them."""
     from xk8s_kubernetes.leave import leave
 
     leave(access, nodes, progress)
@@ -211,25 +211,25 @@ def xk8s_leave(access: ClusterAccess, nodes: tuple[str, ...], progress: Progress
 
 @hookimpl
 def xk8s_checks(ctx: Context) -> tuple[Check, ...]:
-    """API server, nodes, service accounts."""
+    """Return the checks of API server, nodes and service accounts."""
     return checks(ctx)
 
 
 @hookimpl
 def xk8s_faults() -> tuple[Fault, ...]:
-    """Of starting components, keys, pods."""
+    """Return faults of starting components, keys and pods."""
     return FAULTS
 
 
 @hookimpl
 def xk8s_observe(ctx: Context) -> Iterator[Observation]:
-    """Objects, logs, tables."""
+    """Return objects, logs and tables."""
     return observe.observations(ctx)
 
 
 @hookimpl
 def xk8s_log_files(ctx: Context) -> Iterator[LogFiles]:  # noqa: ARG001 - the same in all clusters
-    """What containers printed."""
+    """Return the output of containers."""
     return observe.log_files()
 
 

@@ -1,11 +1,11 @@
-"""Faults of pods, and what is seen for a moment in every start. See `xk8s_kubernetes.faults`."""
+"""Faults of pods, and those seen briefly in every start. See `xk8s_kubernetes.faults`."""
 
 from __future__ import annotations
 
 from xk8s.overlay import Fault
 
 _IMAGE = (
-    "put it into the nodes now: xk8s load image {image}; from the next start on: "
+    "load it into the nodes now: xk8s load image {image}; from the next start on: "
     "-s images.refs={image}"
 )
 
@@ -25,7 +25,7 @@ PODS = (
         name="image-pull",
         pattern=r"[Ff]ailed to pull (?:and unpack )?image \"(?P<image>[^\"]+)\"",
         cause="a node cannot pull the image {image}",
-        remedy=_IMAGE + ", or give the nodes a way to its registry",
+        remedy=_IMAGE + ", or give the nodes access to its registry",
         examples=(
             'Pod/default/x: Failed: Failed to pull image "docker.io/library/none:1": failed to '
             'pull and unpack image "docker.io/library/none:1": failed to resolve reference '
@@ -35,15 +35,15 @@ PODS = (
     Fault(
         name="image-name",
         pattern=r"couldn't parse image name \"(?P<image>[^\"]+)\"",
-        cause="a pod names an image that is no reference: {image}",
+        cause="a pod uses an invalid image reference: {image}",
         remedy="write it as REGISTRY/NAME:TAG",
         examples=('Failed to apply default image tag "A:B:C": couldn\'t parse image name "A:B:C"',),
     ),
     Fault(
         name="cni-plugin-missing",
         pattern=r"failed to find plugin \"(?P<plugin>[^\"]+)\" in path \[(?P<path>[^\]]*)\]",
-        cause="the CNI configuration of a node wants the plugin {plugin}, and {path} has none",
-        remedy="bring it in a layer (/opt/cni/bin/{plugin}), or change the configuration: xk8s "
+        cause="the CNI configuration of a node needs the plugin {plugin}, which is not in {path}",
+        remedy="add it in a layer (/opt/cni/bin/{plugin}), or change the configuration: xk8s "
         "exec NODE -- ls /opt/cni/bin /etc/cni/net.d; your own builds: -s kubernetes.cni_dir=…",
         examples=(
             'plugin type="none" failed (add): failed to find plugin "none" in path [/opt/cni/bin]',
@@ -53,7 +53,7 @@ PODS = (
         name="pod-addresses",
         pattern=r"no IP addresses available in range set: (?P<range>[^\"\s]+)",
         cause="all pod addresses of a node are used: {range}",
-        remedy="fewer pods per node, or more nodes; addresses of pods that are gone: xk8s exec "
+        remedy="use fewer pods per node, or more nodes; addresses of deleted pods: xk8s exec "
         "NODE -- ls /run/cni/xk8s",
         examples=(
             "failed to allocate for range 0: no IP addresses available in range set: "
@@ -64,8 +64,8 @@ PODS = (
         name="bridge-address",
         pattern=r"\"(?P<bridge>[^\"]+)\" already has an IP address different from "
         r"(?P<address>[0-9a-f.:/]+)",
-        cause="the bridge {bridge} has an address of another configuration than {address}",
-        remedy="xk8s exec NODE -- ip link delete {bridge}; it is made anew with the next pod",
+        cause="the bridge {bridge} has an address from a configuration other than {address}",
+        remedy="xk8s exec NODE -- ip link delete {bridge}; the next pod recreates it",
         examples=(
             'failed to set bridge addr: "cni0" already has an IP address different from '
             "11.0.1.1/24",
@@ -74,7 +74,7 @@ PODS = (
     Fault(
         name="container-memory",
         pattern=r"Memory cgroup out of memory: Killed process \d+ \((?P<program>[^)]+)\)",
-        cause="a container used more memory than its limit, and the kernel ended {program}",
+        cause="a container used more memory than its limit, and the kernel killed {program}",
         remedy="raise resources.limits.memory of its pod",
         examples=(
             "Memory cgroup out of memory: Killed process 2211 (sh) total-vm:103920kB, "
@@ -86,7 +86,7 @@ PODS = (
         name="evicted",
         pattern=r"The node was low on resource: (?P<what>[\w-]+)|"
         r"Evicted: (?!The node was low)(?P<why>.+)",
-        cause="kubelet threw pods out of a node: low on {what}{why}",
+        cause="kubelet evicted pods from a node: low on {what}{why}",
         remedy="give the node more memory (its file systems are in it, too): --memory NODE=MIB",
         examples=(
             "Pod/default/x: Evicted: The node was low on resource: memory. Threshold quantity: "
@@ -96,8 +96,8 @@ PODS = (
     Fault(
         name="no-room-for-pod",
         pattern=r"\d+/\d+ nodes are available: (?P<why>.*?Insufficient \w+.*?)(?:\. |$)",
-        cause="no node has room for a pod: {why}",
-        remedy="ask for less in its resources.requests, or give the nodes more: --memory, --cpus, "
+        cause="no node has enough resources for a pod: {why}",
+        remedy="request less in its resources.requests, or give the nodes more: --memory, --cpus, "
         "--nodes",
         examples=(
             "Pod/default/x: FailedScheduling: 0/2 nodes are available: 2 Insufficient memory. "
@@ -107,7 +107,7 @@ PODS = (
     Fault(
         name="no-node-fits",
         pattern=r"FailedScheduling: \d+/\d+ nodes are available: (?P<why>[^.]+)\.",
-        cause="no node will take a pod: {why}",
+        cause="no node accepts a pod: {why}",
         remedy="xk8s exec vm-001 -- kubectl describe nodes shows taints, labels and what is in use",
         examples=(
             "Pod/default/x: FailedScheduling: 0/2 nodes are available: 2 node(s) didn't match "
@@ -120,7 +120,7 @@ PODS = (
         pattern=r"FailedMount: MountVolume\.SetUp failed for volume \"(?P<volume>[^\"]+)\" : "
         r"(?P<why>.+)",
         cause="the volume {volume} of a pod cannot be mounted: {why}",
-        remedy="make what it names (a ConfigMap, Secret or path of the node) first",
+        remedy="create what it names (a ConfigMap, Secret or path of the node) first",
         examples=(
             'Pod/default/x: FailedMount: MountVolume.SetUp failed for volume "config" : configmap '
             '"none" not found',
@@ -131,7 +131,7 @@ PODS = (
         name="crash-loop",
         pattern=r"Back-off restarting failed container (?P<container>\S+) in pod (?P<pod>[^_\s]+)_"
         r"(?P<namespace>[^(\s]+)",
-        cause="the container {container} of pod {namespace}/{pod} ends again and again",
+        cause="the container {container} of pod {namespace}/{pod} keeps terminating",
         remedy="xk8s logs pod/{pod} -c {container}",
         examples=(
             "Pod/default/x: BackOff: Back-off restarting failed container c in pod "
@@ -146,7 +146,7 @@ PODS = (
         examples=("failed to create fsnotify watcher: too many open files",),
     ),
 )
-"""What keeps pods from running."""
+"""Faults that keep pods from running."""
 
 WAITING = (
     Fault(
@@ -155,7 +155,7 @@ WAITING = (
         r"No CNI configuration file in|no network config found in",
         cause="the container runtime of a node has no CNI configuration yet",
         remedy="xk8s exec NODE -- ls -l /etc/cni/net.d; the overlay that "
-        "provides cni puts it there; then xk8s logs NODE cri",
+        "provides cni writes it; then xk8s logs NODE cri",
         examples=(
             "container runtime network not ready: NetworkReady=false "
             "reason:NetworkPluginNotReady message:Network plugin returns error: cni plugin not "
@@ -166,7 +166,7 @@ WAITING = (
     Fault(
         name="etcd-unreachable",
         pattern=r"dial tcp \S+:2379: (?:connect: )?(?P<why>[^\"\\]+)",
-        cause="the API server does not reach etcd: {why}",
+        cause="the API server cannot reach etcd: {why}",
         remedy="xk8s logs vm-001 etcd; xk8s exec vm-001 -- systemctl status etcd",
         examples=(
             "W1124 06:09:21 1 logging.go:55] [core] grpc: addrConn.createTransport failed to "
@@ -179,7 +179,7 @@ WAITING = (
         name="api-unreachable",
         pattern=r"dial tcp (?P<address>\S+:6443): (?:connect: )?(?P<why>[^\"\\]+)",
         cause="the API server cannot be reached at {address}: {why}",
-        remedy="xk8s logs vm-001 apiserver; the way to it: xk8s exec NODE -- ip route; "
+        remedy="xk8s logs vm-001 apiserver; the route to it: xk8s exec NODE -- ip route; "
         "xk8s check api",
         examples=(
             'failed to list *v1.Node: Get "https://192.168.1.1:6443/api/v1/nodes": dial tcp '
@@ -190,7 +190,7 @@ WAITING = (
     Fault(
         name="cri-unreachable",
         pattern=r"dial unix /run/cri\.sock: (?:connect: )?(?P<why>[^\"\\]+)",
-        cause="kubelet does not reach the container runtime: {why}",
+        cause="kubelet cannot reach the container runtime: {why}",
         remedy="xk8s logs NODE cri",
         examples=(
             'Error while dialing: dial unix /run/cri.sock: connect: no such file or directory"',
@@ -200,7 +200,7 @@ WAITING = (
     Fault(
         name="sandbox-failed",
         pattern=r"[Ff]ailed to create pod sandbox: (?P<why>[^\n]{0,300})",
-        cause="a pod's sandbox cannot be made: {why}",
+        cause="a pod's sandbox cannot be created: {why}",
         remedy="xk8s logs NODE cri, and the faults above",
         examples=(
             "Pod/default/x: FailedCreatePodSandBox: Failed to create pod sandbox: rpc error: code "
@@ -209,4 +209,4 @@ WAITING = (
         transient=True,
     ),
 )
-"""What is seen for a moment in every start, too."""
+"""Faults that are also seen briefly in every start."""

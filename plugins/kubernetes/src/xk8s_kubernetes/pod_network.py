@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 _PODS = f"/api/v1/namespaces/{PROBE_NAMESPACE}/pods"
 _HEADERS = {4: 28, 6: 48}
-"""Bytes of IP and ICMP around what ping is told to send."""
+"""Bytes of IP and ICMP around the payload of ping."""
 
 _MTU = "xk8s.local/mtu"
-"""Label: the MTU that the pod was to have when it was made. One that an earlier check left is of no
-use after that has changed.
+"""Label: the MTU that the pod should have when it was created. A pod left by an earlier check is
+useless once that has changed.
 """
 
 _SMALL = 56
@@ -54,10 +54,10 @@ class PodProbe:
 @frozen(kw_only=True)
 class PodNetwork:
     """What pods can expect of an overlay: ``mtu`` of their interfaces, in bytes (0: whatever they
-    have); ``units`` of the nodes whose logs tell why they have none.
+    have); ``units`` of the nodes whose logs say why they have none.
 
-    For another ``interface`` than the first: the check's own ``name``, the ``annotations`` of pods
-    that are to have it, and by node the ``ranges`` (prefixes) that its addresses are of.
+    For an ``interface`` other than the first: the check's own ``name``, the ``annotations`` of pods
+    that should have it, and by node the ``ranges`` (prefixes) of its addresses.
     """
 
     overlay: str
@@ -70,12 +70,12 @@ class PodNetwork:
 
     @property
     def pod(self) -> str:
-        """What the names of its pods begin with: two checks do not share pods."""
+        """Return the prefix of its pods' names: two checks do not share pods."""
         return f"xk8s-{self.name.replace(' ', '-')}"
 
 
 def network_check(ctx: Context, network: PodNetwork) -> Check:
-    """The check of an overlay that provides ``cni``."""
+    """Return the check of an overlay that provides ``cni``."""
     return Check(
         name=network.name,
         run=functools.partial(reached, network=network),
@@ -86,7 +86,9 @@ def network_check(ctx: Context, network: PodNetwork) -> Check:
 
 
 def probe_pod(node: str, network: PodNetwork) -> dict[str, Any]:
-    """The pod of a node. It is not scheduled: a node that is not chosen for pods counts too."""
+    """Return the pod of a node. It is not scheduled: a node that is not chosen for pods
+    counts too.
+    """
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -127,7 +129,7 @@ def probe_pod(node: str, network: PodNetwork) -> dict[str, Any]:
 
 
 def reached(check: CheckContext, network: PodNetwork) -> str:
-    """Every pod by the first one, and the first one by all."""
+    """Check that the first pod reaches every pod, and that all reach the first one."""
     from xk8s_kubernetes.api import connect  # slow to import, and a plan has no use for it
 
     ctx = check.access.ctx
@@ -139,7 +141,7 @@ def reached(check: CheckContext, network: PodNetwork) -> str:
         if network.mtu and probe.mtu != network.mtu:
             raise CheckFailed(
                 f"pods of {probe.node} have an MTU of {probe.mtu}, and overlay {network.overlay} "
-                f"was to give them {network.mtu}"
+                f"should give them {network.mtu}"
             )
     for other in others:
         for source, target in ((first, other), (other, first)):
@@ -155,7 +157,7 @@ def reached(check: CheckContext, network: PodNetwork) -> str:
 
 
 def explain(check: CheckContext, network: PodNetwork) -> str:
-    """The pods' states, and the logs of those who make the network."""
+    """Return the pods' states, and the logs of those who make the network."""
     from xk8s_kubernetes.api import connect
 
     parts = []
@@ -174,7 +176,7 @@ def explain(check: CheckContext, network: PodNetwork) -> str:
 def _addresses(
     api: Api, names: list[str], network: PodNetwork, families: int
 ) -> Mapping[str, tuple[str, ...]]:
-    """Of the running pod of each node; `NotYet` until all are there."""
+    """Return addresses of the running pod of each node; `NotYet` until all exist."""
     listed = api.get(f"{_PODS}?labelSelector=app%3D{network.pod}")["items"]
     pods = {pod["spec"]["nodeName"]: pod for pod in listed}
     leaving = []
@@ -199,7 +201,7 @@ def _addresses(
 
 
 def _probe(check: CheckContext, node: str, ips: tuple[str, ...], network: PodNetwork) -> PodProbe:
-    # Behind it the pattern ends: the name of one check may begin as that of another.
+    # The pattern ends after it: the name of one check may begin with that of another.
     pid = check.ok(node, "pgrep", "--oldest", "--full", f"done {network.pod}$").strip()
     said = check.ok(node, "nsenter", "-t", pid, "-n", "ip", "-json", "address", "show")
     links = {link["ifname"]: link for link in json.loads(said)}
@@ -214,7 +216,9 @@ def _probe(check: CheckContext, node: str, ips: tuple[str, ...], network: PodNet
 
 
 def _own_addresses(node: str, link: Mapping[str, Any], network: PodNetwork) -> tuple[str, ...]:
-    """Those of an interface that the API server knows nothing of: one of each range."""
+    """Return addresses of an interface that the API server knows nothing about: one of each
+    range.
+    """
     found = []
     shown = [one["local"] for one in link["addr_info"] if one.get("scope") == "global"]
     for prefix in map(ipaddress.ip_network, network.ranges[node]):
@@ -229,17 +233,17 @@ def _own_addresses(node: str, link: Mapping[str, Any], network: PodNetwork) -> t
 
 
 def _sized(check: CheckContext, source: PodProbe, target: PodProbe, address: str) -> None:
-    """The largest packet arrives, one byte more does not leave."""
+    """Check that the largest packet arrives, and that one byte more does not leave."""
     largest = source.mtu - _HEADERS[ipaddress.ip_address(address).version]
     way = f"pod of {source.node} to {address} on {target.node}"
     if _ping(check, source, address, largest):
         if lost := _ping(check, source, address, _SMALL):
             raise NotYet(f"{way}: {lost}")
-        # Again: the route may have come between the two, and then the size is not to blame.
+        # Again: the route may have appeared between the two, and then the size is not to blame.
         if why := _ping(check, source, address, largest):
             raise CheckFailed(
                 f"{way}: {source.mtu} bytes, the MTU of the pod, do not arrive, small packets do: "
-                f"{why}; kubernetes.pod_mtu is to be no larger than what the network between the "
+                f"{why}; kubernetes.pod_mtu must not be larger than what the network between the "
                 "nodes takes, 0 is what fits"
             )
     if not _ping(check, source, address, largest + 1):
@@ -247,8 +251,8 @@ def _sized(check: CheckContext, source: PodProbe, target: PodProbe, address: str
 
 
 def _ping(check: CheckContext, source: PodProbe, address: str, size: int) -> str:
-    """Send up to three, none of which may be fragmented; empty when one is answered, otherwise
-    what ping said.
+    """Send up to three pings, none of which may be fragmented; return "" if one is answered,
+    otherwise ping's output.
     """
     words = f"nsenter -t {source.pid} -n ping -n -c 1 -W 3 -M do -s {size} {address}"
     said = ""

@@ -1,4 +1,4 @@
-"""The named points that other overlays may give fragments for."""
+"""The named points to which other overlays may contribute fragments."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _ADDING = (
     "tls-sni-cert-key",
     "vmodule",
 )
-"""Flags that may be given many times, and add up."""
+"""Flags that may be repeated, and add up."""
 
 
 def _manifest(manifest: Manifest) -> Mapping[str, str]:
@@ -45,8 +45,8 @@ POINTS: Mapping[str, Point] = {
     **{
         f"kubernetes.{component}.args": Point(
             type=str,
-            help=f"An argument of {program}, behind those of the overlay and before those of the "
-            "user: of a flag that comes twice the last one counts. Flags that add up do not "
+            help=f"An argument of {program}, after those of the overlay and before those of the "
+            "user: the last of repeated flags counts. Flags that add up do not "
             "conflict.",
             example=example,
             sets=argument_sets(tables=_TABLES, adding=_ADDING),
@@ -67,14 +67,14 @@ POINTS: Mapping[str, Point] = {
     ),
     cni.PLUGINS: Point(
         type=Artifact,
-        help="CNI plugins of an overlay's own, in the directory of the others on all nodes.",
+        help="An overlay's own CNI plugins, added to the directory of the others on all nodes.",
         example=Artifact(name="hello-cni", version="1.0", members=("hello",), sources=()),
     ),
     cni.CHAIN: Point(
         type=Mapping[str, Any],
-        help="The configuration of a CNI plugin that is called for each pod behind those of the "
-        "CNI, in the order of overlays. bridge, flannel and kube-router have it in their lists; a "
-        "CNI of others that is to have it uses xk8s_kubernetes.cni.chain.",
+        help="The configuration of a CNI plugin that is called for each pod after those of the "
+        "CNI, in the order of overlays. bridge, flannel and kube-router have it in their lists; "
+        "another CNI can include it with xk8s_kubernetes.cni.chain.",
         example={"type": "tuning", "sysctl": {"net.core.somaxconn": "4096"}},
         sets=cni.chain_sets,
     ),

@@ -23,7 +23,7 @@ PROBE_IMAGE = Image(
 
 
 def probe_pod() -> dict[str, Any]:
-    """The pod's object for the API."""
+    """Return the pod's object for the API."""
     return {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -1,5 +1,6 @@
-"""Judging the programs of Kubernetes before a VM is started with them: can they run in the guest,
-are they what they are called, and do their versions work together. None of them is run for it.
+"""Verification of the programs of Kubernetes before a VM is started with them: whether they can run
+in the guest, are what their names say, and have versions that work together. None of them is run
+for that.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ LIBRARIES = frozenset(
     {"ld-linux-x86-64.so.2", "libc.so.6", "libdl.so.2", "libm.so.6", "libpthread.so.0",
      "libresolv.so.2", "librt.so.1", "libutil.so.1"}
 )  # fmt: skip
-"""What every base system has: those of glibc. A program that wants more has to be static."""
+"""Libraries that every base system has: those of glibc. A program that needs more has to be
+static.
+"""
 
 _STAMP = re.compile(rb"v\d+\.\d+\.\d+[-+0-9A-Za-z.]{0,120}\0")
 """A string that the linker's -X put into the program ends with a zero byte; Go's own strings do
@@ -37,8 +40,8 @@ _MODULE = re.compile(rb"(?:mod|dep)\tk8s\.io/kubernetes\t(\S+)")
 
 @frozen(kw_only=True)
 class Program:
-    """A program of Kubernetes: ``name`` that it was built as ("" when it does not say),
-    ``version`` None when it carries none.
+    """A program of Kubernetes: ``name`` that it was built as ("" if unknown), ``version`` None if
+    it contains none.
     """
 
     name: str
@@ -46,12 +49,14 @@ class Program:
 
 
 def check(given: Inspection) -> None:
-    """`Artifact.verify`: `ArtifactError` for programs that cannot run or do not fit together."""
+    """Verify, as `Artifact.verify`: `ArtifactError` for programs that cannot run or do not work
+    together.
+    """
     _check(given, strict=True)
 
 
 def check_without_skew(given: Inspection) -> None:
-    """The same for those who said ``allow_skew``: versions are worth a note only."""
+    """Verify with ``allow_skew``: versions cause only a note."""
     _check(given, strict=False)
 
 
@@ -81,16 +86,16 @@ def _check(given: Inspection, *, strict: bool) -> None:
             given.note(f"{text}: not supported by Kubernetes, allowed by kubernetes.allow_skew")
     elif problems:
         raise ArtifactError(
-            f"these programs do not fit together: {'; '.join(problems)}",
+            f"these programs do not work together: {'; '.join(problems)}",
             where="; ".join(f"{name} from {given.origin(name)}" for name in _named(problems, own)),
-            hint=f"build the others of the same source too, or let the rest be of its version "
-            f"(-s kubernetes.version=…), see {POLICY}; to try it all the same: "
+            hint=f"build the others from the same source, too, or use its version for the rest "
+            f"(-s kubernetes.version=…), see {POLICY}; to try it anyway: "
             "-s kubernetes.allow_skew=true",
         )
 
 
 def unfit(path: Path) -> str:
-    """Why a program cannot run in the guest; empty when nothing speaks against it."""
+    """Return why a program cannot run in the guest; empty if nothing prevents it."""
     try:
         elf = read_elf(path)
     except NotElf as error:
@@ -98,18 +103,18 @@ def unfit(path: Path) -> str:
     if elf.machine != X86_64:
         return f"built for {elf.architecture}, and the VMs are x86-64"
     if elf.interpreter and elf.interpreter != LOADER:
-        return f"linked with {elf.interpreter}, which the VMs have not"
+        return f"linked with {elf.interpreter}, which the VMs do not have"
     if missing := sorted(set(elf.needed) - LIBRARIES):
-        return f"linked with {', '.join(missing)}, which the VMs have not"
+        return f"linked with {', '.join(missing)}, which the VMs do not have"
     if elf.glibc > GLIBC:
         wanted, there = (".".join(map(str, one)) for one in (elf.glibc, GLIBC))
-        return f"linked with glibc {wanted}, and the VMs have {there}"
+        return f"linked with glibc {wanted}, but the VMs have {there}"
     return ""
 
 
 def read_program(path: Path) -> Program:
-    """What a Go program carries about itself: the stamp of the build scripts, else what Go wrote
-    down of its module.
+    """Return what a Go program contains about itself: the stamp of the build scripts, else what Go
+    recorded about its module.
     """
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         stamps = {
@@ -129,7 +134,7 @@ def read_program(path: Path) -> Program:
 
 
 def _named(problems: list[str], own: set[str]) -> list[str]:
-    """The programs that the problems are about: the API server, and those of the user."""
+    """Return the programs that the problems are about: the API server, and those of the user."""
     text = " ".join(problems)
     return [name for name in sorted({APISERVER, *own}) if re.search(rf"\b{name} v", text)]
 
@@ -139,5 +144,5 @@ def _error(given: Inspection, message: str, member: str) -> ArtifactError:
         message,
         where=given.origin(member),
         hint="build it for linux/amd64 and static (GOOS=linux GOARCH=amd64 CGO_ENABLED=0), or "
-        "leave it out: another source gives it then",
+        "leave it out: another source then provides it",
     )

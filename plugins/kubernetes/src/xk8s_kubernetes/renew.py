@@ -1,4 +1,4 @@
-"""What a rotation of the keys leaves to be renewed within Kubernetes: copies of the authorities in
+"""Renewal of what a rotation of the keys leaves within Kubernetes: copies of the authorities in
 ConfigMaps, tokens in Secrets, and pods that hold either.
 """
 
@@ -22,10 +22,10 @@ from xk8s_kubernetes.secrets import CA, FRONT_PROXY_CA
 T = TypeVar("T")
 
 SECONDS = 300.0
-"""For each step: what has to happen is some requests, but everything starts at this time."""
+"""Seconds for each step: it takes a few requests, but everything starts at this time."""
 
 CONTROLLERS = frozenset({"DaemonSet", "ReplicaSet", "ReplicationController", "StatefulSet"})
-"""Kinds that make a pod anew when it is gone. A Job would count it as failed."""
+"""Kinds that recreate a deleted pod. A Job would count it as failed."""
 
 _AUTHENTICATION = "/api/v1/namespaces/kube-system/configmaps/extension-apiserver-authentication"
 _ROOT_CA = "kube-root-ca.crt"
@@ -34,8 +34,8 @@ _TOKEN = "kubernetes.io/service-account-token"  # noqa: S105 - the type of a Sec
 
 @frozen(kw_only=True)
 class Renewed:
-    """Pods as namespace/name: ``recreated`` ones, and those that nobody would make anew, in which
-    just the files were renewed.
+    """Pods as namespace/name: ``recreated`` ones, and those that nothing would recreate, in which
+    only the files were renewed.
     """
 
     recreated: tuple[str, ...]
@@ -43,8 +43,8 @@ class Renewed:
 
 
 def renew(access: ClusterAccess, progress: Progress) -> Renewed:
-    """Let everything in the cluster have the present authorities and tokens. `MachineError` says
-    what did not come.
+    """Give everything in the cluster the present authorities and tokens. `MachineError` says what
+    is still missing.
     """
     keys = access.keys
     api = connect(access.state_dir / "kubeconfig")
@@ -72,7 +72,9 @@ def renew(access: ClusterAccess, progress: Progress) -> Renewed:
 
 
 def until(what: str, look: Callable[[], T], *, seconds: float = SECONDS) -> T:
-    """What ``look`` returns once it does not raise `NotYet`; `MachineError` after ``seconds``."""
+    """Return what ``look`` returns once it does not raise `NotYet`; `MachineError` after
+    ``seconds``.
+    """
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -80,17 +82,17 @@ def until(what: str, look: Callable[[], T], *, seconds: float = SECONDS) -> T:
         except NotYet as seen:
             if time.monotonic() > deadline:
                 raise MachineError(
-                    f"not there after {seconds:.0f} s: {what}; last seen: {seen}",
+                    f"still missing after {seconds:.0f} s: {what}; last seen: {seen}",
                     where="Kubernetes",
                     hint="look at the logs (xk8s logs vm-001 kube-controller-manager); then run "
-                    "it again: it goes on",
+                    "it again: it continues",
                 ) from seen
         time.sleep(0.5)
 
 
 def _authentication(api: Api, keys: Keys) -> None:
-    """The API server adds its authorities to this ConfigMap and never takes one out: whoever
-    authenticates by it would go on trusting the old ones. It makes it anew when it is gone.
+    """Recreate this ConfigMap: the API server adds its authorities to it and never removes any, so
+    whoever authenticates by it would continue to trust the old ones. A deleted one is recreated.
     """
     data = api.get(_AUTHENTICATION).get("data") or {}
     for field, name in (
@@ -118,8 +120,8 @@ def _root_ca(api: Api, keys: Keys) -> None:
 
 
 def _drop_tokens(api: Api) -> tuple[str, ...]:
-    """Secrets that were made for a token have one for ever; without it they get a new one. The
-    paths of these Secrets.
+    """Remove the tokens of Secrets that were made for a token; without it they get a new one.
+    Return the paths of these Secrets.
     """
     paths = [
         _path("secrets", one) for one in _items(api, "secrets", f"?fieldSelector=type%3D{_TOKEN}")
@@ -130,14 +132,14 @@ def _drop_tokens(api: Api) -> tuple[str, ...]:
 
 
 def _have_tokens(api: Api, secrets: Iterable[str]) -> None:
-    # Not "another one than before": of the same key such a token is the same, it has no times.
+    # Not "a different one": with the same key such a token is the same, since it has no times.
     for path in secrets:
         if not (api.get(path).get("data") or {}).get("token"):
             raise NotYet(f"{path.rpartition('/')[2]} has no new token")
 
 
 def holds_keys(pod: dict[str, Any], secrets: Iterable[str]) -> bool:
-    """Whether a pod that runs has a token or an authority of the cluster among its files."""
+    """Whether a running pod has a token or an authority of the cluster among its files."""
     meta = pod["metadata"]
     if "deletionTimestamp" in meta or pod["status"].get("phase") in ("Succeeded", "Failed"):
         return False
@@ -156,7 +158,7 @@ def holds_keys(pod: dict[str, Any], secrets: Iterable[str]) -> bool:
 
 
 def controller(pod: dict[str, Any]) -> str:
-    """The kind of what makes the pod anew; "" for one that stands by itself."""
+    """Return the kind of what recreates the pod; "" for a bare pod."""
     for owner in pod["metadata"].get("ownerReferences") or ():
         if owner.get("controller"):
             return str(owner["kind"])
@@ -166,7 +168,7 @@ def controller(pod: dict[str, Any]) -> str:
 def _are_gone(api: Api, uids: set[str]) -> None:
     there = [_name(pod) for pod in _items(api, "pods") if pod["metadata"]["uid"] in uids]
     if there:
-        raise NotYet(f"{', '.join(sorted(there))} still there")
+        raise NotYet(f"{', '.join(sorted(there))} still exist")
 
 
 def _items(api: Api, kind: str, query: str = "") -> list[dict[str, Any]]:

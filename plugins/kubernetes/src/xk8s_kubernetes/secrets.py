@@ -1,5 +1,5 @@
-"""Who gets which key: each node just what it needs, the authorities' keys none but the
-controller manager, which signs for CertificateSigningRequests.
+"""Distribution of keys: each node gets just what it needs; the authorities' keys go only to the
+controller manager, which signs CertificateSigningRequests.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOCAL_API = f"https://127.0.0.1:{addresses.API_PORT}"
 
 
 def node_secrets(ctx: Context, node: Node, keys: Keys) -> Iterator[File]:
-    """All keys, certificates and kubeconfigs of one VM; routers and testers get none."""
+    """Return all keys, certificates and kubeconfigs of one VM; routers and testers get none."""
     if node.role not in NODE_ROLES:
         return
     yield _public(f"{PKI}/ca.crt", keys.ca(CA).cert)
@@ -52,7 +52,7 @@ def node_secrets(ctx: Context, node: Node, keys: Keys) -> Iterator[File]:
 
 
 def host_kubeconfig(access: ClusterAccess, keys: Keys) -> bytes:
-    """For kubectl on the host, by way of the forwarded port."""
+    """Return the kubeconfig for kubectl on the host, for the forwarded port."""
     host, port = access.forward(addresses.API_FORWARD)
     name = f"xk8s-{access.name}"
     return kubeconfig(
@@ -65,14 +65,14 @@ def host_kubeconfig(access: ClusterAccess, keys: Keys) -> bytes:
 
 
 def agent_kubeconfig(ctx: Context, node: Node, keys: Keys, *, name: str, user: str) -> bytes:
-    """For a program of an overlay on that node: no group, so it may do what ``user`` is bound to.
-    ``name`` is that of the certificate among the cluster's keys.
+    """Return the kubeconfig for a program of an overlay on that node: without a group, so it may do
+    what ``user`` is bound to. ``name`` is that of the certificate among the cluster's keys.
     """
     return _config(ctx, node, keys, name, user)
 
 
 def admin(keys: Keys) -> Pair:
-    """The certificate that may do everything."""
+    """Return the certificate that may do everything."""
     return keys.cert(CA, "admin", common_name="xk8s-admin", organizations=[MASTERS])
 
 
@@ -131,7 +131,7 @@ def _config(
 
 
 def _apiserver_names(ctx: Context, node: Node) -> list[str]:
-    """Of both IP families, whatever the cluster's is: keys outlive a change of it."""
+    """Return names of both IP families, whichever the cluster has: keys outlive a change of it."""
     settings = ctx.settings(KubernetesSettings)
     service = "kubernetes.default.svc"
     return [

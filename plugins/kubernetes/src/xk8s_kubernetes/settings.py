@@ -43,29 +43,29 @@ def _pin_plugins(text: str) -> str:
 
 @frozen(kw_only=True)
 class KubernetesSettings:
-    """What users can change. Addresses are planned by `xk8s_kubernetes.addresses`."""
+    """Settings that users can change. Addresses are planned by `xk8s_kubernetes.addresses`."""
 
     version: str = setting(DEFAULT_VERSION, "release of Kubernetes, 1.33 or later")
     dir: str = setting(
         "",
-        "directory with your own programs, any of them; a release gives the rest",
+        "directory with any of your own programs; a release provides the rest",
         env="KUBERNETESD",
     )
     allow_skew: bool = setting(
-        False, "run programs whose versions Kubernetes does not support together"
+        False, "allow combinations of versions that Kubernetes does not support"
     )
     cni_dir: str = setting(
         "",
-        "directory with your own CNI plugins: instead of others of the same name, or more of them",
+        "directory with your own CNI plugins, which replace others of the same name or are added",
         env="CNI_PLUGINS_DIR",
         pin=_pin_plugins,
     )
     host_port: int = setting(
         18080,
-        "port on 127.0.0.1 of the host that leads to the API server; another one when it is taken",
+        "port on 127.0.0.1 of the host for the API server; a different one if it is taken",
         env="XCLUSTER_K8S_PORT",
     )
-    proxy_mode: ProxyMode = setting("nftables", "how kube-proxy makes Services")
+    proxy_mode: ProxyMode = setting("nftables", "how kube-proxy implements Services")
     strict_arp: bool = setting(False, "ipvs: answer ARP only for an interface's own addresses")
     cluster_domain: str = setting("cluster.local", "DNS zone of the cluster")
     service_cidr_ipv4: str = setting("10.96.0.0/16", "addresses of Services")
@@ -92,17 +92,17 @@ class KubernetesSettings:
     log_level: int = setting(1, "--v of all components")
     controllers: tuple[str, ...] = setting(CONTROLLERS, "--controllers of the controller manager")
     runtime_config: dict[str, str] = setting({}, "--runtime-config: API groups on or off")
-    apiserver_args: tuple[str, ...] = setting((), "more arguments for kube-apiserver")
+    apiserver_args: tuple[str, ...] = setting((), "additional arguments for kube-apiserver")
     controller_manager_args: tuple[str, ...] = setting(
-        (), "more arguments for kube-controller-manager"
+        (), "additional arguments for kube-controller-manager"
     )
-    scheduler_args: tuple[str, ...] = setting((), "more arguments for kube-scheduler")
-    kubelet_args: tuple[str, ...] = setting((), "more arguments for kubelet")
-    proxy_args: tuple[str, ...] = setting((), "more arguments for kube-proxy")
+    scheduler_args: tuple[str, ...] = setting((), "additional arguments for kube-scheduler")
+    kubelet_args: tuple[str, ...] = setting((), "additional arguments for kubelet")
+    proxy_args: tuple[str, ...] = setting((), "additional arguments for kube-proxy")
 
     def gates_of(self, component: str) -> dict[str, bool]:
-        """The feature gates of one component ("apiserver", "kubelet", …): its own over those of
-        all.
+        """Return the feature gates of one component ("apiserver", "kubelet", …): its own override
+        those for all.
         """
         own: dict[str, bool] = getattr(self, f"{component.replace('-', '_')}_feature_gates")
         return {**self.feature_gates, **own}

@@ -12,8 +12,9 @@ from attrs import frozen
 from xk8s.errors import UsageError
 
 OLDEST = (1, 33)
-"""The first one that takes all that we configure: kube-proxy's mode nftables is no longer behind
-a gate, and the controller manager knows each controller that is switched off."""
+"""First version that supports our whole configuration: kube-proxy's mode nftables is no longer
+behind a gate, and the controller manager knows each controller that is switched off.
+"""
 
 APISERVER = "kube-apiserver"
 MAY_BE_OLDER = {
@@ -22,7 +23,7 @@ MAY_BE_OLDER = {
     "kubelet": 3,
     "kube-proxy": 3,
 }
-"""Minor versions that a program may be older than the API server. None may be newer."""
+"""Number of minor versions that a program may be older than the API server. None may be newer."""
 
 CLIENT = "kubectl"
 CLIENT_MAY_DIFFER = 1
@@ -35,7 +36,7 @@ _ANY = re.compile(r"v(\d+)\.(\d+)\.(\d+)(?:[-+].*)?", re.DOTALL)
 
 @frozen(kw_only=True)
 class Version:
-    """What a program says of itself: ``text`` as it stands, and the two numbers that count."""
+    """Version that a program reports: ``text`` as it is, and the two numbers that count."""
 
     text: str
     major: int
@@ -43,14 +44,14 @@ class Version:
 
     @property
     def line(self) -> tuple[int, int]:
-        """The minor version, to be compared."""
+        """The minor version, for comparison."""
         return self.major, self.minor
 
 
 def parse(text: str) -> Version | None:
-    """A version as programs carry it: a release, or a development build such as
-    v1.37.0-alpha.0.123+abcdef. None for one that was not stamped (v0.0.0-master+$Format…) and
-    for anything else.
+    """Parse a version as programs contain it: a release, or a development build such as
+    v1.37.0-alpha.0.123+abcdef. None for one that was not stamped (v0.0.0-master+$Format…) and for
+    anything else.
     """
     found = _ANY.fullmatch(text)
     if found is None or int(found[1]) == 0:
@@ -59,30 +60,30 @@ def parse(text: str) -> Version | None:
 
 
 def release(text: str) -> str:
-    """The setting ``kubernetes.version`` as releases are called: v1.36.3. `UsageError` for what
-    is no release, and for one that is too old.
+    """Return the setting ``kubernetes.version`` in the form of releases: v1.36.3. `UsageError` if
+    it is not a release, or too old.
     """
     found = _RELEASE.fullmatch(text.strip())
     where = f"kubernetes.version={text}"
     if found is None:
         raise UsageError(
-            f"{text!r} is no release of Kubernetes",
+            f"{text!r} is not a release of Kubernetes",
             where=where,
-            hint="write all three numbers, as in v1.36.3 or v1.37.0-rc.1; a build of your own is "
-            "given by its directory: -s kubernetes.dir=…",
+            hint="write all three numbers, as in v1.36.3 or v1.37.0-rc.1; for your own build, give "
+            "its directory: -s kubernetes.dir=…",
         )
     if (int(found[1]), int(found[2])) < OLDEST:
         raise UsageError(
             f"Kubernetes {text} is too old: xk8s can configure {_line(OLDEST)} and later",
             where=where,
-            hint="older ones lack options and controllers that the cluster is set up with",
+            hint="older ones lack options and controllers that the cluster uses",
         )
     return "v" + text.strip().removeprefix("v")
 
 
 def skew(versions: Mapping[str, Version]) -> tuple[list[str], list[str]]:
-    """(what Kubernetes does not support, what it only advises against) of programs by name.
-    Programs whose version is not known are left out by the caller.
+    """Return (what Kubernetes does not support, what it only advises against) for programs by name.
+    The caller leaves out programs whose version is unknown.
     """
     problems: list[str] = []
     advice: list[str] = []

@@ -15,14 +15,14 @@ class Dial(Protocol):
     """`xk8s.context.ClusterAccess.dial`."""
 
     def __call__(self, address: str, port: int, *, timeout: float) -> socket.socket:
-        """A connected socket, or OSError."""
+        """Return a connected socket, or raise OSError."""
 
 
 @frozen(kw_only=True)
 class Tally:
-    """What came of ``connects`` attempts: answers per pod name, failures per reason.
+    """Result of ``connects`` attempts: answers per pod name, failures per reason.
 
-    A connection that is made but brings no name is a failure too: nobody answered it.
+    A connection without a name in the answer is a failure too: nobody answered it.
     """
 
     connects: int
@@ -31,11 +31,11 @@ class Tally:
 
     @property
     def failed(self) -> int:
-        """How many attempts failed."""
+        """Number of failed attempts."""
         return sum(self.failures.values())
 
     def uneven(self, pods: int, tolerance: float = 0.5) -> str:
-        """Why the answers are not spread over ``pods`` pods, each within ±tolerance of its
+        """Return why the answers are not spread over ``pods`` pods, each within ±tolerance of its
         equal share; or an empty string.
         """
         if len(self.answers) != pods:
@@ -87,10 +87,10 @@ def connect(
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """``10.0.0.2:5001`` or ``[1000::2]:5001`` as (address, port); ValueError otherwise."""
+    """Return ``10.0.0.2:5001`` or ``[1000::2]:5001`` as (address, port); ValueError otherwise."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isdigit() or not 0 < int(port) < 65536:
-        raise ValueError(f"{text!r} is no address:port")
+        raise ValueError(f"{text!r} is not address:port")
     if host.startswith("[") and host.endswith("]"):
         socket.inet_pton(socket.AF_INET6, host[1:-1])
         return host[1:-1], int(port)
@@ -103,5 +103,5 @@ def _read(connection: socket.socket) -> str:
     while chunk := connection.recv(256):
         data += chunk
         if len(data) > 4096:
-            raise OSError("the answer is no host name")
+            raise OSError("the answer is not a host name")
     return data.decode(errors="replace").strip()

@@ -11,7 +11,7 @@ from xk8s.verbs import Session, cluster_option, json_option, pass_session, print
 from xk8s_mconnect.client import Tally, connect, parse_address
 
 
-@click.command(short_help="Open many connections to an address and count who answers.")
+@click.command(short_help="Open many connections to an address, and count the answers per pod.")
 @click.option("--address", required=True, help="10.0.0.2:5001 or [1000::2]:5001")
 @click.option("--nconn", default=100, show_default=True, type=click.IntRange(1, 100_000))
 @click.option("--parallel", default=8, show_default=True, type=click.IntRange(1, 256))
@@ -25,13 +25,13 @@ def command(
     """Open many TCP connections to ADDRESS from outside of the cluster's nodes, as a client
     behind the router would, and print connects, failures and the share of each pod.
 
-    Needs no root and no route on the host. Exit code 9 when a connection failed.
+    Needs no root and no route on the host. Exit code 9 if a connection failed.
     """
     try:
         host, port = parse_address(address)
     except (ValueError, OSError) as error:
         raise UsageError(
-            f"{address!r} is no address and port", hint="10.0.0.2:5001 or [1000::2]:5001"
+            f"{address!r} is not an address and port", hint="10.0.0.2:5001 or [1000::2]:5001"
         ) from error
     cluster = session.cluster()
     tally = connect(cluster.dial, host, port, nconn=nconn, parallel=parallel, timeout=seconds)
@@ -51,7 +51,7 @@ def command(
 
 
 def report(tally: Tally) -> str:
-    """The tally as lines of text."""
+    """Return the tally as lines of text."""
     lines = [f"connects {tally.connects}, failed {tally.failed}"]
     lines += [f"  failed: {count:6} {reason}" for reason, count in tally.failures.items()]
     good = sum(tally.answers.values()) or 1

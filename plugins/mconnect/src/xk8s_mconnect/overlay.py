@@ -27,7 +27,7 @@ BUSYBOX = Artifact(
 
 
 def vips(ctx: Context) -> tuple[str, ...]:
-    """The virtual addresses of the Service, by the cluster's IP family."""
+    """Return the virtual addresses of the Service, by the cluster's IP family."""
     settings = ctx.settings(MconnectSettings)
     v4 = (settings.vip4,) if ctx.ipv4 else ()
     return v4 + ((settings.vip6,) if ctx.ipv6 else ())
@@ -53,7 +53,7 @@ _IMAGE = Image(
 
 @hookimpl
 def xk8s_overlay() -> Overlay:
-    """A Service whose pods say who they are."""
+    """Describe a Service whose pods say who they are."""
     return Overlay(
         summary="pods that answer with their name, and a client that counts them",
         requires=("kubernetes", "images"),
@@ -63,7 +63,7 @@ def xk8s_overlay() -> Overlay:
 
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
-    """The image, and the manifest unless the user wants to apply it by hand."""
+    """Return the image, and the manifest unless the user wants to apply it by hand."""
     yield Fragment(point="images.image", value=_IMAGE)
     if ctx.settings(MconnectSettings).apply:
         yield Fragment(
@@ -73,7 +73,7 @@ def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
 
 @hookimpl
 def xk8s_layers(ctx: Context) -> Iterator[Layer]:
-    """The manifest where the seed's readers look for it."""
+    """Return the manifest, where the seed's readers look for it."""
     yield Layer(
         name="mconnect",
         roles=_ROLES,

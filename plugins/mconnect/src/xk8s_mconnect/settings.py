@@ -12,15 +12,15 @@ ServiceKind = Literal["externalIPs", "LoadBalancer"]
 
 @frozen(kw_only=True)
 class MconnectSettings:
-    """How many pods answer, and on which virtual addresses."""
+    """Number of pods that answer, and their virtual addresses."""
 
     replicas: int = setting(4, "pods of the Deployment mconnect")
     vip4: str = setting("10.0.0.2", "external IPv4 address of the Service")
     vip6: str = setting("1000::2", "external IPv6 address of the Service")
     service: ServiceKind = setting(
-        "externalIPs", "how it has them: spec.externalIPs, or as a Service of type LoadBalancer"
+        "externalIPs", "how it gets them: spec.externalIPs, or as a Service of type LoadBalancer"
     )
-    apply: bool = setting(True, "apply the manifest at start; it is in the nodes in any case")
+    apply: bool = setting(True, "apply the manifest at start; it is on the nodes in any case")
 
 
 PORT = 5001

@@ -1,7 +1,7 @@
-"""The networks that pods can ask for: their addresses, and the CNI configuration of each.
+"""The networks that pods can request: their addresses, and the CNI configuration of each.
 
-Every host part of the VMs' prefixes is a VM's, so pods have prefixes of their own beside them on
-the same wire: the plan is in docs/reference/network.md.
+Every host part of the VMs' prefixes belongs to a VM, so pods have prefixes of their own on the same
+wire: the plan is in docs/reference/network.md.
 """
 
 from __future__ import annotations
@@ -23,25 +23,26 @@ STATE_DIR = "/run/multinet"
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _OF_A_NODE = 256
-"""Addresses, as many as a node has for the first interfaces of its pods."""
+"""Number of addresses: as many as a node has for the first interfaces of its pods."""
 
 
 @frozen(kw_only=True)
 class PodNet:
-    """A network by the name that pods ask for it, and the cluster's network that it is on."""
+    """A network, under the name by which pods request it, and the cluster's network beneath it."""
 
     name: str
     network: Network
 
     @property
     def interface(self) -> str:
-        """The VMs' interface that it is on."""
+        """The VMs' interface beneath it."""
         return f"eth{self.network.index}"
 
 
 def networks(ctx: Context) -> tuple[PodNet, ...]:
-    """Those of the setting, by name. `UsageError` for a value that cannot be; `PlanError` where
-    nodes have no interface on the network, or its addresses are others' too.
+    """Return the networks of the setting, by name. `UsageError` for an impossible value;
+    `PlanError` if nodes have no interface on the network, or if its addresses are also used by
+    others.
     """
     wanted = ctx.settings(MultinetSettings).networks
     known = {network.index: network for network in ctx.networks if network.index}
@@ -49,8 +50,8 @@ def networks(ctx: Context) -> tuple[PodNet, ...]:
     for name, index in sorted(wanted.items()):
         if not _LABEL.fullmatch(name):
             raise UsageError(
-                f"multinet.networks: {name!r} is no name that a pod could ask for",
-                hint="lower case letters, digits and - between them, such as net2",
+                f"multinet.networks: {name!r} is not a name that a pod could request",
+                hint="use lower-case letters, digits and - between them, such as net2",
             )
         if index not in known:
             raise UsageError(
@@ -61,7 +62,7 @@ def networks(ctx: Context) -> tuple[PodNet, ...]:
             raise UsageError(
                 f"multinet.networks: {other} and {name} are both network {index}, and would give "
                 "the same addresses",
-                hint="one name for each network",
+                hint="use one name for each network",
             )
     _check_nodes(ctx, names)
     found = tuple(PodNet(name=names[index], network=known[index]) for index in sorted(names))
@@ -71,14 +72,18 @@ def networks(ctx: Context) -> tuple[PodNet, ...]:
 
 
 def prefixes(ctx: Context, net: PodNet) -> tuple[str, ...]:
-    """Of all its pods, one per IP family: 172.18.0.0/16 and 1000::2:0:0/96 on network 2."""
+    """Return the prefixes of all its pods, one per IP family: 172.18.0.0/16 and 1000::2:0:0/96 on
+    network 2.
+    """
     index = net.network.index
     ipv4, ipv6 = f"172.{16 + index}.0.0/16", f"1000::{index}:0:0/96"
     return (ipv4,) * ctx.ipv4 + (ipv6,) * ctx.ipv6
 
 
 def node_prefixes(ctx: Context, net: PodNet, node: Node) -> tuple[str, ...]:
-    """Of a node's pods: vm-002 has 172.18.2.0/24 and 1000::2:0:200/120 on network 2."""
+    """Return the prefixes of a node's pods: vm-002 has 172.18.2.0/24 and 1000::2:0:200/120 on
+    network 2.
+    """
     found = []
     for text in prefixes(ctx, net):
         whole = ipaddress.ip_network(text)
@@ -88,13 +93,15 @@ def node_prefixes(ctx: Context, net: PodNet, node: Node) -> tuple[str, ...]:
 
 
 def cni_config(ctx: Context, net: PodNet, node: Node) -> dict[str, Any]:
-    """The plugin that makes the interface, with the node's addresses."""
+    """Return the configuration of the plugin that creates the interface, with the node's
+    addresses.
+    """
     ranges = []
     for whole, own in zip(prefixes(ctx, net), node_prefixes(ctx, net, node), strict=True):
         part = ipaddress.ip_network(own)
         one = {"subnet": whole, "rangeStart": str(part[1]), "rangeEnd": str(part[-2])}
         if part.version == 4:
-            # Else it is the prefix's first address, and the route would lead by that.
+            # Otherwise it is the prefix's first address, and the route would use that.
             one["gateway"] = "0.0.0.0"  # noqa: S104 - nothing listens there
         ranges.append([one])
     # The VMs' IPv6 addresses are in the pods' prefix, those of IPv4 are beside it.
@@ -115,7 +122,7 @@ def cni_config(ctx: Context, net: PodNet, node: Node) -> dict[str, Any]:
 
 
 def near_routes(ctx: Context, net: PodNet) -> str:
-    """A networkd drop-in for the VMs' interface: the pods are on the same wire."""
+    """Return a networkd drop-in for the VMs' interface: the pods are on the same wire."""
     sections = ["# Pods with an interface on this network.\n"]
     sections += [f"[Route]\nDestination={prefix}\n" for prefix in prefixes(ctx, net)]
     return "\n".join(sections)
@@ -127,8 +134,8 @@ def _check_nodes(ctx: Context, names: dict[int, str]) -> None:
         for index, name in names.items():
             if index not in own:
                 raise PlanError(
-                    f"{node.name} has no interface on network {index}, which pods are to have "
-                    f"as {name!r}",
+                    f"{node.name} has no interface on network {index}, which pods should "
+                    f"have as {name!r}",
                     where="multinet.networks",
                     hint="give the nodes one: -s cluster.node_networks=1,2",
                 )
@@ -142,7 +149,7 @@ def _check_prefixes(ctx: Context, net: PodNet) -> None:
             other = ipaddress.ip_network(text)
             if own.version == other.version and own.overlaps(other):
                 raise PlanError(
-                    f"pods are to have addresses of {prefix} on network {net.network.index}, and "
+                    f"pods should have addresses of {prefix} on network {net.network.index}, and "
                     f"{text} is the cluster's for its pods or Services",
                     where="multinet.networks",
                     hint="choose other ranges: kubernetes.pod_cidr_ipv4, "

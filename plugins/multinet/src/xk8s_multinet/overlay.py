@@ -1,7 +1,7 @@
-"""The overlay ``multinet``: pods get further interfaces, beside the one that their CNI gives them.
+"""The overlay ``multinet``: pods get further interfaces, beside the one of their CNI.
 
-It lies on whichever CNI there is. What pods ask for is in an annotation, which the container
-runtime hands to the plugin: nothing of it runs, and nothing asks the API server.
+It works with any CNI. Pods request interfaces in an annotation, which the container runtime passes
+to the plugin: no daemon runs, and nothing asks the API server.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ from xk8s_multinet.networks import (
 from xk8s_multinet.settings import MultinetSettings
 
 ANNOTATION = "k8s.v1.cni.cncf.io/networks"
-"""That of the Network Plumbing Working Group's standard."""
+"""The annotation of the Network Plumbing Working Group's standard."""
 
 PLUGIN = "multinet"
 _CAPABILITY = "io.kubernetes.cri.pod-annotations"
-"""Runtimes give a pod's annotations to plugins that have it."""
+"""The capability of plugins to which runtimes give a pod's annotations."""
 
 _SOURCES = ("main.go", "networks.go")
 
 
 @hookimpl
 def xk8s_overlay() -> Overlay:
-    """An overlay on others."""
+    """Describe an overlay for any CNI."""
     return Overlay(
-        summary="further interfaces for pods that ask for them, on the nodes' networks (macvlan)",
+        summary="further interfaces for pods that request them, on the nodes' networks (macvlan)",
         requires=("kubernetes",),
         settings=MultinetSettings,
     )
@@ -60,13 +60,15 @@ def xk8s_overlay() -> Overlay:
 
 @hookimpl
 def xk8s_kernel(ctx: Context) -> KernelNeeds:  # noqa: ARG001
-    """The interfaces' kind."""
+    """Require the interfaces' kind."""
     return KernelNeeds(modules=("macvlan",), roles=NODE_ROLES)
 
 
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
-    """The plugin, its place behind the CNI's own, and the way to the pods from this machine."""
+    """Return the plugin, its place after the CNI's own, and the route to the pods from this
+    machine.
+    """
     yield Fragment(point=cni.PLUGINS, value=program())
     yield Fragment(point=cni.CHAIN, value=chained())
     for net in networks(ctx):
@@ -76,7 +78,9 @@ def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
 
 @hookimpl
 def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
-    """What pods of the node may ask for; and the way to the pods, for all that are on the wire."""
+    """Return what pods of the node may request, and the routes to the pods for every VM on the
+    wire.
+    """
     for net in networks(ctx):
         if node.role in NODE_ROLES:
             text = json.dumps(cni_config(ctx, net, node), indent=2) + "\n"
@@ -91,7 +95,7 @@ def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
 
 @hookimpl
 def xk8s_checks(ctx: Context) -> Iterator[Check]:
-    """Pods that ask for a network reach each other on it."""
+    """Check that pods that request a network reach each other on it."""
     for net in networks(ctx):
         yield network_check(
             ctx,
@@ -111,12 +115,12 @@ def xk8s_checks(ctx: Context) -> Iterator[Check]:
 
 @hookimpl
 def xk8s_faults() -> Iterator[Fault]:
-    """What an annotation may have."""
+    """Return faults of annotations."""
     yield Fault(
         name="multinet-annotation",
         pattern=r"annotation k8s\.v1\.cni\.cncf\.io/networks: ",
-        cause="a pod asks for a network that the nodes have not, or in a way that multinet does "
-        "not know",
+        cause="a pod requests a network that the nodes do not have, or in a form that multinet "
+        "does not support",
         remedy="the annotation is NAME or NAME,NAME; the names are those of multinet.networks",
         examples=(
             'plugin type="multinet" failed (add): annotation k8s.v1.cni.cncf.io/networks: there is '
@@ -127,13 +131,13 @@ def xk8s_faults() -> Iterator[Fault]:
 
 @hookimpl
 def xk8s_observe(ctx: Context) -> Iterator[Observation]:  # noqa: ARG001 - the same everywhere
-    """What was attached to which pod."""
+    """Return what is attached to which pod."""
     argv = ("find", f"{STATE_DIR}/results", f"{STATE_DIR}/addresses", "-type", "f")
     yield Observation(name="multinet/attached", argv=argv, roles=NODE_ROLES)
 
 
 def chained() -> dict[str, object]:
-    """The plugin's part of the CNI's configuration list."""
+    """Return the plugin's part of the CNI's configuration list."""
     return {
         "type": PLUGIN,
         "capabilities": {_CAPABILITY: True},
@@ -143,7 +147,7 @@ def chained() -> dict[str, object]:
 
 
 def program() -> Artifact:
-    """Built from our own source, which has no other origin."""
+    """Return a build of our own source, which has no other origin."""
     source = files("xk8s_multinet").joinpath("program")
     module = GoModule(
         go_mod=source.joinpath("go.mod").read_text(),

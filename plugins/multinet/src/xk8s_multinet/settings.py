@@ -8,9 +8,9 @@ from xk8s.overlay import setting
 
 @frozen(kw_only=True)
 class MultinetSettings:
-    """Which networks pods can ask for."""
+    """The networks that pods can request."""
 
     networks: dict[str, int] = setting(
         {"net2": 2},
-        "what pods' annotations may name: NAME=N is a macvlan on the nodes' interface on network N",
+        "names for pods' annotations: NAME=N is a macvlan on the nodes' interface on network N",
     )
