@@ -1,0 +1,38 @@
+"""Clusters that several files use. Who comes first boots one, all others restore what that saved
+(`up` does so by itself): 3 seconds in place of minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from attrs import evolve, frozen
+
+from tests.conftest import Xk8s
+
+UP_SECONDS = 3000.0
+"""For `up` with programs to be compiled first, on a slow machine."""
+
+
+@frozen(kw_only=True)
+class Shared:
+    """A cluster by its name and what `up` is called with."""
+
+    name: str
+    up: tuple[str, ...]
+
+    @contextmanager
+    def running(self, xk8s: Xk8s, *more: str) -> Iterator[Xk8s]:
+        """The command for it, while it runs; ``more`` is the same in every file."""
+        command = evolve(xk8s, common=("--name", self.name))
+        try:
+            command("up", *self.up, *more, timeout=UP_SECONDS)
+            yield command
+        finally:
+            command("down")
+            assert xk8s.left() == []
+
+
+README = Shared(name="xk8s", up=("kubernetes", "coredns", "externalip"))
+"""Two nodes and a router, under the default name."""
