@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from attrs import evolve, frozen
@@ -23,11 +23,15 @@ class Shared:
     up: tuple[str, ...]
 
     @contextmanager
-    def running(self, xk8s: Xk8s, *more: str) -> Iterator[Xk8s]:
-        """The command for it, while it runs; ``more`` is the same in every file."""
+    def running(
+        self, xk8s: Xk8s, *more: str, env: Mapping[str, str] | None = None
+    ) -> Iterator[Xk8s]:
+        """The command for it, while it runs. ``more`` options and ``env`` of `up` are the same in
+        every file.
+        """
         command = evolve(xk8s, common=("--name", self.name))
         try:
-            command("up", *self.up, *more, timeout=UP_SECONDS)
+            command("up", *self.up, *more, env=env, timeout=UP_SECONDS)
             yield command
         finally:
             command("down")

@@ -1,4 +1,4 @@
-"""The README's cluster is built, booted, saved and restored: before all other tests, in every run."""
+"""The README's cluster is built, booted, saved and restored: first of all, in every run."""
 
 from __future__ import annotations
 

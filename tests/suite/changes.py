@@ -15,9 +15,9 @@ from pathlib import Path
 from xk8s.errors import Xk8sError
 from xk8s.testing import plan_of
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.suite.sources import ROOT, source_of
+
 _NAMES = re.compile(r"\bxk8s_(\w+)|\"([a-z][a-z0-9-]*)\"")
-_HELPER = re.compile(r"^from tests\.cluster\.(\w+) import", re.M)
 
 
 def changed_paths(root: Path = ROOT) -> frozenset[str]:
@@ -62,7 +62,7 @@ def is_touched(test: Path, changed: Iterable[str], root: Path = ROOT) -> bool:
     if not test.is_relative_to(root):
         return False
     name = test.relative_to(root)
-    text = _text(test)
+    text = source_of(test)
     return any(_concerns(Path(path), name, text) for path in changed)
 
 
@@ -92,13 +92,6 @@ def _is_helper(changed: Path, test: Path, text: str) -> bool:
             beside = Path(changed.relative_to(parent).parts[0]).stem
             return not beside.startswith("test_") and beside in text
     return False
-
-
-def _text(test: Path) -> str:
-    """Of the test file, and of the helpers of tests/cluster that it imports."""
-    text = test.read_text()
-    helpers = (test.with_name(f"{name}.py") for name in _HELPER.findall(text))
-    return "\n".join([text, *(helper.read_text() for helper in helpers if helper.exists())])
 
 
 def _overlays(text: str) -> frozenset[str]:

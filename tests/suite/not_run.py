@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from attrs import define, field
-from xk8s.paths import cache_dir
+from xk8s.util.paths import cache_dir
 
 
 @define

@@ -16,11 +16,12 @@ from tests.suite.changes import changed_paths, is_touched
 from tests.suite.not_run import KEY
 
 LAST = (
-    "test_kubernetes", "test_apply_kubernetes", "test_ca_rotate", "test_families", "test_flannel",
-    "test_multinet", "test_kube_router", "test_third_party", "test_crio", "test_pages",
+    "test_kubernetes", "test_scale_kubernetes", "test_apply_kubernetes", "test_ca_rotate",
+    "test_families", "test_multinet", "test_flannel", "test_kube_router", "test_third_party",
+    "test_crio", "test_pages",
 )  # fmt: skip
 """Files that boot whole Kubernetes clusters, in the order in which they are missed. Those that
-share a cluster follow each other: see tests/cluster/shared.py.
+share a cluster (tests/cluster/shared.py) follow each other.
 """
 
 
