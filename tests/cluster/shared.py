@@ -7,12 +7,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+import pytest
 from attrs import evolve, frozen
 
 from tests.conftest import Xk8s
 
 UP_SECONDS = 3000.0
 """For `up` with programs to be compiled first, on a slow machine."""
+
+_FAILED: set[str] = set()
+"""Clusters that did not start in this run: to try again for each file may take hours."""
 
 
 @frozen(kw_only=True)
@@ -29,9 +33,15 @@ class Shared:
         """The command for it, while it runs. ``more`` options and ``env`` of `up` are the same in
         every file.
         """
+        if self.name in _FAILED:
+            pytest.fail(f"the cluster {self.name!r} did not start for an earlier file, see there")
         command = evolve(xk8s, common=("--name", self.name))
         try:
-            command("up", *self.up, *more, env=env, timeout=UP_SECONDS)
+            try:
+                command("up", *self.up, *more, env=env, timeout=UP_SECONDS)
+            except Exception:
+                _FAILED.add(self.name)
+                raise
             yield command
         finally:
             command("down")
