@@ -12,6 +12,7 @@ The words behind a block's language say it (GitHub and the site show the languag
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import shlex
@@ -23,7 +24,8 @@ from pathlib import Path
 
 from attrs import frozen
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.suite.sources import ROOT, source_of
+
 _FENCE = re.compile(
     r"^(?P<indent> *)```(?P<info>[^`\n]+)\n(?P<body>.*?)^(?P=indent)```$", re.M | re.S
 )
@@ -174,30 +176,19 @@ def _is_inside(name: str) -> bool:
     return not path.is_absolute() and ".." not in path.parts
 
 
-def known_tests() -> dict[str, str]:
+@functools.cache
+def known_tests() -> Mapping[str, str]:
     """``FILE.py::NAME`` of every test of the workspace -> the source of its file and helpers."""
     found = {}
     for place in ("core/tests", "plugins", "tests"):
         for path in (ROOT / place).rglob("test_*.py"):
             if ".venv" in path.parts:
                 continue
-            source = path.read_text()
-            tree = ast.parse(source)
-            source += _helpers(tree)
-            for node in ast.walk(tree):
+            source = source_of(path)
+            for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
                     found[f"{path.name}::{node.name}"] = source
     return found
-
-
-def _helpers(tree: ast.Module) -> str:
-    """The source of modules of ``tests`` that a test file imports, of which it is made, too."""
-    names = [
-        node.module
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tests.cluster.")
-    ]
-    return "".join((ROOT / f"{name.replace('.', '/')}.py").read_text() for name in names if name)
 
 
 @frozen(kw_only=True)

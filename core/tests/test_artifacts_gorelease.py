@@ -138,7 +138,9 @@ def tree_hash(leaves: list[bytes]) -> bytes:
 
 
 @pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+def registry(
+    own_places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Registry]:
     served = Registry()
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -160,7 +162,6 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Regist
     # It remembers there what a database of that name said before.
     monkeypatch.setenv("GOPATH", str(tmp_path / "go"))
     monkeypatch.delenv("GOMODCACHE", raising=False)
-    monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
     for name in ("GONOSUMDB", "GOPRIVATE", "GONOPROXY"):
         monkeypatch.delenv(name, raising=False)
     try:

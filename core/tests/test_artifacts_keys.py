@@ -157,8 +157,7 @@ def own(directory: Path) -> Artifact:
 
 
 @pytest.fixture
-def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
+def built(own_places: Path, tmp_path: Path) -> Path:
     directory = tmp_path / "built"
     (directory / "data").mkdir(parents=True)
     (directory / "tool").write_text("one")

@@ -37,7 +37,7 @@ asked: list[frozenset[str]] = []
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(own_places: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A release source that tells what it was asked for: no download here."""
     from xk8s.build.artifacts.attempt import Attempt
     from xk8s.build.artifacts.sources import release
@@ -57,11 +57,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ]
 
     monkeypatch.setattr(release, "provide", provide)
-    monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(sys.modules, "judges_of_tests", sys.modules[__name__])
     asked.clear()
     judged.clear()
-    return tmp_path / "cache"
+    return own_places / "cache"
 
 
 def artifact(own: Path | None = None, verify: str = "") -> Artifact:

@@ -36,8 +36,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
+def server(own_places: Path) -> Iterator[Server]:
     with Server() as made:
         threading.Thread(target=made.serve_forever, daemon=True).start()
         yield made

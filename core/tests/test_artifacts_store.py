@@ -35,11 +35,10 @@ class Notes(Silent):
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
+def cache(own_places: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     # Recipes are named by module: let this very module be found by its name.
     monkeypatch.setitem(sys.modules, "kitchen_of_tests", sys.modules[__name__])
-    return tmp_path / "cache"
+    return own_places / "cache"
 
 
 def recipe(name: str, function: str, *inputs: Artifact, members=("out",), **params) -> Artifact:

@@ -16,13 +16,7 @@ from xk8s.cli import app
 from xk8s.cli.errors import as_text, report
 from xk8s.errors import BuildError, HostError, Interrupted, UsageError, Xk8sError
 
-
-@pytest.fixture(autouse=True)
-def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("STATE", "RUNTIME", "CACHE"):
-        monkeypatch.setenv(f"XK8S_{name}", str(tmp_path / name.lower()))
-    monkeypatch.delenv("XK8S_NAME", raising=False)
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("own_places")
 
 
 def xk8s(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:

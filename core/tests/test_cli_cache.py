@@ -33,11 +33,8 @@ DAY = 86400.0
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("STATE", "RUNTIME", "CACHE"):
-        monkeypatch.setenv(f"XK8S_{name}", str(tmp_path / name.lower()))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "cache"
+def cache(own_places: Path) -> Path:
+    return own_places / "cache"
 
 
 def aged(path: Path, seconds: float) -> None:

@@ -34,11 +34,8 @@ Run = Any
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("STATE", "RUNTIME", "CACHE"):
-        monkeypatch.setenv(f"XK8S_{name}", str(tmp_path / name.lower()))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path / "cache"
+def cache(own_places: Path) -> Path:
+    return own_places / "cache"
 
 
 def bake(cache: Path, name: str, text: str = "x", overlay: str = "o") -> BuiltLayer:

@@ -325,14 +325,12 @@ def test_faults_of_a_cluster_that_runs(
 
 
 def test_down_of_nothing_is_fine_and_all_finds_half_started_ones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    own_places: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("XK8S_STATE", str(tmp_path / "s"))
-    monkeypatch.setenv("XK8S_RUNTIME", str(tmp_path / "r"))
     assert app.run(["down"]) == 0
     assert "was not up" in capfd.readouterr().err
-    (tmp_path / "s" / "clusters" / "one").mkdir(parents=True)
-    (tmp_path / "r" / "two").mkdir(parents=True)
+    (own_places / "state/clusters/one").mkdir(parents=True)
+    (own_places / "runtime/two").mkdir(parents=True)
     assert down.names() == ["one", "two"]
     assert app.run(["down", "--all", "--quiet"]) == 0
     assert capfd.readouterr() == ("", "")
@@ -340,9 +338,8 @@ def test_down_of_nothing_is_fine_and_all_finds_half_started_ones(
 
 
 def test_two_names_for_one_cluster_option(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    own_places: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("XK8S_STATE", str(tmp_path))
     monkeypatch.setenv("XK8S_NAME", "from-env")
     for words, name in (
         (["status"], "from-env"),

@@ -41,11 +41,7 @@ from xk8s.planning.plan import NODE_LAYER, Plan
 from xk8s.util.log import Record
 from xk8s.util.paths import cache_dir, state_dir
 
-
-@pytest.fixture(autouse=True)
-def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("XK8S_CACHE", "XK8S_STATE", "XK8S_RUNTIME"):
-        monkeypatch.setenv(variable, str(tmp_path / "own"))
+pytestmark = pytest.mark.usefixtures("own_places")
 
 
 def planned(*overlays: str, sets: tuple[str, ...] = (), name: str = "demo") -> Plan:

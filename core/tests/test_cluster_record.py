@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from attrs import evolve
 from xk8s.cluster.state.record import RECORD, NodeRecord, Record, read_record, write_record
 from xk8s.util.paths import state_dir
 
-
-@pytest.fixture(autouse=True)
-def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("XK8S_RUNTIME", "XK8S_STATE"):
-        monkeypatch.setenv(variable, str(tmp_path / variable))
+pytestmark = pytest.mark.usefixtures("own_places")
 
 
 def node(name: str, generation: int | None = None) -> NodeRecord:

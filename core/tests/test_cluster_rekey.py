@@ -26,11 +26,7 @@ from xk8s.planning.make_plan import make_plan
 from xk8s.planning.plan import Plan
 from xk8s.progress import Silent
 
-
-@pytest.fixture(autouse=True)
-def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("XK8S_CACHE", "XK8S_STATE", "XK8S_RUNTIME"):
-        monkeypatch.setenv(variable, str(tmp_path / "own"))
+pytestmark = pytest.mark.usefixtures("own_places")
 
 
 @pytest.fixture(scope="module")

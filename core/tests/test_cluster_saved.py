@@ -24,10 +24,8 @@ KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
 @pytest.fixture(autouse=True)
-def own_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("XK8S_CACHE", "XK8S_STATE"):
-        monkeypatch.setenv(variable, str(tmp_path / "own"))
-    assert store.directory("demo", "auto").is_relative_to(tmp_path)
+def own_snapshots(own_places: Path) -> None:
+    assert store.directory("demo", "auto").is_relative_to(own_places)
 
 
 # --- sparse_copy ------------------------------------------------------------------------

@@ -21,11 +21,7 @@ from xk8s.progress import Silent
 from xk8s.util.paths import cache_dir
 from xk8s.util.sparse import content_sum
 
-
-@pytest.fixture(autouse=True)
-def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("STATE", "RUNTIME", "CACHE"):
-        monkeypatch.setenv(f"XK8S_{name}", str(tmp_path / name.lower()))
+pytestmark = pytest.mark.usefixtures("own_places")
 
 
 Made = Callable[..., tuple[ClusterInputs, BootedCluster]]

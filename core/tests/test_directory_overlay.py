@@ -104,11 +104,8 @@ def put(root: Path, *files: str, data: str = "mine") -> Path:
 
 
 @pytest.fixture(autouse=True)
-def own_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("STATE", "RUNTIME", "CACHE"):
-        monkeypatch.setenv(f"XK8S_{name}", str(tmp_path / "xk8s" / name.lower()))
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
+def own_home(own_places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(own_places))
 
 
 @pytest.fixture

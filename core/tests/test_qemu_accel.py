@@ -27,10 +27,7 @@ def script(directory: Path, text: str) -> str:
     return str(path)
 
 
-def test_a_program_is_asked_for_its_version_once(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
+def test_a_program_is_asked_for_its_version_once(own_places: Path, tmp_path: Path) -> None:
     said = tmp_path / "said"
     text = f'echo >>{said}; echo "QEMU emulator version %s (Debian 1:%s+dfsg-0)"'
     program = script(tmp_path, text % ("10.0.2", "10.0.2"))

@@ -66,11 +66,8 @@ class Guests:
 
 
 @pytest.fixture
-def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan_of: MakePlan) -> Guests:
+def guests(own_places: Path, monkeypatch: pytest.MonkeyPatch, plan_of: MakePlan) -> Guests:
     """A cluster ``t`` of vm-001 and vm-201, on record as running."""
-    monkeypatch.setenv("XK8S_STATE", str(tmp_path / "s"))
-    monkeypatch.setenv("XK8S_RUNTIME", str(tmp_path / "r"))
-    monkeypatch.chdir(tmp_path)
     guests = Guests()
     plan = plan_of(
         observe=lambda ctx: OBSERVATIONS,

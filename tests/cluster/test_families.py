@@ -1,7 +1,8 @@
 """IPv6 and dual stack, and the other two modes of kube-proxy: real clusters of two nodes.
 
 Family and mode are told in pairs, so that two boots prove both; IPv4 with nftables is the
-cluster of `test_kubernetes.py`. In one of them the routers learn the virtual addresses by BGP.
+cluster of `test_kubernetes.py`. In one of them the routers learn the virtual addresses by BGP, and
+pods have flannel's network.
 """
 
 from __future__ import annotations
@@ -13,49 +14,49 @@ from collections.abc import Iterator
 import pytest
 from attrs import frozen
 
+from tests.cluster.dual import DUAL
+from tests.cluster.shared import README, Shared
 from tests.conftest import Xk8s
 
 pytestmark = pytest.mark.cluster
 
-OVERLAYS = ("kubernetes", "coredns", "externalip")
+IPV6 = Shared(
+    name="ipv6",
+    up=(*README.up, "--ip-family", "ipv6",
+        "-s", "kubernetes.proxy_mode=ipvs", "-s", "cluster.snapshot=false"),
+)  # fmt: skip
 PODS = 4
 
 
 @frozen(kw_only=True)
 class Case:
-    """A cluster: IP family, mode of kube-proxy, and the virtual addresses it must have."""
+    """A cluster: IP family, mode of kube-proxy, the virtual addresses it must have, and where the
+    router's ways to them come from.
+    """
 
     family: str
     mode: str
     vips: tuple[str, ...]
-    more: tuple[str, ...]
+    learnt: str
     xk8s: Xk8s
 
-    def __call__(self, *words: str, **more: object) -> str:
-        return self.xk8s("--name", self.family, *words, **more)  # type: ignore[arg-type]
-
     def guest(self, node: str, *words: str) -> str:
-        return self("exec", node, "--", *words)
+        return self.xk8s("exec", node, "--", *words)
 
 
 @pytest.fixture(
     scope="module",
     params=[
-        ("ipv6", "ipvs", ("1000::2",), ()),
-        ("dual", "iptables", ("10.0.0.2", "1000::2"), ("frr",)),
+        (IPV6, "ipv6", "ipvs", ("1000::2",), "static"),
+        (DUAL, "dual", "iptables", ("10.0.0.2", "1000::2"), "bgp"),
     ],
     ids=["ipv6-ipvs", "dual-iptables-frr"],
 )
 def case(request: pytest.FixtureRequest, xk8s: Xk8s) -> Iterator[Case]:
     """The running cluster of the pair; `up` has passed all checks of its overlays."""
-    family, mode, vips, more = request.param
-    made = Case(family=family, mode=mode, vips=vips, more=more, xk8s=xk8s)
-    settings = ("-s", f"kubernetes.proxy_mode={mode}", "-s", "cluster.snapshot=false")
-    try:
-        made("up", *OVERLAYS, *more, "--ip-family", family, *settings, timeout=3000)
-        yield made
-    finally:
-        made("down")
+    shared, family, mode, vips, learnt = request.param
+    with shared.running(xk8s) as command:
+        yield Case(family=family, mode=mode, vips=vips, learnt=learnt, xk8s=command)
 
 
 def test_nodes_pods_and_services_have_addresses_of_the_family(case: Case) -> None:
@@ -81,17 +82,14 @@ def test_the_router_leads_virtual_addresses_to_all_nodes(case: Case) -> None:
         routes = json.loads(out)
         hops = [hop for route in routes for hop in route.get("nexthops", [route])]
         assert len(hops) == 2, (prefix, routes)
-        learnt = "bgp" if "frr" in case.more else "static"
-        assert {route["protocol"] for route in routes} == {learnt}, (prefix, routes)
+        assert {route["protocol"] for route in routes} == {case.learnt}, (prefix, routes)
 
 
 def test_every_virtual_address_is_reached_from_outside(case: Case) -> None:
     for vip in case.vips:
         where = f"[{vip}]:5001" if ":" in vip else f"{vip}:5001"
-        tally = case.xk8s.json(
-            "--name", case.family, "mconnect", "--address", where, "--nconn", "100", "--json",
-            timeout=900,
-        )  # fmt: skip
+        words = ("mconnect", "--address", where, "--nconn", "100", "--json")
+        tally = case.xk8s.json(*words, timeout=900)
         assert tally["failed"] == 0, (vip, tally)
         assert len(tally["answers"]) == PODS
 

@@ -16,22 +16,17 @@ import pytest
 from tests.cluster.api_server import kubernetes
 from tests.cluster.hello_image import load_and_run
 from tests.cluster.helm_tool import CHART, Helm
+from tests.cluster.shared import README
 from tests.conftest import Xk8s
 
 pytestmark = pytest.mark.cluster
 
-OVERLAYS = ("kubernetes", "coredns", "externalip")
-
 
 @pytest.fixture(scope="module")
 def cluster(xk8s: Xk8s) -> Iterator[Xk8s]:
-    """The running cluster, under the default name."""
-    try:
-        xk8s("up", *OVERLAYS, timeout=3000)
-        yield xk8s
-    finally:
-        xk8s("down")
-        assert xk8s.left() == []
+    """The running cluster; it was booted (and is tested for that) by test_smoke.py."""
+    with README.running(xk8s) as command:
+        yield command
 
 
 def guest(cluster: Xk8s, node: str, *words: str) -> str:
@@ -329,31 +324,6 @@ def test_kubectl_and_helm_with_the_users_own_file(cluster: Xk8s, tmp_path: Path)
 
 def test_an_image_gets_into_the_running_nodes(cluster: Xk8s, tmp_path: Path) -> None:
     load_and_run(cluster, tmp_path)
-
-
-def test_the_next_up_restores_the_saved_cluster(cluster: Xk8s) -> None:
-    before = cluster.json("status", "--json")
-    assert {"save", "checks after save"} <= set(before["seconds"])
-    guest(cluster, "vm-001", "touch", "/root/since-the-save")
-    cluster("down")
-    cluster("up", *OVERLAYS, timeout=900)
-    after = cluster.json("status", "--json")
-    assert "restore" in after["seconds"], after["seconds"]
-    assert "boot" not in after["seconds"]
-    assert sum(after["seconds"].values()) < sum(before["seconds"].values())
-    # As it was saved, and its clocks are the host's.
-    cluster("exec", "vm-001", "--", "test", "-e", "/root/since-the-save", code=1)
-    for node in ("vm-001", "vm-002", "vm-201"):
-        assert abs(int(guest(cluster, node, "date", "+%s")) - time.time()) < 30
-
-
-def test_everything_works_after_a_restore(cluster: Xk8s) -> None:
-    results = cluster.json("check", "--json", timeout=900)
-    assert all(result["ok"] for result in results), results
-    # To the cluster no time passed: no node's lease ran out when the clocks were stepped.
-    said = guest(cluster, "vm-001", "kubectl", "get", "events", "-A", "-ojson")
-    reasons = {event["reason"] for event in json.loads(said)["items"]}
-    assert "NodeNotReady" not in reasons, reasons
 
 
 def test_named_snapshot_of_a_restored_cluster(cluster: Xk8s) -> None:

@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 from xk8s.util.paths import cache_dir
 
+from tests.cluster.shared import README, UP_SECONDS
 from tests.conftest import Xk8s
 from tests.doc_blocks import Block, Reader, blocks, documents
 
 pytestmark = pytest.mark.cluster
-
-README = ("kubernetes", "coredns", "externalip")
 
 
 def commands_of(page: tuple[Block, ...]) -> list[str]:
@@ -32,7 +31,7 @@ def starts_another(document: str) -> bool:
     no snapshot of that one any more.
     """
     ups = [line for line in commands_of(blocks(document)) if line.startswith("./run xk8s up ")]
-    return any(" ".join(README) not in line and "--name" not in line for line in ups)
+    return any(" ".join(README.up) not in line and "--name" not in line for line in ups)
 
 
 ON_CLUSTER = sorted(
@@ -61,7 +60,7 @@ def test_commands_of_a_page_work(xk8s: Xk8s, document: str, tmp_path: Path) -> N
     page = blocks(document)
     try:
         if speaks_of_a_cluster(page):
-            xk8s("up", *README, timeout=3000)
+            xk8s("up", *README.up, timeout=UP_SECONDS)
         for block in page:
             if block.on_cluster or block.file:
                 reader.follow(block)

@@ -1,4 +1,4 @@
-"""Running clusters with more and with fewer VMs, of the plain base system and of Kubernetes."""
+"""Running clusters with more and with fewer VMs, of the plain base system."""
 
 from __future__ import annotations
 
@@ -135,20 +135,3 @@ def test_a_node_that_does_not_boot_does_not_stay(cluster: Xk8s) -> None:
     assert [one for one in cluster.left() if "vm-004" in one] == []
     assert len(cluster.left()) == len(before)
     cluster("--name", NAME, "check")
-
-
-def test_kubernetes_nodes_join_and_are_drained(xk8s: Xk8s) -> None:
-    """On real parts: the new node is Ready, runs a pod, and its pod moves when it leaves."""
-    name = "sk"
-    try:
-        xk8s("--name", name, "up", "kubernetes", *ONE, timeout=1800)
-        told = xk8s.json("--name", name, "scale", "--nodes", "2", "--json", timeout=1200)
-        assert told["added"] == ["vm-002"]
-        assert "nodes" in told["checks"]
-        listing = ("--name", name, "exec", "vm-001", "--", "kubectl", "get", "nodes", "-o", "name")
-        assert xk8s(*listing).split() == ["node/vm-001", "node/vm-002"]
-        told = xk8s.json("--name", name, "scale", "--nodes", "1", "--json", timeout=1200)
-        assert told["removed"] == ["vm-002"]
-        assert xk8s(*listing).split() == ["node/vm-001"]
-    finally:
-        xk8s("--name", name, "down")

@@ -38,12 +38,10 @@ REQUEST = Request(overlays=("debian",), environment={})
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def places(own_places: Path) -> Path:
     """State, runtime and cache of a user."""
-    for name in ("STATE", "RUNTIME", "CACHE"):
-        monkeypatch.setenv(f"XK8S_{name}", str(tmp_path / name.lower()))
-    (tmp_path / "runtime").mkdir(mode=0o700)
-    return tmp_path
+    (own_places / "runtime").mkdir(mode=0o700)
+    return own_places
 
 
 def files(root: Path) -> set[str]:

@@ -2,28 +2,21 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 import pytest
-from xk8s.context import Context
-from xk8s.names.core_settings import ClusterSettings
+from xk8s.context import Context, IpFamily
 from xk8s.names.request import Request
 from xk8s.overlay import Node
-from xk8s.planning import topology
 from xk8s.planning.make_plan import make_plan
+from xk8s.testing import context_of
 from xk8s_bridge import overlay
 from xk8s_kubernetes.settings import KubernetesSettings
 
 
-def context(family: str = "ipv4", **settings: object) -> Context:
-    cluster = ClusterSettings(nodes=3, routers=1)
-    return Context(
-        cluster="t",
-        ip_family=family,  # type: ignore[arg-type]
-        overlays=("bridge", "kubernetes"),
-        networks=topology.networks(cluster),
-        nodes=topology.nodes(cluster),
-        all_settings={KubernetesSettings: KubernetesSettings(**settings)},
-    )
+def context(family: IpFamily = "ipv4", **settings: Any) -> Context:
+    kubernetes = KubernetesSettings(**settings)
+    return context_of(("bridge", "kubernetes"), kubernetes, family=family, nodes=3)
 
 
 def node(ctx: Context, name: str) -> Node:

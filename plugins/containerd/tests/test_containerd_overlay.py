@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -13,6 +14,7 @@ from xk8s.names.request import Request
 from xk8s.overlay import File, Fragment, Symlink, Take
 from xk8s.planning.make_plan import make_plan
 from xk8s.planning.plan import Plan
+from xk8s.testing import context_of
 from xk8s_containerd import overlay
 from xk8s_containerd.artifacts import containerd_artifact, runtime_artifact, store_artifact
 from xk8s_containerd.settings import ContainerdSettings
@@ -20,21 +22,10 @@ from xk8s_images import PAUSE_REF, Image, pause_image
 from xk8s_images.layout import Member, layer_tar, write_layout
 
 
-def context(**settings: object) -> Context:
-    return Context(
-        cluster="t",
-        ip_family="dual",
-        overlays=("containerd",),
-        networks=(),
-        nodes=(),
-        all_settings={ContainerdSettings: ContainerdSettings(**settings)},
-        all_fragments={
-            "images.image": (
-                Fragment(point="images.image", value=pause_image()),
-                Fragment(point="images.image", value=Image(ref="x/a:1", entrypoint=("/a",))),
-            )
-        },
-    )
+def context(**settings: Any) -> Context:
+    images = (pause_image(), Image(ref="x/a:1", entrypoint=("/a",)))
+    own = ContainerdSettings(**settings)
+    return context_of("containerd", own, family="dual", fragments={"images.image": images})
 
 
 def files(ctx: Context) -> dict[str, bytes]:
@@ -95,11 +86,8 @@ def test_the_store_depends_on_every_image():
 
 
 def test_an_image_of_the_users_changes_one_layer_and_the_record_keeps_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own_places: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for variable in ("XK8S_STATE", "XK8S_CACHE"):
-        monkeypatch.setenv(variable, str(tmp_path / variable))
-    monkeypatch.chdir(tmp_path)
 
     def plan(text: str) -> Plan:
         shutil.rmtree(tmp_path / "image", ignore_errors=True)

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import fnmatch
 import re
+from typing import Any
 
 import pytest
 import yaml
-from xk8s.context import Context
+from xk8s.context import Context, IpFamily
 from xk8s.errors import UsageError
-from xk8s.names.core_settings import ClusterSettings
-from xk8s.planning.topology import networks, nodes
+from xk8s.testing import context_of
 from xk8s_coredns import overlay
 from xk8s_coredns.artifacts import coredns_artifact
 from xk8s_coredns.checks import answered, probe_pod
@@ -18,19 +18,9 @@ from xk8s_kubernetes import Manifest
 from xk8s_kubernetes.settings import KubernetesSettings
 
 
-def context(family: str = "ipv4", zone: str = "cluster.local", **settings: object) -> Context:
-    cluster = ClusterSettings()
-    return Context(
-        cluster="t",
-        ip_family=family,
-        overlays=("kubernetes", "coredns"),
-        networks=networks(cluster),
-        nodes=nodes(cluster),
-        all_settings={
-            KubernetesSettings: KubernetesSettings(cluster_domain=zone),
-            CorednsSettings: CorednsSettings(**settings),
-        },
-    )
+def context(family: IpFamily = "ipv4", zone: str = "cluster.local", **settings: Any) -> Context:
+    both = (KubernetesSettings(cluster_domain=zone), CorednsSettings(**settings))
+    return context_of(("kubernetes", "coredns"), *both, family=family)
 
 
 def documents(ctx: Context) -> dict[str, dict]:

@@ -3,35 +3,26 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import evolve
 from xk8s.artifact_keys import artifact_key
 from xk8s.context import Context
 from xk8s.overlay import File, Fragment, Symlink, Take
+from xk8s.testing import context_of
 from xk8s_crio import overlay
 from xk8s_crio.artifacts import STORE_IN_NODE, crio_artifact
 from xk8s_crio.artifacts import unavailable as unavailable_at
 from xk8s_crio.settings import CrioSettings
 from xk8s_images import PAUSE_REF, pause_image
 
-
-@pytest.fixture(autouse=True)
-def _empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
+pytestmark = pytest.mark.usefixtures("own_places")
 
 
-def context(**settings: object) -> Context:
-    pause = Fragment(point="images.image", value=pause_image())
-    return Context(
-        cluster="t",
-        ip_family="ipv4",
-        overlays=("crio",),
-        networks=(),
-        nodes=(),
-        all_settings={CrioSettings: CrioSettings(**settings)},
-        all_fragments={"images.image": (pause,)},
-    )
+def context(**settings: Any) -> Context:
+    pause = {"images.image": (pause_image(),)}
+    return context_of("crio", CrioSettings(**settings), fragments=pause)
 
 
 def entries(ctx: Context, kind: type) -> list:

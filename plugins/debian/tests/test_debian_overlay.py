@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 from xk8s import subordinate_ids
-from xk8s.context import Context
+from xk8s.context import Context, IpFamily
 from xk8s.errors import ArtifactError, BuildError, HostError, UsageError
-from xk8s.names.core_settings import ClusterSettings
 from xk8s.overlay import File, Fragment, KernelFacts, Symlink
-from xk8s.planning import topology
+from xk8s.testing import context_of
 from xk8s_debian import base, cpio, mirror, overlay
 from xk8s_debian.initramfs import APPLETS, init_script
 from xk8s_debian.kernel import (
@@ -27,16 +26,9 @@ from xk8s_debian.mirror import security_archives
 from xk8s_debian.settings import DebianSettings
 
 
-def context(family: str = "dual", packages: tuple[str, ...] = (), routers: int = 1) -> Context:
-    cluster = ClusterSettings(nodes=2, routers=routers, testers=1, mtu=9000)
-    return Context(
-        cluster="test",
-        ip_family=family,  # type: ignore[arg-type]
-        overlays=("debian",),
-        networks=topology.networks(cluster),
-        nodes=topology.nodes(cluster),
-        all_settings={DebianSettings: DebianSettings(packages=packages)},
-    )
+def context(family: IpFamily = "dual", packages: tuple[str, ...] = (), routers: int = 1) -> Context:
+    own = DebianSettings(packages=packages)
+    return context_of("debian", own, family=family, routers=routers, testers=1, mtu=9000)
 
 
 def files(ctx: Context, name: str) -> dict[str, str]:

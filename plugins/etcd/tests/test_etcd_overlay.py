@@ -1,30 +1,23 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from attrs import evolve
 from cryptography import x509
 from xk8s.context import Context
-from xk8s.names.core_settings import ClusterSettings
 from xk8s.overlay import File, Fragment, Symlink, Take
 from xk8s.pki import Keys
-from xk8s.planning import topology
 from xk8s.sources import DebPackage, OwnDirectory, Release
+from xk8s.testing import context_of
 from xk8s_etcd import CA, overlay
 from xk8s_etcd.artifact import etcd_artifact
 from xk8s_etcd.settings import EtcdSettings
 from xk8s_etcd.unit import logged, quote
 
 
-def context(**settings: object) -> Context:
-    cluster = ClusterSettings(nodes=2)
-    return Context(
-        cluster="t",
-        ip_family="ipv4",
-        overlays=("etcd",),
-        networks=topology.networks(cluster),
-        nodes=topology.nodes(cluster),
-        all_settings={EtcdSettings: EtcdSettings(**settings)},
-    )
+def context(**settings: Any) -> Context:
+    return context_of("etcd", EtcdSettings(**settings))
 
 
 def entries(ctx: Context) -> dict[str, object]:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from xk8s.context import Context
+from xk8s.context import Context, IpFamily
 from xk8s.errors import UsageError
-from xk8s.names.core_settings import ClusterSettings
 from xk8s.overlay import Take
 from xk8s.pki import Keys
-from xk8s.planning.topology import networks, nodes
+from xk8s.testing import context_of
 from xk8s_externalip import loadbalancer, overlay
 from xk8s_externalip.settings import ExternalipSettings
 from xk8s_kubernetes import Manifest
@@ -15,21 +16,11 @@ from xk8s_mconnect.settings import MconnectSettings
 
 
 def context(
-    family: str, count: int = 2, mconnect: MconnectSettings | None = None, **settings: object
+    family: IpFamily, count: int = 2, mconnect: MconnectSettings | None = None, **settings: Any
 ) -> Context:
-    cluster = ClusterSettings(nodes=count)
-    return Context(
-        cluster="t",
-        ip_family=family,
-        overlays=("externalip",),
-        networks=networks(cluster),
-        nodes=nodes(cluster),
-        all_settings={
-            ExternalipSettings: ExternalipSettings(**settings),
-            KubernetesSettings: KubernetesSettings(),
-            MconnectSettings: mconnect or MconnectSettings(),
-        },
-    )
+    others = (KubernetesSettings(), mconnect or MconnectSettings())
+    own = ExternalipSettings(**settings)
+    return context_of("externalip", own, *others, family=family, nodes=count)
 
 
 def written(ctx: Context) -> dict[str, str]:

@@ -180,6 +180,16 @@ def test_own_external_ips_may_be_asked_for(decide: Decider) -> None:
     assert decide([one])["one"] == {"addresses": ["10.0.0.2"], "problem": ""}
 
 
+def test_why_an_address_is_missing_stays_the_same_when_its_owner_gets_it(decide: Decider) -> None:
+    services = [
+        service("one", asks="10.0.0.2"),
+        service("two", external=["10.0.0.2"], asks="10.0.0.2"),
+    ]
+    once = decide(services)
+    assert once["one"]["problem"] == "10.0.0.2 is an address of d/two (externalIPs)"
+    assert decide(with_status(services, once)) == once
+
+
 def test_addresses_are_compared_not_texts(decide: Decider) -> None:
     one = service("one", external=["010.0.0.01", "1000:0:0::0001"], type="ClusterIP")
     two = service("two", families=["IPv4", "IPv6"])

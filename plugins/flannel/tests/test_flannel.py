@@ -5,15 +5,14 @@ from typing import Any
 
 import pytest
 import yaml
-from xk8s.context import Context
+from xk8s.context import Context, IpFamily
 from xk8s.errors import PlanError
-from xk8s.names.core_settings import ClusterSettings
 from xk8s.names.request import Request
 from xk8s.overlay import File
 from xk8s.pki import Keys
-from xk8s.planning import topology
 from xk8s.planning.make_plan import make_plan
 from xk8s.sources import GoModule, OwnDirectory
+from xk8s.testing import context_of
 from xk8s_flannel import overlay
 from xk8s_flannel.artifacts import flanneld_artifact, plugin_artifact
 from xk8s_flannel.settings import FlannelSettings
@@ -21,20 +20,12 @@ from xk8s_kubernetes import Manifest, cni
 from xk8s_kubernetes.settings import KubernetesSettings
 
 
-def context(family: str = "ipv4", mode: str = "nftables", mtu: int = 0, **settings: Any) -> Context:
-    cluster = ClusterSettings(nodes=2, routers=1)
-    kubernetes = KubernetesSettings(proxy_mode=mode, pod_mtu=mtu)  # type: ignore[arg-type]
-    return Context(
-        cluster="t",
-        ip_family=family,  # type: ignore[arg-type]
-        overlays=("flannel", "kubernetes"),
-        networks=topology.networks(cluster),
-        nodes=topology.nodes(cluster),
-        all_settings={
-            KubernetesSettings: kubernetes,
-            FlannelSettings: FlannelSettings(**settings),
-        },
-    )
+def context(
+    family: IpFamily = "ipv4", mode: Any = "nftables", mtu: int = 0, **settings: Any
+) -> Context:
+    kubernetes = KubernetesSettings(proxy_mode=mode, pod_mtu=mtu)
+    own = FlannelSettings(**settings)
+    return context_of(("flannel", "kubernetes"), kubernetes, own, family=family)
 
 
 def files(ctx: Context) -> dict[str, str]:

@@ -1,37 +1,29 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
-from xk8s.context import Context
+from xk8s.context import Context, IpFamily
 from xk8s.errors import UsageError
-from xk8s.names.core_settings import ClusterSettings
 from xk8s.names.request import Request
-from xk8s.overlay import Fragment
 from xk8s.planning.make_plan import make_plan
-from xk8s.planning.topology import networks, nodes
+from xk8s.testing import context_of
 from xk8s_frr import checks, overlay, peers
 from xk8s_frr.settings import FrrSettings
 
 
 def context(
-    family: str = "dual",
+    family: IpFamily = "dual",
     announced: tuple[str, ...] = (),
     routers: int = 1,
     count: int = 2,
-    **settings: object,
+    **settings: Any,
 ) -> Context:
-    cluster = ClusterSettings(nodes=count, routers=routers, testers=1)
-    fragments = tuple(Fragment(point="frr.announce", value=one) for one in announced)
-    return Context(
-        cluster="t",
-        ip_family=family,
-        overlays=("debian", "frr"),
-        networks=networks(cluster),
-        nodes=nodes(cluster),
-        all_settings={FrrSettings: FrrSettings(**settings)},
-        all_fragments={"frr.announce": fragments},
-    )
+    return context_of(
+        ("debian", "frr"), FrrSettings(**settings), family=family,
+        fragments={"frr.announce": announced}, nodes=count, routers=routers, testers=1,
+    )  # fmt: skip
 
 
 def config(ctx: Context, name: str) -> str:

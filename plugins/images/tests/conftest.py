@@ -13,10 +13,9 @@ from xk8s_images.layout import Member, layer_tar, write_layout
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def own_cache(own_places: Path) -> Path:
     """Nothing of these tests gets into the user's cache."""
-    monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    return own_places / "cache"
 
 
 @pytest.fixture

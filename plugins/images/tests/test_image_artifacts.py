@@ -7,8 +7,9 @@ import pytest
 from xk8s.artifact_keys import artifact_key
 from xk8s.context import Context
 from xk8s.errors import PlanError
-from xk8s.overlay import Directory, File, Fragment, Symlink, Take
+from xk8s.overlay import Directory, File, Symlink, Take
 from xk8s.sources import Artifact, OwnDirectory, Recipe
+from xk8s.testing import context_of
 from xk8s_images import Image, ImagesSettings, image_artifact, image_artifacts, image_ref
 from xk8s_images.build import build
 from xk8s_images.layout import config_digest
@@ -16,16 +17,7 @@ from xk8s_images.reference import full_ref
 
 
 def context(*images: Image, refs: tuple[str, ...] = ()) -> Context:
-    fragments = tuple(Fragment(point="images.image", value=image) for image in images)
-    return Context(
-        cluster="t",
-        ip_family="ipv4",
-        overlays=("images",),
-        networks=(),
-        nodes=(),
-        all_settings={ImagesSettings: ImagesSettings(refs=refs)},
-        all_fragments={"images.image": fragments},
-    )
+    return context_of("images", ImagesSettings(refs=refs), fragments={"images.image": images})
 
 
 def image(ref: str, data: bytes) -> Image:

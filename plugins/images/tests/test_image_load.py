@@ -225,10 +225,8 @@ def test_programs_that_fail_in_a_node_say_so(layout: Make) -> None:
 
 
 def test_the_verb_without_a_cluster(
-    layout: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    layout: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    for variable in ("XK8S_STATE", "XK8S_RUNTIME"):
-        monkeypatch.setenv(variable, str(tmp_path / variable))
     assert app.run(["load", "image"]) == UsageError.exit_code
     assert app.run(["load", "image", f"oci:{tmp_path}/absent"]) == UsageError.exit_code
     assert "there is no such directory" in capfd.readouterr().err

@@ -5,14 +5,13 @@ from typing import Any
 
 import pytest
 import yaml
-from xk8s.context import Context
+from xk8s.context import Context, IpFamily
 from xk8s.errors import PlanError
-from xk8s.names.core_settings import ClusterSettings
 from xk8s.names.request import Request
 from xk8s.pki import Keys
-from xk8s.planning import topology
 from xk8s.planning.make_plan import make_plan
 from xk8s.sources import GoModule, OwnDirectory
+from xk8s.testing import context_of
 from xk8s_kube_router import overlay
 from xk8s_kube_router.artifacts import kube_router_artifact
 from xk8s_kube_router.settings import KubeRouterSettings
@@ -20,19 +19,9 @@ from xk8s_kubernetes import Manifest
 from xk8s_kubernetes.settings import KubernetesSettings
 
 
-def context(family: str = "ipv4", mtu: int = 0, **settings: Any) -> Context:
-    cluster = ClusterSettings(nodes=2, routers=1)
-    return Context(
-        cluster="t",
-        ip_family=family,  # type: ignore[arg-type]
-        overlays=("kube-router", "kubernetes"),
-        networks=topology.networks(cluster),
-        nodes=topology.nodes(cluster),
-        all_settings={
-            KubernetesSettings: KubernetesSettings(pod_mtu=mtu),
-            KubeRouterSettings: KubeRouterSettings(**settings),
-        },
-    )
+def context(family: IpFamily = "ipv4", mtu: int = 0, **settings: Any) -> Context:
+    both = (KubernetesSettings(pod_mtu=mtu), KubeRouterSettings(**settings))
+    return context_of(("kube-router", "kubernetes"), *both, family=family)
 
 
 def config(ctx: Context, number: int = 0) -> dict[str, Any]:

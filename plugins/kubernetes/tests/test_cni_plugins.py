@@ -1,18 +1,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from xk8s import hookimpl
 from xk8s.context import Context
 from xk8s.errors import PlanError, PluginError, UsageError
-from xk8s.names.core_settings import ClusterSettings
 from xk8s.names.request import Request
 from xk8s.overlay import Fragment, Layer, Overlay, Take
-from xk8s.planning import topology
 from xk8s.planning.make_plan import make_plan
 from xk8s.sources import Artifact, OwnDirectory
-from xk8s.testing import plan_of
+from xk8s.testing import context_of, plan_of
 from xk8s_kubernetes import cni, cni_plugins
 from xk8s_kubernetes.artifacts import CNI_PLUGINS
 from xk8s_kubernetes.settings import KubernetesSettings
@@ -20,20 +19,8 @@ from xk8s_kubernetes.settings import KubernetesSettings
 SCRIPT = "#!/bin/sh\nexit 0\n"
 
 
-def context(points: dict[str, tuple[object, ...]] | None = None, **settings: str) -> Context:
-    cluster = ClusterSettings(nodes=2)
-    return Context(
-        cluster="t",
-        ip_family="ipv4",
-        overlays=("kubernetes",),
-        networks=topology.networks(cluster),
-        nodes=topology.nodes(cluster),
-        all_settings={KubernetesSettings: KubernetesSettings(**settings)},  # type: ignore[arg-type]
-        all_fragments={
-            point: tuple(Fragment(point=point, value=value) for value in values)
-            for point, values in (points or {}).items()
-        },
-    )
+def context(points: dict[str, tuple[object, ...]] | None = None, **settings: Any) -> Context:
+    return context_of("kubernetes", KubernetesSettings(**settings), fragments=points)
 
 
 def program(path: Path, text: str = SCRIPT, mode: int = 0o755) -> Path:
@@ -79,11 +66,9 @@ def test_the_plugin_of_a_cni_is_replaced_as_well(tmp_path):
 
 
 def test_a_changed_own_plugin_is_another_layer_and_the_directory_may_be_relative(
-    tmp_path, monkeypatch
+    tmp_path, own_places
 ):
-    monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
     (tmp_path / "bin").mkdir()
-    monkeypatch.chdir(tmp_path)
     digests = []
     for text in (SCRIPT, SCRIPT + "# other\n"):
         program(tmp_path / "bin" / "mine", text)

@@ -139,8 +139,7 @@ def test_printing_takes_no_file(home: Path) -> None:
     assert run("--path").stdout == f"{home / 'state' / 'kubeconfig'}\n"
 
 
-def test_without_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XK8S_STATE", str(tmp_path))
+def test_without_a_cluster(own_places: Path, tmp_path: Path) -> None:
     target = tmp_path / "config"
     result = invoke(["--merge", str(target)], "xk8s")
     assert isinstance(result.exception, StateError)

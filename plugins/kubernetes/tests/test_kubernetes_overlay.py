@@ -3,20 +3,20 @@ from __future__ import annotations
 import base64
 import re
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
 from cryptography import x509
-from xk8s.context import Context
+from xk8s.context import Context, IpFamily
 from xk8s.errors import PlanError, UsageError
-from xk8s.names.core_settings import ClusterSettings
 from xk8s.names.request import Request
 from xk8s.names.settings import Settings
-from xk8s.overlay import File, Fragment, Layer, Node, Symlink, Take
+from xk8s.overlay import File, Layer, Node, Symlink, Take
 from xk8s.pki import Keys
-from xk8s.planning import topology
 from xk8s.planning.make_plan import make_plan
 from xk8s.sources import DebPackage, GoModule, GoRelease, OwnDirectory, Release
+from xk8s.testing import context_of
 from xk8s.util.functions import load_function
 from xk8s_kubernetes import Manifest, addresses, components, configs, overlay
 from xk8s_kubernetes.artifacts import MEMBERS, cni_artifact, kubernetes_artifact
@@ -28,21 +28,11 @@ MODES = ["nftables", "ipvs", "iptables"]
 
 
 def context(
-    family: str = "ipv4", fragments: dict[str, object] | None = None, **settings: object
+    family: IpFamily = "ipv4", fragments: dict[str, object] | None = None, **settings: Any
 ) -> Context:
-    cluster = ClusterSettings(nodes=3, routers=1, testers=1)
-    points = {
-        point: (Fragment(point=point, value=value),) for point, value in (fragments or {}).items()
-    }
-    return Context(
-        cluster="t",
-        ip_family=family,  # type: ignore[arg-type]
-        overlays=("kubernetes",),
-        networks=topology.networks(cluster),
-        nodes=topology.nodes(cluster),
-        all_settings={KubernetesSettings: KubernetesSettings(**settings)},
-        all_fragments=points,
-    )
+    points = {point: (value,) for point, value in (fragments or {}).items()}
+    own = KubernetesSettings(**settings)
+    return context_of("kubernetes", own, family=family, fragments=points, nodes=3, testers=1)
 
 
 def node(ctx: Context, name: str) -> Node:
@@ -369,8 +359,7 @@ def test_own_programs_are_judged_and_how_is_a_setting():
         assert load_function(name).__module__ == "xk8s_kubernetes.programs"
 
 
-def test_an_own_program_changes_the_layers_of_programs_alone(tmp_path, monkeypatch):
-    monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
+def test_an_own_program_changes_the_layers_of_programs_alone(tmp_path, own_places):
     found = []
     for text in ("one", "two"):
         (tmp_path / "kubelet").write_text(text)

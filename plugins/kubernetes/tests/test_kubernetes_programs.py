@@ -64,9 +64,8 @@ def build(source: Path, out: Path, name: str, version: str = "", **env: str) -> 
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+def cache(own_places: Path) -> Path:
+    return own_places / "cache"
 
 
 def own(directory: Path, *members: str, **settings: object) -> Artifact:

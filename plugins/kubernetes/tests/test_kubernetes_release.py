@@ -46,11 +46,8 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def site(
-    programs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[str, Path]]:
+def site(programs: Path, tmp_path: Path, own_places: Path) -> Iterator[tuple[str, Path]]:
     """The server's URL and its directory."""
-    monkeypatch.setenv("XK8S_CACHE", str(tmp_path / "cache"))
     place = tmp_path / "site" / VERSION / "bin" / "linux" / "amd64"
     place.mkdir(parents=True)
     for name in MEMBERS:

@@ -259,8 +259,7 @@ def test_a_merged_kubeconfig_is_found(tmp_path: Path, monkeypatch: pytest.Monkey
     assert ca.merged_in("lab") == ""
 
 
-def test_show_of_no_cluster_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XK8S_STATE", str(tmp_path))
+def test_show_of_no_cluster_is_an_error(own_places: Path) -> None:
     # As `xk8s` invokes it: click keeps an option of the first help that it was asked for.
     result = CliRunner().invoke(
         ca.command, ["show"], obj=CliSession(), help_option_names=["-h", "--help"]

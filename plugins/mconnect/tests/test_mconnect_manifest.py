@@ -1,24 +1,20 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import yaml
-from xk8s.context import Context
+from xk8s.context import Context, IpFamily
 from xk8s.overlay import File
+from xk8s.testing import context_of
 from xk8s_images import Image, image_artifact
 from xk8s_kubernetes import Manifest
 from xk8s_mconnect import overlay
 from xk8s_mconnect.settings import MconnectSettings
 
 
-def context(family: str = "ipv4", **settings: object) -> Context:
-    return Context(
-        cluster="t",
-        ip_family=family,
-        overlays=("kubernetes", "mconnect"),
-        networks=(),
-        nodes=(),
-        all_settings={MconnectSettings: MconnectSettings(**settings)},
-    )
+def context(family: IpFamily = "ipv4", **settings: Any) -> Context:
+    return context_of(("kubernetes", "mconnect"), MconnectSettings(**settings), family=family)
 
 
 def fragments(ctx: Context, kind: type) -> list:

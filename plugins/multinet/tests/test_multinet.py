@@ -6,14 +6,14 @@ import json
 from typing import Any
 
 import pytest
-from xk8s.context import Context
+from xk8s.context import Context, IpFamily
 from xk8s.errors import PlanError, UsageError
 from xk8s.names.core_settings import ClusterSettings
 from xk8s.names.request import Request
 from xk8s.planning import topology
 from xk8s.planning.make_plan import make_plan
 from xk8s.planning.plan import Plan
-from xk8s.testing import assert_conforms
+from xk8s.testing import assert_conforms, context_of
 from xk8s_kubernetes.settings import KubernetesSettings
 from xk8s_multinet import overlay
 from xk8s_multinet.networks import networks, node_prefixes, prefixes
@@ -22,19 +22,12 @@ from xk8s_multinet.settings import MultinetSettings
 BOTH = "cluster.node_networks=1,2"
 
 
-def context(family: str = "ipv4", kubernetes: Any = None, **settings: Any) -> Context:
-    cluster = ClusterSettings(nodes=2, routers=1, testers=1, node_networks=(1, 2))
-    return Context(
-        cluster="t",
-        ip_family=family,  # type: ignore[arg-type]
-        overlays=("bridge", "kubernetes", "multinet"),
-        networks=topology.networks(cluster),
-        nodes=topology.nodes(cluster),
-        all_settings={
-            KubernetesSettings: KubernetesSettings(**(kubernetes or {})),
-            MultinetSettings: MultinetSettings(**settings),
-        },
-    )
+def context(family: IpFamily = "ipv4", kubernetes: Any = None, **settings: Any) -> Context:
+    both = (KubernetesSettings(**(kubernetes or {})), MultinetSettings(**settings))
+    return context_of(
+        ("bridge", "kubernetes", "multinet"), *both, family=family,
+        testers=1, node_networks=(1, 2),
+    )  # fmt: skip
 
 
 def plan(*overlays: str, sets: tuple[str, ...] = (BOTH,)) -> Plan:

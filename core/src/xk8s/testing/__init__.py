@@ -8,17 +8,21 @@ Switch it on in the pyproject of your overlay, and install ``xk8s[testing]``::
 Nobody else's pytest is slowed down: it is no plugin that pytest loads by itself.
 
 Fixtures: ``plan`` makes plans without QEMU, root or network; ``cluster`` is a real cluster of one
-node; ``xk8s`` is the command itself with state of its own. `assert_conforms` is a test in one line.
+node; ``xk8s`` is the command itself with state of its own; ``own_places`` keeps what a test does in
+this process out of the user's directories. `assert_conforms` is a test in one line, `context_of`
+makes what a hook is called with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from xk8s.testing.command import Xk8s, own_command
 from xk8s.testing.conform import Violation, assert_conforms, violations
+from xk8s.testing.contexts import context_of
 from xk8s.testing.live import LiveCluster, live_cluster
 from xk8s.testing.plans import MakePlan, plan_of, plugin
 
@@ -28,6 +32,7 @@ __all__ = [
     "Violation",
     "Xk8s",
     "assert_conforms",
+    "context_of",
     "plan_of",
     "plugin",
     "violations",
@@ -48,6 +53,18 @@ def pytest_configure(config: pytest.Config) -> None:
 def plan() -> MakePlan:
     """Makes plans: ``plan("my-overlay", "my-overlay.text=hello")``, see `plan_of`."""
     return plan_of
+
+
+@pytest.fixture
+def own_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory with ``cache``, ``state`` and ``runtime`` of this test's own, in which it runs:
+    nothing of the user's is read or written, no xk8s.toml counts.
+    """
+    for name in ("cache", "state", "runtime"):
+        monkeypatch.setenv(f"XK8S_{name.upper()}", str(tmp_path / name))
+    monkeypatch.delenv("XK8S_NAME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture(scope="session")

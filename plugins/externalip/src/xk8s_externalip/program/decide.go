@@ -108,15 +108,14 @@ type usage struct {
 
 // by says who has the address, other than the Service itself; empty when nobody has.
 func (u *usage) by(address netip.Addr, key string) string {
-	if owner := u.taken[address]; owner != "" {
-		return owner
-	}
+	// First what does not depend on decisions: else the answer changes (and is another event) when
+	// the Service with that externalIP gets it as its own.
 	for _, owner := range u.external[address] {
 		if owner != key {
 			return owner + " (externalIPs)"
 		}
 	}
-	return ""
+	return u.taken[address]
 }
 
 // keep lets the Service have what it has.
