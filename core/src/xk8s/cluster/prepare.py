@@ -20,22 +20,28 @@ from xk8s.util.paths import cache_dir
 
 
 class Clock:
-    """Stages with their seconds, for the record."""
+    """Stages with their seconds, for the record. The time of a stage inside another one counts for
+    the inner stage alone, so that all of them add up to the time that the user waited.
+    """
 
     def __init__(self, progress: Progress) -> None:
-        """``progress`` is told all the same."""
+        """``progress`` shows the stages as well."""
         self.progress = progress
         self.seconds: dict[str, float] = {}
+        self._inside = [0.0]
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """As `Progress.stage`."""
         start = time.monotonic()
+        self._inside.append(0.0)
         try:
             with self.progress.stage(name):
                 yield
         finally:
-            self.seconds[name] = round(time.monotonic() - start, 3)
+            elapsed = time.monotonic() - start
+            self.seconds[name] = round(elapsed - self._inside.pop(), 3)
+            self._inside[-1] += elapsed
 
     def note(self, text: str) -> None:
         """As `Progress.note`."""
