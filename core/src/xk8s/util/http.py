@@ -118,11 +118,11 @@ class Client:
             pool.clear()
 
     def _send(self, url: str, headers: Mapping[str, str]) -> urllib3.BaseHTTPResponse:
-        check_url(url)
-        probe(url)
         shown = loggable_url(url)
-        log.debug("http_request_sent", method="GET", url=shown, range=headers.get("Range", ""))
         with log.timed("http_request", method="GET", url=shown) as result, _errors():
+            check_url(url)
+            probe(url)
+            log.debug("http_request_sent", method="GET", url=shown, range=headers.get("Range", ""))
             raw = self._pool(url).request(
                 "GET", url, headers=headers, redirect=False, retries=False, preload_content=False,
                 timeout=urllib3.Timeout(connect=CONNECT, read=STALL),
@@ -169,7 +169,7 @@ def check_url(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
         return
-    raise SourceFailed(f"{url} is not https")
+    raise SourceFailed(f"{loggable_url(url)} is not https")
 
 
 def loggable_url(url: str) -> str:
