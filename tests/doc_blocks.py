@@ -196,7 +196,7 @@ def _helpers(tree: ast.Module) -> str:
     names = [
         node.module
         for node in tree.body
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tests.cluster.")
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("tests.")
     ]
     return "".join((ROOT / f"{name.replace('.', '/')}.py").read_text() for name in names if name)
 
