@@ -45,7 +45,9 @@ class Installed:
             if not name.startswith(("XK8S_", "VIRTUAL_ENV", "PYTHON"))
         }
         path = f"{self.python.parent}:{mine['PATH']}"
-        return {**mine, "PATH": path, "PIP_CONSTRAINT": str(self.directory / "constraints.txt")}
+        # Compiled when it is imported: most of it never is.
+        pip = {"PIP_CONSTRAINT": str(self.directory / "constraints.txt"), "PIP_NO_COMPILE": "1"}
+        return {**mine, "PATH": path, **pip}
 
     def make_environment(self) -> None:
         """A fresh one, with nothing but pip."""

@@ -50,6 +50,13 @@ def test_the_line_for_each_family() -> None:
     assert install_line(("cpio",), "apt", root=False).count("sudo ") == 2
 
 
+def test_the_install_page_has_the_lines_for_everything() -> None:
+    page = (Path(__file__).parents[2] / "docs/howto/install.md").read_text()
+    for manager in ("apt", "dnf"):
+        line = install_line(packages(PROGRAMS, manager), manager, root=False)
+        assert f"\n$ {line}\n" in page
+
+
 def test_a_hint_brings_all_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_programs, "is_there", lambda program: program.name != "zstd")
     monkeypatch.setattr(host_programs, "package_manager", lambda: "apt")
