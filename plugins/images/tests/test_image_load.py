@@ -160,7 +160,9 @@ def test_a_node_without_a_way_to_this_machine_is_told_to_its_loader(
     check(deliver(cluster, parcels, ("vm-001", "vm-002"), progress))
     assert doors["vm-001"] is not None
     assert doors["vm-002"] is None
-    assert notes == ["vm-002: its management network does not lead here (curl: (7) no route)"]
+    assert notes == [
+        "vm-002: this machine is unreachable through its management network (curl: (7) no route)"
+    ]
 
 
 def test_an_interrupted_load_ends(layout: Make, own_cache: Path) -> None:
@@ -231,7 +233,7 @@ def test_the_verb_without_a_cluster(
         monkeypatch.setenv(variable, str(tmp_path / variable))
     assert app.run(["load", "image"]) == UsageError.exit_code
     assert app.run(["load", "image", f"oci:{tmp_path}/absent"]) == UsageError.exit_code
-    assert "there is no such directory" in capfd.readouterr().err
+    assert "does not exist" in capfd.readouterr().err
     assert app.run(["load", "image", f"oci:{layout()}"]) == StateError.exit_code
     assert "there is no cluster 'xk8s'" in capfd.readouterr().err
 

@@ -175,7 +175,7 @@ def test_archives_of_old_dockers(tmp_path: Path, layout: Make, own_cache: Path) 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("oci:{0}/absent", "there is no such directory"),
+        ("oci:{0}/absent", "does not exist"),
         ("docker-archive:{0}/absent.tar", "there is no such file"),
         ("docker-archive:{0}", "it is no file"),
         ("oci:{0}/text", "it is not a directory"),
