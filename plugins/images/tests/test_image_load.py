@@ -63,7 +63,7 @@ class StandInCluster:
     ) -> ExecResult:
         self.asked.append((node, tuple(argv)))
         if node in self.dead:
-            raise MachineError(f"{node}: the VM is no longer there")
+            raise MachineError(f"{node}: the VM no longer exists")
         if node in self.unreachable:
             return ExecResult(exit_code=7, stdout=b"", stderr=b"curl: (7) no route")
         return ExecResult(exit_code=0, stdout=b"", stderr=b"")
@@ -133,10 +133,10 @@ def test_a_failure_names_the_nodes_and_the_others_go_on(
     text = capsys.readouterr().out
     assert "ok   vm-001 xk8s.local/a:1 (" in text
     assert "FAIL vm-002 docker.io/x/b:1: no room" in text
-    with pytest.raises(MachineError, match="did not get into vm-002 and vm-003") as caught:
+    with pytest.raises(MachineError, match="could not be loaded into vm-002 and vm-003") as caught:
         check(outcomes)
     assert str(caught.value).endswith("; it is in vm-001")
-    assert "vm-003: xk8s.local/a:1: vm-003: the VM is no longer there" in caught.value.where
+    assert "vm-003: xk8s.local/a:1: vm-003: the VM no longer exists" in caught.value.where
     assert caught.value.hint == "make room"
     assert caught.value.log == "disk full"
 
@@ -199,7 +199,7 @@ def test_wrong_words(layout: Make, tmp_path: Path) -> None:
         images([f"oci:{layout()}"], [f"xk8s.local/a:1={tmp_path}/d"])
     with pytest.raises(UsageError, match="two of the images are called a:1"):
         images([], [f"a:1={tmp_path}/d", f"a:1={tmp_path}/d"])
-    with pytest.raises(UsageError, match="two directories are to be"):
+    with pytest.raises(UsageError, match="two directories are given for"):
         images([], [f"a:1={tmp_path}/d", f"docker.io/library/a:1={tmp_path}/d"])
     with pytest.raises(StateError, match="has no node 'vm-201' that runs containers") as caught:
         nodes_of(StandInCluster(), ["vm-201"])
