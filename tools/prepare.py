@@ -255,7 +255,9 @@ def install(packages: Sequence[str], prefix: Sequence[str]) -> None:
 
 
 def say_what_is_missing() -> None:
-    """On a system that is not Debian: it has other packages, and perhaps other needs."""
+    """Say what is missing on a system that is not Debian: it has other packages, and perhaps other
+    needs.
+    """
     absent = host_programs.missing()
     if absent:
         names = ", ".join(program.name for program in absent)

@@ -333,7 +333,7 @@ def test_what_an_up_at_work_has_taken_stays(cache: Path, capfd: pytest.CaptureFi
     hold.close()
     found = as_json(capfd, "prune")
     assert found["removed"] == []
-    assert found["needed"][0]["needed_by"] == ["another xk8s that is at work"]
+    assert found["needed"][0]["needed_by"] == ["another xk8s at work"]
     second.close()
     assert len(as_json(capfd, "prune")["removed"]) == 1
     assert store.hold(built) is None

@@ -63,7 +63,7 @@ KUBERNETES = ("kubernetes", "containerd", "coredns")
         (("cluster.cpus=vm-001=3",), ["3 CPUs of vm-001"]),
         (("cluster.nodes=3",), ["more nodes (vm-003)"]),
         (("cluster.nodes=1",), ["fewer nodes (without vm-002)"]),
-        (("cluster.mtu=9000",), ["other networks"]),
+        (("cluster.mtu=9000",), ["networks changed"]),
         (
             ("cluster.kernel_args=quiet",),
             [
@@ -73,7 +73,7 @@ KUBERNETES = ("kubernetes", "containerd", "coredns")
         ),
         (
             ("debian.packages=nmap",),
-            ["another kernel or initramfs", "layer debian-base of overlay debian"],
+            ["kernel or initramfs changed", "layer debian-base of overlay debian"],
         ),
     ],
     ids=lambda value: value[0],

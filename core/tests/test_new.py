@@ -188,7 +188,7 @@ def test_no_program_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         ("cluster", "settings of xk8s itself", "my-cluster"),
         ("plugins", "settings of xk8s itself", "my-plugins"),
         ("check", "a verb of xk8s", "my-check"),
-        ("kubernetes", "is installed already", "my-kubernetes"),
+        ("kubernetes", "is already installed", "my-kubernetes"),
     ],
 )
 def test_a_bad_name_is_refused_with_a_better_one(name: str, why: str, do: str) -> None:

@@ -36,7 +36,7 @@ def test_a_program_is_asked_for_its_version_once(own_places: Path, tmp_path: Pat
     script(tmp_path, text % ("10.1.0", "10.1.0"))  # an upgrade
     assert accelerator.qemu_version(program) == (10, 1, 0)
     script(tmp_path, "echo nothing of use")
-    with pytest.raises(HostError, match="does not say its version"):
+    with pytest.raises(HostError, match="does not report its version"):
         accelerator.qemu_version(program)
 
 

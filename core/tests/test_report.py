@@ -183,7 +183,7 @@ def test_a_dead_vm_costs_its_own_part_only(guests: Guests) -> None:
     assert "nodes/vm-201/journal.txt" in files
     assert "nodes/vm-001/journal.txt" not in files
     assert [hint.fault for hint in result.hints] == ["kernel-panic"]
-    assert "vm-001 (control-plane): **the VM is not there**" in files["REPORT.md"]
+    assert "vm-001 (control-plane): **the VM does not exist**" in files["REPORT.md"]
     assert sum("no longer there" in line for line in result.contents.missing) == 1
 
 
@@ -320,14 +320,14 @@ def test_a_failed_start_keeps_its_consoles_and_no_keys(guests: Guests) -> None:
     Keys(state_dir("t") / "pki").ca("ca")
     assert not failed_start.keep("t", KeyboardInterrupt())
     assert not failed_start.keep("t", CheckFailed("a check"))
-    error = MachineError("vm-001: the VM is no longer there", where="w", hint="h", log="panic!")
+    error = MachineError("vm-001: the VM no longer exists", where="w", hint="h", log="panic!")
     assert failed_start.keep("t", error)
     kept = failed_start.failure_dir("t")
     assert kept.stat().st_mode & 0o777 == 0o700
     assert not list(kept.rglob("*.key"))
     shutil.rmtree(state_dir("t"))
     result, files = report()
-    assert "vm-001: the VM is no longer there" in files["REPORT.md"]
+    assert "vm-001: the VM no longer exists" in files["REPORT.md"]
     assert "No record says that it runs" in files["REPORT.md"]
     assert "nodes/vm-001/console.log" in files
     assert "panic!" in files["cluster/error.txt"]

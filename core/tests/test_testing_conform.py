@@ -217,7 +217,7 @@ BROKEN = {
     "a node's path twice": (
         "@hookimpl\ndef xk8s_node_files(ctx: Context, node: Node) -> list[File]:\n"
         "    return [File(path='/etc/n', data=b''), File(path='/etc/n', data=b'2')]",
-        "xk8s_node_files", "vm-001: /etc/n is there twice",
+        "xk8s_node_files", "vm-001: /etc/n is used twice",
     ),
     "a node's path over a layer's": (
         layers(FILE.format("b''"))

@@ -110,7 +110,7 @@ def test_a_mixture_is_an_error_that_names_all_of_it(tmp_path: Path) -> None:
         assert f"pip install xk8s-one=={MINE} xk8s-two=={MINE}" in done.stderr
     verb = xk8s(tmp_path, "t-xk8s-one")
     assert verb.returncode == PluginError.exit_code
-    assert f"xk8s-one 99.1 requires xk8s==99.1, and xk8s {MINE} is there" in verb.stderr
+    assert f"xk8s-one 99.1 requires xk8s==99.1, but {MINE} is installed" in verb.stderr
 
 
 def test_with_a_mixture_one_can_still_look_and_end_what_runs(tmp_path: Path) -> None:
@@ -120,7 +120,7 @@ def test_with_a_mixture_one_can_still_look_and_end_what_runs(tmp_path: Path) -> 
     assert "Refused: xk8s-one 99.1 requires xk8s==99.1" in " ".join(shown.stdout.split())
     listed = json.loads(xk8s(tmp_path, "overlays", "--json").stdout)
     (mine,) = [item for item in listed if item["name"] == "xk8s-one"]
-    assert mine["refused"] == f"xk8s-one 99.1 requires xk8s==99.1, and xk8s {MINE} is there"
+    assert mine["refused"] == f"xk8s-one 99.1 requires xk8s==99.1, but {MINE} is installed"
     assert xk8s(tmp_path, "status", "--all").returncode == 0
     assert xk8s(tmp_path, "down", "--all").returncode == 0
 
@@ -140,5 +140,5 @@ def test_others_say_which_xk8s_they_need_at_least(tmp_path: Path) -> None:
     assert xk8s(tmp_path, "plan", "debian", "acme-old").returncode == 0
     done = xk8s(tmp_path, "plan", "debian", "acme-new")
     assert done.returncode == PluginError.exit_code
-    assert f"acme-new 3 requires xk8s>=99, and xk8s {MINE} is there" in done.stderr
+    assert f"acme-new 3 requires xk8s>=99, but {MINE} is installed" in done.stderr
     assert "install versions of xk8s and acme-new that belong together" in done.stderr

@@ -123,7 +123,7 @@ def test_a_dead_vm_leaves_its_console_to_the_report(cluster: Xk8s, tmp_path: Pat
     path = tmp_path / f"{NAME}.tar.gz"
     told = cluster.json("--name", NAME, "report", "-o", str(path), "--json")
     assert [one["fault"] for one in told["faults"]][:1] == ["kernel-panic"]
-    assert any("the VM is no longer there" in line for line in told["missing"])
+    assert any("the VM no longer exists" in line for line in told["missing"])
     files = content(path)
     assert "sysrq triggered crash" in files["nodes/vm-001/console.log"]
     assert "the VM is not there" in files["REPORT.md"]
@@ -169,7 +169,7 @@ def test_what_is_left_of_an_up_whose_vm_dies(
     def boot(ctx: Context, node: Node) -> BootOptions:
         return BootOptions(kernel_args=("rdinit=/no/such/init",))
 
-    with pytest.raises(MachineError, match="the VM is no longer there") as at:
+    with pytest.raises(MachineError, match="the VM no longer exists") as at:
         up(plan_with("panics", xk8s_boot=hookimpl(boot)), Silent())
     assert any("found no initramfs" in one for one in at.value.faults), at.value.faults
     assert "xk8s report" in at.value.hint
@@ -179,7 +179,7 @@ def test_what_is_left_of_an_up_whose_vm_dies(
     assert [one["fault"] for one in told["faults"]] == ["no-root"]
     files = content(path)
     assert "Kernel panic" in files["nodes/vm-001/console.log"]
-    assert "the VM is no longer there" in files["cluster/error.txt"]
+    assert "the VM no longer exists" in files["cluster/error.txt"]
     assert failed_start.failure_dir("panics").is_dir()
     xk8s("--name", "panics", "down")
     assert left(xk8s, "panics") == []

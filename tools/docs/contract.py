@@ -1,7 +1,7 @@
 """The contract ``xk8s.v1`` as a flat table, to be compared with the one that is kept:
 ``python tools/docs contract [--accept-breaks] FILE``.
 
-docs/reference/compatibility.md says what the table means to makers of overlays.
+docs/reference/compatibility.md says what the table means to authors of overlays.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ PUBLIC: Mapping[str, tuple[str, ...]] = {
         "json_option", "pass_session", "print_json", "table",
     ),
 }  # fmt: skip
-"""What makers of overlays may import: module -> names; none means all without underscore."""
+"""Names that authors of overlays may import: module -> names; none means all without underscore."""
 
 _ALIASES = {"xk8s.overlay": ("Entry", "Role")}
-"""Types whose module Python does not tell."""
+"""Types whose module Python does not reveal."""
 
 REQUIRED = "required"
 
 
 def contract() -> dict[str, str]:
-    """Name -> what is promised of it, for every hook, class, field, function and argument."""
+    """Map each name to what is promised, for every hook, class, field, function and argument."""
     found = {f"entry points {group}": "" for group in (OVERLAYS_GROUP, COMMANDS_GROUP)}
     found |= {f"point {name}": type_name(point.type) for name, point in CORE_POINTS.items()}
     for name, function in vars(hookspecs).items():
@@ -73,7 +73,7 @@ def contract() -> dict[str, str]:
 
 
 def compare(kept: Mapping[str, str], now: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """What breaks plugins that were made for the ``kept`` contract, and what is just new."""
+    """Return what breaks plugins made for the ``kept`` contract, and what is just new."""
     breaks, additions = [], []
     for name, promise in kept.items():
         if name not in now:
@@ -92,8 +92,8 @@ def compare(kept: Mapping[str, str], now: Mapping[str, str]) -> tuple[list[str],
 
 
 def main(arguments: list[str]) -> int:
-    """Bring the kept table up to date; exit code 1, and nothing is written, when the contract is
-    broken and that was not said to be meant.
+    """Update the kept table; exit code 1, and nothing is written, if the contract is broken without
+    that option.
     """
     paths = [Path(one) for one in arguments if not one.startswith("--")]
     path = (paths or [Path("docs/reference/contract-v1.json")])[0]
@@ -116,7 +116,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _own(module: ModuleType) -> list[str]:
-    """Public names that a module has of its own: classes, functions, constants."""
+    """Return public names that a module defines itself: classes, functions, constants."""
     return [
         name
         for name, value in vars(module).items()
@@ -159,8 +159,8 @@ def _class(name: str, cls: type[Any]) -> Iterator[tuple[str, str]]:
 def _function(
     name: str, function: Callable[..., Any], *, hook: bool = False
 ) -> Iterator[tuple[str, str]]:
-    """Its arguments; those of a hook are given by name, and none is required: an implementation
-    takes which it likes.
+    """Return a function's arguments; those of a hook are given by name, and none is required: an
+    implementation takes which it likes.
     """
     signature = inspect.signature(function)
     position = 0
@@ -186,7 +186,7 @@ def _promise(type_: str, default: Any, nothing: object) -> str:
 
 
 def _whole(name: str) -> str:
-    """What a field or an argument is a part of."""
+    """Return what a field or an argument is a part of."""
     return name.partition("(")[0] if "(" in name else name.rpartition(".")[0]
 
 

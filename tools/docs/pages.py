@@ -1,4 +1,4 @@
-"""The pages and pictures made from the code: ``python tools/docs pages [--check] DOCS``.
+"""Pages and pictures generated from the code: ``python tools/docs pages [--check] DOCS``.
 
 Only overlays of the same repository are described, so that what else is installed does not
 change the pages.
@@ -33,19 +33,19 @@ WIDTH = 90
 
 
 def exit_codes() -> str:
-    """Every exit code with what it means."""
+    """Return every exit code with its meaning."""
     family: list[type[Xk8sError]] = [Xk8sError, *_subclasses(Xk8sError)]
     public = {one.exit_code: one for one in reversed(family) if one.__module__ == errors.__name__}
-    rows = [(0, "", "All went well; for `up` and `check`: all checks passed.")]
+    rows = [(0, "", "Success; for `up` and `check`: all checks passed.")]
     rows += [(code, one.__name__, _first(one)) for code, one in public.items()]
     rows += [
-        (EXIT_UNEXPECTED, "", "A bug of xk8s. The message names a file with the traceback."),
+        (EXIT_UNEXPECTED, "", "A bug in xk8s. The message names a file with the traceback."),
         (EXIT_PIPE, "", "Whoever read the output went away, as in `xk8s plan … | head`."),
     ]
     lines = [row(str(code), kind and f"`{kind}`", what) for code, kind, what in sorted(rows)]
     return _page(
         "Exit codes",
-        "`xk8s exec` and `xk8s net exec` exit with the code of the command they ran; all else:",
+        "`xk8s exec` and `xk8s net exec` exit with the code of their command; all others with:",
         "| code | kind | meaning |\n| --- | --- | --- |\n" + "\n".join(lines),
         "The kind is what `--json` errors (one JSON object on stderr, below `error`) call `kind`; "
         "beside it are `message`, `where`, `do`, `log`, `hints` and `exit_code`.",
@@ -53,7 +53,7 @@ def exit_codes() -> str:
 
 
 def verbs(distributions: frozenset[str]) -> str:
-    """The help of every verb."""
+    """Return the help of every verb."""
     sections = [_help(app.xk8s, "xk8s")]
     for name in app.VERBS:
         command = app.xk8s.get_command(click.Context(app.xk8s), name)
@@ -66,7 +66,7 @@ def verbs(distributions: frozenset[str]) -> str:
 
 
 def settings(distributions: frozenset[str]) -> str:
-    """Every setting of the core and of the repository's overlays."""
+    """Return every setting of the core and of the repository's overlays."""
     registry = Registry()
     classes: dict[str, type[Any]] = dict(CORE_SETTINGS)
     for offer in registry.offers:
@@ -76,8 +76,8 @@ def settings(distributions: frozenset[str]) -> str:
                 classes[offer.name] = cls
     sections = [
         "Set with `-s overlay.key=value`, by the environment variable `XK8S_OVERLAY_KEY` (or the "
-        "one named below), or in the file `xk8s.toml`; the first of these that is there counts. "
-        "`xk8s explain overlay.key` tells what is in force and why. A dot in a key is an "
+        "one named below), or in the file `xk8s.toml`; the first of these that is present counts. "
+        "`xk8s explain overlay.key` shows what is in force and why. A dot in a key is an "
         "underscore: `kubernetes.apiserver.args` is `kubernetes.apiserver_args`."
     ]
     for overlay, cls in classes.items():
@@ -88,7 +88,7 @@ def settings(distributions: frozenset[str]) -> str:
 
 
 def hooks() -> str:
-    """Every hook with its signature and description."""
+    """Return every hook with its signature and description."""
     sections = [markdown(inspect.getdoc(hookspecs) or "")]
     for name, function in vars(hookspecs).items():
         if name.startswith("xk8s_") and inspect.isfunction(function):
@@ -99,7 +99,7 @@ def hooks() -> str:
 
 
 def faults(distributions: frozenset[str]) -> str:
-    """Every fault that the core and the repository's overlays recognise."""
+    """Return every fault that the core and the repository's overlays recognise."""
     registry = Registry()
     tables = {
         offer.name: registry.hooks.faults(offer.name)
@@ -107,11 +107,11 @@ def faults(distributions: frozenset[str]) -> str:
         if offer.distribution in distributions and registry.overlay(offer.name)
     }
     sections = [
-        "What `xk8s up` and `xk8s check` say below the log when something failed, `xk8s check "
-        "--faults` of a cluster that runs, and `xk8s report` at its top. A line of a log counts "
-        "for the first fault that it fits, and overlays that build on others come first. Faults "
-        "marked *passing* are seen for a moment in good starts, too: they are told only while "
-        "they go on."
+        "Known faults are shown by `xk8s up` and `xk8s check` below the log if something failed, "
+        "by `xk8s check --faults` for a running cluster, and by `xk8s report` at the top. A "
+        "line of a log counts for the first fault it matches; overlays that build on others come "
+        "first. Faults marked *passing* also appear briefly in good starts: they are reported only "
+        "while they last."
     ]
     for overlay, found in [*reversed(tables.items()), ("the core", CORE_FAULTS)]:
         if not found:
@@ -131,7 +131,7 @@ def faults(distributions: frozenset[str]) -> str:
 
 
 def pages(repository: Path) -> Mapping[str, Callable[[], str]]:
-    """File name below docs -> what makes its text."""
+    """Map file names below docs to the functions that return their text."""
     distributions = frozenset(_names(repository))
     made = {
         "exit-codes.md": exit_codes,
@@ -149,7 +149,7 @@ def pages(repository: Path) -> Mapping[str, Callable[[], str]]:
 
 
 def main(arguments: list[str]) -> int:
-    """Write the pages, or with --check tell which of them are stale (exit code 1)."""
+    """Write the pages, or with --check say which of them are stale (exit code 1)."""
     check = "--check" in arguments
     directories = [Path(one) for one in arguments if one != "--check"]
     docs = (directories or [Path("docs")])[0].resolve()
@@ -197,7 +197,7 @@ def _help(command: click.Command, name: str) -> str:
     context = click.Context(command, info_name=name, max_content_width=WIDTH, terminal_width=WIDTH,
                             help_option_names=["-h", "--help"])  # fmt: skip
     if command is app.xk8s:
-        # Which verbs other overlays add is not a matter of this page.
+        # The verbs of other overlays are not part of this page.
         plain = click.Command(None, params=command.params, help=command.help,
                               options_metavar="[OPTIONS] VERB …")  # fmt: skip
         lines = plain.get_help(context)
@@ -226,6 +226,8 @@ def _setting(attribute: attrs.Attribute[Any]) -> str:
 
 
 def _named(text: str, *, first: bool = True) -> str:
-    """What is filled in from the log as a word in capitals; ``first``: the text begins a line."""
+    """Replace what is filled in from the log by a word in capitals; ``first``: the text begins a
+    line.
+    """
     words = re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), text)
     return words[0].upper() + words[1:] if first else words

@@ -1,4 +1,4 @@
-"""What is drawn for docs/pictures, of a real plan where it can be."""
+"""Drawings for docs/pictures, of a real plan if possible."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _STAGES = (
     ("save", "for the next up"),
 )
 _PURE = 3
-"""So many stages touch nothing."""
+"""Number of stages that touch nothing."""
 _LEGEND = (
     "Green: touches nothing, can be tested without QEMU, root or network. Blue: acts on the world."
 )
@@ -46,7 +46,7 @@ _DARK = """\
 
 
 def pictures() -> Mapping[str, Callable[[], str]]:
-    """File name below docs/pictures -> what makes it."""
+    """Map file names below docs/pictures to the functions that draw them."""
     return {
         "cluster.svg": lambda: _planned("networks"),
         "corridor.svg": corridor,
@@ -61,7 +61,7 @@ def _planned(part: Part) -> str:
 
 
 def corridor() -> str:
-    """The rooms that a command goes through, with what touches nothing set apart."""
+    """Draw the rooms that a command passes through, distinguishing those that touch nothing."""
     body: list[str] = []
     bottom = 0
     for number, (name, what) in enumerate(_STAGES):
@@ -88,7 +88,9 @@ def corridor() -> str:
 
 
 def _arrow(x: int, y: int, *, last: bool) -> list[str]:
-    """From a box to the next one, which is to the right, or the first of the row below."""
+    """Draw an arrow from a box to the next one, which is to the right, or the first of the row
+    below.
+    """
     if not last:
         tip, middle = x + _WIDTH + _GAP, y + _HEIGHT // 2
         return [

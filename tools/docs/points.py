@@ -1,4 +1,4 @@
-"""The reference page of named points, made from what their owners declare."""
+"""The reference page of named points, generated from what their owners declare."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from xk8s.planning.points import CORE_POINTS
 from xk8s.util import typecheck
 
 _LEAD = (
-    "Where an overlay adds something to what another one (or the core) makes: `xk8s_fragments` "
-    "returns a `Fragment` with the name of a point and a value of its type. The first word of the "
-    "name is the owner's. A fragment for an overlay that is not selected is for nobody, so one can "
-    "be given for `containerd.config` and one for `crio.config`. One for a point that its owner "
-    "has not is an error; so is one for an overlay that is not even installed, unless the giver "
-    "names it in `Overlay(after=…)`.",
-    "A value sets something (each example says what), or it adds to what others give. Where two "
-    "overlays set one thing to different values, nothing is started: the error names both. What "
-    "the user says in a setting comes last.",
-    "Kernel modules are given by the hook `xk8s_kernel`, they never conflict; kernel arguments and "
-    "devices by `xk8s_boot`, where two overlays that contradict each other are an error as well. "
-    "An overlay declares points of its own with "
+    "At a point, overlays contribute to something that another overlay (or the core) makes: "
+    "`xk8s_fragments` returns a `Fragment` with the name of the point and a value of its type. "
+    "The first word of the name is the owner's. A fragment for an overlay that is not selected is "
+    "ignored, so you can have one for `containerd.config` and one for `crio.config`. It is an "
+    "error if the owner does not have the point, or if the owner is not even installed, unless "
+    "your overlay names it in `Overlay(after=…)`.",
+    "A value either sets something (each example says what) or adds to other values. If two "
+    "overlays set one thing to different values, nothing is started: the error names both. The "
+    "user's settings come last.",
+    "Kernel modules are requested with the hook `xk8s_kernel` and never conflict; kernel arguments "
+    "and devices are added with `xk8s_boot`, and two overlays that contradict each other are an "
+    "error as well. An overlay declares its own points with "
     '`Overlay(points={"NAME.…": Point(…)})`, and reads them with `ctx.fragments`.',
 )
 
 
 def sections(distributions: frozenset[str]) -> Iterator[str]:
-    """Every point of the core and of the overlays of these distributions."""
+    """Return every point of the core and of the overlays of these distributions."""
     registry = Registry()
     tables = {
         offer.name: registry.overlay(offer.name).points
@@ -54,7 +54,7 @@ def sections(distributions: frozenset[str]) -> Iterator[str]:
 
 
 def _public(type_: Any) -> str:
-    """A type by the name that authors import it by."""
+    """Return a type by the name under which authors import it."""
     if not isinstance(type_, type) or typing.get_args(type_):
         return typecheck.name(type_)
     top = type_.__module__.partition(".")[0]
@@ -65,7 +65,7 @@ def _public(type_: Any) -> str:
 
 
 def _quoted(value: Any) -> str:
-    """A value as one would write it: as little of it as is not the default."""
+    """Return a value as one would write it, leaving out defaults."""
     if attrs.has(type(value)):
         fields = {
             one.name: getattr(value, one.name)

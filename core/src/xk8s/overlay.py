@@ -349,12 +349,12 @@ class Fault:
     """A known fault, recognised by what it leaves in a log.
 
     ``pattern`` is a regular expression, searched in each line of consoles, journals and the
-    outputs of searched `Observation`s (backslashes before quotes are taken away first). ``cause``
+    outputs of searched `Observation`s (backslashes before quotes are removed first). ``cause``
     says in a sentence what is wrong, ``remedy`` what to do about it in xk8s terms. In both,
     ``{image}`` stands for what the pattern's group ``(?P<image>...)`` matched; any other name is an
     error, and a brace is written twice. ``examples`` are lines as they were seen.
-    ``transient``: it is seen for a moment in a cluster that starts well, too, so it is told last,
-    and only while it goes on.
+    ``transient``: it also appears briefly in a cluster that starts well, so it is reported last,
+    and only while it lasts.
     """
 
     name: str

@@ -108,7 +108,7 @@ def test_an_image_of_the_users_changes_one_layer_and_the_record_keeps_it(
     shutil.rmtree(tmp_path / "image")
     monkeypatch.chdir("/")
     assert make_plan(read_request(other.name)).digest == other.digest
-    with pytest.raises(UsageError, match="no such directory"):
+    with pytest.raises(UsageError, match="does not exist"):
         make_plan(Request(overlays=("containerd",), sets=("images.refs=oci:image",)))
 
 

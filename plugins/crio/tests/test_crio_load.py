@@ -170,7 +170,9 @@ def test_without_a_way_to_this_machine_it_says_so(
     delivery = Delivery(
         access=node, node="vm-002", parcel=parcel("one"), door=None, gateway="192.168.0.250"
     )
-    with pytest.raises(MachineError, match="does not lead to this machine") as caught:
+    with pytest.raises(
+        MachineError, match="is unreachable through its management network"
+    ) as caught:
         load(delivery)
     assert "xk8s net link vm-002 eth0 up" in caught.value.hint
 

@@ -63,7 +63,7 @@ class StandInCluster:
     ) -> ExecResult:
         self.asked.append((node, tuple(argv)))
         if node in self.dead:
-            raise MachineError(f"{node}: the VM is no longer there")
+            raise MachineError(f"{node}: the VM no longer exists")
         if node in self.unreachable:
             return ExecResult(exit_code=7, stdout=b"", stderr=b"curl: (7) no route")
         return ExecResult(exit_code=0, stdout=b"", stderr=b"")
@@ -133,10 +133,10 @@ def test_a_failure_names_the_nodes_and_the_others_go_on(
     text = capsys.readouterr().out
     assert "ok   vm-001 xk8s.local/a:1 (" in text
     assert "FAIL vm-002 docker.io/x/b:1: no room" in text
-    with pytest.raises(MachineError, match="did not get into vm-002 and vm-003") as caught:
+    with pytest.raises(MachineError, match="could not be loaded into vm-002 and vm-003") as caught:
         check(outcomes)
     assert str(caught.value).endswith("; it is in vm-001")
-    assert "vm-003: xk8s.local/a:1: vm-003: the VM is no longer there" in caught.value.where
+    assert "vm-003: xk8s.local/a:1: vm-003: the VM no longer exists" in caught.value.where
     assert caught.value.hint == "make room"
     assert caught.value.log == "disk full"
 
@@ -160,7 +160,9 @@ def test_a_node_without_a_way_to_this_machine_is_told_to_its_loader(
     check(deliver(cluster, parcels, ("vm-001", "vm-002"), progress))
     assert doors["vm-001"] is not None
     assert doors["vm-002"] is None
-    assert notes == ["vm-002: its management network does not lead here (curl: (7) no route)"]
+    assert notes == [
+        "vm-002: this machine is unreachable through its management network (curl: (7) no route)"
+    ]
 
 
 def test_an_interrupted_load_ends(layout: Make, own_cache: Path) -> None:
@@ -197,7 +199,7 @@ def test_wrong_words(layout: Make, tmp_path: Path) -> None:
         images([f"oci:{layout()}"], [f"xk8s.local/a:1={tmp_path}/d"])
     with pytest.raises(UsageError, match="two of the images are called a:1"):
         images([], [f"a:1={tmp_path}/d", f"a:1={tmp_path}/d"])
-    with pytest.raises(UsageError, match="two directories are to be"):
+    with pytest.raises(UsageError, match="two directories are given for"):
         images([], [f"a:1={tmp_path}/d", f"docker.io/library/a:1={tmp_path}/d"])
     with pytest.raises(StateError, match="has no node 'vm-201' that runs containers") as caught:
         nodes_of(StandInCluster(), ["vm-201"])
@@ -229,7 +231,7 @@ def test_the_verb_without_a_cluster(
 ) -> None:
     assert app.run(["load", "image"]) == UsageError.exit_code
     assert app.run(["load", "image", f"oci:{tmp_path}/absent"]) == UsageError.exit_code
-    assert "there is no such directory" in capfd.readouterr().err
+    assert "does not exist" in capfd.readouterr().err
     assert app.run(["load", "image", f"oci:{layout()}"]) == StateError.exit_code
     assert "there is no cluster 'xk8s'" in capfd.readouterr().err
 

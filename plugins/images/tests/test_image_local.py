@@ -175,14 +175,14 @@ def test_archives_of_old_dockers(tmp_path: Path, layout: Make, own_cache: Path) 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("oci:{0}/absent", "there is no such directory"),
-        ("docker-archive:{0}/absent.tar", "there is no such file"),
-        ("docker-archive:{0}", "it is no file"),
+        ("oci:{0}/absent", "does not exist"),
+        ("docker-archive:{0}/absent.tar", "the file does not exist"),
+        ("docker-archive:{0}", "it is not a file"),
         ("oci:{0}/text", "it is not a directory"),
         ("oci-archive:{0}/text", "cannot be read"),
-        ("oci:{0}/empty", "it is no OCI layout: .*index.json"),
-        ("docker-archive:{0}/layout.tar", "no archive as docker save writes it: manifest.json"),
-        ("oci:{0}/layout:Upper/Case", "is no image reference"),
+        ("oci:{0}/empty", "it is not an OCI layout: .*index.json"),
+        ("docker-archive:{0}/layout.tar", "not an archive as docker save writes it: manifest.json"),
+        ("oci:{0}/layout:Upper/Case", "is not an image reference"),
         ("oci:{0}/layout@sha256:" + "0" * 64, "but not the image's name"),
     ],
 )

@@ -225,7 +225,7 @@ def test_a_damaged_record_of_tags_is_told(own_cache: Path) -> None:
 def test_skopeos_word_for_a_registry_and_what_is_no_reference() -> None:
     assert pin_refs(["docker://quay.io/a/b:1", "quay.io/a/b:1"]) == ("quay.io/a/b:1",)
     for wrong in ("dir:/tmp/x", "UPPER", "a b", "x:1:2"):
-        with pytest.raises(UsageError, match="is no image reference"):
+        with pytest.raises(UsageError, match="is not an image reference"):
             pin_refs([wrong])
 
 
@@ -256,6 +256,6 @@ def test_settings_are_pinned_once_and_kept_so(
 
 def test_what_is_wrong_with_a_setting_says_which_one() -> None:
     settings = Settings(Request(overlays=(), sets=("images.refs=oci:absent",), environment={}))
-    with pytest.raises(UsageError, match="no such directory") as caught:
+    with pytest.raises(UsageError, match="does not exist") as caught:
         settings.load("images", ImagesSettings)
     assert caught.value.where.startswith("images.refs, command line: oci:/")

@@ -128,7 +128,7 @@ def test_an_image_that_is_gone_or_changed_since_the_plan(
     shutil.rmtree(tmp_path / "layout")
     for text in (f"oci:{tmp_path}/layout", f"oci-archive:{tmp_path}/o.tar"):
         wanted = artifact(f"{text}:x/app:1@sha256:{'0' * 64}")
-        refuse(wanted, own_cache, "not there any more, and the cache does not have it")
+        refuse(wanted, own_cache, "no longer exists, and the cache does not have it")
 
 
 def test_a_layer_that_is_not_what_the_manifest_says(layout: Make, own_cache: Path) -> None:
@@ -216,7 +216,7 @@ def test_archives_of_new_dockers_are_both_kinds_at_once(
     ("layers", "ids", "match"),
     [
         ([b"other"], [hashlib.sha256(b"this").hexdigest()], "is not sha256:"),
-        ([b"x"], [], "0 layers are named and 1 are there"),
+        ([b"x"], [], "0 layers are named, but 1 exist"),
     ],
 )
 def test_docker_archives_that_are_damaged(

@@ -151,7 +151,7 @@ class _Repeats:
         return True
 
     def forget(self, key: str) -> None:
-        """It is over."""
+        """Forget an item that is over."""
         self._told.pop(key, None)
 
 

@@ -56,7 +56,7 @@ class CliSession(Session):
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:
-        """Draw progress on stderr, or log it alone when all of stderr is to be JSON."""
+        """Draw progress on stderr, or only log it if everything on stderr must be JSON."""
         from xk8s.cli.progress import Recorded, renderer
 
         with renderer(quiet=self.quiet or self.log_json) as progress:

@@ -34,7 +34,7 @@ def sweep(name: str, *, keep_log: bool = False) -> bool:
     if stuck:
         raise MachineError(
             "processes do not end: " + ", ".join(f"{p.pid} ({p.command:.40})" for p in stuck),
-            hint="look at them with ps, and run `xk8s down` again",
+            hint="inspect them with ps, and run `xk8s down` again",
         )
     end_leftovers(cache_dir())  # build programs of an `up` that was killed
     for directory in (runtime, memory_dir(name)):

@@ -132,7 +132,7 @@ class Cluster:
         for name in nodes or [node.name for node in self.record.nodes]:
             if not self.alive(name):
                 raise machine_error(
-                    f"{name}: the VM is no longer there",
+                    f"{name}: the VM no longer exists",
                     self.console_log(name),
                     hint="xk8s down, then xk8s up",
                 )
@@ -190,7 +190,7 @@ def open_started(name: str) -> Cluster:
     cluster = open_cluster(name)
     if cluster.record.phase == "starting":
         raise StateError(
-            f"cluster {name!r} has not been started to the end", hint="xk8s down, then xk8s up"
+            f"cluster {name!r} did not start completely", hint="xk8s down, then xk8s up"
         )
     cluster.check_alive()
     return cluster

@@ -91,7 +91,7 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = Fals
             raise
         except BaseException as error:
             if failed_start.keep(plan.name, error) and isinstance(error, Xk8sError):
-                more = "`xk8s report` makes an archive of what its VMs said"
+                more = "`xk8s report` creates an archive of its VMs' output"
                 error.hint = "; ".join(filter(None, (error.hint, more)))
             sweep(plan.name)
             raise
@@ -154,7 +154,7 @@ def _check_free(plan: Plan) -> None:
     record = read_record(plan.name)
     if record is not None and record.phase != "starting" and leftovers(runtime_dir(plan.name)):
         raise StateError(
-            f"cluster {plan.name!r} is up already",
+            f"cluster {plan.name!r} is already up",
             where=str(state_dir(plan.name)),
             hint="xk8s down, or use another --name",
         )
@@ -273,7 +273,7 @@ def _restored(inputs: ClusterInputs, clock: Clock, *, checks: bool) -> Cluster |
     label = store.auto_label(key)
     value = store.read(inputs.plan.name, label)
     if value is None:
-        reason = "none was saved of this plan with these images, this QEMU and this CPU"
+        reason = "none was saved for this plan with these images, this QEMU and this CPU"
         log.info("snapshot_missing", label=label, reason=reason)
         return None
     why = store.problem(value, key)
@@ -320,7 +320,7 @@ def _changed(inputs: ClusterInputs, clock: Clock, *, checks: bool) -> Cluster | 
         clock.note(f"{value.label} is dropped: {why}")
         store.remove(value)
         return None
-    clock.note(f"restoring {value.label}, to be changed in: {what}")
+    clock.note(f"restoring {value.label}, changing: {what}")
     try:
         with restore(found.boot, value, _as_saved(value, found.boot), clock) as cluster:
             pass  # what is changed must find the clocks right
@@ -380,7 +380,7 @@ def _saved(cluster: Cluster, inputs: ClusterInputs, clock: Clock) -> Cluster:
         for one in bound_snapshots(cluster.name, store.auto_label(now.key), bound):
             clock.note(f"removed the automatic snapshot {one}: xk8s cache")
         write_host_files(cluster)  # in case a port had to change
-        clock.note(f"saved for the next start; the cluster stood still for {pause:.2f} s")
+        clock.note(f"saved for the next start; the cluster was paused for {pause:.2f} s")
     except Xk8sError as error:
         clock.note(f"no snapshot for the next start: {error}")
         record = read_record(cluster.name)

@@ -144,7 +144,7 @@ def _judged(offer: Offer, kind: str, rules: Policy) -> Offer:
         )
     if not is_met(offer.core, core_version()):
         return offer._replace(
-            refused=f"{offer.origin} requires xk8s{offer.core}, and xk8s {core_version()} is there",
+            refused=f"{offer.origin} requires xk8s{offer.core}, but {core_version()} is installed",
             todo=f"install versions of xk8s and {offer.distribution} that belong together",
         )
     why = ""
@@ -179,7 +179,7 @@ def _offers(group: str) -> Iterator[Offer]:
 
 
 def _about(distribution: Distribution | None) -> tuple[str, str, str]:
-    """Its name, version, and what it requires of the version of xk8s."""
+    """Return a distribution's name, version, and requirement for the version of xk8s."""
     if distribution is None:
         return "(unknown)", "", ""
     metadata = distribution.metadata

@@ -70,8 +70,8 @@ def collect(name: str, progress: Progress, *, checks: bool = True) -> CollectedR
     if state_dir(name).is_dir():  # of an `up` that did not come to its VMs yet
         return _collect(name, state_dir(name), None, progress, False)
     nothing = (
-        "an `up` that fails before its VMs run leaves nothing: its message is all there is. "
-        "`xk8s doctor` tells about this machine"
+        "an `up` that fails before its VMs run leaves nothing but its message. "
+        "`xk8s doctor` examines this machine"
     )
     known = ", ".join(list_clusters())
     raise StateError(

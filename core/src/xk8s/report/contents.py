@@ -38,12 +38,12 @@ class Contents:
     _size: int = 0
 
     def add(self, path: str, text: str) -> None:
-        """A file of the report; a path that is there already gets a number."""
+        """A file of the report; a path that already exists gets a number."""
         path = _safe(path)
         data = self.scrub(text).encode()
         if len(data) > MAX_FILE:
             left = len(data) - MAX_FILE
-            data = f"[the first {left} bytes are left out]\n".encode() + data[left:]
+            data = f"[the first {left} bytes are omitted]\n".encode() + data[left:]
         if self._size + len(data) > MAX_ALL:
             self.missing.append(f"{path}: the report is full")
             return
@@ -101,7 +101,7 @@ def write(path: Path, make: Callable[[], bytes]) -> None:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         raise UsageError(
-            f"{path} is there already", hint="remove it, or name another file with -o"
+            f"{path} already exists", hint="remove it, or name another file with -o"
         ) from None
     except OSError as error:
         raise UsageError(

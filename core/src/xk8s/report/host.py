@@ -46,7 +46,7 @@ def _try(what: Callable[[], Any]) -> Any:
     try:
         return what()
     except Exception as error:  # a report is made where something is broken
-        return f"cannot be had: {type(error).__name__}: {error}"
+        return f"not available: {type(error).__name__}: {error}"
 
 
 def _offered(group: str) -> dict[str, str]:

@@ -49,13 +49,13 @@ def summary(known: Summary, contents: Contents) -> str:
 def _cluster(known: Summary) -> Iterator[str]:
     record = known.record
     if record is None:
-        yield from ("", "No record says that it runs: this is what is left of it.")
+        yield from ("", "No record says that it is running: this is what is left of it.")
     else:
         yield from ("", f"Phase **{record.phase}**, overlays {', '.join(record.overlays)}, "
                         f"{record.accel}, plan {record.digest[:16]}.")  # fmt: skip
         yield ""
         for node in record.nodes:
-            state = "runs" if known.alive.get(node.name) else "**the VM is not there**"
+            state = "runs" if known.alive.get(node.name) else "**the VM does not exist**"
             yield f"- {node.name} ({node.role}): {state}"
         if not record.nodes:
             yield "No VM was started yet."
@@ -83,7 +83,7 @@ def _checks(known: Summary) -> Iterator[str]:
 
 
 def _missing(contents: Contents) -> Iterator[str]:
-    yield from ("", "## What could not be had", "")
+    yield from ("", "## What could not be collected", "")
     yield from (f"- {line}" for line in contents.missing)
     if not contents.missing:
         yield "Nothing: it is complete."
@@ -101,5 +101,5 @@ def _files(contents: Contents) -> Iterator[str]:
     yield from ("", "## Files", "")
     yield from (f"- {path} ({len(data)} bytes)" for path, data in sorted(contents.files.items()))
     yield ""
-    yield f"{contents.scrub.removed} keys, tokens or passwords were taken out. Addresses, names and"
-    yield "what pods printed are still in it: look before you pass it on."
+    yield f"{contents.scrub.removed} keys, tokens or passwords were removed. Addresses, names and"
+    yield "the output of pods are still included: look at it before you pass it on."

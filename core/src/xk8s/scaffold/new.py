@@ -32,14 +32,14 @@ def check_overlay_name(name: str, *, again: bool = False) -> str:
             f"{_nearest_name(name)}",
         )
     if name in CORE or name in builtin_verbs():
-        what = "what settings of xk8s itself are called" if name in CORE else "a verb of xk8s"
+        what = "the name of settings of xk8s itself" if name in CORE else "a verb of xk8s"
         raise UsageError(
             f"{name!r} is {what}", where="command line", hint=f"use another name, e.g. my-{name}"
         )
     for offer in available():
         if offer.name == name and not again:
             raise UsageError(
-                f"an overlay {name!r} is installed already",
+                f"an overlay {name!r} is already installed",
                 where=f"distribution {offer.distribution} {offer.version}",
                 hint=f"use another name, e.g. my-{name}; or --overwrite, if it is yours",
             )
@@ -112,7 +112,7 @@ def _put(made: Path, directory: Path, found: list[Path]) -> None:
         raise HostError(
             f"cannot write {error.filename or directory}: {error.strerror}",
             where=str(directory),
-            hint="make room, or name a directory that you may write: --directory DIR",
+            hint="free disk space, or name a directory that you may write to: --directory DIR",
         ) from error
 
 

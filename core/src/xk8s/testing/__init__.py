@@ -40,7 +40,7 @@ __all__ = [
 
 MARKER = (
     "cluster(*overlays, nodes=1, routers=0, sets=()): boots a real cluster of VMs (minutes under "
-    "TCG); what is named is what the fixture `cluster` of the module starts"
+    "TCG); the arguments say what the module's fixture `cluster` starts"
 )
 
 

@@ -78,7 +78,7 @@ def violations(overlay: str, *beside: str, sets: tuple[str, ...] = ()) -> tuple[
 def _of_error(overlay: str, hook: str, error: Xk8sError) -> Violation:
     where = f" ({error.where})" if error.where else ""
     return Violation(
-        overlay=overlay, hook=hook, what=f"{error}{where}", todo=error.hint or "mend this hook"
+        overlay=overlay, hook=hook, what=f"{error}{where}", todo=error.hint or "fix this hook"
     )
 
 
@@ -125,7 +125,7 @@ def _settings(overlay: str, about: Overlay) -> Iterator[Violation]:
         return Violation(overlay=overlay, hook="xk8s_overlay", what=what, todo=todo)
 
     if not attrs.has(cls):
-        yield finding(f"settings class {cls!r} is no attrs class", "decorate it: @attrs.frozen")
+        yield finding(f"settings class {cls!r} is not an attrs class", "decorate it: @attrs.frozen")
         return
     hints = typing.get_type_hints(cls)
     for attribute in attrs.fields(cls):
@@ -142,9 +142,11 @@ def _settings(overlay: str, about: Overlay) -> Iterator[Violation]:
         if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
             default = default.factory()
         if default is attrs.NOTHING:
-            yield finding(f"the setting {key} has no default", "give it one: nobody must set it")
+            yield finding(
+                f"the setting {key} has no default", "give it one: nobody should have to set it"
+            )
         elif problem := typecheck.problem(default, hints[attribute.name]):
-            yield finding(f"the default of {key}: {problem}", "mend type or value")
+            yield finding(f"the default of {key}: {problem}", "fix type or value")
 
 
 def _own_points(overlay: str, about: Overlay) -> Iterator[Violation]:
@@ -224,7 +226,7 @@ def _asked(overlay: str, notes: Notes) -> Iterator[Violation]:
                 yield Violation(
                     overlay=overlay,
                     hook=hook,
-                    what=f"it takes fragments for {point!r}, which nobody can know",
+                    what=f"it takes fragments for {point!r}, which is not declared",
                     todo='declare it: Overlay(points={"…": Point(…)})',
                 )
 
@@ -247,7 +249,7 @@ def _paths(overlay: str, notes: Notes) -> Iterator[Violation]:
             except ValueError as error:
                 what, todo = str(error), "paths are absolute and without '.' and '..'"
             if file.path in seen:
-                what, todo = f"{file.path} is there twice", "write it once"
+                what, todo = f"{file.path} is used twice", "write it once"
             elif file.path in in_layers:
                 what = f"{file.path} is owned by {in_layers[file.path]} as well"
                 todo = "use a fragment of the file's owner, or a drop-in of another name"

@@ -41,7 +41,7 @@ def live_cluster(
     name = cluster_name(overlays)
     xk8s = Xk8s(root=None, directory=directory, common=("--name", name))
     assert name not in list_clusters(), (
-        f"a cluster {name!r} is there: another run of these tests has it, or one that was killed "
+        f"a cluster {name!r} exists: another run of these tests uses it, or a killed one "
         f"left it; then: xk8s down --name {name}"
     )
     words = ["--nodes", str(options.get("nodes", 1)), "--routers", str(options.get("routers", 0))]

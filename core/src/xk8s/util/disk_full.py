@@ -28,7 +28,7 @@ def disk_full(directory: Path, *, log: str = "") -> DiskFull:
     return DiskFull(
         f"the disk is full: {free / 2**20:.0f} MiB free in {directory}",
         where=str(directory),
-        hint="make room, or set XK8S_CACHE to a directory on a larger disk "
+        hint="free disk space, or set XK8S_CACHE to a directory on a larger disk "
         "(the cache may be removed at any time: it is filled again)",
         log=log,
     )

@@ -21,6 +21,6 @@ def load_function(function: str, *, what: str = "recipe function") -> Callable[[
             hint="it must be 'package.module:name' of an installed package",
         ) from error
     if not callable(found):
-        raise PluginError(f"{what} {function} is no function", where=function)
+        raise PluginError(f"{what} {function} is not a function", where=function)
     loaded: Callable[[Any], object] = found
     return loaded

@@ -19,7 +19,7 @@ def check_name(name: str) -> str:
     """The cluster name itself, or `UsageError`: it becomes file and host names."""
     if not _NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} is no cluster name",
+            f"{name!r} is not a cluster name",
             hint="use 1 to 32 lower-case letters, digits and dashes, e.g. --name ipv6-test",
         )
     return name

@@ -1,4 +1,5 @@
-"""When a cluster's API server answers the host: GET of its nodes, with the cluster's kubeconfig.
+"""Waiting until a cluster's API server answers the host: GET of its nodes, with the cluster's
+kubeconfig.
 
 The core knows nothing of Kubernetes; this knows the few lines of that file that an overlay writes
 into the cluster's state, and Python's own HTTP client.
@@ -37,7 +38,7 @@ class Asker(threading.Thread):
         self._nodes = nodes
         self._ended = threading.Event()
         self.at: float | None = None
-        self.last = "the file is not there"
+        self.last = "the file does not exist"
 
     def run(self) -> None:
         """Ask; more seldom the longer it lasts, for each question takes the guest's CPU."""
@@ -72,8 +73,8 @@ class Asker(threading.Thread):
 
 
 def ask(text: str) -> frozenset[str]:
-    """Names of the nodes. OSError or HTTPException when there is no answer (yet), ValueError
-    when what is there is none or the text is no kubeconfig.
+    """Return names of the nodes. OSError or HTTPException if there is no answer (yet), ValueError
+    if the answer is malformed or the text is not a kubeconfig.
     """
     server = urllib.parse.urlsplit(_field(text, "server"))
     context = ssl.create_default_context(cadata=_decoded(text, "certificate-authority-data"))

@@ -1,4 +1,4 @@
-"""All comparisons, in the order in which they are run."""
+"""The comparisons, in the order in which they are run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ COMPARISONS: tuple[Comparison, ...] = (
 
 
 def chosen(names: tuple[str, ...]) -> tuple[Comparison, ...]:
-    """Those of these names, each once; all when none is named. `UsageError` for an unknown one."""
+    """Return the named comparisons, each once; every one if none is named. `UsageError` for an
+    unknown one.
+    """
     known = {one.name: one for one in COMPARISONS}
     for name in names:
         if name not in known:

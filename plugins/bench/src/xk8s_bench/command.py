@@ -144,7 +144,7 @@ def _write(result: Result, output: Path) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """In one step: a reader sees the old file or the new one."""
+    """Write in one step: a reader sees the old file or the new one."""
     new = path.with_name(f".{path.name}.new")
     new.write_text(text, encoding="utf-8")
     new.replace(path)

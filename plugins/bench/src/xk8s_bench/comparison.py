@@ -39,7 +39,7 @@ class Way:
 
 @frozen(kw_only=True)
 class Prepared:
-    """A comparison of certain overlays, with all that it needs at hand."""
+    """A comparison of certain overlays, with everything it needs already cached."""
 
     quantities: tuple[Quantity, ...]
     ways: tuple[Way, ...]

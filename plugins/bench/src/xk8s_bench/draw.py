@@ -25,7 +25,7 @@ _DARK = """\
 
 
 def svg(result: Result) -> str:
-    """The picture. Its title and description say all that it shows."""
+    """Draw the picture. Its title and description say everything it shows."""
     body: list[str] = []
     y = _MARGIN + 14
     body.append(draw.text(_MARGIN, y, result.summary, "title"))
@@ -66,7 +66,7 @@ def _row(title: str, measure: Measure, series: Series, y: int, scale: float) -> 
         yield draw.line("range", left + low, middle, left + high, middle)
     if series.goal is not None:
         at = left + series.goal * measure.series[0].median * scale
-        # Beyond the longest bar there is no room, and nothing to be worried about.
+        # Beyond the longest bar there is no space, and nothing to be worried about.
         if at <= left + _BAR:
             yield draw.line("goal", at, y - 3, at, y + _BAR_HEIGHT + 3)
     yield draw.text(left + _BAR + _GAP, middle + 4.5, _figures(measure, series), "figure")

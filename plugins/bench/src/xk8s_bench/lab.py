@@ -1,4 +1,4 @@
-"""Where comparisons run: a state of their own, beside that of the user's clusters.
+"""The place where comparisons run: a state of their own, beside that of the user's clusters.
 
 STATE/.bench and RUNTIME/.bench (no cluster has such a name) are there as long as a bench runs;
 what a killed one left is swept by the next. The cache of artifacts and layers is the user's.
@@ -25,7 +25,7 @@ from xk8s.progress import Progress, Silent
 from xk8s.util.paths import cache_dir, clusters_dir, make_private, runtime_root
 
 NAME = "bench"
-"""Of every cluster that is measured: one at a time is there."""
+"""Name of every cluster that is measured: only one exists at a time."""
 
 _PLACE = ".bench"
 
@@ -44,7 +44,7 @@ class Lab:
     held: ExitStack
 
     def plan(self, *sets: str) -> Plan:
-        """Of the request, with other settings on top."""
+        """Return the request with other settings on top."""
         return make_plan(
             attrs.evolve(self.request, name=NAME, sets=(*self.request.sets, *sets)), online=True
         )
@@ -52,9 +52,9 @@ class Lab:
     def plan_of_nodes(
         self, count: int, *sets: str, overlays: tuple[str, ...] | None = None
     ) -> Plan:
-        """Of a cluster of so many nodes, without a router unless the user asked for some
-        (overlays may need one). ``overlays`` in place of the request's have no setting of the
-        user's but those of the core.
+        """Return the request for a cluster of so many nodes, without a router unless the user asked
+        for some (overlays may need one). ``overlays`` in place of the request's have no setting of
+        the user's but those of the core.
         """
         request, before = self.request, ("cluster.routers=0",)
         own = request.sets
@@ -80,7 +80,7 @@ class Lab:
 
     @property
     def inner(self) -> Progress:
-        """For what happens within a run: just what goes on at the moment is shown."""
+        """Progress within a run: only what is happening at the moment is shown."""
         return _Inner(self.progress)
 
     def down(self) -> None:

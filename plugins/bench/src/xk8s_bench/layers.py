@@ -83,9 +83,9 @@ def prepare(lab: Lab) -> Prepared:
 
 
 def make_masks(layers: Iterable[Path], out: Path) -> list[str]:
-    """One more layer that keeps the units which ``layers`` (images) want from being started; their
-    names. It is the files that are compared: a control plane without keys and network would fight
-    for the CPU meanwhile, and the more the sooner its files are there.
+    """Make one more layer that keeps the units which ``layers`` (images) want from being started;
+    return their names. It is the files that are compared: a control plane without keys and network
+    would fight for the CPU meanwhile, and the more the sooner its files exist.
     """
     found: set[str] = set()
     for path in layers:

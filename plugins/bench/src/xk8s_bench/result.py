@@ -74,7 +74,7 @@ class Measure:
             raise ValueError("a measure without a series")
 
     def ratio(self, series: Series) -> float:
-        """Of its median to that of the first series."""
+        """Ratio of its median to that of the first series."""
         return series.median / self.series[0].median
 
 
@@ -127,7 +127,7 @@ class Result:
                     raise ValueError(f"{series.name}: {len(series.values)} values, not {self.runs}")
 
     def title(self, series: Series) -> str:
-        """Its label."""
+        """Return its label."""
         return next(one.title for one in self.series if one.name == series.name)
 
 
@@ -161,7 +161,7 @@ def from_json(text: str, where: str) -> Result:
         if isinstance(error, cattrs.BaseValidationError):
             said = cattrs.transform_error(error, format_exception=_said)[0]
         raise UsageError(
-            f"this is no result of `xk8s bench`: {said}",
+            f"this is not a result of `xk8s bench`: {said}",
             where=where,
             hint="give the NAME.json that `xk8s bench -o DIR` wrote",
         ) from error
@@ -199,5 +199,5 @@ def times(ratio: float) -> str:
 
 
 def _places(value: float, *, most: int) -> int:
-    """Behind the point, so that three digits count."""
+    """Return the number of decimals that makes three digits count."""
     return min(most, max(0, 2 - math.floor(math.log10(value))))

@@ -35,7 +35,7 @@ COLD = About(
 RESTORED = About(
     name="restored",
     title="restored (up)",
-    how="`xk8s up` of the same plan when its snapshot is there: the saved VMs go on, and the "
+    how="`xk8s up` of the same plan when its snapshot exists: the saved VMs resume, and the "
     "checks that matter then run.",
 )
 
@@ -90,7 +90,7 @@ _STEP = 0.01
 
 
 def prepare(lab: Lab) -> Prepared:
-    """The plan, with all that it needs in the cache."""
+    """Return the plan, with everything it needs in the cache."""
     plan = lab.plan()
     parts(plan, lab.progress, lab.scratch, lab.held)
     answers = has_api(plan)
@@ -195,7 +195,7 @@ class Command:
         return cls(since=since, log=log, words=words, process=process)
 
     def said(self) -> str:
-        """All that it said until now."""
+        """Return all of its output until now."""
         return self.log.read_text(errors="replace")
 
     def watch(self, tell: Callable[[str], None]) -> None:

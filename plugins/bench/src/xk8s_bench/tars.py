@@ -39,12 +39,12 @@ exec {init} "$@"
 
 
 def real_init(base: Path) -> str:
-    """What /sbin/init of a base image leads to; `BuildError` when it is no link."""
+    """Return the target of /sbin/init in a base image; `BuildError` if it is not a link."""
     with open_image(base) as image:
         found = image.find(INIT)
     if found is None or not found.target:
         raise BuildError(
-            f"{INIT} is no link in the base image",
+            f"{INIT} is not a link in the base image",
             where=str(base),
             hint="the comparison `layers` puts a program of its own in its place: without one, "
             "it cannot tell what to hand over to",
@@ -53,7 +53,7 @@ def real_init(base: Path) -> str:
 
 
 def write_tar(image: Path, out: Path) -> list[str]:
-    """All files of an EROFS image as a plain tar file; the paths of its regular files.
+    """Write all files of an EROFS image to a plain tar file; return the paths of its regular files.
 
     `BuildError` when it has what a tar of files cannot bring (devices).
     """
@@ -75,7 +75,7 @@ def write_tar(image: Path, out: Path) -> list[str]:
                     tar.addfile(member, io.BytesIO(source.read(found.path)))
                     paths.append(found.path)
                 case _:
-                    raise BuildError(f"{found.path} is no file", where=str(image))
+                    raise BuildError(f"{found.path} is not a file", where=str(image))
     return paths
 
 

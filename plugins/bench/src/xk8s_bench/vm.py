@@ -80,12 +80,12 @@ class Vm:
 
     @property
     def agent(self) -> Agent:
-        """Of its guest."""
+        """CPU seconds of its guest."""
         return Agent(self.spec.sockets.agent, self.spec.name)
 
     def seconds_to(self, text: str) -> float:
-        """From power-on until the console shows ``text``. `MachineError` with the console's end
-        when the VM ends or stays silent before that.
+        """Measure from power-on until the console shows ``text``. `MachineError` with the console's
+        end if the VM ends or stays silent before that.
         """
         wanted = text.encode()
         while True:
@@ -99,7 +99,7 @@ class Vm:
             time.sleep(_STEP)
 
     def seconds_to_end(self) -> float:
-        """From power-on until QEMU is gone; `MachineError` when it stays."""
+        """Measure from power-on until QEMU is gone; `MachineError` if it stays."""
         while self.running.process.alive:
             if time.monotonic() - self.since > SECONDS:
                 raise self._error(f"it did not power off in {SECONDS:.0f} s")
@@ -133,8 +133,8 @@ class Vm:
 
 
 def used(meminfo: str) -> float:
-    """MiB in use, by the text of /proc/meminfo: what could not be had without swapping, so
-    files of a tmpfs count and the page cache does not.
+    """Return MiB in use, from the text of /proc/meminfo: what could not be freed without swapping,
+    so files of a tmpfs count and the page cache does not.
     """
     fields = dict(line.split(":", 1) for line in meminfo.splitlines() if ":" in line)
     total, free = (int(fields[name].split()[0]) for name in ("MemTotal", "MemAvailable"))

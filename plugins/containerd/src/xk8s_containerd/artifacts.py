@@ -1,4 +1,4 @@
-"""Where containerd and the OCI runtime come from, and the store made of them and the images."""
+"""Sources of containerd and the OCI runtime, and the store with the images."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _MODULE = "github.com/containerd/containerd/v2"
 
 
 def containerd_artifact(settings: ContainerdSettings) -> Artifact:
-    """Your own directory for what is in it, then the release, then a build of the Go module
-    (the default version only: others have no pinned go.sum).
+    """Return your own directory for what it contains, then the release, then a build of the Go
+    module (the default version only: others have no pinned go.sum).
     """
     version = settings.version.removeprefix("v")
     url = (
@@ -38,7 +38,7 @@ def containerd_artifact(settings: ContainerdSettings) -> Artifact:
 
 
 def runtime_artifact(settings: ContainerdSettings) -> Artifact:
-    """Crun or runc: your own, or Debian's."""
+    """Return crun or runc: your own, or Debian's."""
     name = settings.runtime
     path = {"crun": "/usr/bin/crun", "runc": "/usr/sbin/runc"}[name]
     return Artifact(
@@ -50,7 +50,9 @@ def runtime_artifact(settings: ContainerdSettings) -> Artifact:
 
 
 def store_artifact(ctx: Context) -> Artifact:
-    """The EROFS image with containerd's databases, blobs and unpacked snapshots of all images."""
+    """Return the EROFS image with containerd's databases, blobs and unpacked snapshots of all
+    images.
+    """
     settings = ctx.settings(ContainerdSettings)
     images = image_artifacts(ctx)
     containerd = containerd_artifact(settings)

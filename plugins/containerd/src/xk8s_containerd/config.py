@@ -29,7 +29,7 @@ CONFIG = Point(
 
 
 def with_fragments(ctx: Context, files: Iterable[File]) -> Iterator[File]:
-    """The files, of which the configuration has what others add; without any, it is as it was
+    """Return the files, with what others add to the configuration; without additions, it is as
     written, with its comments.
     """
     added = ctx.fragments(CONFIG_POINT, Mapping)  # type: ignore[type-abstract]

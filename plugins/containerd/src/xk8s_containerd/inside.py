@@ -18,11 +18,11 @@ from xk8s_images.whiteouts import make_portable
 
 LABEL_MANAGED = "io.cri-containerd.image=managed"
 LABEL_PINNED = "io.cri-containerd.pinned=pinned"
-"""Without them the CRI plugin would look into every image when the node boots."""
+"""Labels without which the CRI plugin would look into every image when the node boots."""
 
 _START_SECONDS = 30.0
 _SOCKET = "/proc/self/cwd/c.sock"
-"""By way of the working directory: that of a cache may be longer than a socket's path can be."""
+"""Path through the working directory: that of a cache may be longer than a socket's path can be."""
 
 _CONTENT = "io.containerd.content.v1.content/blobs/sha256"
 _METADATA = "io.containerd.metadata.v1.bolt/meta.db"
@@ -112,7 +112,7 @@ def collect(root: Path, tree: Path, *, layer: str) -> None:
 
 
 def tmpfiles(layer: str, blobs: Iterable[str], snapshots: Iterable[str]) -> Iterable[str]:
-    """Lines for tmpfiles.d: copies of the databases, links to everything else.
+    """Return lines for tmpfiles.d: copies of the databases, links to everything else.
 
     The layer's own mount is used, not the merged root: overlayfs counts how deep it is stacked.
     """

@@ -1,8 +1,8 @@
-"""Putting an image into containerd's store on a running node.
+"""Loading an image into containerd's store on a running node.
 
-`ctr images pull` is told by a hosts directory of its own that the image's registry is the one that
-this machine opened for it. To pull is several times faster than `ctr images import`, which hashes
-everything once more, and takes only the layers that the node does not have.
+A separate hosts directory tells `ctr images pull` that the image's registry is the one that this
+machine opened for it. Pulling is several times faster than `ctr images import`, which hashes
+everything again, and transfers only the layers that the node does not have.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ exit $code
 
 _SEEN_SECONDS = 15.0
 _CHUNK = 1 << 20
-"""What the guest agent takes at a time."""
+"""Amount that the guest agent takes at a time."""
 
 
 def load(delivery: Delivery) -> None:
@@ -47,7 +47,9 @@ def load(delivery: Delivery) -> None:
 
 
 def hosts_toml(delivery: Delivery) -> str:
-    """For the image's registry: ask the one that this machine opened, and no other."""
+    """Return the configuration of the image's registry: use the one that this machine opened, and
+    no other.
+    """
     door = delivery.door
     assert door is not None
     url = f"http://{delivery.registry}/v2/{door.path}/{delivery.parcel.registry}"
@@ -62,14 +64,14 @@ def hosts_toml(delivery: Delivery) -> str:
 def _pull(delivery: Delivery, place: str) -> None:
     parcel = delivery.parcel
     delivery.say(f"pulling {parcel.ref}")
-    # One command, so that what it needs goes with it even when nobody is there to see its end.
+    # One command, so that what it needs is removed even if nobody waits for its end.
     script = ("sh", "-c", _PULL, "sh", place, parcel.registry)
     pull = (*_CTR, "pull", *_PLATFORM, "--hosts-dir", place, parcel.ref)
     delivery.run(*script, *pull, stdin=hosts_toml(delivery).encode(), what="ctr images pull")
 
 
 def _import(delivery: Delivery, place: str) -> None:
-    """The slow way: a megabyte a second, and hashed three times."""
+    """Import the slow way: a megabyte a second, and hashed three times."""
     archive = f"{place}/image.tar"
     try:
         delivery.write(archive, b"")
@@ -87,7 +89,7 @@ def _send(delivery: Delivery, archive: str) -> None:
         total, done = packed.stat().st_size, 0
         with packed.open("rb") as stream:
             while chunk := stream.read(_CHUNK):
-                delivery.say(f"by the guest agent: {done >> 20} of {total >> 20} MiB")
+                delivery.say(f"through the guest agent: {done >> 20} of {total >> 20} MiB")
                 # Piece by piece, so that others get their turn with the agent.
                 delivery.run(
                     "dd", f"of={archive}", "oflag=append", "conv=notrunc", "status=none",
@@ -97,7 +99,7 @@ def _send(delivery: Delivery, archive: str) -> None:
 
 
 def _verify(delivery: Delivery) -> None:
-    """Wait until CRI knows the image: it makes it known by its ID too, and complete."""
+    """Wait until CRI knows the image: it lists it by its ID too, once it is complete."""
     parcel = delivery.parcel
     delivery.say("verifying")
     until = time.monotonic() + _SEEN_SECONDS
@@ -128,13 +130,13 @@ def _complete(listing: str, parcel: LoadableImage) -> bool:
 
 
 def listing(access: ClusterAccess, node: str) -> dict[str, frozenset[str]]:
-    """What `ctr images list` says of a node. `MachineError` when it does not."""
+    """Return the output of `ctr images list` on a node. `MachineError` if it fails."""
     text = list_images(access, node, (*_CTR, "list"), runtime="containerd").decode(errors="replace")
     return {name: frozenset((digest,)) for name, digest in _names(text).items()}
 
 
 def _listing(delivery: Delivery) -> dict[str, str]:
-    """Name -> digest of the images that are there."""
+    """Map the names of images to their digests."""
     return _names(delivery.run(*_CTR, "list"))
 
 
@@ -144,8 +146,8 @@ def _names(text: str) -> dict[str, str]:
 
 
 def _remove_replaced(delivery: Delivery, before: dict[str, str]) -> None:
-    """Forget the image that had this name until now, when nothing else calls it by another one:
-    the node keeps images in memory, and whoever works on one loads it again and again.
+    """Remove the image that had this name before, unless it has another name: the node keeps images
+    in memory, and whoever works on one loads it again and again.
     """
     parcel = delivery.parcel
     old = before.get(parcel.ref)

@@ -41,9 +41,9 @@ RUNTIME = cri.ContainerRuntime(
 
 @hookimpl
 def xk8s_overlay() -> Overlay:
-    """One of the container runtimes."""
+    """Describe one of the container runtimes."""
     return Overlay(
-        summary="containerd 2 as container runtime, its images in a layer from the start",
+        summary="containerd 2 as container runtime, with images in a layer from the start",
         provides=("cri",),
         requires=("base", "images"),
         settings=ContainerdSettings,
@@ -53,19 +53,19 @@ def xk8s_overlay() -> Overlay:
 
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterable[Fragment]:  # noqa: ARG001
-    """The image of pod sandboxes, and how `xk8s load image` puts others into a node."""
+    """Return the image of pod sandboxes, and how `xk8s load image` puts others into a node."""
     return RUNTIME.fragments()
 
 
 @hookimpl
 def xk8s_kernel(ctx: Context) -> KernelNeeds:  # noqa: ARG001
-    """What containers need: namespaces, cgroup controllers, overlayfs, seccomp and keys."""
+    """Return what containers need: namespaces, cgroup controllers, overlayfs, seccomp and keys."""
     return CONTAINER_NEEDS
 
 
 @hookimpl
 def xk8s_layers(ctx: Context) -> Iterable[Layer]:
-    """Programs, configuration, store: they change apart from each other."""
+    """Return programs, configuration and store, which change independently."""
     settings = ctx.settings(ContainerdSettings)
     containerd, runtime = containerd_artifact(settings), runtime_artifact(settings)
     return RUNTIME.layers(
@@ -99,13 +99,13 @@ def xk8s_layers(ctx: Context) -> Iterable[Layer]:
 
 @hookimpl
 def xk8s_apply(access: ClusterAccess, progress: Progress) -> None:
-    """A store that is used cannot be replaced: what is new in it is loaded."""
+    """Load what is new: a store in use cannot be replaced."""
     cri.apply(access, progress)
 
 
 @hookimpl
 def xk8s_checks(ctx: Context) -> Iterable[Check]:
-    """Every image is in the store of every node, by its reference and complete."""
+    """Check that every image is in the store of every node, by its reference and complete."""
     wanted = {image.ref for image in all_images(ctx)}
     nodes = [node.name for node in ctx.by_role("control-plane", "worker")]
 
@@ -122,7 +122,7 @@ def xk8s_checks(ctx: Context) -> Iterable[Check]:
 
 @hookimpl
 def xk8s_observe(ctx: Context) -> Iterable[Observation]:  # noqa: ARG001 - the same on all nodes
-    """What the runtime has."""
+    """Return the runtime's images and containers."""
     ctr = ("ctr", "-n", "k8s.io")
     for name, words in (
         ("images", (*ctr, "images", "ls")),

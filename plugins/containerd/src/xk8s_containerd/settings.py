@@ -12,17 +12,17 @@ DEFAULT_VERSION = "2.4.2"
 
 @frozen(kw_only=True)
 class ContainerdSettings:
-    """What users can change."""
+    """Settings that users can change."""
 
     version: str = setting(DEFAULT_VERSION, "release of containerd, 2.0 or later")
     dir: str = setting(
-        "", "directory with your own containerd, shim and ctr, any of them", env="CONTAINERDD"
+        "", "directory with any of your own containerd, shim and ctr", env="CONTAINERDD"
     )
     runtime: Literal["crun", "runc"] = setting("crun", "OCI runtime that starts containers")
     runtime_dir: str = setting("", "directory with your own crun or runc")
     cgroup_driver: Literal["cgroupfs", "systemd"] = setting(
-        "cgroupfs", "who makes the cgroups of pods; kubelet asks containerd for it"
+        "cgroupfs", "who creates the cgroups of pods; kubelet asks containerd for it"
     )
     log_level: Literal["trace", "debug", "info", "warn", "error"] = setting(
-        "warn", "what containerd writes to the journal"
+        "warn", "log level of containerd in the journal"
     )

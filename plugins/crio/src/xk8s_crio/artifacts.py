@@ -1,4 +1,4 @@
-"""Where CRI-O and its helpers come from, and the image store in a layer."""
+"""Sources of CRI-O and its helpers, and the image store in a layer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xk8s_images import cri, image_artifacts, image_ref
 from xk8s_crio.settings import CrioSettings
 
 MEMBERS = ("crio", "pinns")
-"""What only CRI-O's own build or release has."""
+"""Programs that only CRI-O's own build or release contains."""
 
 STORE_IN_LAYER = "usr/lib/xk8s/crio"
 STORE_IN_NODE = f"{cri.store_mount('crio')}/{STORE_IN_LAYER}"
@@ -22,10 +22,10 @@ _IN_DEBIAN = {"conmon": "/usr/bin/conmon", "crun": "/usr/bin/crun", "runc": "/us
 
 
 def crio_artifact(settings: CrioSettings) -> Artifact:
-    """CRI-O with its helpers: your own directory for what is in it, then the project's static
-    release bundle, which has all of them, then Debian for conmon and the OCI runtime.
+    """Return CRI-O with its helpers: your own directory for what it contains, then the project's
+    static release bundle, which has all of them, then Debian for conmon and the OCI runtime.
 
-    No package registry has CRI-O, and it is no Go module that the module proxy serves.
+    No package registry has CRI-O, and the Go module proxy does not serve it.
     """
     helpers = {name: (name, _IN_DEBIAN[name]) for name in ("conmon", settings.runtime)}
     return Artifact(
@@ -56,15 +56,15 @@ def _members(settings: CrioSettings) -> tuple[str, ...]:
 
 
 def _crictl(settings: CrioSettings) -> tuple[str, ...]:
-    """The tool crictl, for people and for `xk8s load image`; a node works without it. The release
-    has it, your own build of CRI-O alone has not.
+    """Return the tool crictl, for people and for `xk8s load image`; a node works without it. The
+    release has it, your own build of CRI-O alone does not.
     """
     own = Path(settings.dir).expanduser() / "crictl"
     return ("crictl",) if not settings.dir or own.is_file() else ()
 
 
 def store_artifact(ctx: Context) -> Artifact:
-    """The EROFS image with an additional image store of containers/storage."""
+    """Return the EROFS image with an additional image store of containers/storage."""
     images = image_artifacts(ctx)
     return Artifact(
         name="crio-store",
@@ -81,7 +81,9 @@ def store_artifact(ctx: Context) -> Artifact:
 
 
 def unavailable(settings: CrioSettings, *, online: bool) -> str | None:
-    """Why CRI-O cannot be had here, or None when it is at hand or its release is published."""
+    """Return why CRI-O is unavailable here, or None if your own is given or its release is
+    published.
+    """
     if settings.dir:
         directory = Path(settings.dir).expanduser()
         missing = [name for name in MEMBERS if not (directory / name).is_file()]

@@ -23,7 +23,7 @@ CONFIG = Point(
 
 
 def fragment_files(ctx: Context) -> Iterator[File]:
-    """A drop-in, where anybody adds something."""
+    """Return a drop-in with what others add, if anything."""
     added = ctx.fragments(CONFIG_POINT, Mapping)  # type: ignore[type-abstract]
     config = functools.reduce(merged, added, dict[str, Any]())
     if config:

@@ -51,7 +51,7 @@ def main(job_path: str) -> None:
 def tidy(store: Path) -> None:
     """Leave what a read-only store needs: images, layers and their locks.
 
-    What skopeo found out about this host's file system must not be believed by the node.
+    The node must not rely on what skopeo found out about this host's file system.
     """
     for name in ("mounts", "tmp", "overlay-containers", "userns.lock", "defaultNetworkBackend"):
         path = store / name

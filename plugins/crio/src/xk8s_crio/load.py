@@ -1,7 +1,7 @@
-"""Putting an image into CRI-O's store on a running node.
+"""Loading an image into CRI-O's store on a running node.
 
-CRI-O has no program that imports: it is told by a file in registries.conf.d that the image's
-repository is at the registry which this machine opened for it, pulls, and the file goes again.
+CRI-O has no program that imports: a file in registries.conf.d tells it that the image's repository
+is at the registry which this machine opened for it; it pulls, and the file is removed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _DIRECTORY = "/etc/containers/registries.conf.d"
 _CRIO = "crio.service"
 _TRIES = 5
 _RELOAD_SECONDS = 1.0
-"""CRI-O does not tell when it has read its configuration again: what it pulled tells."""
+"""CRI-O does not say when it has read its configuration again; only what it pulled shows it."""
 
 
 def load(delivery: Delivery) -> None:
@@ -27,7 +27,7 @@ def load(delivery: Delivery) -> None:
     parcel = delivery.parcel
     if delivery.door is None:
         raise MachineError(
-            "its management network does not lead to this machine, and CRI-O can only pull",
+            "this machine is unreachable through its management network, and CRI-O can only pull",
             where=delivery.node,
             hint=f"xk8s net link {delivery.node} eth0 up; xk8s exec {delivery.node} -- ip route",
         )
@@ -44,7 +44,9 @@ def load(delivery: Delivery) -> None:
 
 
 def registries_conf(delivery: Delivery) -> str:
-    """The repository of the image is at this machine's door, and nowhere else."""
+    """Return the configuration that finds the image's repository on this machine, and
+    nowhere else.
+    """
     door, repository = delivery.door, delivery.parcel.repository
     assert door is not None
     return (
@@ -91,14 +93,14 @@ def _reload(delivery: Delivery) -> None:
 
 
 def listing(access: ClusterAccess, node: str) -> dict[str, frozenset[str]]:
-    """What `crictl images` says of a node. `MachineError` when it does not."""
+    """Return the output of `crictl images` on a node. `MachineError` if it fails."""
     return names(
         list_images(access, node, ("crictl", "images", "--output", "json"), runtime="CRI-O")
     )
 
 
 def names(text: bytes) -> dict[str, frozenset[str]]:
-    """Reference -> ID and digests, of a list of images in JSON."""
+    """Map references to ID and digests, from a list of images in JSON."""
     found: dict[str, frozenset[str]] = {}
     for image in json.loads(text).get("images", ()):
         digests = {str(one).rpartition("@")[2] for one in image.get("repoDigests") or ()}
@@ -109,7 +111,7 @@ def names(text: bytes) -> dict[str, frozenset[str]]:
 
 
 def _status(delivery: Delivery, image: str) -> dict[str, Any]:
-    """What CRI-O says of an image; {} when it has none of that name."""
+    """Return what CRI-O knows of an image; {} if it has none of that name."""
     text = delivery.run("crictl", "inspecti", "--output", "json", image, ok=(0, 1))
     try:
         return dict(json.loads(text)["status"])
@@ -118,8 +120,8 @@ def _status(delivery: Delivery, image: str) -> dict[str, Any]:
 
 
 def _remove_replaced(delivery: Delivery, before: dict[str, Any]) -> None:
-    """Forget the image that had this name until now, when it has no other one and no container
-    uses it: the node keeps images in memory.
+    """Remove the image that had this name before, unless it has another name or a container uses
+    it: the node keeps images in memory.
     """
     if not before or _is(before, delivery.parcel.id, delivery.parcel.digest):
         return

@@ -41,9 +41,9 @@ RUNTIME = cri.ContainerRuntime(
 
 @hookimpl
 def xk8s_overlay() -> Overlay:
-    """One of the container runtimes."""
+    """Describe one of the container runtimes."""
     return Overlay(
-        summary="CRI-O as container runtime, its images in a layer from the start",
+        summary="CRI-O as container runtime, with images in a layer from the start",
         provides=("cri",),
         requires=("base", "images"),
         settings=CrioSettings,
@@ -53,19 +53,19 @@ def xk8s_overlay() -> Overlay:
 
 @hookimpl
 def xk8s_unavailable(settings: CrioSettings, online: bool) -> str | None:
-    """The default where its programs are at hand or can be downloaded."""
+    """Allow it as the default if its programs are given or can be downloaded."""
     return unavailable(settings, online=online)
 
 
 @hookimpl
 def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:  # noqa: ARG001
-    """The image of pod sandboxes, and how `xk8s load image` puts others into a node."""
+    """Return the image of pod sandboxes, and how `xk8s load image` puts others into a node."""
     return RUNTIME.fragments()
 
 
 @hookimpl
 def xk8s_kernel(ctx: Context) -> KernelNeeds:  # noqa: ARG001
-    """What containers need: namespaces, cgroup controllers, overlayfs, seccomp and keys."""
+    """Return what containers need: namespaces, cgroup controllers, overlayfs, seccomp and keys."""
     return CONTAINER_NEEDS
 
 

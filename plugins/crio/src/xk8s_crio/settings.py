@@ -12,18 +12,18 @@ DEFAULT_VERSION = "1.36.3"
 
 @frozen(kw_only=True)
 class CrioSettings:
-    """What users can change."""
+    """Settings that users can change."""
 
     version: str = setting(DEFAULT_VERSION, "release of CRI-O, of the same minor as Kubernetes")
     dir: str = setting(
         "",
-        "directory with your own crio and pinns; conmon, crictl and the runtime if you like",
+        "directory with your own crio and pinns; conmon, crictl and the runtime are optional",
         env="XK8S_CRIO_DIR",
     )
     runtime: Literal["crun", "runc"] = setting("crun", "OCI runtime that starts containers")
     cgroup_driver: Literal["cgroupfs", "systemd"] = setting(
-        "cgroupfs", "who makes the cgroups of pods; kubelet asks CRI-O for it"
+        "cgroupfs", "who creates the cgroups of pods; kubelet asks CRI-O for it"
     )
     log_level: Literal["trace", "debug", "info", "warn", "error"] = setting(
-        "warn", "what CRI-O writes to the journal"
+        "warn", "log level of CRI-O in the journal"
     )

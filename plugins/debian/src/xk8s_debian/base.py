@@ -1,4 +1,4 @@
-"""Makes the base system: mmdebstrap, then images of it, all inside one user namespace."""
+"""Making the base system: mmdebstrap, then images of it, all inside one user namespace."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ PRODUCTS = (
     "busybox",
     "packages.txt",
 )
-"""What the customize hook leaves; beside them the directory ``modules``."""
+"""Files that the customize hook leaves; beside them the directory ``modules``."""
 
 MEMBERS = (*PRODUCTS, "modules", "kernel-facts.json")
 
 _EPOCH = "1735689600"
-"""2025-01-01: the date of everything that a package's scripts make."""
+"""2025-01-01: the date of everything that a package's scripts create."""
 
 _UUID = "786b3873-6261-4e73-a564-656269616e00"
 
@@ -44,7 +44,7 @@ PATHS_LEFT_OUT = (
     "/usr/lib/udev/hwdb.d/*",
     "/usr/lib/x86_64-linux-gnu/gconv/*",
 )
-"""Not unpacked at all: documents, translations, and tables for hardware a VM has not."""
+"""Paths that are not unpacked: documents, translations, and tables for hardware that a VM lacks."""
 
 _PROGRAMS = {
     "mmdebstrap": "mmdebstrap",
@@ -56,10 +56,10 @@ _PROGRAMS = {
 
 
 class RunProgram(Protocol):
-    """Runs a program to its end; `BuildError` with its last lines when it fails."""
+    """Function that runs a program to its end; `BuildError` with its last lines if it fails."""
 
     def __call__(self, argv: Sequence[str | Path], *, env: Mapping[str, str]) -> str:
-        """Its output."""
+        """Return its output."""
 
 
 def build_base(
@@ -73,7 +73,7 @@ def build_base(
 ) -> None:
     """Write `MEMBERS` into the directory ``out``.
 
-    ``sources`` are lines for sources.list. Raises `HostError` when this machine cannot make it,
+    ``sources`` are lines for sources.list. Raises `HostError` if this machine cannot make it,
     `ArtifactError` with the tail of mmdebstrap's output when it fails.
     """
     mode = _mode()
@@ -87,7 +87,7 @@ def build_base(
         '--aptopt=APT::Install-Recommends "false"',
         '--aptopt=Acquire::Retries "3"',
         *(f"--dpkgopt=path-exclude={path}" for path in PATHS_LEFT_OUT),
-        # By way of the environment: a user's files are unreadable inside the namespace, and
+        # Through the environment: a user's files are unreadable inside the namespace, and
         # mmdebstrap prints the whole text of a hook.
         '--customize-hook=sh -c "$XK8S_HOOK" customize "$1"',
         "--customize-hook=" + shlex.join(["copy-out", *_in_chroot(), str(out)]),
@@ -130,12 +130,12 @@ def _write_facts(out: Path) -> None:
 
 
 def customize_script() -> str:
-    """The text of the hook that makes the images."""
+    """Return the text of the hook that makes the images."""
     return (resources.files("xk8s_debian") / "data" / "customize.sh").read_text()
 
 
 def search_path() -> str:
-    """$PATH with the directories that ordinary users lack."""
+    """Return $PATH with the directories that ordinary users lack."""
     return os.environ.get("PATH", "/usr/bin:/bin") + ":/usr/local/sbin:/usr/sbin:/sbin"
 
 
@@ -156,7 +156,7 @@ def _check_programs() -> None:
 
 
 def _mode() -> str:
-    """How mmdebstrap gets to be root: really, or in a user namespace with subordinate ids."""
+    """Return how mmdebstrap becomes root: really, or in a user namespace with subordinate ids."""
     if os.geteuid() == 0:
         return "root"
     user = subordinate_ids.login()

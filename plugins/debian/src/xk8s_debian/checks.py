@@ -1,4 +1,4 @@
-"""Whether the base system of every node is as its files say."""
+"""Checks that the base system of every node is as its files say."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from xk8s.overlay import Check, Node
 
 
 def checks(ctx: Context) -> Iterator[Check]:
-    """Networkd sets addresses behind the start of the guest's agent: who logs in then, or asks
-    for a report, must not find a node without them.
+    """Check the addresses: networkd sets them after the start of the guest's agent, and whoever
+    logs in then, or requests a report, must not find a node without them.
     """
 
     def run(context: CheckContext) -> str:
@@ -26,7 +26,9 @@ def checks(ctx: Context) -> Iterator[Check]:
 
 
 def missing(ctx: Context, node: Node, listing: str) -> list[str]:
-    """Addresses of a node, of the cluster's IP families, that ``ip -o address`` does not show."""
+    """Return addresses of a node, in the cluster's IP families, that ``ip -o address`` does not
+    show.
+    """
     # "2: eth0    inet 192.168.0.1/24 brd …": index, interface, family, address.
     shown = {
         (words[1], ipaddress.ip_interface(words[3]))

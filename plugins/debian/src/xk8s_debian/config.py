@@ -87,7 +87,7 @@ _MASKED_GENERATORS = (
 )
 
 _MASKED_RULES = (
-    # Rules that look into every layer's disk, or for hardware that a VM has not.
+    # Rules that read every layer's disk, or look for hardware that a VM does not have.
     "60-autosuspend.rules",
     "60-block.rules",
     "60-cdrom_id.rules",
@@ -125,7 +125,7 @@ _MASKED_RULES = (
 
 
 def config_layer(ctx: Context) -> Layer:
-    """The layer ``debian-config``."""
+    """Return the layer ``debian-config``."""
     return Layer(
         name="debian-config", entries=(*render_tree("xk8s_debian", "config", ctx), *_links())
     )

@@ -1,4 +1,4 @@
-"""Writes initramfs archives: cpio "newc", everything owned by root, with no times in it.
+"""Writing initramfs archives: cpio "newc", everything owned by root, without times.
 
 Our own few lines, for `cpio` needs a tree with the right owners and device nodes on disk, which
 only root can make. Format: Documentation/driver-api/early-userspace/buffer-format.rst.
@@ -14,7 +14,7 @@ from attrs import frozen
 
 @frozen(kw_only=True)
 class Entry:
-    """One member: path without leading slash, full st_mode, contents (a link's target)."""
+    """A member: path without leading slash, full st_mode, contents (a link's target)."""
 
     path: str
     mode: int
@@ -23,27 +23,27 @@ class Entry:
 
 
 def directory(path: str) -> Entry:
-    """A directory, mode 0755."""
+    """Return a directory, mode 0755."""
     return Entry(path=path, mode=stat.S_IFDIR | 0o755)
 
 
 def regular(path: str, data: bytes, mode: int = 0o644) -> Entry:
-    """A regular file."""
+    """Return a regular file."""
     return Entry(path=path, mode=stat.S_IFREG | mode, data=data)
 
 
 def symlink(path: str, target: str) -> Entry:
-    """A symbolic link."""
+    """Return a symbolic link."""
     return Entry(path=path, mode=stat.S_IFLNK | 0o777, data=target.encode())
 
 
 def character_device(path: str, major: int, minor: int) -> Entry:
-    """A character device, mode 0600."""
+    """Return a character device, mode 0600."""
     return Entry(path=path, mode=stat.S_IFCHR | 0o600, device=(major, minor))
 
 
 def archive(entries: Iterable[Entry]) -> bytes:
-    """The archive, members in the given order (a directory must come before what is in it)."""
+    """Return the archive, members in the given order (a directory must come before its content)."""
     parts = [_member(number, entry) for number, entry in enumerate(entries, start=1)]
     parts.append(_member(0, Entry(path="TRAILER!!!", mode=0)))
     image = b"".join(parts)

@@ -1,4 +1,4 @@
-"""What makes a VM this one: its name, addresses and routes, as files of the node's own layer."""
+"""The identity of a VM: its name, addresses and routes, as files of the node's own layer."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from xk8s.overlay import File, Nic, Node, Point
 LEARNT_POINT = "debian.learnt"
 LEARNT = Point(
     type=str,
-    help="A prefix of a network to which nodes get no static route: a routing protocol brings it.",
+    help="A prefix of a network to which nodes get no static route: a routing protocol sets it.",
     example="192.168.2.0/24",
 )
 
 _GATEWAY = "192.168.0.250"
-"""QEMU's user network on the management interface; the way out of the lab, for what has no
-better route."""
+"""QEMU's user network on the management interface: the route out of the lab, for what has no better
+route.
+"""
 
 _NAMESPACE = uuid.UUID("786b3873-6465-4269-816e-6d616368696e")
 
 
 def node_files(ctx: Context, node: Node) -> Iterator[File]:
-    """All of them."""
+    """Return all of these files."""
     yield _file("/etc/hostname", f"{node.name}\n")
-    # Of the node's name alone: a saved node fits clusters of every name.
+    # From the node's name alone: a saved node fits clusters of every name.
     yield _file("/etc/machine-id", f"{uuid.uuid5(_NAMESPACE, node.name).hex}\n")
     yield _file("/etc/hosts", _hosts(ctx))
     for nic in node.nics:
@@ -88,8 +89,8 @@ def _network(ctx: Context, node: Node, nic: Nic) -> str:
 
 
 def _far(ctx: Context, node: Node, nic: Nic) -> Iterator[tuple[str, str]]:
-    """The networks that this node reaches by way of the first router on network 1, but for those
-    that a routing protocol leads to.
+    """Return the networks that this node reaches through the first router on network 1, except for
+    those that a routing protocol routes to.
     """
     routers = ctx.by_role("router")
     if nic.network != 1 or not routers:

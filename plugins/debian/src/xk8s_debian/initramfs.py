@@ -12,16 +12,16 @@ APPLETS = (
     "date", "insmod", "ln", "mkdir", "mknod", "mount", "poweroff", "rmmod", "sh", "sleep",
     "switch_root",
 )  # fmt: skip
-"""What /init calls: busybox finds its applets without links only where /proc is mounted."""
+"""Applets that /init calls: busybox finds its applets without links only if /proc is mounted."""
 
 
 def init_script() -> str:
-    """The text of /init."""
+    """Return the text of /init."""
     return (resources.files("xk8s_debian") / "data" / "init").read_text()
 
 
 def build(*, init: str, busybox: Path, modules: Path) -> bytes:
-    """The archive. ``modules`` is a directory with the modules and the file ``order``, their
+    """Return the archive. ``modules`` is a directory with the modules and the file ``order``, their
     names in the order of loading.
 
     It is not compressed: the host's page cache holds it, and unpacking costs a guest without

@@ -1,4 +1,4 @@
-"""What a Debian kernel package has: read from its config and module lists.
+"""Facts about a Debian kernel package, read from its config and module lists.
 
 The plan must not need the package itself, so a table of facts is shipped with this plugin
 (`recorded_facts`, written by ``python -m xk8s_debian.record_kernel``); the build writes the
@@ -15,9 +15,10 @@ from typing import Any
 from xk8s.overlay import KernelFacts
 
 BOOT_MODULES = ("virtio_blk", "virtio_pmem", "nd_pmem", "erofs", "overlay", "qemu_fw_cfg")
-"""What the initramfs needs before it can mount the layers; virtio_blk, so that a disk that is
-plugged into the running VM need not wait for udev; and qemu_fw_cfg, by which the copy of a template
-learns which node it is."""
+"""Modules that the initramfs needs before it can mount the layers; virtio_blk, so that a disk
+plugged into the running VM need not wait for udev; and qemu_fw_cfg, which tells the copy of a
+template which node it is.
+"""
 
 _SYMBOL = re.compile(r"^CONFIG_([A-Za-z0-9_]+)=([ym])$", re.MULTILINE)
 
@@ -25,7 +26,7 @@ _SYMBOL = re.compile(r"^CONFIG_([A-Za-z0-9_]+)=([ym])$", re.MULTILINE)
 def parse_facts(
     *, release: str, config: str, modules_dep: str, modules_builtin: str
 ) -> KernelFacts:
-    """The facts from the texts of /boot/config-*, modules.dep and modules.builtin."""
+    """Return the facts from the texts of /boot/config-*, modules.dep and modules.builtin."""
     return KernelFacts(
         release=release,
         config=dict(_SYMBOL.findall(config)),
@@ -35,7 +36,7 @@ def parse_facts(
 
 
 def facts_to_json(facts: KernelFacts) -> str:
-    """The same facts, the same text."""
+    """Return the same text for the same facts."""
     table = {
         "release": facts.release,
         "config": {value: sorted(_having(facts, value)) for value in ("y", "m")},
@@ -46,7 +47,7 @@ def facts_to_json(facts: KernelFacts) -> str:
 
 
 def facts_from_json(text: str) -> KernelFacts:
-    """The inverse of `facts_to_json`."""
+    """Return the inverse of `facts_to_json`."""
     table: dict[str, Any] = json.loads(text)
     config = {symbol: value for value, names in table["config"].items() for symbol in names}
     return KernelFacts(
@@ -58,13 +59,13 @@ def facts_from_json(text: str) -> KernelFacts:
 
 
 def recorded_facts() -> KernelFacts:
-    """The table shipped with this plugin: of the cloud kernel of Debian trixie."""
+    """Return the table shipped with this plugin: that of the cloud kernel of Debian trixie."""
     data = resources.files("xk8s_debian") / "data" / "kernel-facts.json"
     return facts_from_json(data.read_text())
 
 
 def missing_facts(recorded: KernelFacts, actual: KernelFacts) -> tuple[str, ...]:
-    """What ``recorded`` promises and ``actual`` does not have: symbols and modules."""
+    """Return symbols and modules that ``recorded`` promises and ``actual`` lacks."""
     symbols = {f"CONFIG_{symbol}" for symbol in recorded.config.keys() - actual.config.keys()}
     promised = recorded.modules | recorded.builtin
     modules = {f"module {name}" for name in promised - actual.modules - actual.builtin}

@@ -1,4 +1,4 @@
-"""Where packages come from: the mirror that this machine's own apt uses."""
+"""The source of packages: the mirror that this machine's own apt uses."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from xk8s.errors import HostError
 
 
 def sources_list(suite: str) -> list[str]:
-    """Lines for sources.list: the release and its updates, and its security updates where the
-    host has an archive of those (not beside a mirror chosen by XK8S_DEBIAN_MIRROR, which is to
-    be the only one asked).
+    """Return lines for sources.list: the release and its updates, and its security updates if the
+    host has an archive of those (not beside a mirror chosen by XK8S_DEBIAN_MIRROR, which must be
+    the only one contacted).
 
     Raises `HostError` on a machine whose apt knows no Debian mirror.
     """

@@ -39,7 +39,7 @@ KERNEL_ARGS = (
     "net.ifnames=0",
     # A kernel that panics ends its QEMU, so that the host sees it.
     "panic=-1",
-    # Warnings and worse reach the console; all else is in the guest's journal.
+    # Warnings and worse reach the console; everything else is in the guest's journal.
     "loglevel=4",
     "systemd.show_status=auto",
     # No serial port but the console to look for, no policy to load, nobody to defend against
@@ -59,7 +59,7 @@ KERNEL_ARGS = (
 
 @hookimpl
 def xk8s_overlay() -> Overlay:
-    """Base system and kernel."""
+    """Describe base system and kernel."""
     return Overlay(
         summary="Debian base system: packages, kernel, initramfs, network configuration",
         provides=("base",),
@@ -69,7 +69,9 @@ def xk8s_overlay() -> Overlay:
 
 
 def base_artifact(ctx: Context) -> Artifact:
-    """Images of the root file system and the kernel's modules, and what belongs to them."""
+    """Return the images of the root file system and the kernel's modules, and what belongs
+    to them.
+    """
     settings = ctx.settings(DebianSettings)
     wanted = (*BASE_PACKAGES, *settings.packages, *ctx.fragments(PACKAGES_POINT, str))
     packages = sorted({check_package(name) for name in wanted})
@@ -94,7 +96,7 @@ def base_artifact(ctx: Context) -> Artifact:
 
 
 def initramfs_artifact(ctx: Context) -> Artifact:
-    """The initramfs, apart from the base: a change of /init must not rebuild that."""
+    """Return the initramfs, separate from the base: a change of /init must not rebuild that."""
     source = base_artifact(ctx)
     return Artifact(
         name="debian-initramfs",
@@ -112,7 +114,7 @@ def initramfs_artifact(ctx: Context) -> Artifact:
 
 @hookimpl
 def xk8s_layers(ctx: Context) -> Iterable[Layer]:
-    """Root file system, modules, configuration."""
+    """Return root file system, modules and configuration."""
     source = base_artifact(ctx)
     for name, member in (("debian-base", "base.erofs"), ("debian-modules", "modules.erofs")):
         yield Layer(name=name, image=Take(artifact=source, member=member, path="/"))
@@ -121,13 +123,13 @@ def xk8s_layers(ctx: Context) -> Iterable[Layer]:
 
 @hookimpl
 def xk8s_kernel_facts(ctx: Context) -> KernelFacts:  # noqa: ARG001 - the table fits all settings
-    """The recorded table of the suite's cloud kernel."""
+    """Return the recorded table of the suite's cloud kernel."""
     return recorded_facts()
 
 
 @hookimpl
 def xk8s_boot_image(ctx: Context) -> BootImage:
-    """Kernel, initramfs, and arguments that suit a VM with or without KVM."""
+    """Return kernel, initramfs, and arguments that suit a VM with or without KVM."""
     return BootImage(
         kernel=Take(artifact=base_artifact(ctx), member="kernel.img", path="/kernel.img"),
         initramfs=Take(
@@ -140,23 +142,23 @@ def xk8s_boot_image(ctx: Context) -> BootImage:
 
 @hookimpl
 def xk8s_node_files(ctx: Context, node: Node) -> Iterable[File]:
-    """Name, addresses, routes."""
+    """Return name, addresses and routes."""
     return identity.node_files(ctx, node)
 
 
 @hookimpl
 def xk8s_checks(ctx: Context) -> Iterable[Check]:
-    """The nodes' addresses."""
+    """Check the nodes' addresses."""
     return checks(ctx)
 
 
 @hookimpl
 def xk8s_observe(ctx: Context) -> Iterable[Observation]:  # noqa: ARG001 - the same on all nodes
-    """The system, its network and its journal."""
+    """Return the state of the system, its network and its journal."""
     return list(trouble.observations())
 
 
 @hookimpl
 def xk8s_faults() -> Iterable[Fault]:
-    """Programs, files and modules that are not there."""
+    """Return faults of missing programs, files and modules."""
     return trouble.FAULTS

@@ -1,4 +1,4 @@
-"""The functions that artifacts of this overlay are made by (`xk8s.sources.Recipe`)."""
+"""The recipe functions of this overlay's artifacts (`xk8s.sources.Recipe`)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def make_base(recipe: RecipeContext) -> None:
-    """Artifact ``debian-base``."""
+    """Make the artifact ``debian-base``."""
     suite = str(recipe.params["suite"])
 
     def show(line: str) -> None:
@@ -36,12 +36,12 @@ def make_base(recipe: RecipeContext) -> None:
         some = ", ".join(lacking[:5]) + (" …" if len(lacking) > 5 else "")
         recipe.progress.note(
             f"kernel {actual.release} lacks {len(lacking)} of what the plan was checked "
-            f"against: {some}; record it anew: python -m xk8s_debian.record_kernel"
+            f"against: {some}; record it again: python -m xk8s_debian.record_kernel"
         )
 
 
 def make_initramfs(recipe: RecipeContext) -> None:
-    """Artifact ``debian-initramfs``, from ``debian-base``."""
+    """Make the artifact ``debian-initramfs``, from ``debian-base``."""
     base = recipe.inputs["debian-base"]
     image = initramfs.build(
         init=str(recipe.params["init"]), busybox=base / "busybox", modules=base / "modules"

@@ -13,7 +13,7 @@ from xk8s_debian.kernel import facts_from_json, facts_to_json
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 0, or 2 for wrong usage."""
+    """Record the table; exit code 0, or 2 for wrong usage."""
     if len(arguments) != 1:
         print(__doc__, file=sys.stderr)
         return 2

@@ -1,4 +1,4 @@
-"""The settings of overlay ``debian``, and which packages every VM has."""
+"""The settings of overlay ``debian``, and the packages that every VM has."""
 
 from __future__ import annotations
 
@@ -55,29 +55,29 @@ _SUITE = re.compile(r"[a-z][a-z0-9-]*")
 
 @frozen(kw_only=True)
 class DebianSettings:
-    """``-s debian.…``; a change of any makes another base image."""
+    """Settings ``-s debian.…``; a change of any makes a different base image."""
 
     suite: str = setting("trixie", "Debian release of the guests")
-    packages: tuple[str, ...] = setting((), "packages to install beside the standard ones")
+    packages: tuple[str, ...] = setting((), "packages to install in addition to the standard ones")
     kernel: str = setting(
         "linux-image-cloud-amd64", "kernel package (a meta package, or linux-image-VERSION)"
     )
 
     def __attrs_post_init__(self) -> None:
-        """Raise `UsageError` for what is no name: they become arguments of programs."""
+        """Raise `UsageError` for invalid names: they become arguments of programs."""
         if not _SUITE.fullmatch(self.suite):
-            raise UsageError(f"debian.suite={self.suite!r} is no release name")
+            raise UsageError(f"debian.suite={self.suite!r} is not the name of a release")
         for package in (*self.packages, self.kernel):
             check_package(package)
 
 
 def check_package(name: str) -> str:
-    """The package name itself, or `UsageError`."""
+    """Return the package name, or raise `UsageError`."""
     if not _PACKAGE.fullmatch(name):
         raise UsageError(
-            f"{name!r} is no name of a Debian package",
+            f"{name!r} is not the name of a Debian package",
             where="debian.packages, debian.kernel or a fragment of debian.packages",
-            hint="names have lower-case letters, digits, '+', '-' and '.', at least two",
+            hint="names consist of at least two of lower-case letters, digits, '+', '-' and '.'",
         )
     return name
 

@@ -1,4 +1,4 @@
-"""What is looked at on every node when something is wrong, and the faults of a base system."""
+"""What to look at on every node when something is wrong, and the faults of a base system."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _COMMANDS = {
 
 
 def observations() -> Iterator[Observation]:
-    """Network, processes, file systems, and the journal with the kernel's messages."""
+    """Return network, processes, file systems, and the journal with the kernel's messages."""
     for name, command in _COMMANDS.items():
         yield Observation(name=name, argv=tuple(command.split()), timeout=60)
     yield Observation(

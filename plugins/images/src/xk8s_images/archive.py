@@ -1,4 +1,4 @@
-"""What is in OCI layouts and in archives of images, by reading their few small files.
+"""Content of OCI layouts and of archives of images, from their few small files.
 
 ``oci-archive`` is a tar of an OCI layout; ``docker-archive`` is what `docker save` and
 `podman save` write (https://github.com/moby/docker-image-spec). Either may be compressed.
@@ -23,20 +23,20 @@ from xk8s_images.layout import CONTAINERD_NAME, REF_NAME, is_ours
 from xk8s_images.reference import full_ref, split
 
 _SMALL = 4 << 20
-"""Manifests, indexes and configurations are far smaller; layers are not looked at."""
+"""Manifests, indexes and configurations are far smaller; layers are not read."""
 
 DAMAGED = (tarfile.TarError, UnsafeArchive, EOFError, zlib.error, lzma.LZMAError)
-"""What reading an archive may raise, besides OSError."""
+"""Exceptions that reading an archive may raise, besides OSError."""
 
 Read = Callable[[str], bytes]
-"""The content of a small file by its name; KeyError when it is not there."""
+"""Function that returns the content of a small file by its name; KeyError if it does not exist."""
 
 
 @frozen(kw_only=True)
 class ArchivedImage:
-    """An image for linux/amd64. ``names`` are full references that are recorded for it, ``tags``
-    words that are a tag alone (what skopeo records of oci:DIR:1.0). ``layers`` and ``config``
-    are names of files, of a docker archive only; ``descriptor`` is that of an OCI manifest.
+    """An image for linux/amd64. ``names`` are full references recorded for it, ``tags`` words that
+    are just a tag (what skopeo records for oci:DIR:1.0). ``layers`` and ``config`` are names of
+    files, in a docker archive only; ``descriptor`` is that of an OCI manifest.
     """
 
     digest: str
@@ -48,17 +48,17 @@ class ArchivedImage:
 
 
 def look(transport: str, path: Path) -> list[ArchivedImage]:
-    """The images of a layout or archive; of a file it is remembered until the file changes.
-    `UsageError` when it is none.
+    """Return the images of a layout or archive; for a file they are remembered until the file
+    changes. `UsageError` if it is neither.
     """
     where = f"{transport}:{path}"
     try:
         what = "directory" if transport == "oci" else "file"
         if not path.exists() or path.is_dir() is not (transport == "oci"):
             raise UsageError(
-                f"it is no {what}" if path.exists() else f"there is no such {what}",
+                f"it is not a {what}" if path.exists() else f"the {what} does not exist",
                 where=where,
-                hint="relative paths begin where the command runs",
+                hint="relative paths start where the command runs",
             )
         if transport == "oci":
             found = parse(transport, directory_reader(path))
@@ -69,7 +69,7 @@ def look(transport: str, path: Path) -> list[ArchivedImage]:
         raise UsageError(f"it cannot be read: {error}", where=where) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"it is no {_KINDS[transport]}: {_said(error)}",
+            f"it is not an {_KINDS[transport]}: {_said(error)}",
             where=where,
             hint="oci: takes a directory, oci-archive: a tar of one, docker-archive: what "
             "docker save writes",
@@ -87,12 +87,12 @@ _KINDS = {
 
 
 def parse(transport: str, read: Read) -> list[ArchivedImage]:
-    """The images; KeyError, ValueError or the like when it is not what it should be."""
+    """Return the images; KeyError, ValueError and so on if it is malformed."""
     return list(_docker(read) if transport == "docker-archive" else _oci(read))
 
 
 def directory_reader(root: Path) -> Read:
-    """Reads the files of a directory."""
+    """Return a function that reads the files of a directory."""
 
     def read(name: str) -> bytes:
         return find(root, name).read_bytes()
@@ -101,9 +101,9 @@ def directory_reader(root: Path) -> Read:
 
 
 def find(root: Path, name: str) -> Path:
-    """The file of that name below ``root``; KeyError when it is not there, or the name leads
-    out. A link in the directory may: blobs of a layout can be kept elsewhere, and an archive with
-    such a link is not unpacked.
+    """Return the file of that name below ``root``; KeyError if it does not exist, or if the name
+    leads out. A link in the directory may: blobs of a layout can be kept elsewhere, and an archive
+    with such a link is not unpacked.
     """
     relative = PurePosixPath(name)
     path = root / relative
@@ -154,7 +154,7 @@ def _oci(read: Read) -> Iterator[ArchivedImage]:
 
 
 def _ours(descriptor: Mapping[str, Any], read: Read) -> Mapping[str, Any] | None:
-    """The manifest for linux/amd64 that a descriptor leads to."""
+    """Return the manifest for linux/amd64 to which a descriptor leads."""
     if not is_ours(descriptor.get("platform")):
         return None
     body = read(blob_name(descriptor["digest"]))
@@ -169,7 +169,7 @@ def _ours(descriptor: Mapping[str, Any], read: Read) -> Mapping[str, Any] | None
 
 
 def blob_name(digest: str) -> str:
-    """Where a layout has a blob; ValueError for an unknown kind of digest."""
+    """Return where a layout has a blob; ValueError for an unknown kind of digest."""
     algorithm, _, value = digest.partition(":")
     if algorithm != "sha256" or len(value) != 64 or not set(value) <= set("0123456789abcdef"):
         raise ValueError(f"unknown digest {digest!r}")
@@ -177,7 +177,7 @@ def blob_name(digest: str) -> str:
 
 
 def _is_name(word: str) -> bool:
-    """Whether a recorded word is a reference and not just a tag."""
+    """Whether a recorded word is a reference rather than just a tag."""
     if "/" not in word and ":" not in word:
         return False
     try:
@@ -205,7 +205,7 @@ def _docker(read: Read) -> Iterator[ArchivedImage]:
 def _words(value: Sequence[str]) -> Iterator[str]:
     for word in value:
         if not isinstance(word, str):
-            raise TypeError(f"{word!r} is no file name")
+            raise TypeError(f"{word!r} is not a file name")
         yield word
 
 

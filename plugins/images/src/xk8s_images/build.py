@@ -1,4 +1,4 @@
-"""From the images that overlays contribute to artifacts: one OCI layout each."""
+"""Artifacts for the images that overlays contribute: one OCI layout each."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 POINT = "images.image"
 MEMBER = "oci"
-"""The member of every image artifact: an OCI layout directory."""
+"""Member of every image artifact: an OCI layout directory."""
 
 
 def all_images(ctx: Context) -> tuple[Image, ...]:
-    """What overlays contribute and what the settings add, by reference.
+    """Return what overlays contribute and what the settings add, by reference.
 
     `PlanError` when one reference has two contents; the same content twice is one image.
     """
@@ -41,20 +41,20 @@ def all_images(ctx: Context) -> tuple[Image, ...]:
                 f"two different images are called {image.ref}: "
                 f"{_describe(other)} and {_describe(image)}",
                 where=POINT,
-                hint="give one of them another reference",
+                hint="give one of them a different reference",
             )
     return tuple(found[ref] for ref in sorted(found))
 
 
 def image_artifacts(ctx: Context) -> tuple[Artifact, ...]:
-    """One artifact per image, by reference; each has the member "oci", an OCI layout directory
-    whose index names the image by its full reference. `image_ref` reads it back.
+    """Return one artifact per image, by reference; each has the member "oci", an OCI layout
+    directory whose index names the image by its full reference. `image_ref` reads it back.
     """
     return tuple(image_artifact(image) for image in all_images(ctx))
 
 
 def image_artifact(image: Image) -> Artifact:
-    """The artifact of one image."""
+    """Return the artifact of one image."""
     if isinstance(image.source, Recipe):
         recipe = image.source
     elif image.source is not None:
@@ -91,7 +91,7 @@ def image_artifact(image: Image) -> Artifact:
 
 
 def image_ref(artifact: Artifact) -> str:
-    """The reference of the image that the artifact holds."""
+    """Return the reference of the image in the artifact."""
     return artifact.version
 
 
@@ -131,7 +131,7 @@ def rename(recipe: RecipeContext) -> None:
     source, out = downloaded / recipe.params["member"], recipe.out / MEMBER
     (out / "blobs" / "sha256").mkdir(parents=True)
     for blob in sorted((source / "blobs" / "sha256").iterdir()):
-        # A link where it can be: image layers are large.
+        # A link if possible: image layers are large.
         target = out / "blobs" / "sha256" / blob.name
         try:
             target.hardlink_to(blob)
@@ -143,7 +143,7 @@ def rename(recipe: RecipeContext) -> None:
 
 
 def _current(image: Image) -> Image:
-    """With the digest of a tag that was looked up again; settings have theirs already."""
+    """Add the digest of a tag that was looked up again; settings have theirs already."""
     if not isinstance(image.source, OciImage):
         return image
     return evolve(image, source=evolve(image.source, ref=pinned(image.source.ref)))

@@ -1,4 +1,4 @@
-"""``xk8s load image``: an image into the nodes of a running cluster."""
+"""``xk8s load image``: load an image into the nodes of a running cluster."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from xk8s_images.load import Outcome
 
 
-@click.group(short_help="Put things into the nodes of a running cluster.")
+@click.group(short_help="Load images into the nodes of a running cluster.")
 def command() -> None:
-    """Put things into the nodes of a running cluster, without starting it again."""
+    """Load images into the nodes of a running cluster, without restarting it."""
 
 
 @command.command("image")
 @click.argument("refs", nargs=-1, metavar="[REF]...")
 @click.option(
     "--build", "builds", multiple=True, metavar="REF=DIR",
-    help="Build the image REF from the files in DIR; may be given many times.",
+    help="Build the image REF from the files in DIR; may be repeated.",
 )  # fmt: skip
 @click.option(
     "--node", "nodes", multiple=True, metavar="NODE", shell_complete=complete_nodes,
-    help="Only into this node; may be given many times.",
+    help="Only into this node; may be repeated.",
 )  # fmt: skip
-@click.option("--pull", is_flag=True, help="Ask the registries what the tags mean now.")
+@click.option("--pull", is_flag=True, help="Ask the registries what the tags refer to now.")
 @json_option
 @cluster_option
 @pass_session
@@ -50,15 +50,15 @@ def image(
     pull: bool,
     as_json: bool,
 ) -> None:
-    """Put images into the container stores of all nodes, for pods that are started from now on.
+    """Load images into the container stores of all nodes, for pods started from now on.
 
     REF is what the setting images.refs takes: a reference of a registry, oci:DIR[:REF],
-    oci-archive:FILE[:REF], docker-archive:FILE[:REF], docker-daemon:REF or
-    containers-storage:REF. A pod must not insist on pulling: imagePullPolicy IfNotPresent (which
-    is Kubernetes' default, but not for the tag latest) or Never.
+    oci-archive:FILE[:REF], docker-archive:FILE[:REF], docker-daemon:REF or containers-storage:REF.
+    A pod must not insist on pulling: use imagePullPolicy IfNotPresent (Kubernetes' default, except
+    for the tag latest) or Never.
 
-    The images stay until `down`, and in snapshots that are saved later. Exit code 8 when one did
-    not get into each of the nodes.
+    The images stay until `down`, and are in snapshots that are saved later. Exit code 8 if one
+    could not be loaded into every node.
     """
     from xk8s_images import load
 
@@ -80,8 +80,8 @@ def image(
 
 
 def images(refs: Sequence[str], builds: Sequence[str]) -> list[Image]:
-    """The images that the command line means; `UsageError` when it means none, or two of one
-    name.
+    """Return the images that the command line names; `UsageError` if there are none, or two with
+    the same name.
     """
     from xk8s.errors import UsageError
 
@@ -106,14 +106,14 @@ def images(refs: Sequence[str], builds: Sequence[str]) -> list[Image]:
 
 
 def update(session: Session, wanted: Sequence[Image], progress: Progress) -> bool:
-    """Ask what the tags among them mean now; whether one has moved."""
+    """Ask what the tags refer to now; return whether one has moved."""
     from xk8s_images.build import image_artifact
 
     return session.update_tags([image_artifact(image) for image in wanted], progress)
 
 
 def show(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
-    """A line, or an object, for each image on each node."""
+    """Print a line, or an object, for each image on each node."""
     from xk8s_images.load import size
 
     if as_json:

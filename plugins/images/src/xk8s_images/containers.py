@@ -21,21 +21,23 @@ from xk8s_images.reference import full_ref
 
 _STORE = re.compile(r"(\[[^\]]*\])?(.*)", re.DOTALL)
 _INDEX = "*-images/images.json"
-"""Below a store's root; the star is the storage driver."""
+"""Index below a store's root; the star is the storage driver."""
 
 
 def split(text: str) -> tuple[str, str]:
-    """The store, as skopeo writes it (``[driver@graphroot+runroot]``, or ""), and the name."""
+    """Return the store, as skopeo writes it (``[driver@graphroot+runroot]``, or ""), and
+    the name.
+    """
     match = _STORE.fullmatch(text)
     assert match is not None
     return match[1] or "", match[2]
 
 
 def find(store: str, name: str) -> tuple[str, str]:
-    """The full name under which the store has an image, and its ID, ``sha256:…``.
+    """Return the full name under which the store has an image, and its ID, ``sha256:…``.
 
-    A short name is also looked for as localhost/name, which is how podman calls what it
-    built. `UsageError` when there is none, `HostError` when the store cannot be read.
+    A short name is also tried as localhost/name, which is what podman calls the images it
+    builds. `UsageError` if there is none, `HostError` if the store cannot be read.
     """
     wanted = [full_ref(name)]
     if "/" not in name:
@@ -67,7 +69,7 @@ def _images(root: Path) -> Iterator[dict[str, Any]]:
 
 
 def _roots(store: str) -> Iterator[Path]:
-    """Directories of the store, and of those that it reads besides."""
+    """Return the directories of the store, and of those that it also reads."""
     if store:
         yield Path(store.strip("[]").rpartition("@")[2].partition("+")[0])
         return
@@ -92,7 +94,7 @@ def _roots(store: str) -> Iterator[Path]:
 
 
 def _settings() -> tuple[dict[str, Any], bool]:
-    """storage.conf, the first one that is there, and whether it is this user's own one."""
+    """Return storage.conf, the first one that exists, and whether it is this user's own."""
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     places = [(Path("/etc/containers/storage.conf"), False),
               (Path("/usr/share/containers/storage.conf"), False)]  # fmt: skip

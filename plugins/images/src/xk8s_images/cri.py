@@ -55,14 +55,14 @@ class ContainerRuntime:
         return f"{self.name}.service"
 
     def fragments(self) -> Iterator[Fragment]:
-        """For `xk8s_fragments`: the image of pod sandboxes, and the loader."""
+        """Return the image of pod sandboxes, and the loader, for `xk8s_fragments`."""
         yield Fragment(point=build.POINT, value=pause_image())
         yield Fragment(point=loader.POINT, value=self.loader)
 
     def layers(
         self, *, programs: Iterable[Entry], config: Iterable[Entry], store: Artifact
     ) -> Iterator[Layer]:
-        """For `xk8s_layers`: programs, configuration and store, which change independently.
+        """Return programs, configuration and store, which change independently, for `xk8s_layers`.
 
         ``config`` has the unit, the mount units and the runtime's configuration. ``store`` has the
         member `STORE_MEMBER`, an EROFS image with all images of the cluster.
@@ -83,7 +83,7 @@ class ContainerRuntime:
         )
 
     def explain(self, check: CheckContext) -> str:
-        """For ``Check(explain=…)``: the last lines of the runtime's log on each node."""
+        """Return the last lines of the runtime's log on each node, for ``Check(explain=…)``."""
         return "\n".join(
             check.ok(node.name, "journalctl", "-u", self.name, "-n", _LINES, "--no-pager", "-o",
                      "short-iso")
@@ -118,7 +118,7 @@ def store_mount(name: str) -> str:
 
 
 def apply(access: ClusterAccess, progress: Progress) -> None:
-    """For `xk8s_apply`: a store in use cannot be replaced, so load the images that are new."""
+    """Load the images that are new, for `xk8s_apply`: a store in use cannot be replaced."""
     from xk8s_images.missing import load_missing  # slow to import, and a plan has no use for it
 
     load_missing(access, progress)

@@ -17,7 +17,7 @@ from urllib.parse import quote
 from xk8s.errors import HostError, UsageError
 
 _SECONDS = 60.0
-"""For each answer: to save a large image takes the daemon a while before its first byte."""
+"""Timeout of each answer: to save a large image takes the daemon a while before its first byte."""
 
 _PIECE = 1 << 20
 
@@ -28,19 +28,19 @@ class _Connection(HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        """To the socket instead of a host."""
+        """Connect to the socket instead of a host."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(_SECONDS)
         self.sock.connect(self._path)
 
 
 def socket_path() -> str:
-    """Where the daemon listens: $DOCKER_HOST, or docker's usual places."""
+    """Return where the daemon listens: $DOCKER_HOST, or docker's usual places."""
     host = os.environ.get("DOCKER_HOST", "")
     if host:
         if not host.startswith("unix://"):
             raise UsageError(
-                f"docker is asked by its unix socket only, not by {host!r}",
+                f"docker is used through its unix socket only, not {host!r}",
                 where="DOCKER_HOST",
                 hint="`docker save` writes an archive: use docker-archive:FILE",
             )
@@ -51,7 +51,7 @@ def socket_path() -> str:
 
 
 def image_id(name: str) -> str:
-    """The ID, ``sha256:…``, of the image that docker knows by this full reference."""
+    """Return the ID, ``sha256:…``, of the image that docker knows by this full reference."""
     with _connected() as connection:
         answer = _get(connection, f"/images/{quote(name)}/json")
         body = answer.read()
@@ -84,7 +84,7 @@ def save(identity: str, target: Path, told: Callable[[int], None]) -> None:
 
 
 class _connected:  # noqa: N801 - used as a function
-    """A connection to the daemon; its errors become ours."""
+    """Open a connection to the daemon; its errors become ours."""
 
     def __enter__(self) -> _Connection:
         self._connection = _Connection(socket_path())

@@ -1,6 +1,6 @@
 """An image from a directory of files: its root file system, and image.json for the rest.
 
-Of the files count their names, contents, links and whether they can be executed; owner is root
+Only names, contents, links and executability of the files count; the owner is root
 and time 0, so the same files give the same image on every machine.
 """
 
@@ -37,7 +37,7 @@ class ImageConfig:
 
 
 def identity(directory: Path) -> str:
-    """``sha256:…`` of all that makes the image. `UsageError` says what cannot be in one."""
+    """Return ``sha256:…`` over everything in the image. `UsageError` says what cannot be in one."""
     read_config(directory)
     members = list(_files(directory))
     regular = [path for path, mode in members if stat.S_ISREG(mode)]
@@ -54,7 +54,7 @@ def identity(directory: Path) -> str:
 
 
 def members(directory: Path) -> Iterator[Member]:
-    """The files as members of a layer."""
+    """Return the files as members of a layer."""
     for path, mode in _files(directory):
         name = path.relative_to(directory).as_posix()
         if stat.S_ISLNK(mode):
@@ -66,10 +66,12 @@ def members(directory: Path) -> Iterator[Member]:
 
 
 def read_config(directory: Path) -> ImageConfig:
-    """image.json, or what counts without one. `UsageError` for what it may not say."""
+    """Return image.json, or the defaults without one. `UsageError` for anything it must not
+    contain.
+    """
     path = directory / CONFIG
     if not directory.is_dir():
-        what = "is no directory" if directory.exists() else "there is no such directory"
+        what = "is not a directory" if directory.exists() else "does not exist"
         raise UsageError(f"{what}: {directory}", hint="relative paths begin where the command runs")
     try:
         data = json.loads(path.read_text())
@@ -93,11 +95,11 @@ def _value(path: Path, key: str, value: Any) -> Any:
     if key in _TEXTS:
         if isinstance(value, str) and (key != "workdir" or value.startswith("/")):
             return value
-        what = "an absolute path" if key == "workdir" else "a text"
+        what = "an absolute path" if key == "workdir" else "a string"
         raise UsageError(f"{key} must be {what}, not {json.dumps(value)}", where=str(path))
     if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
         raise UsageError(
-            f"{key} must be a list of texts, not {json.dumps(value)}",
+            f"{key} must be a list of strings, not {json.dumps(value)}",
             where=str(path),
             hint=f'"{key}": ["one", "two"]',
         )
@@ -112,7 +114,7 @@ def _config_file(directory: Path) -> list[Path]:
 
 
 def _files(directory: Path) -> Iterator[tuple[Path, int]]:
-    """Everything in the image with its st_mode, by name."""
+    """Return everything in the image with its st_mode, by name."""
     for path in walk(directory):
         if path == directory / CONFIG:
             continue

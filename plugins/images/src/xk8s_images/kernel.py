@@ -1,4 +1,4 @@
-"""What containers need of the kernel, whichever runtime starts them."""
+"""Kernel features that containers need, whichever runtime starts them."""
 
 from __future__ import annotations
 

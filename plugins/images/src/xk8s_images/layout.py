@@ -25,14 +25,14 @@ LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"
-"""What containerd reads instead of the annotation above, which it takes for a bare tag."""
+"""The annotation that containerd reads instead of the one above, which it takes for a bare tag."""
 
 
 @frozen(kw_only=True)
 class Member:
-    """One thing in an image's root file system: ``path`` is relative, without a leading slash.
-    Exactly one of ``data`` (a file), ``file`` (one whose content lies there) and ``target`` (a
-    symbolic link) is set, or none (a directory).
+    """An entry of an image's root file system: ``path`` is relative, without a leading slash.
+    Exactly one of ``data`` (a file), ``file`` (a file with its content) and ``target`` (a symbolic
+    link) is set, or none (a directory).
     """
 
     path: str
@@ -43,15 +43,17 @@ class Member:
 
 
 def relative(path: str) -> str:
-    """An absolute guest path as a tar member's name. ValueError for one that leaves the root."""
+    """Return an absolute guest path as a tar member's name. ValueError for one that leaves the
+    root.
+    """
     parts = PurePosixPath(path).parts
     if not path.startswith("/") or ".." in parts or len(parts) < 2:
-        raise ValueError(f"{path!r} is no absolute path below /")
+        raise ValueError(f"{path!r} is not an absolute path below /")
     return "/".join(parts[1:])
 
 
 def members_of(tree: Path, path: str, mode: int | None) -> Iterable[Member]:
-    """A file or a directory's tree on the host as members at ``path`` (relative)."""
+    """Return a file or a directory's tree on the host as members at ``path`` (relative)."""
     if tree.is_symlink():
         yield Member(path=path, target=str(tree.readlink()))
     elif tree.is_dir():
@@ -196,20 +198,20 @@ def layout_tar(layout: Path, out: Path) -> None:
 
 
 def config_digest(layout: Path) -> str:
-    """The image ID of a layout whose index names one manifest for this architecture.
-    ValueError when it names none.
+    """Return the image ID of a layout whose index names one manifest for this architecture.
+    ValueError if it names none.
     """
     return str(_document(layout, manifest_of(layout))["config"]["digest"])
 
 
 def config_of(layout: Path) -> dict[str, Any]:
-    """The image's configuration; ValueError as above."""
+    """Return the image's configuration; ValueError as above."""
     return _document(layout, _document(layout, manifest_of(layout))["config"])
 
 
 def manifest_of(layout: Path) -> dict[str, Any]:
-    """The descriptor of a layout's manifest for this architecture, the first one when there are
-    several. ValueError when there is none.
+    """Return the descriptor of a layout's manifest for this architecture, the first one if there
+    are several. ValueError if there is none.
     """
     document = json.loads((layout / "index.json").read_bytes())
     while True:
@@ -222,7 +224,7 @@ def manifest_of(layout: Path) -> dict[str, Any]:
 
 
 def blob_path(layout: Path, digest: str) -> Path:
-    """Where a layout has the blob with that digest."""
+    """Return where a layout has the blob with that digest."""
     return layout / "blobs" / digest.replace(":", "/")
 
 
@@ -231,13 +233,13 @@ def _document(layout: Path, descriptor: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_ours(platform: Mapping[str, str] | None) -> bool:
-    """Whether a platform, or an image's configuration, is linux/amd64 or says nothing of it."""
+    """Whether a platform, or an image's configuration, is linux/amd64 or says nothing about it."""
     found = platform or {}
     return found.get("os", "linux") == "linux" and found.get("architecture", "amd64") == "amd64"
 
 
 def _blob(out: Path, media_type: str, data: bytes | Path) -> dict[str, Any]:
-    """Put a blob in its place, a file by moving it; its descriptor."""
+    """Move a blob to its place and return its descriptor."""
     if isinstance(data, Path):
         digest, size = file_digest(data), data.stat().st_size
         data.rename(out / "blobs" / "sha256" / digest)

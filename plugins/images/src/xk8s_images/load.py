@@ -1,4 +1,4 @@
-"""Putting images into the nodes of a running cluster, all nodes at the same time."""
+"""Loading images into the nodes of a running cluster, all nodes at the same time."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ from xk8s_images.loader import POINT, Delivery, LoadableImage, Loader, ServerPor
 from xk8s_images.serve import ServedImage, serving
 
 GATEWAY = address(0, HOST_PART)
-"""Where a node finds this machine's 127.0.0.1: QEMU's user network on its interface eth0."""
+"""Address at which a node finds this machine's 127.0.0.1: QEMU's user network on its interface
+eth0.
+"""
 
 _TRY = "5"
-"""Seconds for a first request; it goes no further than to QEMU."""
+"""Seconds for a first request, which goes no further than QEMU."""
 
 
 @frozen(kw_only=True)
 class Outcome:
-    """What became of one image on one node. ``seconds`` is how long it took."""
+    """Result of one image on one node. ``seconds`` is how long it took."""
 
     node: str
     parcel: LoadableImage
@@ -39,11 +41,11 @@ class Outcome:
 
 
 def loader_of(access: ClusterAccess) -> Loader:
-    """How the nodes of this cluster take images; `StateError` when they do not."""
+    """Return how the nodes of this cluster take images; `StateError` if they do not."""
     found = access.ctx.fragments(POINT, Loader)
     if not found:
         raise StateError(
-            f"cluster {access.name!r} has no container runtime that takes images",
+            f"cluster {access.name!r} has no container runtime that can load images",
             where=f"overlays {', '.join(access.ctx.overlays)}",
             hint="name an overlay that provides 'cri': `xk8s overlays` lists what is installed",
         )
@@ -51,7 +53,7 @@ def loader_of(access: ClusterAccess) -> Loader:
 
 
 def nodes_of(access: ClusterAccess, wanted: Sequence[str]) -> tuple[str, ...]:
-    """The nodes that images go to; `StateError` for one that runs no containers."""
+    """Return the nodes to which images go; `StateError` for one that runs no containers."""
     nodes = tuple(node.name for node in access.ctx.by_role("control-plane", "worker"))
     for name in wanted:
         if name not in nodes:
@@ -65,7 +67,7 @@ def nodes_of(access: ClusterAccess, wanted: Sequence[str]) -> tuple[str, ...]:
 def fetch(
     access: ClusterAccess, images: Sequence[Image], progress: Progress
 ) -> tuple[LoadableImage, ...]:
-    """The images as layouts, from the cache or made now. Errors are those of the store."""
+    """Return the images as layouts, from the cache or made now. Errors are those of the store."""
     artifacts = [image_artifact(image) for image in images]
     found = access.fetch(artifacts, progress)
     layouts = [found[artifact_key(artifact)] / "oci" for artifact in artifacts]
@@ -86,14 +88,14 @@ def deliver(
     nodes: Sequence[str],
     progress: Progress,
 ) -> tuple[Outcome, ...]:
-    """Put every image into every node; one outcome each, whether it went well or not."""
+    """Load every image into every node; one outcome each, whether it succeeded or not."""
     loader = loader_of(access)
     offers = [ServedImage(ref=parcel.ref, layout=parcel.layout) for parcel in parcels]
     total = sum(size(parcel) for parcel in parcels)
     with serving(offers, nodes) as registry, watching(registry.doors, total, progress) as said:
 
         def serve(node: str) -> list[Outcome]:
-            said(node, "asking for a way to it")
+            said(node, "looking for a route to it")
             try:
                 door = _reached(access, node, registry.doors[node], progress)
                 delivery = Delivery(
@@ -122,7 +124,7 @@ def deliver(
 
 
 def check(outcomes: Sequence[Outcome]) -> None:
-    """`MachineError` that names the nodes and images that failed, and the first log."""
+    """Raise `MachineError` that names the nodes and images that failed, with the first log."""
     failed = [one for one in outcomes if one.error is not None]
     if not failed:
         return
@@ -132,7 +134,7 @@ def check(outcomes: Sequence[Outcome]) -> None:
     assert first is not None
     rest = f"; it is in {_listed(set(good))}" if good else ""
     raise MachineError(
-        f"the image did not get into {_listed({one.node for one in failed})}{rest}",
+        f"the image could not be loaded into {_listed({one.node for one in failed})}{rest}",
         where="; ".join(lines),
         hint=first.hint or "`xk8s logs NODE cri` may say more",
         log=first.log,
@@ -140,7 +142,7 @@ def check(outcomes: Sequence[Outcome]) -> None:
 
 
 def size(parcel: LoadableImage) -> int:
-    """Bytes of an image as it is transferred."""
+    """Return the bytes of an image as it is transferred."""
     return sum(blob.stat().st_size for blob in (parcel.layout / "blobs" / "sha256").iterdir())
 
 
@@ -151,7 +153,7 @@ def size(parcel: LoadableImage) -> int:
 def watching(
     doors: Mapping[str, ServerPort], total: int, progress: Progress
 ) -> Iterator[Callable[[str, str], None]]:
-    """Show for each node what it does, and how many of the bytes it has got."""
+    """Show for each node what it does, and how many of the bytes it has received."""
     texts: dict[str, str] = {}
     over = threading.Event()
 
@@ -184,7 +186,7 @@ def _one(loader: Loader, delivery: Delivery) -> Outcome:
 def _reached(
     access: ClusterAccess, node: str, door: ServerPort, progress: Progress
 ) -> ServerPort | None:
-    """The door, if the node's management network leads to it."""
+    """Return the door, if this machine is reachable through the node's management network."""
     url = f"http://{GATEWAY}:{door.port}/v2/"
     argv = ("curl", "--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", _TRY, url)
     try:
@@ -194,7 +196,7 @@ def _reached(
     if result.exit_code == 0:
         return door
     said = result.stderr.decode(errors="replace").strip()
-    progress.note(f"{node}: its management network does not lead here ({said})")
+    progress.note(f"{node}: this machine is unreachable through its management network ({said})")
     return None
 
 

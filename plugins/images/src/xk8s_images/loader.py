@@ -1,4 +1,4 @@
-"""What an overlay that provides ``cri`` contributes to the point ``images.loader``."""
+"""Values that an overlay with ``cri`` contributes to the point ``images.loader``."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from xk8s_images.reference import split
 POINT = "images.loader"
 
 _COMMAND_SECONDS = 900.0
-"""Without KVM a gigabyte takes minutes to arrive and to be unpacked."""
+"""Limit in seconds: without KVM a gigabyte takes minutes to arrive and to be unpacked."""
 
 _LIST_SECONDS = 120.0
 
 
 @frozen(kw_only=True)
 class LoadableImage:
-    """An image to be put into nodes: its full reference, its OCI layout directory, the digest of
+    """An image for loading into nodes: its full reference, its OCI layout directory, the digest of
     the manifest, and its ID (the digest of the configuration).
     """
 
@@ -43,9 +43,9 @@ class LoadableImage:
 
 @frozen(kw_only=True)
 class ServerPort:
-    """One client's way in. ``path`` (a single path component) begins the name of every
-    repository: docker.io/library/a is there as <path>/docker.io/library/a. ``sent`` tells how
-    many bytes of blobs this client got so far.
+    """Access for one client. ``path`` (a single path component) begins the name of every
+    repository: docker.io/library/a is served as <path>/docker.io/library/a. ``sent`` is the number
+    of bytes of blobs that this client received so far.
     """
 
     port: int
@@ -66,9 +66,9 @@ class ServerPort:
 class Delivery:
     """One image for one running node.
 
-    ``door`` is a registry that serves it while this goes on, for this node alone; None when the
-    node's management network does not lead to this machine. ``gateway`` is the address at which
-    the node reaches it. ``say`` tells a user what goes on.
+    ``door`` is a registry that serves it meanwhile, for this node alone; None if this machine is
+    unreachable through the node's management network. ``gateway`` is the address at which the
+    node reaches it. ``say`` shows the user what is happening.
     """
 
     access: ClusterAccess
@@ -92,8 +92,8 @@ class Delivery:
         timeout: float = _COMMAND_SECONDS,
         what: str = "",
     ) -> str:
-        """Run a program in the node; its stdout. `MachineError` with its stderr, which calls it
-        ``what`` (by default by its name), when it fails or is not done in time.
+        """Run a program on the node and return its stdout. `MachineError` with its stderr, which
+        calls it ``what`` (by default by its name), if it fails or takes too long.
         """
         try:
             result = self.access.run(self.node, argv, stdin=stdin, timeout=timeout)
@@ -109,7 +109,7 @@ class Delivery:
         return result.stdout.decode(errors="replace")
 
     def write(self, path: str, data: bytes) -> None:
-        """Make a file in the node, mode 0600, and the directories above it."""
+        """Create a file on the node, mode 0600, and the directories above it."""
         self.run("install", "-D", "-m", "600", "/dev/stdin", path, stdin=data)
 
 
@@ -127,7 +127,7 @@ def list_images(access: ClusterAccess, node: str, argv: Sequence[str], *, runtim
 
 @frozen(kw_only=True)
 class Loader:
-    """How a running node of a container runtime takes an image.
+    """The way in which a running node's container runtime takes an image.
 
     ``load`` is called once per node and image, for several nodes at a time. It returns when the
     runtime has the image, complete and by the parcel's digest, under the parcel's reference, so

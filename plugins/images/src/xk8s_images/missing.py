@@ -1,4 +1,4 @@
-"""Images that a plan wants in nodes that were booted with others: what `xk8s apply` loads."""
+"""Images that a plan wants on nodes that were booted with others: what `xk8s apply` loads."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from xk8s_images.loader import LoadableImage
 
 
 def load_missing(access: ClusterAccess, progress: Progress) -> None:
-    """Put into every node the images of the cluster's plan that it has not got, or has in another
-    version. `MachineError` that names images and nodes when one does not take it.
+    """Load the images of the cluster's plan that a node does not have, or has in another version.
+    `MachineError` names images and nodes if one does not take it.
     """
     loader, nodes = loader_of(access), nodes_of(access, ())
     parcels = fetch(access, all_images(access.ctx), progress)
@@ -28,5 +28,5 @@ def load_missing(access: ClusterAccess, progress: Progress) -> None:
 
 
 def has(listing: Mapping[str, frozenset[str]], parcel: LoadableImage) -> bool:
-    """Whether that very image is among what a node has."""
+    """Whether exactly that image is among those of a node."""
     return not {parcel.digest, parcel.id}.isdisjoint(listing.get(parcel.ref, ()))

@@ -11,7 +11,7 @@ from xk8s_images.settings import ImagesSettings
 
 @hookimpl
 def xk8s_overlay() -> Overlay:
-    """Images by fragment or by setting; no layer of its own."""
+    """Describe images by fragment or by setting; it has no layer of its own."""
     return Overlay(
         summary="container images, pre-pulled or built here, in the nodes' stores from the start",
         requires=("base",),

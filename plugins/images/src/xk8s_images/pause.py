@@ -11,7 +11,7 @@ PAUSE_REF = "xk8s.local/pause:1"
 
 
 def pause_image() -> Image:
-    """What the overlays that provide ``cri`` contribute to ``images.image``."""
+    """Return what the overlays that provide ``cri`` contribute to ``images.image``."""
     catatonit = Artifact(
         name="catatonit",
         version="trixie",

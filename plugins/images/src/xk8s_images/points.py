@@ -1,4 +1,4 @@
-"""The named points that other overlays may give fragments for."""
+"""The named points to which other overlays may contribute fragments."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ _FULL = re.compile(rf"({_HOST}/{_PATH})(?::(\w[\w.-]{{0,127}}))?(?:@({DIGEST}))?
 
 
 def full_ref(ref: str) -> str:
-    """A reference as people write it, with registry, path and tag spelt out.
+    """Return a reference with registry, path and tag written out.
 
     >>> full_ref("busybox"), full_ref("quay.io/a/b:1")
     ('docker.io/library/busybox:latest', 'quay.io/a/b:1')
@@ -27,20 +27,21 @@ def full_ref(ref: str) -> str:
 
 
 def split(ref: str) -> tuple[str, str, str]:
-    """A full reference as (registry/repository, tag, digest); tag or digest may be "".
-    `UsageError` for what is no reference.
+    """Return a full reference as (registry/repository, tag, digest); tag or digest may be "".
+    `UsageError` for an invalid reference.
     """
     match = _FULL.fullmatch(ref)
     if match is None:
         raise UsageError(
-            f"{ref!r} is no image reference", hint="write registry.example/name:tag, or name:tag"
+            f"{ref!r} is not an image reference",
+            hint="write registry.example/name:tag, or name:tag",
         )
     return match[1], match[2] or "", match[3] or ""
 
 
 def cluster_name(ref: str) -> str:
-    """The name that pods use for an image that was asked for by ``ref``, a full reference:
-    a digest beside a tag says which image, but is no part of its name.
+    """Return the name that pods use for an image requested as ``ref``, a full reference: a digest
+    beside a tag says which image, but is not part of its name.
     """
     name, tag, digest = split(ref)
     return f"{name}:{tag}" if tag else f"{name}@{digest}"

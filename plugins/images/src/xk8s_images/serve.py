@@ -29,7 +29,7 @@ _PIECE = 1 << 16
 
 @frozen(kw_only=True)
 class ServedImage:
-    """An image to be served: its full reference and its OCI layout directory."""
+    """An image to serve: its full reference and its OCI layout directory."""
 
     ref: str
     layout: Path
@@ -37,7 +37,7 @@ class ServedImage:
 
 @frozen
 class _Answer:
-    """What there is at a path: a file, and how to call it."""
+    """Content at a path: a file, and its type."""
 
     path: Path
     kind: str
@@ -45,7 +45,7 @@ class _Answer:
 
 
 class ImageServer:
-    """What serves while `serving` lasts. ``doors`` has one per client's name."""
+    """Server for the duration of `serving`. ``doors`` has one per client's name."""
 
     def __init__(self, offers: Sequence[ServedImage], clients: Sequence[str]) -> None:
         """Open the port; nothing is answered yet."""
@@ -64,8 +64,8 @@ class ImageServer:
         self._thread.start()
 
     def refuse(self) -> None:
-        """Close all doors: what is being sent breaks off, and there is nothing here any more.
-        That answer ends a client at once, where none at all would make it try again.
+        """Close all doors: what is being sent breaks off, and nothing is served any more. That
+        answer ends a client at once, whereas no answer would make it try again.
         """
         self._by_path.clear()
 
@@ -88,7 +88,7 @@ def serving(offers: Sequence[ServedImage], clients: Sequence[str]) -> Iterator[I
 
 
 def _answers(offers: Sequence[ServedImage]) -> Iterator[tuple[str, _Answer]]:
-    """Path behind the door -> answer."""
+    """Map paths behind the door to answers."""
     for offer in offers:
         name, tag, digest = split(offer.ref)
         descriptor = manifest_of(offer.layout)

@@ -1,4 +1,4 @@
-"""Settings of the overlay ``images``, and the images that they mean."""
+"""Settings of the overlay ``images``, and the images they select."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xk8s_images.reference import cluster_name, full_ref, split
 
 
 def pin_refs(refs: Sequence[str]) -> tuple[str, ...]:
-    """References as `images_of` takes them: full, and with a digest where it is known."""
+    """Return references as `images_of` takes them: full, and with a digest if it is known."""
     found: list[str] = []
     for ref in refs:
         if local.is_local(ref):
@@ -28,20 +28,20 @@ def pin_refs(refs: Sequence[str]) -> tuple[str, ...]:
 
 
 def pin_registry(ref: str) -> str:
-    """A registry's reference, with the digest of a tag that was looked up again."""
+    """Return a registry's reference, with the digest of a tag that was looked up again."""
     full = full_ref(ref.removeprefix("docker://"))
     split(full)  # or say what is wrong with it
     return pinned(full)
 
 
 def pin_build(build: Mapping[str, str]) -> dict[str, str]:
-    """Full reference -> absolute directory ``@sha256:`` what is in it."""
+    """Return full references with the absolute directory ``@sha256:`` and its content."""
     found: dict[str, str] = {}
     for ref, text in build.items():
         name = full_ref(ref)
         split(name)
         if name in found:
-            raise UsageError(f"two directories are to be the image {name}")
+            raise UsageError(f"two directories are given for the image {name}")
         path = Path(text).expanduser().absolute()
         found[name] = f"{path}@{directory.identity(path)}"
     return found
@@ -53,7 +53,7 @@ class ImagesSettings:
 
     refs: tuple[str, ...] = setting(
         (),
-        "images to have in the nodes: references of a registry, oci:DIR[:REF], "
+        "images for the nodes: references of a registry, oci:DIR[:REF], "
         "oci-archive:FILE[:REF], docker-archive:FILE[:REF], docker-daemon:REF or "
         "containers-storage:REF",
         pin=pin_refs,
@@ -67,7 +67,7 @@ class ImagesSettings:
 
 
 def images_of(settings: ImagesSettings) -> Iterator[Image]:
-    """The images that the settings ask for."""
+    """Return the images that the settings select."""
     for ref in settings.refs:
         if local.is_local(ref):
             image = local.parse(ref)

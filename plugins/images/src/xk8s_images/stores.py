@@ -1,4 +1,4 @@
-"""What overlays that provide ``cri`` share when they fill an image store at build time.
+"""Common parts of overlays that provide ``cri`` for filling an image store at build time.
 
 The work is done in a mount namespace of its own, by a user who is root there and need not be
 root here: see `namespace_argv`.
@@ -28,7 +28,7 @@ NAMESPACE_HINT = (
 
 
 def find_mkfs() -> str:
-    """The path of mkfs.erofs; `HostError` when it is not installed."""
+    """Return the path of mkfs.erofs; `HostError` if it is not installed."""
     found = shutil.which("mkfs.erofs", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if found is None:
         raise HostError(
@@ -61,7 +61,7 @@ def run_in_namespace(
 
 
 def write_erofs(mkfs: str, tree: Path, out: Path) -> None:
-    """An EROFS image of ``tree`` with its owners and devices, which `xk8s.layers` would drop.
+    """Write an EROFS image of ``tree`` with its owners and devices, which `xk8s.layers` would drop.
 
     Time 0 and a fixed identity. CalledProcessError when mkfs.erofs fails.
     """
@@ -70,7 +70,7 @@ def write_erofs(mkfs: str, tree: Path, out: Path) -> None:
 
 
 def namespace_argv() -> list[str]:
-    """`unshare` and its options: a private mount namespace, in which we are root.
+    """Return `unshare` and its options: a private mount namespace, in which we are root.
 
     Subordinate ids, where this user has some, let images keep files of other owners.
     """

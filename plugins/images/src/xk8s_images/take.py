@@ -1,4 +1,4 @@
-"""Recipe: an OCI layout of an image that this machine has."""
+"""Recipe: an OCI layout of an image on this machine."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ _GZIP = b"\x1f\x8b"
 
 
 def take(recipe: RecipeContext) -> None:
-    """Write the layout. `ArtifactError` when the image is gone, damaged, or another one now."""
+    """Write the layout. `ArtifactError` if the image is gone, damaged, or a different one
+    by now.
+    """
     transport = recipe.params["transport"]
     place = recipe.places["place"].removeprefix(f"{transport}:")
     recipe.progress.item(recipe.name, f"taking {recipe.places['place']}")
@@ -107,7 +109,7 @@ def _from_storage(recipe: RecipeContext, place: str) -> None:
         raise ArtifactError(
             "the image could not be copied out of the local store",
             where=recipe.places["place"],
-            hint=NAMESPACE_HINT if "unshare:" in error.log else "podman images lists what is there",
+            hint=NAMESPACE_HINT if "unshare:" in error.log else "`podman images` lists them",
             log=error.log,
         ) from error
     config = config_of(out)
@@ -167,7 +169,7 @@ def _unpack(recipe: RecipeContext, archive: Path, target: Path) -> None:
 
 
 def _chosen(recipe: RecipeContext, root: Path) -> ArchivedImage:
-    """The image with the digest that the plan was made with."""
+    """Return the image with the digest with which the plan was made."""
     transport = recipe.params["transport"]
     for found in parse(transport, directory_reader(root)):
         if found.digest == recipe.params["digest"]:
@@ -204,7 +206,7 @@ def _take_docker(recipe: RecipeContext, root: Path, found: ArchivedImage) -> Non
     config = find(root, found.config).read_bytes()
     contents = json.loads(config)["rootfs"]["diff_ids"]
     if len(contents) != len(found.layers):
-        raise ValueError(f"{len(contents)} layers are named and {len(found.layers)} are there")
+        raise ValueError(f"{len(contents)} layers are named, but {len(found.layers)} exist")
     layers = []
     for name, content in zip(found.layers, contents, strict=True):
         recipe.check()
@@ -222,7 +224,7 @@ def _take_docker(recipe: RecipeContext, root: Path, found: ArchivedImage) -> Non
 
 
 def _compare(path: Path, content: str) -> str:
-    """The media type of a layer, whose content must be what the configuration says."""
+    """Return the media type of a layer, whose content must be what the configuration says."""
     with path.open("rb") as stream:
         start = stream.read(4)
     if start == ZSTD:
@@ -239,7 +241,7 @@ def _compare(path: Path, content: str) -> str:
 
 def _gone(recipe: RecipeContext) -> ArtifactError:
     return ArtifactError(
-        "the image is not there any more, and the cache does not have it",
+        "the image no longer exists, and the cache does not have it",
         where=recipe.places["place"],
         hint="make it again, or leave it out of images.refs",
     )

@@ -1,4 +1,4 @@
-"""Unpacked image layers that were made in a user namespace, mended for root's overlayfs."""
+"""Repair of unpacked image layers that were made in a user namespace, for root's overlayfs."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class LockFile:
                     return
                 if same and not self.update:
                     raise ArtifactError(
-                        f"artifact {new.name} {new.version} is not what {self.path.name} has: "
+                        f"artifact {new.name} {new.version} differs from {self.path.name}: "
                         f"digest {new.digest[:16]}…, locked {same[0].digest[:16]}…",
                         where=str(self.path),
                         hint="if the change is wanted: xk8s artifacts --update-lock",
@@ -114,7 +114,7 @@ class LockFile:
         return ArtifactError(
             f"{self.path} cannot be read: {error}",
             where=str(self.path),
-            hint="restore it from version control, or remove it to lock anew",
+            hint="restore it from version control, or remove it to lock again",
         )
 
 

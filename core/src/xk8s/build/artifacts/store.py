@@ -169,7 +169,7 @@ class Store:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         self.jobs.acquire(
-            lock, lambda: progress.item(artifact.name, "waiting for another xk8s that makes it")
+            lock, lambda: progress.item(artifact.name, "waiting for another xk8s that is making it")
         )
         try:
             kill_marked(str(path))

@@ -42,9 +42,9 @@ def update(artifacts: Iterable[Artifact], store: Store, progress: Progress) -> b
             now = current(tag)
         except SourceFailed as error:
             raise ArtifactError(
-                f"what {tag} is now could not be found out: {error}",
+                f"what {tag} refers to now could not be determined: {error}",
                 where=tag,
-                hint="without --update-tags the image that is in the cache is used",
+                hint="without --update-tags, the cached image is used",
             ) from error
         finally:
             progress.finish(tag)

@@ -278,7 +278,7 @@ def stage_entries(
                     _take(entry, _member(entry, resolved, label), target)
         except FileExistsError as error:
             raise BuildError(
-                f"two entries of the layer give {entry.path}",
+                f"two entries of the layer are named {entry.path}",
                 where=label,
                 hint="leave one of them out",
                 log=str(error),
@@ -296,9 +296,10 @@ def _prepare(tree: Path, entry: Entry, label: str) -> Path:
         current /= part
         if current.is_symlink() or (current.exists() and not current.is_dir()):
             raise BuildError(
-                f"{entry.path} leads through /{current.relative_to(tree)}, which is no directory",
+                f"{entry.path} leads through /{current.relative_to(tree)}, which is not a "
+                "directory",
                 where=label,
-                hint="name the path that the link leads to",
+                hint="name the path to which the link points",
             )
         if not current.exists():
             current.mkdir()

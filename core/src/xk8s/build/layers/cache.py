@@ -120,7 +120,7 @@ def prune(
                 if _lock(stack, cache_dir, one.key):
                     free.append(one)
                 else:
-                    needed.append((one, ("another xk8s that is at work",)))
+                    needed.append((one, ("another xk8s at work",)))
             by_whom = users()
             for one in free:
                 if names := by_whom.get(one.key):

@@ -75,7 +75,7 @@ class ErofsImage:
         """The content of a file; `BuildError` when there is no file at that path."""
         inode = self._lookup(path)
         if inode is None or not stat.S_ISREG(inode.mode):
-            what = "is no file" if inode else "is not there"
+            what = "is not a file" if inode else "does not exist"
             raise BuildError(f"{path} {what}", where=self._name)
         return self._content(inode)
 
@@ -156,7 +156,7 @@ class ErofsImage:
 
     def _damaged(self) -> BuildError:
         return BuildError(
-            "the EROFS image is damaged", where=self._name, hint="remove it: it is made again"
+            "the EROFS image is damaged", where=self._name, hint="remove it: it will be made again"
         )
 
 
@@ -169,8 +169,8 @@ def open_image(path: Path) -> Iterator[ErofsImage]:
             magic, bits, root, meta = struct.unpack_from("<I8xBxH24xI", data, _SUPER)
             (features,) = struct.unpack_from("<I", data, _SUPER + 80)
         except (ValueError, struct.error) as error:  # empty, cut off
-            raise BuildError("it is no EROFS image", where=str(path)) from error
+            raise BuildError("it is not an EROFS image", where=str(path)) from error
     with data:
         if magic != _MAGIC or features & _LAYOUTS_OF_48_BITS:
-            raise BuildError("it is no EROFS image that can be read here", where=str(path))
+            raise BuildError("it is not an EROFS image that can be read here", where=str(path))
         yield ErofsImage(str(path), data, 1 << bits, meta << bits, root)

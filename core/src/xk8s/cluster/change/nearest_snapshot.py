@@ -40,7 +40,7 @@ def nearest_snapshot(inputs: ClusterInputs) -> NearestSnapshot | None:
         if one.label == own:  # it was tried, and what it became did not pass its checks
             continue
         if more := {*one.overlays} - {*inputs.plan.ctx.overlays}:
-            _unused(one, f"it has overlays that the plan has not: {', '.join(sorted(more))}")
+            _unused(one, f"it has overlays that are not in the plan: {', '.join(sorted(more))}")
             continue
         try:
             boot, now = read_boot(one.directory), read_guest_files(one.directory)

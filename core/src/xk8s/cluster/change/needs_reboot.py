@@ -26,10 +26,10 @@ def refuse_plan(boot: BootedCluster, plan: Plan) -> None:
 def _refuse(boot: BootedCluster, found: Collection[str]) -> None:
     if found:
         raise PlanError(
-            f"this cannot be put into a cluster that runs: {'; '.join(found)}",
+            f"cannot be applied to a running cluster: {'; '.join(found)}",
             where=f"cluster {boot.cluster!r}",
-            hint="xk8s down, then xk8s up with these overlays and settings; another number of "
-            "nodes alone: xk8s scale",
+            hint="xk8s down, then xk8s up with these overlays and settings; for a different "
+            "number of nodes alone: xk8s scale",
         )
 
 
@@ -40,11 +40,11 @@ def obstacles(boot: BootedCluster, now: GuestFiles, inputs: ClusterInputs) -> tu
 
 def _machines(boot: BootedCluster, new: BootedCluster) -> Iterator[str]:
     if (boot.kernel, boot.initrd) != (new.kernel, new.initrd):
-        yield "another kernel or initramfs"
+        yield "kernel or initramfs changed"
     if boot.accel.args != new.accel.args:
-        yield f"another accelerator ({new.accel.name})"
+        yield f"accelerator changed ({new.accel.name})"
     if boot.networks != new.networks:
-        yield "other networks"
+        yield "networks changed"
     old = {one.node.name: one for one in boot.nodes}
     names = [one.node.name for one in new.nodes]
     if more := [name for name in names if name not in old]:
@@ -59,27 +59,27 @@ def _machines(boot: BootedCluster, new: BootedCluster) -> Iterator[str]:
 def _node(old: BootedNode, new: BootedNode) -> Iterator[str]:
     name = new.node.name
     if old.node.cpus != new.node.cpus:
-        yield f"{new.node.cpus} CPUs of {name}"
+        yield f"{name} has {new.node.cpus} CPUs"
     if old.node.memory != new.node.memory:
-        yield f"{new.node.memory} MiB memory of {name}"
+        yield f"{name} has {new.node.memory} MiB of memory"
     if (old.node.role, old.node.nics) != (new.node.role, new.node.nics):
-        yield f"another role or other interfaces of {name}"
+        yield f"role or interfaces of {name} changed"
     for what, before, after in (
         ("kernel arguments", old.kernel_args, new.kernel_args),
         ("QEMU arguments", old.qemu_args, new.qemu_args),
     ):
         if before != after:
-            yield f"other {what} of {name} ({_changed(before, after)})"
+            yield f"{what} of {name} changed ({_changed(before, after)})"
     if [(f.name, f.guest_port) for f in old.forwards] != [
         (f.name, f.guest_port) for f in new.forwards
     ]:
-        yield f"other port forwards of {name}"
+        yield f"port forwards of {name} changed"
 
 
 def _changed(before: Sequence[str], after: Sequence[str]) -> str:
     words = [f"+{word}" for word in after if word not in before]
     words += [f"-{word}" for word in before if word not in after]
-    return " ".join(words) or "in another order"
+    return " ".join(words) or "in a different order"
 
 
 def _layers(now: GuestFiles, inputs: ClusterInputs) -> Iterator[str]:
@@ -99,4 +99,4 @@ def _layers(now: GuestFiles, inputs: ClusterInputs) -> Iterator[str]:
         for one in plan.layers:
             name = one.layer.name
             if name in planned.layers and fixed(one) and there.get(name) != inputs.layers[name].key:
-                yield f"layer {name} of overlay {one.overlay}"
+                yield f"layer {name} of overlay {one.overlay} changed"

@@ -57,7 +57,7 @@ def rotate_keys(name: str, progress: Progress, *, renew: Renew | None = None) ->
         going_on = (state / OLD).exists()
         keys = Keys(state / (PKI if going_on else NEW))
         if going_on or (state / NEW).exists():
-            progress.note("an earlier rotation did not end: going on with its keys")
+            progress.note("an earlier rotation did not finish: continuing with its keys")
         with progress.stage("keys"):
             given = {
                 planned.node.name: secrets(cluster.plan, planned.node, keys)
@@ -65,7 +65,7 @@ def rotate_keys(name: str, progress: Progress, *, renew: Renew | None = None) ->
             }
             if not any(given.values()):
                 raise StateError(
-                    f"cluster {name!r} has no keys", hint="none of its overlays makes any"
+                    f"cluster {name!r} has no keys", hint="none of its overlays creates any"
                 )
             for node, files in given.items():
                 if files:
@@ -138,7 +138,7 @@ def _restart(
     units = units_of(cluster.plan, planned, given[node])
     if units:
         progress.item(node, f"restarting {short(units)}")
-        hint = "the old keys are kept; when the cause is mended, run it again: it goes on"
+        hint = "the old keys are kept; fix the cause and run it again: it continues"
         restart(cluster, node, units, hint=hint)
         progress.finish(node)
 

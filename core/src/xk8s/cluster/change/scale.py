@@ -169,9 +169,9 @@ class _Scale:
         kind = self.cluster.record.memory
         if kind == "shared" and not room_for_memory(self.new):
             raise HostError(
-                "no room for the memory of more VMs",
+                "not enough space for the memory of more VMs",
                 where=str(memory_dir(self.cluster.name).parent),
-                hint="end other clusters, or boot this one with less: --memory worker=MIB",
+                hint="shut down other clusters, or boot this one with less: --memory worker=MIB",
             )
         ram_directory(self.cluster.name)
 

@@ -212,7 +212,7 @@ def carry_out(cluster: Cluster, node: str, todo: Actions) -> None:
         step("systemctl", "reload-or-restart", "systemd-udevd.service")
     if todo.network:
         step("systemctl", "reload-or-restart", "systemd-networkd.service")
-    hint = "when the cause is mended, apply again: it goes on"
+    hint = "fix the cause and apply again: it continues"
     if todo.renew:
         restart(cluster, node, todo.renew, hint=hint, verb="try-restart")
     if todo.restart:

@@ -73,7 +73,7 @@ def failed_check(
         try:
             log = "\n".join(part for part in (log, check.explain(cluster.checks)) if part)
         except (NotYet, TimeoutError, Xk8sError) as error:
-            log = "\n".join(part for part in (log, f"(its log could not be had: {error})") if part)
+            log = "\n".join(part for part in (log, f"(its log could not be read: {error})") if part)
     first = [Log(where=f"check {check.name}", text=f"{result.detail}\n{log}")]
     try:
         hints = examine(cluster, progress, first=first).hints

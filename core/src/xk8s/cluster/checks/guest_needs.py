@@ -32,7 +32,7 @@ def check_guests(cluster: Cluster, needs: Mapping[str, GuestNeeds]) -> None:
         result = cluster.run(node, ["/bin/sh", "-c", _SCRIPT, "sh", *names], timeout=120)
         if result.exit_code != 0:
             raise MachineError(
-                f"{node}: cannot look for programs: exit code {result.exit_code}",
+                f"{node}: cannot search for programs: exit code {result.exit_code}",
                 log=result.stderr.decode(errors="replace"),
             )
         return set(result.stdout.decode(errors="replace").splitlines())
@@ -52,7 +52,7 @@ def check_guests(cluster: Cluster, needs: Mapping[str, GuestNeeds]) -> None:
     raise PlanError(
         "; ".join(lines),
         where=f"guests {', '.join(bad)}",
-        hint="the base system lacks it: choose packages that have it (with overlay debian: "
+        hint="the base system lacks it: choose packages that contain it (with overlay debian: "
         "-s debian.packages=NAME), or leave these overlays out",
     )
 

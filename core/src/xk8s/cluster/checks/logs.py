@@ -107,8 +107,8 @@ class Journal:
         if result.exit_code != 0 and not text and said.strip():
             if "Failed to parse timestamp" in said:
                 raise UsageError(
-                    f"--since {self.since!r} is no time",
-                    hint="use 30s, 5m, 2h, or what journalctl takes: '2026-11-23 10:00', today",
+                    f"--since {self.since!r} is not a time",
+                    hint="use 30s, 5m, 2h, or what journalctl accepts: '2026-11-23 10:00', today",
                 )
             raise MachineError(f"{self.node}: journalctl failed", log=said)
         body, _, cursor = text.rpartition(_CURSOR)

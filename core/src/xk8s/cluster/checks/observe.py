@@ -87,7 +87,7 @@ def _observe_node(
         if stop.is_set():
             return
         if not cluster.alive(node):
-            silent, why = _SILENT, f"{node}: the VM is no longer there"
+            silent, why = _SILENT, f"{node}: the VM no longer exists"
         if silent >= _SILENT or slow >= _SLOW:
             yield Observed(node=node, name=one.name, problem=why, searched=one.searched)
             continue

@@ -45,7 +45,8 @@ def check(
             by_name[result.name],
             result,
             progress,
-            hint="the VMs still run: `xk8s logs`, `xk8s exec`, `xk8s report`; end with `xk8s down`",
+            hint="the VMs are still running: `xk8s logs`, `xk8s exec`, `xk8s report`; "
+            "shut down with `xk8s down`",
         )
 
 

@@ -76,6 +76,6 @@ def forward(boot: BootedCluster, node: NodeRecord, qmp: Qmp) -> dict[str, int]:
             if not said:
                 break
         else:
-            raise MachineError(f"{node.name}: no port of the host leads to {to}: {said}")
+            raise MachineError(f"{node.name}: no port of the host forwards to {to}: {said}")
     ports = qmp.host_ports()
     return {wanted.name: ports[wanted.guest_port] for wanted in booted.forwards}

@@ -70,7 +70,7 @@ def _memory(boot: BootedCluster, saved: Snapshot) -> dict[str, Memory]:
         if path is None:
             # The state brings the RAM; it needs a file of the same kind to go to.
             if not room_for_memory(boot):
-                raise HostError("no room for the memory of the VMs", where="/dev/shm")  # noqa: S108
+                raise HostError("not enough space for the memory of the VMs", where="/dev/shm")  # noqa: S108
             path = ram_path(boot.cluster, node.name)
         found[node.name] = Memory(size=node.memory, file=path)
     return found

@@ -52,9 +52,9 @@ KEPT_FILES = (REQUEST, PLAN, BOOT, GUEST_FILES)
 def unsavable(record: Record) -> str | None:
     """Why a cluster cannot be saved here, or None."""
     if qemu_version() < migrate.LEAST_QEMU:
-        return "it takes QEMU 8.2 or later"
+        return "QEMU 8.2 or later is needed"
     if record.memory == "anonymous":
-        return f"its memory is not in {memory_dir(record.name).parent}: there was no room"
+        return f"its memory is not in {memory_dir(record.name).parent}: there was not enough space"
     return None
 
 
@@ -105,10 +105,10 @@ def save(
 
 def _no_room(work: Path, more: str = "") -> HostError:
     return HostError(
-        f"no room for the snapshot{more}; the cluster runs on without one",
+        f"not enough space for the snapshot{more}; the cluster keeps running without one",
         where=str(work),
-        hint="`xk8s cache` shows what takes the room, `xk8s cache prune` and "
-        "`xk8s snapshot remove` make some",
+        hint="`xk8s cache` shows what uses the space, `xk8s cache prune` and "
+        "`xk8s snapshot remove` free some",
     )
 
 
@@ -129,7 +129,7 @@ def _set_clock(cluster: Cluster, node: str, progress: Progress) -> None:
     try:
         Agent(cluster.sockets(node).agent, node).set_time()
     except MachineError as error:
-        progress.note(f"the clock of {node} is late by the time it stood still: {error}")
+        progress.note(f"the clock of {node} is late by the duration of the pause: {error}")
 
 
 def copy_directory(source: Path, target: Path) -> None:
@@ -145,7 +145,7 @@ def _shared(cluster: Cluster, boot: BootedCluster, progress: Progress) -> tuple[
     try:
         return share(cluster, boot, progress)
     except (HostError, MachineError) as error:
-        progress.note(f"all memory is written while the cluster stands still: {error}")
+        progress.note(f"all memory is written while the cluster is paused: {error}")
         record = read_record(cluster.name)
         return (cluster.as_of(record) if record else cluster), 0.0
 

@@ -103,7 +103,7 @@ def _check_room(directory: Path, size: int) -> None:
     free = min(shutil.disk_usage(directory).free, _available() - _SPARE)
     if free < size:
         raise HostError(
-            f"no room for another {size >> 20} MiB of memory: {free >> 20} MiB are free",
+            f"not enough space for another {size >> 20} MiB of memory: {free >> 20} MiB are free",
             where=str(directory),
         )
 

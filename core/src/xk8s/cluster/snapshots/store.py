@@ -214,11 +214,11 @@ def problem(saved: Snapshot, key: str | None = None, *, accel: Accel | None = No
     None QEMU and the CPU.
     """
     if saved.format != _FORMAT:
-        return "another version of xk8s made it"
+        return "a different version of xk8s made it"
     if key is not None and saved.key != key:
-        return "the plan, QEMU or the CPU is another one now"
+        return "the plan, QEMU or the CPU has changed"
     if accel is not None and saved.machine != machine_key(accel):
-        return "QEMU or the CPU is another one now"
+        return "QEMU or the CPU has changed"
     for name, (size, changed) in saved.files.items():
         try:
             status = (saved.directory / name).stat()

@@ -74,10 +74,10 @@ class BootedCluster:
         return {disk.layer: disk.key for one in self.nodes for disk in one.disks if disk.key}
 
     def missing(self) -> str | None:
-        """What is no longer there of what the VMs are started from, in words, or None."""
+        """What no longer exists of what the VMs are started from, in words, or None."""
         for path in (self.kernel, self.initrd):
             if not (cache_dir() / path).exists():
-                return f"{cache_dir() / path} is no longer there"
+                return f"{cache_dir() / path} no longer exists"
         for one in self.nodes:
             for disk in one.disks:
                 if disk.key and not disk.path.exists():
@@ -130,7 +130,7 @@ def read_boot(directory: Path) -> BootedCluster:
         return _converter.structure(data, BootedCluster)
     except (OSError, ValueError, TypeError, cattrs.BaseValidationError) as error:
         raise StateError(
-            "it is not known what the VMs were started from",
+            "what the VMs were started from is unknown",
             where=str(directory / BOOT),
             hint="xk8s down, then xk8s up",
         ) from error

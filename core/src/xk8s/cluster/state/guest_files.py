@@ -116,7 +116,7 @@ def read_guest_files(directory: Path) -> GuestFiles:
         return cattrs.structure(json.loads((directory / GUEST_FILES).read_text()), GuestFiles)
     except (OSError, ValueError, TypeError, cattrs.BaseValidationError) as error:
         raise StateError(
-            "it is not known what files the guests have",
+            "which files the guests have is unknown",
             where=str(directory / GUEST_FILES),
             hint="xk8s down, then xk8s up",
         ) from error

@@ -218,11 +218,13 @@ def locked(name: str, *, timeout: float = 10.0) -> Iterator[None]:
         with contextlib.suppress(OSError):
             text = holder.read_text().strip()
             raise StateError(
-                f"another command works on cluster {name!r} (process {text})",
+                f"another command is working on cluster {name!r} (process {text})",
                 where=str(path),
-                hint="wait for it, end it, or use another --name",
+                hint="wait for it, stop it, or use another --name",
             ) from None
-        raise StateError(f"another command works on cluster {name!r}", where=str(path)) from None
+        raise StateError(
+            f"another command is working on cluster {name!r}", where=str(path)
+        ) from None
     try:
         holder.write_text(f"{os.getpid()}\n")
         yield

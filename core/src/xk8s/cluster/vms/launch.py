@@ -163,7 +163,7 @@ def wait_booted(cluster: Cluster, progress: Progress) -> None:
             progress.item(name, log[:70] or "power on")
             if name not in reset and is_stalled(cluster.console_log(name)):
                 reset.add(name)
-                progress.note(f"{name}: a CPU of the guest lost its timer: once more")
+                progress.note(f"{name}: a CPU of the guest lost its timer: trying again")
                 with Qmp(cluster.sockets(name).qmp, name) as qmp:
                     qmp.reset()
             try:
@@ -173,7 +173,7 @@ def wait_booted(cluster: Cluster, progress: Progress) -> None:
                     raise machine_error(
                         f"{name}: the guest does not answer {BOOT_SECONDS:.0f} s after its start",
                         cluster.console_log(name),
-                        hint="the end of its console says how far it came",
+                        hint="the end of its console shows how far it got",
                     ) from error
                 continue
             waiting.remove(name)

@@ -167,7 +167,9 @@ def _find(key: str) -> Template | None:
         log.info("cache_miss", kind="template", key=key[:16], reason=reason)
         return None
     if not whole:
-        log.info("cache_miss", kind="template", key=key[:16], reason="damaged: another checksum")
+        log.info(
+            "cache_miss", kind="template", key=key[:16], reason="damaged: the checksum differs"
+        )
         return None
     log.info("cache_hit", kind="template", key=key[:16])
     return Template(directory=directory)
@@ -204,7 +206,7 @@ def _make(
             except _StalledError as error:
                 if tries == _TRIES:
                     raise
-                progress.note(f"{error}: once more")
+                progress.note(f"{error}: trying again")
         raise AssertionError  # of the loop above
 
 
@@ -236,7 +238,7 @@ def _boot(
     label = f"template-{node.name}"  # of a role there may be several sizes
     ram = ram_directory(boot.cluster) / f"{label}.ram"
     if shutil.disk_usage(ram.parent).free < node.memory << 20:
-        raise HostError("no room for the memory of a template", where=str(ram.parent))
+        raise HostError("not enough space for the memory of a template", where=str(ram.parent))
     work = target.with_name(f".new-{target.name[:12]}-{os.getpid()}")
     spec = _spec(boot, booted, label, ram)
     progress.item(label, f"booting with {node.memory} MiB and {spec.cpus} CPUs")
@@ -293,13 +295,13 @@ def _wait(spec: MachineSpec, started: process.Spawned, stop: threading.Event) ->
             return
         why = None
         if not alive:
-            why = "the VM ended before it could be one"
+            why = "the VM ended before it became a template"
         elif time.monotonic() > deadline:
-            why = f"the VM did not come so far in {_SECONDS:.0f} s"
+            why = f"the VM did not get that far in {_SECONDS:.0f} s"
         elif stop.wait(0.01):
             why = "given up"
         if why:
-            hint = "its console says how far it came"
+            hint = "its console shows how far it got"
             raise machine_error(f"{spec.name}: {why}", spec.console_log, hint=hint)
         if launch.is_stalled(spec.console_log):
             raise _StalledError(f"{spec.name}: a CPU of the guest lost its timer")

@@ -116,7 +116,7 @@ def serve(connection: socket.socket) -> None:
             while (request := peer.receive()) is not None and perform(peer, request):
                 peer.close_fds()
         except (ValueError, TypeError, OSError) as error:
-            peer.answer(ok=False, error=f"no request: {error}", errno=errno.EINVAL)
+            peer.answer(ok=False, error=f"invalid request: {error}", errno=errno.EINVAL)
         finally:
             peer.close_fds()
 
@@ -314,7 +314,7 @@ def interface(name: Any) -> str:
     """The name itself, or ValueError: the kernel would cut a long one silently."""
     text = str(name)
     if not 0 < len(text) <= 15 or not text.replace("-", "").isalnum() or text.startswith("-"):
-        raise ValueError(f"{text!r} is no interface name (1 to 15 letters, digits, dashes)")
+        raise ValueError(f"{text!r} is not an interface name (1 to 15 letters, digits, dashes)")
     return text
 
 

@@ -59,7 +59,7 @@ class Namespace:
                 hint="set XK8S_RUNTIME to a directory with a short name",
             )
         if self._answers():
-            raise StateError("the cluster's network namespace is there already",
+            raise StateError("the cluster's network namespace already exists",
                              where=str(self.socket_path), hint="xk8s down")  # fmt: skip
         self.socket_path.unlink(missing_ok=True)
         argv = [*unshare_argv(), sys.executable, "-I", "-S", holder.__file__, str(self.socket_path)]
@@ -203,7 +203,7 @@ class Namespace:
             if child.poll() is not None or time.monotonic() > deadline:
                 text = said.read_text(errors="replace").strip()
                 raise HostError(
-                    "the cluster's network namespace could not be made",
+                    "the cluster's network namespace could not be created",
                     where=" ".join(unshare_argv()),
                     hint=namespace_hint(),
                     log=text or "the holder does not answer",

@@ -21,7 +21,7 @@ def check_tun() -> None:
         hints = {
             errno.ENOENT: "load the kernel module: sudo modprobe tun",
             errno.ENODEV: "load the kernel module: sudo modprobe tun",
-            errno.EACCES: f"let users open it, as udev does: sudo chmod 0666 {holder.TUN}",
+            errno.EACCES: f"allow users to open it, as udev does: sudo chmod 0666 {holder.TUN}",
             errno.EPERM: f"the container forbids it: start it with --device {holder.TUN}",
         }
         raise HostError(
@@ -36,7 +36,7 @@ def check_user_namespaces() -> None:
     done = run_program([*unshare_argv(), *ip_argv(), "link", "set", "lo", "up"])
     if done.returncode != 0:
         raise HostError(
-            "this user cannot make a network namespace",
+            "this user cannot create a network namespace",
             where=" ".join(unshare_argv()),
             hint=namespace_hint(),
             log=done.stderr.strip(),
@@ -77,5 +77,5 @@ def namespace_hint() -> str:
     ):
         with contextlib.suppress(OSError):
             if Path("/proc/sys", name).read_text().strip() == bad:
-                return f"permit user namespaces: sudo sysctl -w {todo}"
-    return "in a container, allow it to make namespaces (seccomp and capabilities)"
+                return f"allow user namespaces: sudo sysctl -w {todo}"
+    return "in a container, allow it to create namespaces (seccomp and capabilities)"

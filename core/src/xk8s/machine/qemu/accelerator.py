@@ -64,7 +64,7 @@ def decide(choice: Choice = "auto", *, program: str = PROGRAM) -> Accel:
     """
     version = qemu_version(program)
     if choice == "tcg":
-        return _tcg(version, "asked for")
+        return _tcg(version, "requested")
     problem = kvm_problem(program)
     if problem is None:
         reason = "the CPU has it and a trial guest ran"
@@ -90,7 +90,7 @@ def _ask_version(program: Path) -> str:
     done = run_program([str(program), "--version"])
     found = re.search(r"version (\d+\.\d+\.\d+)", done.stdout)
     if found is None:
-        raise HostError(f"{program} does not say its version", log=done.stdout + done.stderr)
+        raise HostError(f"{program} does not report its version", log=done.stdout + done.stderr)
     return found[1]
 
 
@@ -145,7 +145,7 @@ def _tcg(version: tuple[int, int, int], reason: str) -> Accel:
         reason=reason,
         max_cpus=1,
         notes=(
-            f"QEMU {number} emulates some instructions wrongly: guests get one CPU without "
+            f"QEMU {number} emulates some instructions incorrectly: guests get one CPU without "
             "cmpxchg16b; QEMU 9 or later lifts that (Debian 12: bookworm-backports)",
         ),
     )

@@ -109,7 +109,7 @@ class Agent:
                     if time.monotonic() - start > timeout:
                         self._kill(session, pid)
                         raise TimeoutError(
-                            f"{self.name}: {' '.join(argv)}: not done after {timeout:.0f} s"
+                            f"{self.name}: {' '.join(argv)}: not finished after {timeout:.0f} s"
                         )
                     if time.monotonic() - held > (_HOLD if pause < _POLL_LAST else 0):
                         break
@@ -226,7 +226,7 @@ class Agent:
         if status.get("out-truncated") or status.get("err-truncated"):
             raise MachineError(
                 f"{self.name}: {' '.join(argv)}: printed more than the guest agent keeps (16 MB)",
-                hint="write it to a file in the guest and take that",
+                hint="write it to a file in the guest and copy that",
             )
         code = status["exitcode"] if "exitcode" in status else 128 + int(status.get("signal", 0))
         return ExecResult(
@@ -306,7 +306,7 @@ class _Session:
         try:
             self._stream.sendall(data)
         except TimeoutError:
-            raise _SilentError(f"nothing read in {self._stream.gettimeout():g} s") from None
+            raise _SilentError(f"nothing received in {self._stream.gettimeout():g} s") from None
 
     def _line(self) -> bytes:
         parts = [self._buffer]

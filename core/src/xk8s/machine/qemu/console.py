@@ -46,7 +46,7 @@ def attach(
         raise StateError(
             f"{name}: its console is in use by another xk8s",
             where=str(socket_path),
-            hint="leave that one with Ctrl-]",
+            hint="leave the other one with Ctrl-]",
         ) from error
     try:
         with _connect(socket_path, name) as stream:

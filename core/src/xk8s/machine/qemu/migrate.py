@@ -124,7 +124,7 @@ def _poll(qmp: Qmp, what: str, path: Path, timeout: float, rounds: int | None) -
         elif time.monotonic() > deadline:
             why = f"{status} after {timeout:.0f} s"
         elif rounds is not None and answer.get("ram", {}).get("dirty-sync-count", 0) > rounds:
-            why = "it changes its memory faster than that can be copied"
+            why = "it changes its memory faster than it can be copied"
         if why:
             raise MachineError(f"{qmp.name}: cannot {what} its state: {why}", where=str(path))
         time.sleep(0.002)

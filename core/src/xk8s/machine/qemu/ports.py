@@ -56,4 +56,4 @@ def _bind(preferred: int) -> socket.socket:
             candidate.listen(1)
             return candidate
         candidate.close()
-    raise HostError("no free TCP port on 127.0.0.1", hint="end programs that hold ports open")
+    raise HostError("no free TCP port on 127.0.0.1", hint="stop programs that hold ports open")

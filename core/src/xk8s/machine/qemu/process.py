@@ -75,7 +75,7 @@ class Spawned:
         text = self.stderr.read_text(errors="replace").strip()
         kind = PortTakenError if "host forwarding rule" in text else MachineError
         how = f"signal {-code}" if code < 0 else f"exit {code}"
-        last = text.splitlines()[-1] if text else "it said nothing"
+        last = text.splitlines()[-1] if text else "no output"
         return kind(
             f"{self.spec.name}: QEMU ended at its start ({how}): {last}",
             where=str(self.stderr),

@@ -117,7 +117,7 @@ class Qmp:
         raise MachineError(
             f"{self.name}: QEMU's monitor: {what}: {text}",
             where=str(self._path),
-            hint="see `xk8s status`; `xk8s down` and `xk8s up` start it anew",
+            hint="see `xk8s status`; `xk8s down` and `xk8s up` restart it",
         )
 
 

@@ -46,7 +46,7 @@ func parseNames(text string) ([]string, error) {
 		name := strings.TrimSpace(word)
 		if !label.MatchString(name) {
 			return nil, types.NewError(types.ErrInvalidNetworkConfig,
-				fmt.Sprintf("annotation %s: %q is no name of a network", annotation, name),
+				fmt.Sprintf("annotation %s: %q is not a name of a network", annotation, name),
 				"multinet knows NAME,NAME…: no namespaces, no names of interfaces, no JSON")
 		}
 		names = append(names, name)

@@ -33,9 +33,9 @@ def provide(source: DebPackage, wanted: frozenset[str], attempt: Attempt) -> lis
     """Download the packages of the wanted members and take the files out of them."""
     for program in _PROGRAMS:
         if shutil.which(program) is None:
-            raise SourceFailed(f"the program {program} is not on this machine (no Debian?)")
+            raise SourceFailed(f"the program {program} is not installed (not Debian?)")
     if attempt.offline:
-        raise SourceFailed("not asked (offline)")
+        raise SourceFailed("not tried (offline)")
     mirror = host_mirror()
     if mirror is None:
         raise SourceFailed(
@@ -77,7 +77,7 @@ def _download(
 ) -> dict[str, tuple[str, Path]]:
     """The packages' files by name, with their versions, in ``attempt.work``."""
     if not re.fullmatch(r"[a-z][a-z0-9.-]*", suite):
-        raise SourceFailed(f"{suite!r} is no suite of Debian")
+        raise SourceFailed(f"{suite!r} is not a suite of Debian")
     debs = attempt.work / "debs"
     debs.mkdir()
     with _apt(mirror, suite, attempt) as apt:
@@ -97,7 +97,7 @@ def _download(
         found[name] = (version, file)
     missing = set(packages) - set(found)
     if missing:
-        raise SourceFailed(f"apt-get gave no file of {', '.join(sorted(missing))}")
+        raise SourceFailed(f"apt-get returned no file of {', '.join(sorted(missing))}")
     return found
 
 

@@ -63,14 +63,14 @@ def parse(ref: str) -> Reference:
         or (tag and not re.fullmatch(r"\w[\w.-]{0,127}", tag))
         or (digest and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest))
     ):
-        raise SourceFailed(f"{ref!r} is no image reference like registry.example/name:tag")
+        raise SourceFailed(f"{ref!r} is not an image reference like registry.example/name:tag")
     return Reference(host=host, repository=repository, tag=digest or tag or "latest")
 
 
 def provide(source: OciImage, wanted: frozenset[str], attempt: Attempt) -> list[Provenance]:
     """Pull the image for linux/amd64."""
     if attempt.offline:
-        raise SourceFailed("not asked (offline)")
+        raise SourceFailed("not tried (offline)")
     (member,) = wanted
     ref = parse(source.ref)
     layout = attempt.out / member
@@ -127,7 +127,7 @@ def _manifest(ref: Reference, http: Client) -> tuple[bytes, str]:
         platform = one.get("platform", {})
         if (platform.get("os"), platform.get("architecture")) == _PLATFORM:
             return _get(ref, one["digest"], http)
-    raise SourceFailed(f"{ref.repository}:{ref.tag} is not there for {'/'.join(_PLATFORM)}")
+    raise SourceFailed(f"{ref.repository}:{ref.tag} does not exist for {'/'.join(_PLATFORM)}")
 
 
 def _get(ref: Reference, tag: str, http: Client) -> tuple[bytes, str]:
@@ -150,7 +150,7 @@ def _token(answer: Answer, ref: Reference, http: Client) -> str:
     wanted = answer.headers.get("WWW-Authenticate", "")
     fields = dict(re.findall(r'(\w+)="([^"]*)"', wanted))
     if not wanted.lower().startswith("bearer ") or "realm" not in fields:
-        raise SourceFailed(f"{ref.host} wants credentials, which xk8s has none of")
+        raise SourceFailed(f"{ref.host} requires credentials, and xk8s has none")
     params = {name: fields[name] for name in ("service", "scope") if name in fields}
     granted = http.get(f"{fields['realm']}?{urlencode(params)}")
     granted.raise_for_status()

@@ -22,7 +22,7 @@ _ALGORITHMS = {64: "sha256", 128: "sha512"}
 def provide(source: Release, wanted: frozenset[str], attempt: Attempt) -> list[Provenance]:
     """Download (resuming), compare, unpack, take the members."""
     if attempt.offline:
-        raise SourceFailed("not asked (offline)")
+        raise SourceFailed("not tried (offline)")
     with client() as http:
         checksum = source.sha256.lower() or published_checksum(source, http)
         if len(checksum) not in _ALGORITHMS or not re.fullmatch(r"[0-9a-f]+", checksum):
@@ -94,7 +94,7 @@ def _fetch(url: str, part: Path, attempt: Attempt, http: Client) -> None:
         answer.raise_for_status()
         going_on = answer.status == 206
         if going_on and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            raise SourceFailed(f"{url}: the server sent another range than asked for")
+            raise SourceFailed(f"{url}: the server sent a different range than requested")
         done = have if going_on else 0
         total = done + int(answer.headers.get("Content-Length", 0))
         with part.open("ab" if going_on else "wb") as sink:
