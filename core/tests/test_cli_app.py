@@ -101,7 +101,7 @@ def test_version(capfd: pytest.CaptureFixture[str]) -> None:
         (["plan", "debian", "--nodes", "0"], "xk8s: cluster.nodes=0 is out of range\n"),
         (["plan", "debian", "--memory", "vm=x"], "xk8s: Invalid value for '--memory': "),
         (["plan", "debian", "--memory", "vm-009=512"], "xk8s: cluster.memory: 'vm-009' is"),
-        (["plan", "debian", "--name", "A b"], "xk8s: 'A b' is no cluster name\n"),
+        (["plan", "debian", "--name", "A b"], "xk8s: 'A b' is not a cluster name\n"),
         (["plan", "debian", "--config", "no.toml"], "xk8s: Invalid value for '--config': File"),
         (["explain", "cluster.nods"], "xk8s: there is no setting 'cluster.nods'\n"),
         (["plan", "debian", "--accel", "xen"], "xk8s: Invalid value for '--accel': "),

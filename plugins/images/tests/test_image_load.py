@@ -204,7 +204,7 @@ def test_wrong_words(layout: Make, tmp_path: Path) -> None:
     with pytest.raises(StateError, match="has no node 'vm-201' that runs containers") as caught:
         nodes_of(StandInCluster(), ["vm-201"])
     assert "vm-001, vm-002, vm-003" in caught.value.hint
-    with pytest.raises(StateError, match="no container runtime that takes images"):
+    with pytest.raises(StateError, match="no container runtime that can load images"):
         loader_of(StandInCluster())
 
 
