@@ -139,6 +139,37 @@ def test_printing_takes_no_file(home: Path) -> None:
     assert run("--path").stdout == f"{home / 'state' / 'kubeconfig'}\n"
 
 
+def test_a_file_that_others_may_read_is_warned_about(home: Path) -> None:
+    target = home / "config"
+    target.write_text(WORK)
+    target.chmod(0o644)
+    for words in (["--merge"], ["--merge", "-q"]):
+        said = run(*words, str(target)).stderr
+        assert "its mode 0644 gives other users access" in said
+        assert f"chmod 600 {target}" in said
+    target.chmod(0o600)
+    assert "chmod" not in run("--merge", str(target)).stderr
+
+
+def test_remove_without_a_file_creates_nothing(home: Path) -> None:
+    before = sorted(home.rglob("*"))
+    target = home / ".kube" / "config"
+    assert run("--remove").stderr == f"{target}: has no context xk8s-a\n"
+    assert run("--remove", str(home / "other" / "config")).exit_code == 0
+    assert sorted(home.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "words", [["--merge", "--remove"], ["--remove", "--merge"], ["--path", "--merge"]]
+)
+def test_two_actions_at_once_are_refused(home: Path, words: list[str]) -> None:
+    before = sorted(home.rglob("*"))
+    result = invoke(words)
+    assert result.exit_code == 2
+    assert "cannot be used together" in result.output
+    assert sorted(home.rglob("*")) == before
+
+
 def test_without_a_cluster(own_places: Path, tmp_path: Path) -> None:
     target = tmp_path / "config"
     result = invoke(["--merge", str(target)], "xk8s")

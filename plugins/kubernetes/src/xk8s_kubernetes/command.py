@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,18 +19,16 @@ FILE = "kubeconfig"
 
 
 @click.command(short_help="Print, merge or remove the cluster's kubeconfig.")
-@click.option("--merge", "action", flag_value="merge", help="Add it to FILE and make it current.")
-@click.option("--remove", "action", flag_value="remove", help="Remove it from FILE.")
-@click.option(
-    "--path", "action", flag_value="path", help="Print the path of the cluster's own file."
-)
+@click.option("--merge", is_flag=True, help="Add it to FILE and make it current.")
+@click.option("--remove", is_flag=True, help="Remove it from FILE.")
+@click.option("--path", is_flag=True, help="Print the path of the cluster's own file.")
 @click.option(
     "--use/--no-use", default=True, help="With --merge: make its context the current one."
 )
 @click.argument("file", required=False, type=click.Path(path_type=Path))
 @cluster_option
 @pass_session
-def command(session: Session, action: str | None, use: bool, file: Path | None) -> None:
+def command(session: Session, /, use: bool, file: Path | None, **actions: bool) -> None:
     """Print the kubeconfig of the cluster, for kubectl on this machine.
 
     With --merge or --remove, FILE (default: the file of $KUBECONFIG that kubectl would write to, or
@@ -36,6 +36,10 @@ def command(session: Session, action: str | None, use: bool, file: Path | None) 
     to the cluster stays unchanged; the previous content is in FILE.xk8s-backup. --remove also works
     after `down`.
     """
+    chosen = [name for name, is_given in actions.items() if is_given]
+    if len(chosen) > 1:
+        raise click.UsageError(f"--{' and --'.join(chosen)} cannot be used together")
+    action = chosen[0] if chosen else None
     if action in (None, "path"):
         if file is not None:
             raise click.UsageError("FILE needs --merge or --remove")
@@ -112,6 +116,11 @@ def _merge(session: Session, file: Path | None, *, use: bool) -> None:
     target = file or next(iter(files_with(context)), None) or default_file()
     outcome = edit(target, lambda old: merged(old, new, use=use), own=_users_part)
     _say(session, target, outcome, f"has context {context} now", f"has context {context} already")
+    if (mode := stat.S_IMODE(target.stat().st_mode)) & 0o077:
+        session.remark(
+            f"{target}: it holds the key of the cluster's administrator, and its mode {mode:04o}"
+            f" gives other users access; make it private: chmod 600 {shlex.quote(str(target))}"
+        )
     if file is None and use and not session.quiet:
         for other in user_files()[: user_files().index(target)]:
             if name := current(read(other)):

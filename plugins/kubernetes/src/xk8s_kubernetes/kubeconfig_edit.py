@@ -6,6 +6,9 @@ nodes, where its meaning is clear; then in the text, which is used only if it pa
 those nodes. For a text in a style other than kubectl's (flow style, for example) the nodes are
 written out: that loses comments, but no value changes its form, as it would with Python's values
 (``0123`` and ``1.10`` for example).
+
+The round trip of ruamel.yaml is not used: it keeps comments, but indents all sequences of a file
+alike, so a file that mixes two styles would not stay as it was.
 """
 
 from __future__ import annotations

@@ -77,6 +77,8 @@ def edit(
             raise refused(path, "its symbolic link leads to itself")
         if target.is_dir():
             raise refused(path, "it is a directory")
+        if not target.exists() and change("") == "":
+            return Outcome(changed=False)
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with ExitStack() as locks:
             # kubectl locks the name that it was given; with another name, the target is locked.
