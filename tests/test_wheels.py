@@ -128,7 +128,6 @@ def test_completion_for_each_shell_is_printed(installed: Installed) -> None:
     assert "xk8s" in installed.run("bash", "-euc", f"{line}; complete -p xk8s")
 
 
-@pytest.mark.xfail(strict=True, reason="copier brings 16 packages, httpx2 six, rich four")
 def test_the_core_brings_few_packages(installed: Installed) -> None:
     (site,) = installed.directory.glob("venv/lib/python*/site-packages")
     required = {

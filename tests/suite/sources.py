@@ -1,4 +1,4 @@
-"""The text of a test: its file, and the helpers in tests/cluster that it is made of."""
+"""The text of a test: its file, and the helpers below tests/ that it is made of."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-_HELPER = re.compile(r"^from tests\.cluster\.(\w+) import", re.M)
+_HELPER = re.compile(r"^from tests\.(installed|cluster\.\w+) import", re.M)
 
 
 def source_of(test: Path) -> str:
@@ -16,6 +16,7 @@ def source_of(test: Path) -> str:
     while paths:
         path = paths.pop()
         texts[path] = path.read_text()
-        helpers = {ROOT / "tests/cluster" / f"{name}.py" for name in _HELPER.findall(texts[path])}
+        names = _HELPER.findall(texts[path])
+        helpers = {ROOT / "tests" / f"{name.replace('.', '/')}.py" for name in names}
         paths += sorted(helpers - texts.keys())
     return "\n".join(texts.values())
