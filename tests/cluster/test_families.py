@@ -1,8 +1,7 @@
 """IPv6 and dual stack, and the other two modes of kube-proxy: real clusters of two nodes.
 
 Family and mode are told in pairs, so that two boots prove both; IPv4 with nftables is the
-cluster of `test_kubernetes.py`. In one of them the routers learn the virtual addresses by BGP, and
-pods have flannel's network.
+cluster of `test_kubernetes.py`. In one of them the routers learn the virtual addresses by BGP.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from collections.abc import Iterator
 import pytest
 from attrs import frozen
 
-from tests.cluster.dual import DUAL
 from tests.cluster.shared import README, Shared
 from tests.conftest import Xk8s
 
@@ -24,6 +22,11 @@ IPV6 = Shared(
     name="ipv6",
     up=(*README.up, "--ip-family", "ipv6",
         "-s", "kubernetes.proxy_mode=ipvs", "-s", "cluster.snapshot=false"),
+)  # fmt: skip
+DUAL = Shared(
+    name="dual",
+    up=(*README.up, "frr", "--ip-family", "dual",
+        "-s", "kubernetes.proxy_mode=iptables", "-s", "cluster.snapshot=false"),
 )  # fmt: skip
 PODS = 4
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.cni_cluster import Cluster
-from tests.cluster.dual import DUAL
+from tests.cluster.pod_networks import POD_NETWORKS
 from tests.conftest import Xk8s
 
 pytestmark = pytest.mark.cluster
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture(scope="module")
 def flannel(xk8s: Xk8s) -> Iterator[Cluster]:
-    with DUAL.running(xk8s):
-        yield Cluster(xk8s, DUAL.name)
+    with POD_NETWORKS.running(xk8s):
+        yield Cluster(xk8s, POD_NETWORKS.name)
 
 
 def test_flannel_has_tunnels_in_both_families_to_the_planned_ranges(flannel: Cluster) -> None:
@@ -49,7 +49,7 @@ def test_own_plugin_and_another_backend_are_put_into_the_running_cluster(
     """A plugin of the user in place of flannel's, and one more that it calls. The backend's MTU
     is the larger one, which the bridge that is there has not: hence the setting.
     """
-    plan = flannel.xk8s.json("artifacts", *DUAL.up, "--json")["artifacts"]
+    plan = flannel.xk8s.json("artifacts", *POD_NETWORKS.up, "--json")["artifacts"]
     (made,) = (one for one in plan if one["name"] == "flannel-cni-plugin")
     shutil.copy(Path(made["path"]) / "flannel", tmp_path / "flannel-theirs")
     script = tmp_path / "flannel"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.cni_cluster import Cluster
-from tests.cluster.dual import DUAL
+from tests.cluster.pod_networks import POD_NETWORKS
 from tests.conftest import Xk8s
 
 pytestmark = pytest.mark.cluster
@@ -30,8 +30,8 @@ except ConnectionRefusedError:
 
 @pytest.fixture(scope="module")
 def multinet(xk8s: Xk8s) -> Iterator[Cluster]:
-    with DUAL.running(xk8s):
-        yield Cluster(xk8s, DUAL.name)
+    with POD_NETWORKS.running(xk8s):
+        yield Cluster(xk8s, POD_NETWORKS.name)
 
 
 def apply(cluster: Cluster, name: str, node: str, networks: str) -> None:
