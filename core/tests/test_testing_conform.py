@@ -368,7 +368,7 @@ BROKEN = {
         "its texts name 'what', which is not a group of its pattern",
     ),
     "a fault's remedy": (
-        fault(remedy="mend {what"), "xk8s_faults", "its texts are not format strings"
+        fault(remedy="mend {what"), "xk8s_faults", "its texts are malformed"
     ),
     "a fault's example": (
         fault(examples=("all is well",)), "xk8s_faults",
