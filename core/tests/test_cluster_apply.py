@@ -5,6 +5,7 @@ which snapshot comes nearest, what is read again; and what is written down about
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import attrs
 import pytest
+from attrs import field, frozen
 from xk8s.build.layers.build import layers_dir
 from xk8s.build.layers.diff import Difference, FilesLevel, Stack
 from xk8s.cli.verbs.watch import summary
@@ -19,7 +21,7 @@ from xk8s.cluster.change import watched
 from xk8s.cluster.change.apply import plan_again
 from xk8s.cluster.change.nearest_snapshot import nearest_snapshot
 from xk8s.cluster.change.needs_reboot import obstacles, refuse_plan
-from xk8s.cluster.change.units import Actions, actions
+from xk8s.cluster.change.units import Actions, actions, carry_out
 from xk8s.cluster.disk.references import users
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.snapshots import store
@@ -33,9 +35,10 @@ from xk8s.cluster.state.guest_files import (
     write_guest_files,
 )
 from xk8s.cluster.state.record import write_inputs
+from xk8s.context import ExecResult
 from xk8s.errors import PlanError, StateError, UsageError
 from xk8s.names.request import Request
-from xk8s.overlay import File, Layer, Take
+from xk8s.overlay import File, Layer, Symlink, Take
 from xk8s.planning.make_plan import make_plan
 from xk8s.planning.plan import NODE_LAYER, Plan
 from xk8s.util.log import Record
@@ -134,6 +137,10 @@ def todo(
     return actions(plan, plan.nodes[0], change, new, **more)
 
 
+def unit_file(name: str) -> File:
+    return File(path=f"/etc/systemd/system/{name}.service", data=b"")
+
+
 @pytest.fixture
 def plan(plan_of: Callable[..., Plan]) -> Plan:
     layers = (
@@ -145,12 +152,14 @@ def plan(plan_of: Callable[..., Plan]) -> Plan:
                 File(path="/etc/quiet.conf", data=b"", units=()),
                 File(path="/etc/special.conf", data=b"", units=("special.service",)),
                 File(path=UNIT, data=b""),
+                unit_file("low"),
+                unit_file("special"),
             ),
         ),
         Layer(
             name="t-high",
             units=("high.service",),
-            entries=(File(path="/etc/high.conf", data=b""),),
+            entries=(File(path="/etc/high.conf", data=b""), unit_file("high")),
         ),
     )
     files = (File(path="/etc/own", data=b""), File(path="/etc/cni", data=b"", units=()))
@@ -163,6 +172,71 @@ def test_units_are_those_of_the_file_or_else_of_its_layer(plan: Plan) -> None:
     assert todo(plan, "/etc/special.conf") == Actions(restart=("special.service",))
     assert todo(plan, "/etc/nobodys") == Actions()
     assert todo(plan, "/etc/high.conf", "/etc/low.conf").restart == ("low.service", "high.service")
+
+
+def test_units_that_no_overlay_brings_are_restarted_only_if_they_are_used(
+    plan_of: Callable[..., Plan],
+) -> None:
+    wanted = "/etc/systemd/system/multi-user.target.wants/on.service"
+    names = ("sshd.service", "on.service", "mine@1.service")
+    layer = Layer(
+        name="t-one",
+        units=names,
+        entries=(
+            File(path="/etc/x", data=b""),
+            Symlink(path=wanted, target="/usr/lib/systemd/system/on.service"),
+            File(path="/usr/lib/systemd/system/mine@.service", data=b""),
+        ),
+    )
+    found = todo(plan_of(layers=lambda ctx: [layer]), "/etc/x")
+    assert (found.restart, found.if_used) == (names, ("sshd.service",))
+
+
+@frozen
+class Guest:
+    """Answers as a guest whose units have these states (a VM cannot run here)."""
+
+    states: dict[str, str]
+    asked: list[list[str]] = field(factory=list)
+
+    def run(self, _node: str, argv: list[str], **_more: object) -> ExecResult:
+        self.asked.append(argv)
+        said = "".join(f"{self.states.get(unit, 'inactive')}\n" for unit in argv[2:])
+        out = said if argv[1] == "is-active" else ""
+        return ExecResult(exit_code=0, stdout=out.encode(), stderr=b"")
+
+
+def test_with_the_answers_of_a_guest_what_does_not_run_is_left_alone() -> None:
+    guest = Guest({"runs.service": "active", "died.service": "failed"})
+    units = ("died.service", "gone.service", "runs.service")
+    work = Actions(restart=(*units, "mine.service"), if_used=units)
+    assert carry_out(guest, "vm-001", work) == ("gone.service",)  # type: ignore[arg-type]
+    assert guest.asked[0] == ["systemctl", "is-active", *units]
+    restarted = ["restart", "mine.service", "runs.service", "died.service"]
+    assert guest.asked[1][-4:] == restarted, "in one go, those of higher layers first"
+    assert len(guest.asked) == 2
+    assert carry_out(guest, "vm-001", Actions(restart=("gone.service",), if_used=("gone.service",)))  # type: ignore[arg-type]
+    assert len(guest.asked) == 3, "there was nothing to restart"
+
+
+def test_what_failed_many_times_is_started_all_the_same(tmp_path: Path) -> None:
+    """The command that restarts, with a systemctl that keeps systemd's limit."""
+    (tmp_path / "systemctl").write_text(
+        '#!/bin/sh\ncd "$(dirname "$0")"\n'
+        'case $1 in reset-failed) rm -f limit; exit 1;; *) [ ! -e limit ] && echo "$@" >done;; esac'
+    )
+    (tmp_path / "systemctl").chmod(0o755)
+    (tmp_path / "limit").touch()
+
+    class Shell:
+        def run(self, _node: str, argv: list[str], **_more: object) -> ExecResult:
+            done = subprocess.run(
+                argv, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True, check=False
+            )
+            return ExecResult(exit_code=done.returncode, stdout=done.stdout, stderr=done.stderr)
+
+    carry_out(Shell(), "vm-001", Actions(restart=("a.service", "b.service")))  # type: ignore[arg-type]
+    assert (tmp_path / "done").read_text() == "restart b.service a.service\n"
 
 
 def test_units_of_a_nodes_own_file_are_those_of_its_overlay(plan: Plan) -> None:

@@ -254,3 +254,28 @@ def test_the_record_is_no_part_of_what_a_snapshot_must_be_like(state: Path) -> N
     before = store.describe(state)
     remember_passed(planned(), state)
     assert store.describe(state) == before
+
+
+# --- what a check says --------------------------------------------------------------------
+
+
+def test_place_hint_and_faults_of_an_authors_error_are_kept(
+    restored: Callable[[Plan], Cluster],
+) -> None:
+    def run(_context: CheckContext) -> str:
+        raise CheckFailed(
+            "too slow",
+            where="pod a/b",
+            hint="take another cable",
+            log="5",
+            faults=("a loose cable",),
+        )  # fmt: skip
+
+    cluster = restored(planned())
+    with pytest.raises(CheckFailed) as caught:
+        check(cluster, Silent(), wanted=[Check(name="mine", run=run)])
+    error = caught.value
+    assert (str(error), error.log) == ("check mine: too slow", "5")
+    assert error.where == f"pod a/b, cluster {cluster.name!r}"
+    assert error.hint.startswith("take another cable; ")
+    assert error.faults == ("a loose cable",)

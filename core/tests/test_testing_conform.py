@@ -15,6 +15,7 @@ import attrs
 from xk8s import hookimpl
 from xk8s.overlay import *
 from xk8s.overlay import setting
+from xk8s.sources import Artifact
 from xk8s.context import Context
 
 
@@ -116,6 +117,13 @@ FILE = 'File(path="/etc/t", data={})'
 
 def layers(entry: str, before: str = "pass") -> str:
     return LAYERS.format(entry=entry, before=before)
+
+
+def fault(*, times: int = 1, **other: object) -> str:
+    fields = {"name": "t", "pattern": "gone: (?P<it>.*)", "cause": "{it} is gone",
+              "remedy": "bring it", "examples": ("gone: all",), **other}  # fmt: skip
+    said = ", ".join(f"{key}={value!r}" for key, value in fields.items())
+    return f"@hookimpl\ndef xk8s_faults() -> list[Fault]: return [Fault({said})] * {times}"
 
 
 BROKEN = {
@@ -248,6 +256,157 @@ BROKEN = {
         "POINTS = {'t-broken.mine': Point(type=str, help='x', example=3)}",
         "xk8s_overlay",
         "the example of the point 't-broken.mine': it is 3, not str",
+    ),
+    # --- what a value says of itself, beyond its types ---
+    "a layer's name that the kernel takes for two": (
+        "@hookimpl\ndef xk8s_layers(ctx: Context) -> list[Layer]: return [Layer(name='a,b')]",
+        "xk8s_layers", "name 'a,b' cannot be a layer's",
+    ),
+    "a layer's name for QEMU": (
+        "@hookimpl\ndef xk8s_layers(ctx: Context) -> list[Layer]: return [Layer(name='a:b')]",
+        "xk8s_layers", "name 'a:b' cannot be a layer's",
+    ),
+    "a layer's name that is a path": (
+        "@hookimpl\ndef xk8s_layers(ctx: Context) -> list[Layer]: return [Layer(name='../x')]",
+        "xk8s_layers", "name '../x' cannot be a layer's",
+    ),
+    "a layer's name that is taken": (
+        "@hookimpl\ndef xk8s_layers(ctx: Context) -> list[Layer]: return [Layer(name='node')]",
+        "xk8s_layers", "name 'node' cannot be a layer's",
+    ),
+    "two layers of one name": (
+        "@hookimpl\ndef xk8s_layers(ctx: Context) -> list[Layer]:\n"
+        "    return [Layer(name='t'), Layer(name='t')]",
+        "xk8s_layers", "two Layer values named 't'",
+    ),
+    "a mode": (
+        layers('File(path="/etc/t", data=b"", mode=-1)'), "xk8s_layers",
+        "entries[0].mode is -1, not permission bits",
+    ),
+    "a mode in decimal": (
+        layers('Directory(path="/etc/t", mode=40755)'), "xk8s_layers",
+        "entries[0].mode is 40755, not permission bits",
+    ),
+    "a mode of a node's file": (
+        "@hookimpl\ndef xk8s_node_files(ctx: Context, node: Node) -> list[File]:\n"
+        "    return [File(path='/etc/n', data=b'', mode=-1)]",
+        "xk8s_node_files", "File of vm-001: File.mode is -1",
+    ),
+    "a file that is the root": (layers('File(path="/", data=b"")'), "xk8s_layers",
+                                "'/' is a directory"),
+    "a node's file that is the root": (
+        "@hookimpl\ndef xk8s_node_files(ctx: Context, node: Node) -> list[File]:\n"
+        "    return [File(path='/', data=b'')]",
+        "xk8s_node_files", "'/' is a directory",
+    ),
+    "a link to nothing": (
+        layers('Symlink(path="/etc/t", target="")'), "xk8s_layers", "entries[0].target is ''"
+    ),
+    "a unit without its type": (
+        "@hookimpl\ndef xk8s_layers(ctx: Context) -> list[Layer]:\n"
+        "    return [Layer(name='t', units=('kubelet',))]",
+        "xk8s_layers", "units has 'kubelet', which is not the name of a systemd unit",
+    ),
+    "a relative prefix to replace": (
+        "@hookimpl\ndef xk8s_layers(ctx: Context) -> list[Layer]:\n"
+        "    return [Layer(name='t', replaces=('etc/t',))]",
+        "xk8s_layers", "replaces: 'etc/t' is not an absolute path",
+    ),
+    "a member that the artifact has not": (
+        layers("Take(artifact=a, member='kubelt', path='/usr/bin/kubelet')",
+               "a = Artifact(name='k', version='1', members=('kubelet',), sources=())"),
+        "xk8s_layers", "member is 'kubelt', which artifact k does not have; it has kubelet",
+    ),
+    "a member outside of the artifact": (
+        layers("Take(artifact=a, member='../x', path='/usr/bin/x')",
+               "a = Artifact(name='k', version='1', members=('kubelet',), sources=())"),
+        "xk8s_layers", "member is '../x', not a path in the artifact's tree",
+    ),
+    "a symbol with CONFIG_": (
+        "@hookimpl\ndef xk8s_kernel(ctx: Context) -> KernelNeeds:\n"
+        "    return KernelNeeds(config=('CONFIG_BRIDGE',))",
+        "xk8s_kernel", "config has 'CONFIG_BRIDGE': write a symbol, without CONFIG_",
+    ),
+    "a module to load that is not needed": (
+        "@hookimpl\ndef xk8s_kernel(ctx: Context) -> KernelNeeds:\n"
+        "    return KernelNeeds(load=('bridge',))",
+        "xk8s_kernel", "load has 'bridge', which is not among modules",
+    ),
+    "NUL in kernel arguments": (
+        "@hookimpl\ndef xk8s_boot(ctx: Context, node: Node) -> BootOptions:\n"
+        "    return BootOptions(kernel_args=('a\\0b',))",
+        "xk8s_boot", "kernel_args has 'a\\x00b'",
+    ),
+    "port 0": (
+        "@hookimpl\ndef xk8s_boot(ctx: Context, node: Node) -> BootOptions:\n"
+        "    return BootOptions(forwards=(Forward(name='a', guest_port=0),))",
+        "xk8s_boot", "forward 'a': guest_port is 0, not 1 to 65535",
+    ),
+    "a port of the host that none is": (
+        "@hookimpl\ndef xk8s_boot(ctx: Context, node: Node) -> BootOptions:\n"
+        "    return BootOptions(forwards=(Forward(name='a', guest_port=1, preferred=99999),))",
+        "xk8s_boot", "forward 'a': preferred is 99999, not 0 to 65535",
+    ),
+    "a check that never ends": (
+        "@hookimpl\ndef xk8s_checks(ctx: Context) -> list[Check]:\n"
+        "    return [Check(name='t', run=lambda context: 'ok', timeout=float('nan'))]",
+        "xk8s_checks", "timeout is nan, not a number of seconds",
+    ),
+    "a check without a name": (
+        "@hookimpl\ndef xk8s_checks(ctx: Context) -> list[Check]:\n"
+        "    return [Check(name='', run=lambda context: 'ok')]",
+        "xk8s_checks", "name is ''",
+    ),
+    "two checks of one name": (
+        "@hookimpl\ndef xk8s_checks(ctx: Context) -> list[Check]:\n"
+        "    return [Check(name='t', run=lambda context: 'ok') for _ in range(2)]",
+        "xk8s_checks", "two Check values named 't'",
+    ),
+    "a fault's expression": (fault(pattern="("), "xk8s_faults", "'(' is not a regular expression"),
+    "a fault's placeholder": (
+        fault(cause="{what} is gone"), "xk8s_faults",
+        "its texts name 'what', which is not a group of its pattern",
+    ),
+    "a fault's remedy": (
+        fault(remedy="mend {what"), "xk8s_faults", "its texts are malformed"
+    ),
+    "a fault's example": (
+        fault(examples=("all is well",)), "xk8s_faults",
+        "its pattern does not match its example 'all is well'",
+    ),
+    "a fault without an example": (fault(examples=()), "xk8s_faults", "it has no example"),
+    "two faults of one name": (
+        fault(times=2), "xk8s_faults", "two Fault values named 't'",
+    ),
+    "an observation of nothing": (
+        "@hookimpl\ndef xk8s_observe(ctx: Context) -> list[Observation]:\n"
+        "    return [Observation(name='t', argv=())]",
+        "xk8s_observe", "argv names no program",
+    ),
+    "an observation outside of its node": (
+        "@hookimpl\ndef xk8s_observe(ctx: Context) -> list[Observation]:\n"
+        "    return [Observation(name='../t', argv=('true',))]",
+        "xk8s_observe", "name is '../t', not a path below the node's directory",
+    ),
+    "logs in a relative directory": (
+        "@hookimpl\ndef xk8s_log_files(ctx: Context) -> list[LogFiles]:\n"
+        "    return [LogFiles(kind='t', directory='var/log', paths=('*',))]",
+        "xk8s_log_files", "directory: 'var/log' is not an absolute path",
+    ),
+    "logs by another placeholder": (
+        "@hookimpl\ndef xk8s_log_files(ctx: Context) -> list[LogFiles]:\n"
+        "    return [LogFiles(kind='t', directory='/var/log', paths=('{pod}.log',))]",
+        "xk8s_log_files", "paths has {pod}, not one of {name}, {scope}, {part}",
+    ),
+    "a file of the guest that is relative": (
+        "@hookimpl\ndef xk8s_guest(ctx: Context) -> GuestNeeds:\n"
+        "    return GuestNeeds(files=('etc/t',))",
+        "xk8s_guest", "files: 'etc/t' is not an absolute path",
+    ),
+    "a program by its path": (
+        "@hookimpl\ndef xk8s_guest(ctx: Context) -> GuestNeeds:\n"
+        "    return GuestNeeds(programs=('/usr/bin/t',))",
+        "xk8s_guest", "programs has '/usr/bin/t'",
     ),
 }  # fmt: skip
 

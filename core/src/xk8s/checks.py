@@ -39,7 +39,7 @@ class CheckContext:
 @frozen(kw_only=True)
 class CheckResult:
     """One finished check: name, whether it passed, its message, its duration in seconds, and the
-    log that came with a failure.
+    log that came with a failure, with its place, hint and known faults.
     """
 
     name: str
@@ -47,6 +47,9 @@ class CheckResult:
     detail: str
     seconds: float
     log: str = ""
+    where: str = ""
+    hint: str = ""
+    faults: tuple[str, ...] = ()
 
 
 def run_check(
@@ -74,6 +77,9 @@ def run_check(
                 detail=str(error),
                 seconds=time.monotonic() - start,
                 log=error.log,
+                where=error.where,
+                hint=error.hint,
+                faults=error.faults,
             )
         else:
             return CheckResult(

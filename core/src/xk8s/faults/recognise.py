@@ -87,7 +87,9 @@ def problem_of(fault: Fault) -> str | None:
     try:
         words = dict.fromkeys(pattern.groupindex, "")
         _ = fault.cause.format_map(words), fault.remedy.format_map(words)
-    except (KeyError, ValueError, IndexError) as error:
+    except ValueError as error:
+        return f"its texts are malformed, or name what is not a group of its pattern: {error}"
+    except (KeyError, IndexError) as error:
         return f"its texts name {error}, which is not a group of its pattern"
     if not fault.examples:
         return "it has no example"

@@ -19,6 +19,7 @@ from types import FrameType, TracebackType
 from typing import TypeVar
 
 from xk8s.errors import PluginError, Xk8sError
+from xk8s.names.advice import about_mistake, source_tree
 from xk8s.names.discovery import Offer
 
 T = TypeVar("T")
@@ -46,7 +47,7 @@ def guarded(function: Callable[[], T], *, offer: Offer, what: str, doing: str, l
         raise PluginError(
             f"{what}: {doing or 'its import'} did not finish within {limit:g} s",
             where=f"{offer.where}{_place(frames, offer)}",
-            hint="report it to the authors of that distribution; if it only needs longer: "
+            hint=f"{about_mistake(offer, doing)}; if it only needs longer: "
             "-s plugins.timeout=SECONDS",
             log="".join(traceback.StackSummary.extract(frames).format()),
         ) from None
@@ -61,8 +62,8 @@ def guarded(function: Callable[[], T], *, offer: Offer, what: str, doing: str, l
         raise PluginError(
             f"{what}: {doing} {kind}: {text}" if doing else f"{what} {kind}: {text}",
             where=f"{offer.where}{_place(_frames(error.__traceback__), offer)}",
-            hint="report it to the authors of that distribution"
-            if doing
+            hint=about_mistake(offer, doing)
+            if doing or source_tree(offer.distribution)
             else f"reinstall or remove {offer.distribution}",
         ) from error
 

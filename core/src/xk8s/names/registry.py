@@ -19,6 +19,8 @@ import pluggy
 from xk8s import hookspecs
 from xk8s.checks import CheckContext, NotYet
 from xk8s.errors import PluginError, UsageError, nearest
+from xk8s.names import value_rules
+from xk8s.names.advice import about_mistake
 from xk8s.names.allow_list import Policy, policy
 from xk8s.names.call import guarded
 from xk8s.names.discovery import (
@@ -117,6 +119,7 @@ class Registry:
             raise self._rubbish(overlay, hook, f"{typecheck.shown(values)}, not {kind.__name__}s")
         for value in values:
             self._check(overlay, hook, kind, value)
+        self._check_names(overlay, hook, values)
         return tuple(self._its(overlay, value) for value in values)
 
     def _load(self, offer: Offer) -> None:
@@ -159,14 +162,22 @@ class Registry:
             raise self._rubbish(name, hook, f"{typecheck.shown(value)}, not {kind.__name__}")
         if problem := typecheck.problem(value, kind):
             raise self._rubbish(name, hook, f"a {kind.__name__} whose {problem}")
+        if problem := value_rules.problem(value):
+            raise self._rubbish(name, hook, f"{_named(value)} whose {problem}")
         if isinstance(value, File):
             try:
                 if hook in _IN_GUEST:
-                    guest_path(value.path)
+                    if not guest_path(value.path).parts:
+                        raise ValueError("'/' is a directory")
                 elif hook == "xk8s_host_files":
                     _host_path(value.path)
             except ValueError as error:
                 raise self._rubbish(name, hook, f"a File: {error}") from None
+
+    def _check_names(self, name: str, hook: str, values: Iterable[object]) -> None:
+        """Raise `PluginError` when two values of one hook have the same name."""
+        if problem := value_rules.duplicate(values):
+            raise self._rubbish(name, hook, problem)
 
     def _its(self, name: str, value: Any) -> Any:
         """Return a value whose functions are attributed to the overlay: they are called
@@ -198,8 +209,14 @@ class Registry:
         return PluginError(
             f"overlay {name!r}: {hook} returned {what}",
             where=offer.where,
-            hint="report it to the authors of that distribution",
+            hint=about_mistake(offer, hook),
         )
+
+
+def _named(value: object) -> str:
+    """Return how a value is called in an error: with its name, if it has one."""
+    name = getattr(value, "name", None) or getattr(value, "path", None)
+    return f"a {type(value).__name__}" + (f" {name!r}" if name else "")
 
 
 def _value(value: Any, many: bool) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import attrs
 
 from xk8s.context import Context
-from xk8s.errors import PlanError, UsageError, nearest
+from xk8s.errors import PlanError, PluginError, UsageError, nearest
 from xk8s.names.allow_list import policy
 from xk8s.names.core_settings import CORE_SETTINGS, ClusterSettings, PluginSettings
 from xk8s.names.discovery import Offer
@@ -43,7 +43,7 @@ from xk8s.planning.plan import (
     layer_digest,
 )
 from xk8s.planning.points import ROUTE_POINT, collect
-from xk8s.planning.resolve import check_names, provider, resolve
+from xk8s.planning.resolve import check_names, provider, resolve, who_provides
 from xk8s.util.paths import check_name
 
 
@@ -95,7 +95,7 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
     except KeyError:
         raise PlanError(
             "no selected overlay provides a base system",
-            hint="name one that provides 'base', for example debian",
+            hint=who_provides("base", registry),
         ) from None
     facts = registry.hooks.kernel_facts(base, ctx)
     boot = registry.hooks.boot_image(base, ctx)
@@ -147,6 +147,7 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
         registry=registry,
     )
     _check_routes(plan)
+    _check_check_names(plan)
     return plan
 
 
@@ -261,6 +262,21 @@ def _own_options(cluster: ClusterSettings) -> BootOptions:
         ) from error
     # The kernel has quotes of its own, which must reach it.
     return BootOptions(kernel_args=tuple(cluster.kernel_args.split()), qemu_args=qemu_args)
+
+
+def _check_check_names(plan: Plan) -> None:
+    """Raise `PluginError` when two overlays have a check of one name: it is how a check is run and
+    reported.
+    """
+    owners: dict[str, str] = {}
+    for name in plan.ctx.overlays:
+        for check in plan.registry.hooks.checks(name, plan.ctx):
+            if (other := owners.setdefault(check.name, name)) != name:
+                raise PluginError(
+                    f"overlays {other!r} and {name!r} both have a check {check.name!r}",
+                    where=plan.registry.offer(name).where,
+                    hint="names of checks begin with their overlay's name",
+                )
 
 
 def _check_routes(plan: Plan) -> None:

@@ -14,6 +14,7 @@ from xk8s.names.core_settings import ClusterSettings
 from xk8s.names.discovery import Offer
 from xk8s.names.registry import Registry
 from xk8s.names.settings import Value
+from xk8s.names.value_rules import LAYER_OF_NODES
 from xk8s.overlay import (
     BootImage,
     Check,
@@ -30,7 +31,7 @@ from xk8s.planning.resolve import Choice
 from xk8s.sources import Artifact
 from xk8s.util.digest import UNDIGESTED, digest
 
-NODE_LAYER = "node"
+NODE_LAYER = LAYER_OF_NODES
 """A node's own files, in names of layers."""
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from attrs import frozen
 
 from xk8s.errors import PlanError, UsageError, Xk8sError, nearest
+from xk8s.names.advice import about_missing
 from xk8s.names.registry import Registry
 from xk8s.overlay import Overlay
 
@@ -75,7 +76,7 @@ def resolve(names: Sequence[str], registry: Registry, unavailable: Unavailable) 
         if choice is None:
             raise PlanError(
                 f"overlay {asker!r} needs {need!r} and no selected overlay provides it",
-                hint=_who_provides(need, registry),
+                hint=who_provides(need, registry),
             )
         choices.append(choice)
         add(choice.chosen, asker)
@@ -158,11 +159,12 @@ def _installed_providers(capability: str, registry: Registry) -> list[str]:
     return names
 
 
-def _who_provides(need: str, registry: Registry) -> str:
+def who_provides(need: str, registry: Registry) -> str:
+    """Return what to do for want of a capability: which overlay to name, or what to install."""
     if names := _installed_providers(need, registry):
         return f"name one of: {', '.join(names)}"
     known = [offer.name for offer in registry.offers]
-    return f"{nearest(need, known)}install an overlay that provides {need!r}"
+    return f"{nearest(need, known)}{about_missing(need)}"
 
 
 def _check_conflicts(selected: Mapping[str, Overlay]) -> None:

@@ -12,8 +12,10 @@ from attrs import frozen
 
 from xk8s import hookspecs
 from xk8s.errors import Xk8sError, nearest
+from xk8s.faults import recognise as faults
+from xk8s.names import value_rules
 from xk8s.names.registry import Registry
-from xk8s.overlay import Check, Fragment, Overlay, Point
+from xk8s.overlay import Check, Fault, Fragment, Overlay, Point
 from xk8s.planning.ownership import claims
 from xk8s.planning.points import CORE_POINTS
 from xk8s.testing.hook_recorder import Notes, take_notes
@@ -167,15 +169,29 @@ def _own_points(overlay: str, about: Overlay) -> Iterator[Violation]:
 
 def _types(overlay: str, notes: Notes) -> Iterator[Violation]:
     for call, answer in notes.answers.items():
-        for value in answer if isinstance(answer, tuple) else (answer,):
-            for problem in filter(None, (typecheck.problem(value, type(value)), _arguments(value))):
-                hook, _, node = call.partition(" ")
-                yield Violation(
-                    overlay=overlay,
-                    hook=hook,
-                    what=f"{type(value).__name__} {node}".rstrip() + f": {problem}",
-                    todo="return the types that xk8s.overlay says; mypy --strict finds these too",
-                )
+        hook, _, node = call.partition(" ")
+        values = answer if isinstance(answer, tuple) else (answer,)
+        for value in values:
+            types = "return the types that xk8s.overlay says; mypy --strict finds these too"
+            found = [(typecheck.problem(value, type(value)), types), (_arguments(value), types)]
+            if not any(problem for problem, _ in found):
+                found = [(_content(value), "docs/reference/values.md says what is valid there")]
+            for problem, todo in found:
+                if problem:
+                    what = f"{type(value).__name__} {node}".rstrip() + f": {problem}"
+                    yield Violation(overlay=overlay, hook=hook, what=what, todo=todo)
+        if twice := value_rules.duplicate(values):
+            yield Violation(
+                overlay=overlay, hook=hook, what=twice, todo="give each a name of its own"
+            )
+
+
+def _content(value: object) -> str | None:
+    """What is wrong with a value whose types are right."""
+    if isinstance(value, Fault):
+        problem = faults.problem_of(value)
+        return f"{value.name}: {problem}" if problem else None
+    return value_rules.problem(value)
 
 
 def _arguments(value: object) -> str:
@@ -245,7 +261,8 @@ def _paths(overlay: str, notes: Notes) -> Iterator[Violation]:
         for file in notes.answers.get(f"xk8s_node_files of {node.node.name}") or ():
             what = todo = ""
             try:
-                guest_path(file.path)
+                if not guest_path(file.path).parts:
+                    raise ValueError("'/' is a directory")
             except ValueError as error:
                 what, todo = str(error), "paths are absolute and without '.' and '..'"
             if file.path in seen:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import attrs
@@ -95,6 +95,11 @@ class _Recorder(Registry):
         """Just what the plan cannot do without: all that is mistyped is to be told at once."""
         if name != self._subject or not isinstance(value, kind):
             super()._check(name, hook, kind, value)
+
+    def _check_names(self, name: str, hook: str, values: Iterable[object]) -> None:
+        """The same holds for names."""
+        if name != self._subject:
+            super()._check_names(name, hook, values)
 
     def _noted(
         self, name: str, hook: str, arguments: dict[str, Any], call: Callable[[dict[str, Any]], T]

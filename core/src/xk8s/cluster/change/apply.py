@@ -299,7 +299,12 @@ class _Apply:
     def _units(self, one: NodeWork) -> None:
         if one.todo.restart:
             self.clock.item(one.name, f"restarting {short(one.todo.restart)}")
-        carry_out(self.cluster, one.name, one.todo)
+        one.unused = carry_out(self.cluster, one.name, one.todo)
+        if one.unused:
+            self.clock.note(
+                f"{one.name}: {short(one.unused)} not restarted: the node does not have it, or it "
+                "does not run"
+            )
         self.clock.finish(one.name)
 
     def _routes_differ(self) -> bool:
@@ -347,7 +352,9 @@ def _told(one: NodeWork) -> NodeChange:
         layers=tuple(name for name in {**after, **before} if before.get(name) != after.get(name)),
         files=one.change.paths,
         size=one.change.size,
-        restarted=(*one.todo.restart, *one.todo.renew),
+        restarted=tuple(
+            unit for unit in (*one.todo.restart, *one.todo.renew) if unit not in one.unused
+        ),
         stopped=one.todo.stop,
     )
 

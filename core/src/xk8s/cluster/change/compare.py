@@ -33,6 +33,7 @@ class NodeWork:
     new: Stack
     change: Difference
     todo: Actions
+    unused: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

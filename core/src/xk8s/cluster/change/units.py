@@ -17,6 +17,9 @@ from xk8s.planning.plan import NODE_LAYER, Plan, PlannedNode
 RESTART_SECONDS = 600.0
 """For all units of a node. Without KVM an API server alone takes a minute when others compute."""
 
+_RESTART = 'verb=$1; shift; systemctl reset-failed "$@" 2>/dev/null; systemctl "$verb" "$@"'
+"""Arguments: what to do, and the units. One program, as each call of the agent takes a while."""
+
 _LINES = "30"
 _STEP_SECONDS = 120.0
 
@@ -40,7 +43,8 @@ _KINDS = {
 class Actions:
     """In this order: ``stop`` units, read their files again (``reload``), load modules, set
     sysctls, make what ``tmpfiles`` say, let networkd and udev read theirs, then restart units:
-    those of ``renew`` only if they run.
+    those of ``renew`` only if they run, and those of ``if_used``, which are among ``restart``, only
+    if the VM has them and they run or failed.
     """
 
     stop: tuple[str, ...] = ()
@@ -52,6 +56,7 @@ class Actions:
     udev: bool = False
     restart: tuple[str, ...] = ()
     renew: tuple[str, ...] = ()
+    if_used: tuple[str, ...] = ()
 
 
 def actions(
@@ -90,6 +95,7 @@ def actions(
     units |= {unit: None for unit in pending if _is_there(new, unit)}
     units |= {unit: None for unit in own if _is_enabled(new, unit)}
     units |= wanted
+    restarted = [unit for unit in units if unit not in stop or unit in wanted]
     order = {unit: index for index, unit in enumerate(owners.of_overlays(plan.ctx.overlays))}
     return Actions(
         stop=tuple(unit for unit in stop if unit not in wanted),
@@ -101,11 +107,14 @@ def actions(
         udev=bool(kinds["udev"]),
         restart=tuple(
             sorted(
-                (unit for unit in units if unit not in stop or unit in wanted),
+                restarted,
                 key=lambda unit: (order.get(unit, len(order)), unit),
             )
         ),
         renew=tuple(unit for unit in own if unit not in units and unit not in stop),
+        if_used=tuple(
+            sorted(unit for unit in restarted if not (owners.bring(unit) or _is_enabled(new, unit)))
+        ),
     )
 
 
@@ -144,6 +153,18 @@ class _Owners:
         if beside and None not in beside:
             return tuple(dict.fromkeys(unit for units in beside for unit in units or ()))
         return layers[before].units
+
+    def bring(self, unit: str) -> bool:
+        """Whether an overlay brings the unit: the base system may have one of that name or not,
+        and that one may be switched off.
+        """
+        name = re.sub(r"@[^.]+\.", "@.", unit)
+        layers = [one.layer for one in self.plan.layers if one.layer.name in self.planned.layers]
+        own = {file.path for file in self.planned.files}
+        places = [f"{place}/systemd/system/{name}" for place in ("/etc", "/usr/lib")]
+        return any(
+            path in own or any(_entry(layer.entries, path) for layer in layers) for path in places
+        )
 
     def of_overlays(self, overlays: Iterable[str]) -> tuple[str, ...]:
         """Those that use what these overlays put there, lowest layers first."""
@@ -186,8 +207,10 @@ def _is_enabled(stack: Stack, unit: str) -> bool:
     )  # fmt: skip
 
 
-def carry_out(cluster: Cluster, node: str, todo: Actions) -> None:
-    """Do it; `MachineError` when something does not start, with its log."""
+def carry_out(cluster: Cluster, node: str, todo: Actions) -> tuple[str, ...]:
+    """Do it; the units that were not restarted, because the VM does not have or use them.
+    `MachineError` when something does not start, with its log.
+    """
 
     def step(*argv: str) -> None:
         result = cluster.run(node, argv, timeout=_STEP_SECONDS)
@@ -215,8 +238,28 @@ def carry_out(cluster: Cluster, node: str, todo: Actions) -> None:
     hint = "fix the cause and apply again: it continues"
     if todo.renew:
         restart(cluster, node, todo.renew, hint=hint, verb="try-restart")
-    if todo.restart:
-        restart(cluster, node, todo.restart, hint=hint)
+    unused = _unused(cluster, node, todo.if_used)
+    if units := [unit for unit in todo.restart if unit not in unused]:
+        restart(cluster, node, units, hint=hint)
+    return unused
+
+
+def _unused(cluster: Cluster, node: str, units: Sequence[str]) -> tuple[str, ...]:
+    """Which of the units the node does not have, or are switched off."""
+    if not units:
+        return ()
+    # A line for each, in this order; of a unit that is not there it says "inactive" as well.
+    result = cluster.run(node, ["systemctl", "is-active", *units], timeout=_STEP_SECONDS)
+    states = result.stdout.decode(errors="replace").split()
+    if len(states) != len(units):
+        raise MachineError(
+            f"{node}: systemctl is-active did not say how {short(units)} are",
+            where=node,
+            log=result.stderr.decode(errors="replace").strip(),
+        )
+    return tuple(
+        unit for unit, state in zip(units, states, strict=True) if state in ("inactive", "unknown")
+    )
 
 
 def restart(
@@ -226,9 +269,13 @@ def restart(
     is asked for. ``units`` are those of lower layers first, and asked for in the other order: as
     systemctl asks for one after the other, a store that is named first is gone before what depends
     on it has ended.
+
+    What died many times within seconds is refused by systemd ("Start request repeated too
+    quickly"), but here somebody changed something: the counters are reset.
     """
+    argv = ["sh", "-c", _RESTART, "sh", verb, *reversed(units)]
     try:
-        result = cluster.run(node, ["systemctl", verb, *reversed(units)], timeout=RESTART_SECONDS)
+        result = cluster.run(node, argv, timeout=RESTART_SECONDS)
     except TimeoutError as error:
         raise _not_restarted(cluster, node, units, str(error), hint) from error
     if result.exit_code != 0:

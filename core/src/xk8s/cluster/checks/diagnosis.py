@@ -81,8 +81,8 @@ def failed_check(
         hints = ()
     return CheckFailed(
         f"check {check.name}: {result.detail}",
-        where=f"cluster {cluster.name!r}",
-        hint=hint,
+        where=", ".join(filter(None, (result.where, f"cluster {cluster.name!r}"))),
+        hint="; ".join(filter(None, (result.hint, hint))),
         log=log,
-        faults=tuple(str(one) for one in hints),
+        faults=tuple(dict.fromkeys((*result.faults, *(str(one) for one in hints)))),
     )
