@@ -1,1 +1,1 @@
-"""From a plan to files: artifacts and layer images, content-addressed in the cache."""
+"""Building a plan's files: artifacts and layer images, content-addressed in the cache."""

@@ -23,8 +23,8 @@ def down(name: str, progress: Progress) -> bool:
 
 
 def sweep(name: str, *, keep_log: bool = False) -> bool:
-    """What `down` does, for a caller that holds the lock. ``keep_log`` leaves the logs of
-    operations, for one of them that goes on.
+    """Take the cluster down as `down` does, for a caller that holds the lock. ``keep_log`` keeps
+    the logs of operations, for one that continues.
     """
     runtime, state = runtime_dir(name), state_dir(name)
     found = runtime.exists() or state.exists()

@@ -1,4 +1,4 @@
-"""How every verb reaches a running cluster: by its record, without root."""
+"""Access to a running cluster for every verb: by its record, without root."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Cluster:
 
     @functools.cached_property
     def namespace(self) -> Namespace:
-        """Its network namespace; `MachineError` when the holder is gone."""
+        """Return its network namespace; `MachineError` if the holder is gone."""
         return Namespace.attach(self.runtime_dir)
 
     def sockets(self, node: str) -> Sockets:
@@ -138,7 +138,7 @@ class Cluster:
                 )
 
     def status(self) -> dict[str, Any]:
-        """As JSON data: phase, nodes with addresses, memory in MiB (host's share: PSS)."""
+        """Return JSON data: phase, nodes with addresses, memory in MiB (host's share: PSS)."""
         planned = {node.name: node for node in self.ctx.nodes}
         return {
             "name": self.name,
@@ -197,8 +197,8 @@ def open_started(name: str) -> Cluster:
 
 
 def machine_error(message: str, console: Path, *, hint: str) -> MachineError:
-    """An error with the end of a VM's console, and what is known of all that was said there and
-    by its QEMU.
+    """Return an error with the end of a VM's console, and the faults recognised there and in QEMU's
+    output.
     """
     texts = []
     for path in (console, qemu_log(console)):

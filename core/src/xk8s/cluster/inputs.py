@@ -1,4 +1,4 @@
-"""All that a plan's VMs are made of, there before the first one starts."""
+"""Everything a plan's VMs need, built before the first one starts."""
 
 from __future__ import annotations
 

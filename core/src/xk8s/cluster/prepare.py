@@ -1,4 +1,4 @@
-"""Making all that VMs are made of, from the cache where it is there already."""
+"""Preparing everything that VMs need, from the cache if possible."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Clock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """As `Progress.stage`."""
+        """Show it, as `Progress` does."""
         start = time.monotonic()
         self._inside.append(0.0)
         try:
@@ -44,15 +44,15 @@ class Clock:
             self._inside[-1] += elapsed
 
     def note(self, text: str) -> None:
-        """As `Progress.note`."""
+        """Show it, as `Progress` does."""
         self.progress.note(text)
 
     def item(self, key: str, text: str, *, done: int = 0, total: int = 0) -> None:
-        """As `Progress.item`."""
+        """Show it, as `Progress` does."""
         self.progress.item(key, text, done=done, total=total)
 
     def finish(self, key: str) -> None:
-        """As `Progress.finish`."""
+        """Show it, as `Progress` does."""
         self.progress.finish(key)
 
 
@@ -68,9 +68,9 @@ def make_inputs(plan: Plan, clock: Clock, held: ExitStack) -> ClusterInputs:
 def build(
     plan: Plan, progress: Progress, held: ExitStack
 ) -> tuple[Mapping[str, Resolved], Mapping[str, BuiltLayer]]:
-    """Artifacts by key and layer images by name, from the cache where they are there. What is
-    fetched must be what ./xk8s.lock says, where there is one. Until ``held`` is closed no image
-    is removed by anybody.
+    """Return artifacts by key and layer images by name, from the cache if they exist there. What is
+    fetched must match ./xk8s.lock, if there is one. Until the result is closed, no image is removed
+    by anybody.
     """
     jobs = Jobs()
     store = Store(cache_dir(), lock=project_lock(), jobs=jobs)

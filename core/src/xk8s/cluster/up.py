@@ -1,4 +1,4 @@
-"""From a plan to a running cluster: artifacts, layers, machines, checks.
+"""Starting a cluster from a plan: artifacts, layers, machines, checks.
 
 Any error, Ctrl-C and a kill leave nothing behind: processes carry the cluster's mark, and what
 they leave is swept by this command itself, or by the next `up` or `down`. Only a cluster whose
@@ -70,9 +70,9 @@ log = get_logger(__name__)
 
 
 def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = False) -> Cluster:
-    """Start the cluster of a plan and run its checks; or restore it, when a snapshot of it as
-    it was Ready is there and fits, or of one that can be changed to it without a boot (``cold``
-    boots all the same). Checks that depend on something else than when they passed run again.
+    """Start the cluster of a plan and run its checks; or restore it, if there is a snapshot of the
+    Ready cluster that fits, or one that can be changed to it without a reboot (``cold`` always
+    boots). Checks that depend on something that has changed since they passed run again.
 
     Raises `StateError` when one of that name runs; `CheckFailed` when a check fails (the
     cluster stays, phase "failed"); any other error after everything was swept away.
@@ -115,7 +115,7 @@ def _up(inputs: ClusterInputs, clock: Clock, *, checks: bool, cold: bool) -> Clu
 
 
 def snapshot(name: str, label: str, progress: Progress) -> float:
-    """Save a running cluster under a label; for how many seconds it stood still."""
+    """Save a running cluster under a label; return for how many seconds it was paused."""
     with locked(name):
         cluster = open_cluster(name)
         cluster.check_alive()
@@ -128,7 +128,7 @@ def snapshot(name: str, label: str, progress: Progress) -> float:
 def back_to(name: str, label: str, progress: Progress) -> Cluster:
     """Restore a snapshot of a cluster, in place of what runs under its name.
 
-    Raises `StateError` when there is none or it does not fit; what runs goes on then.
+    Raises `StateError` if there is none or it does not fit; whatever is running then continues.
     """
     with locked(name):
         value = store.find(name, label)
@@ -175,7 +175,7 @@ def _damage(value: store.Snapshot, clock: Clock) -> str | None:
 
 
 def _as_saved(value: store.Snapshot, boot: BootedCluster) -> Record:
-    """The state of a cluster that is to be what a snapshot is."""
+    """Return the state of a cluster that should become what a snapshot is."""
     state = _directories(value.cluster)
     for name in (REQUEST, PLAN, BOOT, GUEST_FILES):
         write_private(state / name, (value.directory / name).read_bytes())

@@ -1,4 +1,4 @@
-"""`xk8s report`: one archive with all that helps to find out what is wrong, and no keys in it."""
+"""`xk8s report`: one archive with everything needed for troubleshooting, and no keys in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the parts of a report come from: the host, the cluster's records, its nodes.
+"""Collecting the parts of a report: from the host, the cluster's records, its nodes.
 
 By allow-list: of the state directory only what is named here is read, of nodes only what the
 overlays' observations print. All of it is scrubbed on its way in (`Contents.add`).

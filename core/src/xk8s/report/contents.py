@@ -59,12 +59,12 @@ class Contents:
         self.add(path, json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
 
     def miss(self, what: str, why: object) -> None:
-        """Note that a part could not be had, in one line."""
+        """Note that a part could not be collected, in one line."""
         self.missing.append(self.scrub(f"{what}: {' '.join(str(why).split())}"))
 
     @contextmanager
     def part(self, what: str) -> Iterator[None]:
-        """A part of the report: when it fails, that is a note, and the rest goes on."""
+        """Collect a part of the report: if it fails, that is noted, and the rest continues."""
         try:
             yield
         except Xk8sError as error:
@@ -73,7 +73,9 @@ class Contents:
             self.miss(what, f"{type(error).__name__}: {error}")
 
     def archive(self, made: float) -> bytes:
-        """All of it as tar.gz: below one directory, sorted, owned by nobody in particular."""
+        """Return everything as tar.gz: below one directory, sorted, owned by nobody in
+        particular.
+        """
         buffer = io.BytesIO()
         with (
             gzip.GzipFile(fileobj=buffer, mode="wb", mtime=int(made)) as packed,
@@ -87,7 +89,7 @@ class Contents:
 
 
 def default_path(cluster: str, made: float) -> Path:
-    """Where a report goes that nobody named, in the working directory."""
+    """Return the default path of a report, in the working directory."""
     when = time.strftime("%Y%m%d-%H%M%S", time.localtime(made))
     return Path(f"xk8s-report-{cluster}-{when}.tar.gz")
 
@@ -95,7 +97,7 @@ def default_path(cluster: str, made: float) -> Path:
 def write(path: Path, make: Callable[[], bytes]) -> None:
     """Write what ``make`` returns to a new file with mode 0600; nothing is left when it raises.
 
-    `UsageError` for a file that is there, or a directory that is not.
+    `UsageError` for an existing file, or a missing directory.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

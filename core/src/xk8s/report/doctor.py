@@ -87,7 +87,7 @@ def machine() -> tuple[Severity, str, str]:
 
 
 def qemu() -> tuple[Severity, str, str]:
-    """Its version, and whether TCG of it is stable."""
+    """Check QEMU's version, and whether TCG of it is stable."""
     from xk8s.machine.qemu.accelerator import STABLE_TCG, kvm_problem, qemu_version
 
     version = qemu_version()
@@ -112,7 +112,9 @@ def accel() -> tuple[Severity, str, str]:
 
 
 def programs() -> tuple[Severity, str, str]:
-    """What xk8s runs; the line that installs all that is missing."""
+    """Check the programs that xk8s runs; the remedy is one line that installs whatever is
+    missing.
+    """
     absent = host_programs.missing()
     if not absent:
         return "ok", f"all {len(host_programs.PROGRAMS)} are installed", ""
@@ -180,7 +182,7 @@ def room(name: str, path: Path, wanted: int, least: int) -> Probe:
 
 
 def memory() -> tuple[Severity, str, str]:
-    """What can be had without swapping."""
+    """Check the memory that is available without swapping."""
     found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
     mib = int(found[1]) >> 10 if found else 0
     text = f"{mib} MiB available"

@@ -16,8 +16,8 @@ from xk8s.report.doctor import examine
 
 
 def versions() -> dict[str, Any]:
-    """xk8s, overlays and verbs of plugins with their distributions, Python, QEMU, kernel, CPU. A
-    value that cannot be had says why instead.
+    """Return versions: xk8s, overlays and verbs of plugins with their distributions, Python, QEMU,
+    kernel, CPU. A value that is not available says why.
     """
     return {
         "xk8s": _try(lambda: version("xk8s")),
@@ -33,7 +33,7 @@ def versions() -> dict[str, Any]:
 
 
 def findings() -> str:
-    """As `xk8s doctor` prints them."""
+    """Return the output of `xk8s doctor`."""
     lines = []
     for finding in examine():
         lines.append(f"{finding.level:<4}  {finding.name}: {finding.text}")

@@ -91,7 +91,7 @@ def _render(name: str, made: Path) -> None:
 
 
 def _put(made: Path, directory: Path, found: list[Path]) -> None:
-    """All files, or none: each is beside its place before the first one takes it."""
+    """Write all files, or none: each is beside its place before the first one takes it."""
     is_new = not directory.exists()
     ready: list[tuple[Path, Path]] = []
     try:
@@ -117,7 +117,7 @@ def _put(made: Path, directory: Path, found: list[Path]) -> None:
 
 
 def _check_room(directory: Path, found: list[Path], *, overwrite: bool) -> None:
-    """That nothing is in the way."""
+    """Check that nothing is in the way."""
     for path in found:
         for parent in (*reversed(path.parents), path):
             target = directory / parent

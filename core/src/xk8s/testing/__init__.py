@@ -1,11 +1,11 @@
-"""Tests of overlays: a pytest plugin that is loaded by who wants it.
+"""Tests of overlays: a pytest plugin that is loaded on request.
 
 Switch it on in the pyproject of your overlay, and install ``xk8s[testing]``::
 
     [tool.pytest.ini_options]
     addopts = ["-p", "xk8s.testing"]
 
-Nobody else's pytest is slowed down: it is no plugin that pytest loads by itself.
+Nobody else's pytest is slowed down: pytest does not load it by itself.
 
 Fixtures: ``plan`` makes plans without QEMU, root or network; ``cluster`` is a real cluster of one
 node; ``xk8s`` is the command itself with state of its own; ``own_places`` keeps what a test does in

@@ -17,7 +17,7 @@ from attrs import frozen
 @frozen(kw_only=True)
 class Xk8s:
     """The command with state and runtime directories of its own, below ``root`` (the cache is the
-    user's: building everything anew is what CI's first run does). ``root`` None: those of the
+    user's: building everything again is what CI's first run does). ``root`` None: those of the
     user. ``common`` are options for every call; ``python`` is of the environment that has xk8s.
     """
 
@@ -28,7 +28,7 @@ class Xk8s:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of the command's process."""
+        """Environment of the command's process."""
         if self.root is None:
             return dict(os.environ)
         mine = {key: value for key, value in os.environ.items() if not key.startswith("XK8S_C")}
@@ -80,7 +80,7 @@ class Xk8s:
         return done.stdout if code == 0 else done.stderr
 
     def json(self, *words: str, **more: Any) -> Any:
-        """Its stdout as JSON."""
+        """Return its stdout as JSON."""
         return json.loads(self(*words, **more))
 
     def processes(self) -> list[str]:
@@ -105,7 +105,7 @@ class Xk8s:
             for path in (self.root / name).rglob("*")
             # Snapshots are for the next `up`.
             if "snapshots" not in path.parts
-            # A lock file that nobody holds is no lock; unlinking it would let two commands
+            # A lock file that nobody holds is not a lock; unlinking it would let two commands
             # hold "the" lock (one each of two inodes).
             and path.suffix != ".lock"
             and not (path.is_dir() and path.name == "clusters")

@@ -24,7 +24,7 @@ from xk8s.util import typecheck
 from xk8s.util.guest_paths import guest_path
 
 NODES = ("cluster.nodes=2", "cluster.routers=1", "cluster.testers=1")
-"""Every role is there, unless the caller's settings say otherwise."""
+"""Every role exists, unless the caller's settings say otherwise."""
 
 
 @frozen(kw_only=True)
@@ -41,14 +41,14 @@ class Violation:
 
 
 def assert_conforms(overlay: str, *beside: str, sets: tuple[str, ...] = ()) -> None:
-    """Fail with all that is wrong with an installed overlay.
+    """Fail with everything that is wrong with an installed overlay.
 
     A cluster of it and the overlays ``beside`` it is planned three times, once of these in
     another process: nothing is built or started. ``sets`` are settings as on the command line.
 
-    Looked at: hooks (names, arguments, marks, types of all that they return), settings (each has
-    a default of its type and a help text), no I/O, the same answers each time, one owner for each
-    path, and points of fragments that are there.
+    Verified are hooks (names, arguments, marks, types of all return values), settings (each has a
+    default of its type and a help text), no I/O, the same answers each time, one owner for each
+    path, and that the points of fragments exist.
     """
     found = violations(overlay, *beside, sets=sets)
     if found:
@@ -307,7 +307,7 @@ def _repeats(
 
 
 def difference(one: Any, other: Any, path: str) -> str:
-    """Where two JSON values differ first, and how; "" when they do not."""
+    """Return where two JSON values first differ, and how; "" if they do not."""
     if type(one) is type(other) and isinstance(one, dict) and one.keys() == other.keys():
         found = (difference(one[key], other[key], f"{path}.{key}") for key in one)
         return next(filter(None, found), "")

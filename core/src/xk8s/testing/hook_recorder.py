@@ -38,7 +38,7 @@ class Notes:
     last: str = ""
 
     def as_data(self) -> dict[str, Any]:
-        """As JSON, to be compared with those of another process."""
+        """Return JSON, to be compared with that of another process."""
         return {"answers": {key: plain(value) for key, value in self.answers.items()}}
 
 
@@ -92,7 +92,9 @@ class _Recorder(Registry):
             overlay, hook, kind, **more))  # fmt: skip
 
     def _check(self, name: str, hook: str, kind: type[Any], value: object) -> None:
-        """Just what the plan cannot do without: all that is mistyped is to be told at once."""
+        """Plan just what the plan cannot do without: everything mistyped should be reported at
+        once.
+        """
         if name != self._subject or not isinstance(value, kind):
             super()._check(name, hook, kind, value)
 

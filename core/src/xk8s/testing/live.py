@@ -35,8 +35,8 @@ def live_cluster(
 ) -> Iterator[LiveCluster]:
     """Start it, and end it.
 
-    State is the user's own, under a name that is the same each time: that is where the snapshot
-    of the run before is found. The working directory is another one: no xk8s.toml counts.
+    State is the user's own, under a name that is always the same: that is how the snapshot of the
+    previous run is found. The working directory is separate: no xk8s.toml counts.
     """
     name = cluster_name(overlays)
     xk8s = Xk8s(root=None, directory=directory, common=("--name", name))

@@ -1,7 +1,7 @@
 """No I/O while planning: what Python does is watched while a hook runs.
 
 Writing, processes and the network are refused, so that a test of a broken overlay does no harm;
-reading what is no part of an installed package is noted.
+reading anything outside of an installed package is noted.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def request_of(overlays: str | tuple[str, ...], sets: tuple[str, ...], name: str
 
 
 def with_base(plugins: Mapping[str, object] | None = None) -> dict[str, object]:
-    """These, and the stand-in where nothing else provides ``base``."""
+    """Return these overlays, and the stand-in if nothing else provides ``base``."""
     found = dict(plugins or {})
     if not _provides_base(Registry(found, Policy())):
         found[BASE] = base()
@@ -74,7 +74,7 @@ def plugin(**hooks: Callable[..., object]) -> object:
 
 @functools.cache
 def base() -> object:
-    """A base system without content, whose kernel has all that anybody needs."""
+    """A base system without content, whose kernel has everything that anybody needs."""
     image = Artifact(name=BASE, version="1", members=("all",), sources=())
     take = Take(artifact=image, member="all", path="/")
 
@@ -109,5 +109,5 @@ def _provides_base(registry: Registry) -> bool:
             if "base" in registry.overlay(offer.name).provides:
                 return True
         except Xk8sError:
-            continue  # it is told when it is asked for
+            continue  # it is reported when it is requested
     return False

@@ -37,7 +37,7 @@ def inside(name: str) -> PurePosixPath:
 
 
 def unpack(archive: Path, target: Path, *, check: Callable[[], None] = lambda: None) -> None:
-    """Unpack .tar (plain, gz, bz2, xz, zst) or .zip, told apart by content, into ``target``.
+    """Unpack .tar (plain, gz, bz2, xz, zst) or .zip, recognised by content, into ``target``.
 
     ``check`` is called between members and may raise to stop. Raises `UnsafeArchive`.
     """
@@ -179,8 +179,8 @@ def _unzip(archive: Path, target: Path, check: Callable[[], None]) -> None:
 
 
 def find_in(root: Path, wanted: str) -> Path | None:
-    """The file or directory ``wanted`` of an unpacked tree, links followed inside ``root``
-    only (absolute ones from ``root``); None when it is not there.
+    """Return the file or directory ``wanted`` of an unpacked tree, following links inside ``root``
+    only (absolute ones from ``root``); None if it does not exist.
     """
     parts = [part for part in PurePosixPath(wanted).parts if part not in ("/", ".")]
     current = root

@@ -13,5 +13,5 @@ _CONTROLS = re.compile(
 
 
 def without_controls(text: str, instead: str = "") -> str:
-    """The text without control sequences and characters, but for newlines and tabs."""
+    """Return the text without control sequences and characters, except for newlines and tabs."""
     return _CONTROLS.sub(instead, text)

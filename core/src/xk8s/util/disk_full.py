@@ -16,7 +16,7 @@ _TEXT = ("No space left on device", "Disk quota exceeded", "Wrote only ")
 
 
 class DiskFull(HostError):
-    """No room left: nothing else is worth trying."""
+    """The disk is full: nothing else is worth trying."""
 
 
 def disk_full(directory: Path, *, log: str = "") -> DiskFull:

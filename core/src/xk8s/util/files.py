@@ -82,7 +82,7 @@ def copy_file(source: Path, target: Path, *, link: bool, mode: int | None = None
 
 
 def copy_tree(source: Path, target: Path, *, link: bool) -> None:
-    """Copy a file or a tree to ``target``, merging into directories that are there; files as
+    """Copy a file or a tree to ``target``, merging into existing directories; files as
     `copy_file`. FileExistsError when a file would be put over another.
     """
     if not source.is_dir() or source.is_symlink():
@@ -104,7 +104,7 @@ def copy_tree(source: Path, target: Path, *, link: bool) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file or tree if it is there, also one with directories made read-only."""
+    """Remove a file or tree if it exists, including one with directories made read-only."""
     if not path.is_symlink() and path.is_dir():
         path.chmod(0o700)
         for one in walk_dirs(path):

@@ -89,7 +89,7 @@ def is_there(program: Program) -> bool:
 
 
 def missing(programs: Iterable[Program] = PROGRAMS) -> tuple[Program, ...]:
-    """Those that this machine lacks."""
+    """Return the programs that this machine lacks."""
     return tuple(program for program in programs if not is_there(program))
 
 
@@ -130,8 +130,8 @@ def install_line(names: Sequence[str], manager: str, *, root: bool | None = None
 
 
 def hint(*names: str) -> str:
-    """How to get these programs, for an error about one that is missing. The line brings all else
-    that is missing too, so that nobody has to come back for each.
+    """Return how to get these programs, for an error about a missing one. The line installs
+    everything else that is missing too, so that nobody has to come back for each.
     """
     manager = package_manager()
     if not manager or not {program.name for program in PROGRAMS}.issuperset(names):

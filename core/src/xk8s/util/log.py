@@ -15,7 +15,7 @@ from logging import DEBUG, ERROR, INFO, WARNING
 from typing import NamedTuple, Protocol
 
 PROGRESS = "xk8s.progress"
-"""Logger of what the user is shown while work goes on: a sink may want all of it."""
+"""Logger of what the user sees during work: a sink may want all of it."""
 
 MAX_TEXT = 2000
 """Characters of one string in a record."""
@@ -31,10 +31,10 @@ class Record(NamedTuple):
 
 
 class Sink(Protocol):
-    """Where records go. Called from any thread."""
+    """Receiver of records. Called from any thread."""
 
     def wants(self, level: int, logger: str) -> bool:
-        """Return whether `write` is to be called for such records."""
+        """Return whether the sink wants such records."""
 
     def write(self, record: Record) -> None:
         """Write it; an OSError or ValueError (closed file) is ignored."""

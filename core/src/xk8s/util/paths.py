@@ -1,4 +1,4 @@
-"""Where xk8s keeps things on the host: cache, state of clusters, runtime sockets."""
+"""Directories of xk8s on the host: cache, state of clusters, runtime sockets."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def snapshots_root() -> Path:
 
 
 def snapshots_dir(cluster: str) -> Path:
-    """Snapshots of the clusters of that name ($XK8S_STATE/snapshots/NAME); they hold keys, so
-    they are no cache that others may share.
+    """Return the directory of the snapshots of the clusters with that name
+    ($XK8S_STATE/snapshots/NAME); they hold keys, so they must not be shared like a cache.
     """
     return snapshots_root() / check_name(cluster)
 

@@ -1,4 +1,4 @@
-"""Which processes belong to a cluster, and how to end exactly those.
+"""The processes that belong to a cluster, and how to end exactly those.
 
 Every process of a cluster carries its runtime directory in the environment, so that it is found
 even when the `xk8s up` that started it was killed before it could write anything down.
@@ -21,7 +21,7 @@ CLUSTER_VARIABLE = "XK8S_CLUSTER"
 
 @frozen(kw_only=True, order=True)
 class Process:
-    """A process, told apart from a later one with the same pid by its start time (in clock
+    """A process, distinguished from a later one with the same pid by its start time (in clock
     ticks since boot, field 22 of /proc/PID/stat).
     """
 
@@ -44,7 +44,7 @@ class Process:
 
     @property
     def command(self) -> str:
-        """Its command line, or "" when it is gone."""
+        """Return its command line, or "" if it is gone."""
         try:
             words = Path(f"/proc/{self.pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
@@ -113,7 +113,7 @@ def _signal_and_wait(
         for fd, _ in poll.poll(remaining * 1000):
             poll.unregister(fd)
             left.discard(fd)
-            # A child of ours stays a zombie, and in /proc, until it is reaped.
+            # Our child stays a zombie, and in /proc, until it is reaped.
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(watched[fd].pid, os.WNOHANG)
     return left

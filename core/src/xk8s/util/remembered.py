@@ -74,6 +74,6 @@ _shared: dict[Path, Fingerprints] = {}
 
 
 def fingerprints() -> Fingerprints:
-    """Those of the cache that is in use."""
+    """Return those of the cache in use."""
     place = cache_dir() / "fingerprints.json"
     return _shared.setdefault(place, Fingerprints(place))

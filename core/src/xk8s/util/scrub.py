@@ -140,7 +140,7 @@ def key_pieces(pem: str) -> set[str]:
 
 
 def keys_below(directory: Path) -> list[str]:
-    """The private keys (``*.key``) in a directory, as texts; none when it is not there."""
+    """Return the private keys (``*.key``) in a directory, as texts; none if it does not exist."""
     found = []
     for path in sorted(directory.glob("*.key")):
         try:

@@ -51,7 +51,7 @@ def content_sum(path: Path) -> str:
 
 
 def flush(directory: Path) -> None:
-    """Return when all that is in it, and the names, are on the disk."""
+    """Return once its content and the names are on the disk."""
     for path in walk(directory):
         if not path.is_symlink():
             _flush(path)

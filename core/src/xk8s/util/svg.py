@@ -33,7 +33,7 @@ def page(
     dark: str,
     body: Iterable[str],
 ) -> str:
-    """A whole picture. Title and description say all that it shows to who cannot see it.
+    """A whole picture. Title and description say what it shows, for those who cannot see it.
     ``light`` and ``dark`` are the rules of its own classes, beside title, head, small and ground.
     """
     style = f"{_LIGHT}\n{light}\n@media (prefers-color-scheme: dark) {{\n{_DARK}\n{dark}\n}}"

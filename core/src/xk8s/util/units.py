@@ -19,7 +19,7 @@ def size_text(size: int) -> str:
 
 
 def ago(when: float) -> str:
-    """How long ago a time (in seconds since 1970) was."""
+    """Return how long ago a time (in seconds since 1970) was."""
     seconds = max(0.0, time.time() - when)
     for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= unit:

@@ -80,7 +80,7 @@ class Vm:
 
     @property
     def agent(self) -> Agent:
-        """CPU seconds of its guest."""
+        """Return the agent of its guest."""
         return Agent(self.spec.sockets.agent, self.spec.name)
 
     def seconds_to(self, text: str) -> float:

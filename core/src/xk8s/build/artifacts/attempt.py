@@ -29,9 +29,9 @@ class Resolved:
 
 @frozen(kw_only=True)
 class Attempt:
-    """For one try of one source: ``out`` takes its members, ``work`` is scratch (both new and
-    empty, removed behind it). ``mark`` goes to `Jobs.run`. ``inputs`` are resolved artifacts
-    of a recipe by name.
+    """Context of one try of one source: ``out`` takes its members, ``work`` is scratch (both new
+    and empty, removed after it). ``mark`` goes to `Jobs.run`. ``inputs`` are resolved artifacts of
+    a recipe by name.
     """
 
     name: str

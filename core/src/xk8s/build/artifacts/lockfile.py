@@ -119,6 +119,8 @@ class LockFile:
 
 
 def project_lock(*, update: bool = False) -> LockFile | None:
-    """The lock file of the current directory; None when there is none and none is to be made."""
+    """Return the lock file of the current directory; None if there is none and none should be
+    created.
+    """
     path = Path("xk8s.lock")
     return LockFile(path=path, update=update) if update or path.exists() else None

@@ -70,7 +70,7 @@ class Store:
         *,
         offline: bool = False,
     ) -> Mapping[str, Resolved]:
-        """All artifacts and their inputs, several at a time, each once: by key.
+        """Return all artifacts and their inputs, by key; several are made at a time, each once.
 
         The first error ends the other work and is raised; so does Ctrl-C, as
         KeyboardInterrupt, when every program has ended and temporaries are gone.
@@ -84,7 +84,7 @@ class Store:
         return self._read(key)
 
     def place(self, key: str) -> Path:
-        """Where the tree of an artifact is, once it is there."""
+        """Return where the tree of an artifact is, once it exists."""
         return self._root / key / "tree"
 
     def list_cached(self) -> tuple[Resolved, ...]:
@@ -104,7 +104,7 @@ class Store:
         offline: bool = False,
         before: Sequence[Failure] = (),
     ) -> Resolved:
-        """One artifact whose inputs (by key) are there. Used by `get_many`. ``before`` are
+        """One artifact whose inputs (by key) exist. Used by `get_many`. ``before`` are
         sources that were asked already.
         """
         with disk_guard(self.cache_dir):
@@ -246,7 +246,7 @@ class Store:
     ) -> Resolved:
         """What the user's own directory lacks, as a cache entry of its own: when the next own
         build comes, the rest is neither fetched nor built again. The whole artifact does as
-        well, when it is there.
+        well, if it exists.
         """
         sources = tuple(one for one in artifact.sources if not isinstance(one, OwnDirectory))
         whole = evolve(artifact, sources=sources, verify="")

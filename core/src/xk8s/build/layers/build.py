@@ -2,7 +2,7 @@
 
 <cache>/layers/<key>.erofs   the image, shared by every VM of every cluster
 <cache>/layers/<key>.json    whose it is, for listings; its time of change is that of the last use
-<cache>/locks/layer-<key>.lock   held by the one that makes or removes it, shared by who needs it
+<cache>/locks/layer-<key>.lock   held by the one that makes or removes it, shared by users of it
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ LEFTOVER = ".tmp-"
 
 
 def layers_dir(cache_dir: Path) -> Path:
-    """Where the images are."""
+    """Return the directory of the images."""
     return cache_dir / "layers"
 
 
 def image_lock(cache_dir: Path, key: str) -> Path:
-    """The lock file of an image; its directory is there."""
+    """Return the lock file of an image, with its directory."""
     path = cache_dir / "locks" / f"layer-{key}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
@@ -126,11 +126,11 @@ class LayerStore:
         overlay: str = "",
         private: bool = False,
     ) -> BuiltLayer:
-        """The layer's image, from the cache or made now. ``resolved`` has its artifacts by key;
-        ``overlay`` is whose layer it is. ``private``: an image that is made is for this user alone.
+        """Return the layer's image, from the cache or made now. ``resolved`` has its artifacts by
+        key; ``overlay`` is the owner of the layer. ``private``: a new image is for this user alone.
 
         Raises `BuildError` (a path twice in the layer, a path through a link, a member that the
-        artifact has not, mkfs.erofs failed) or `HostError` (no mkfs.erofs, disk full).
+        artifact lacks, mkfs.erofs failed) or `HostError` (no mkfs.erofs, disk full).
         """
         progress = progress or Silent()
         missing = [take for take in _takes(layer) if artifact_key(take.artifact) not in resolved]

@@ -66,7 +66,7 @@ Users = Callable[[], Mapping[str, tuple[str, ...]]]
 
 
 def list_layers(cache_dir: Path) -> tuple[CachedLayer, ...]:
-    """All images, by name, the one used last first."""
+    """List the images, by name, the most recently used first."""
     found = []
     for path in layers_dir(cache_dir).glob("[!.]*.erofs"):
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile

@@ -1,7 +1,7 @@
-"""What changes in a guest's files when its stack of layers becomes another one.
+"""Differences in a guest's files if its stack of layers is replaced by another one.
 
-A stack is looked at as overlayfs does: of a path the topmost layer counts; directories of several
-layers are one, unless what is no directory lies between them. Only paths of layers that are not in
+A stack is seen as overlayfs does: the topmost layer with a path counts; directories of several
+layers are merged, unless something else lies between them. Only paths of layers that are not in
 both stacks are compared, so that a large base costs nothing.
 """
 
@@ -28,20 +28,20 @@ class StackLevel(Protocol):
 
     @property
     def name(self) -> str:
-        """Of the layer."""
+        """Return the name of the layer."""
 
     @property
     def key(self) -> str:
-        """Of its content."""
+        """Return a digest of its content."""
 
     def find(self, path: str) -> ErofsEntry | None:
-        """As `ErofsImage.find`."""
+        """Find as `ErofsImage.find` does."""
 
     def walk(self) -> Iterator[ErofsEntry]:
-        """As `ErofsImage.walk`."""
+        """Walk as `ErofsImage.walk` does."""
 
     def identity(self, found: ErofsEntry) -> str:
-        """Of a file: its mode and content, as `identity` writes them."""
+        """Return the identity of a file: its mode and content, as `identity` writes them."""
 
 
 @define(eq=False)
@@ -54,11 +54,11 @@ class ImageLevel:
     _identities: dict[str, str] = field(factory=dict, init=False)
 
     def find(self, path: str) -> ErofsEntry | None:
-        """As `ErofsImage.find`."""
+        """Find as `ErofsImage.find` does."""
         return self.image.find(path)
 
     def walk(self) -> Iterator[ErofsEntry]:
-        """As `ErofsImage.walk`."""
+        """Walk as `ErofsImage.walk` does."""
         return self.image.walk()
 
     def identity(self, found: ErofsEntry) -> str:
@@ -83,11 +83,11 @@ class FilesLevel:
 
     @property
     def key(self) -> str:
-        """Of all its files."""
+        """Return a digest of all its files."""
         return hashlib.sha256(repr(sorted(self.files.items())).encode()).hexdigest()
 
     def find(self, path: str) -> ErofsEntry | None:
-        """As `ErofsImage.find`; sizes are not known."""
+        """Find as `ErofsImage.find` does; sizes are not known."""
         if path in self.files:
             mode = int(self.files[path].partition(":")[0], 8)
             return ErofsEntry(path=path, mode=stat.S_IFREG | mode, size=0)
@@ -96,19 +96,19 @@ class FilesLevel:
         return None
 
     def walk(self) -> Iterator[ErofsEntry]:
-        """All paths but the root."""
+        """Return all paths but the root."""
         for path in sorted({*self.files, *self._directories} - {"/"}):
             found = self.find(path)
             assert found is not None
             yield found
 
     def identity(self, found: ErofsEntry) -> str:
-        """As it was given."""
+        """Return the identity as it was given."""
         return self.files[found.path]
 
 
 def identity(mode: int, data: bytes) -> str:
-    """Of a file: permission bits and content."""
+    """Format the identity of a file: permission bits and content."""
     return f"{mode & 0o7777:o}:{hashlib.sha256(data).hexdigest()}"
 
 
@@ -145,9 +145,9 @@ class Stack:
 
 @frozen(kw_only=True)
 class Difference:
-    """What has to be done to a guest: first ``gone`` (files and links) and ``replaced``
-    (directories where a file or link is to be) are removed, then ``emptied`` directories if nothing
-    is left in them, deepest first; then ``directories`` (path -> mode) are made, parents first, and
+    """Changes of a guest: first ``gone`` (files and links) and ``replaced`` (directories in place
+    of which there will be a file or link) are removed, then ``emptied`` directories if nothing is
+    left in them, deepest first; then ``directories`` (path -> mode) are created, parents first, and
     ``put`` (path -> size in bytes) appear. ``before``: path -> name of the layer that had it.
     """
 
@@ -160,7 +160,7 @@ class Difference:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """All that changes."""
+        """Return everything that changes."""
         found = (*self.gone, *self.replaced, *self.emptied, *self.directories, *self.put)
         return tuple(dict.fromkeys(found))
 
@@ -180,14 +180,15 @@ class Difference:
 def difference(
     old: Stack, new: Stack, *, ready: Collection[str] = (), unsure: Iterable[str] = ()
 ) -> Difference:
-    """What changes. Layers named ``ready`` are not compared (they lie below, and count where others
-    let them be seen); ``unsure`` are paths of which it is not known what a guest has, with a / at
-    their end if it may be a directory, and two if one was to go with all that is in it.
+    """Return what changes. Layers named ``ready`` are not compared (they are below, and count where
+    others leave them visible); ``unsure`` are paths whose state in the guest is unknown, with a /
+    at their end if it may be a directory, and two if one should have been removed with everything
+    in it.
     """
     again = {path.rstrip("/"): len(path) - len(path.rstrip("/")) for path in unsure}
     paths = {*_candidates(old, new, ready), *again}
     for path in sorted(paths):
-        # What is no directory hides what lower layers have below it.
+        # Anything but a directory hides what lower layers have below it.
         if _hides(old, path) or _hides(new, path) or again.get(path) == _WITH_ALL:
             levels = (*old.levels, *new.levels)
             seen = (found.path for level in levels for found in level.walk())

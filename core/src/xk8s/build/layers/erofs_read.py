@@ -1,7 +1,7 @@
 """What is in an EROFS image, read without mounting it: names, kinds, modes, and file contents.
 
 Directories and uncompressed files, in both forms that mkfs.erofs gives them (blocks alone, or with
-the tail beside the inode); that is all that our own images and those of overlays have. The format:
+the tail beside the inode): our own images and those of overlays use no other form. The format:
 https://docs.kernel.org/filesystems/erofs.html
 """
 
@@ -63,7 +63,7 @@ class ErofsImage:
     _known: dict[int, dict[str, int]] = field(factory=dict, init=False)
 
     def walk(self) -> Iterator[ErofsEntry]:
-        """All paths but the root, sorted within each directory, parents first."""
+        """Return all paths but the root, sorted within each directory, parents first."""
         yield from self._walk("", (self._root,))
 
     def find(self, path: str) -> ErofsEntry | None:
@@ -89,7 +89,7 @@ class ErofsImage:
         return self._inode(number)
 
     def _children(self, number: int) -> dict[str, int]:
-        """By name; nothing for what is no directory."""
+        """Return entries by name; nothing for anything but a directory."""
         if number not in self._known:
             inode = self._inode(number)
             names = self._names(inode) if stat.S_ISDIR(inode.mode) else ()

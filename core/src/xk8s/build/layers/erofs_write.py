@@ -22,7 +22,7 @@ ALIGNMENT = 2 << 20
 def make_image(
     tree: Path, out: Path, *, digest: str = "", jobs: Jobs | None = None, mark: str = ""
 ) -> None:
-    """Write the tree as an EROFS image to ``out`` (a file that is not there yet).
+    """Write the tree as an EROFS image to ``out`` (a file that does not exist yet).
 
     Everything is owned by root with time 0 and no extended attributes; the image's UUID comes
     from ``digest`` (default: `tree_digest`). Not compressed, and no file's end among the inodes:

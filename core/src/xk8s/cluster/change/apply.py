@@ -1,8 +1,8 @@
-"""Put what changed into a running cluster: files, then what overlays do themselves, then units.
+"""Apply changes to a running cluster: files, then what overlays do themselves, then units.
 
-The VMs stay those that were booted: what they get lies in the memory over their disks. ``now.json``
-says what they have. Before anything is changed it is written there what is about to change, so that
-an apply that failed or was killed is mended by the next one, whatever that one is for.
+The VMs stay those that were booted: what they get is kept in memory over their disks. ``now.json``
+says what they have. Before anything is changed, it records what is about to change, so that the
+next apply, whatever it is for, repairs one that failed or was killed.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ Checks = Literal["changed", "all", "none"]
 
 @frozen(kw_only=True)
 class NodeChange:
-    """What one node got: ``layers`` are those that are other ones, ``files`` counts paths, ``size``
-    is in bytes; ``restarted`` and ``stopped`` are units.
+    """Changes of one node: ``layers`` are those that differ, ``files`` counts paths, ``size`` is in
+    bytes; ``restarted`` and ``stopped`` are units.
     """
 
     node: str
@@ -91,7 +91,7 @@ class Applied:
     seconds: Mapping[str, float]
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return data for programs."""
         return {
             "name": self.cluster.name,
             "phase": self.cluster.record.phase,
@@ -110,12 +110,11 @@ def apply(
     sets: Sequence[str] = (),
     checks: Checks = "changed",
 ) -> Applied:
-    """Make the plan of a running cluster again, with more ``overlays`` and other settings, and put
-    what is another than the guests have into them. Local directories are read again where they are
-    still there.
+    """Make the plan of a running cluster again, with more ``overlays`` and other settings, and
+    apply the differences to the guests. Local directories are read again if they still exist.
 
-    Raises `PlanError` when something of it takes a boot; `StateError` when there is no such
-    cluster; `MachineError` when a guest does not do it (the next apply mends it); `CheckFailed`.
+    Raises `PlanError` if part of it takes a reboot; `StateError` if there is no such cluster;
+    `MachineError` if a guest fails to do it (the next apply repairs that); `CheckFailed`.
     """
     with locked(name), ExitStack() as held:
         cluster = open_started(name)
@@ -210,7 +209,7 @@ class _Apply:
         )
 
     def run(self) -> tuple[NodeChange, ...]:
-        """All but the checks."""
+        """Apply everything except the checks."""
         remember_snapshots(cache_dir())
         keys = Keys(self.state / PKI)
         given = {one.node.name: secrets(self.plan, one.node, keys) for one in self.plan.nodes}

@@ -23,7 +23,7 @@ from xk8s.util.paths import cache_dir
 
 @attrs.define(eq=False)
 class NodeWork:
-    """What is to be done to one node."""
+    """The changes of one node."""
 
     planned: PlannedNode
     before: NodeFiles
@@ -88,8 +88,8 @@ def compare(
     given: Mapping[str, Sequence[File]],
     levels: Levels,
 ) -> NodeWork:
-    """What is to be done to a node to bring it to ``inputs``'s plan; ``given`` are its secrets by
-    overlay. `StateError` when an image of what it has is gone; `PlanError` for a file given twice.
+    """Return what changes a node to ``inputs``'s plan; ``given`` are its secrets by overlay.
+    `StateError` if an image of what it has is gone; `PlanError` for a file given twice.
     """
     before = now.nodes[planned.node.name]
     own = flat(given)

@@ -25,14 +25,14 @@ class _Level:
     _known: dict[str, ErofsEntry | None] = field(factory=dict, init=False)
 
     def find(self, path: str) -> ErofsEntry | None:
-        """As `ErofsImage.find`."""
+        """Find as `ErofsImage.find` does."""
         if path not in self._known:
             self._known[path] = self.image.find(path)
         return self._known[path]
 
     @property
     def whose(self) -> str:
-        """For errors."""
+        """Name the owner, for errors."""
         return f"{self.overlay} (layer {self.layer})" if self.layer else f"{self.node} itself"
 
 
@@ -102,7 +102,7 @@ def _below(
 
 
 def _check(directory: str, path: str, is_directory: bool, below: Sequence[_Level]) -> _Level | None:
-    """Where there is something at ``path`` already; None when nowhere."""
+    """Return where something exists at ``path`` already; None if nowhere."""
     parts = path.split("/")[1:]
     for count in range(1, len(parts) + is_directory):
         prefix = "/" + "/".join(parts[:count])

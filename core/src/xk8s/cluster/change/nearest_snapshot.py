@@ -1,4 +1,4 @@
-"""Which saved cluster comes nearest to a plan that has no snapshot of its own."""
+"""The saved cluster that comes nearest to a plan without a snapshot of its own."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ log = get_logger(__name__)
 
 @frozen(kw_only=True)
 class NearestSnapshot:
-    """A snapshot that fits the plan's VMs. ``differing`` are the names of layers that are other
-    ones, ``distance`` counts them and files of nodes.
+    """A snapshot that fits the plan's VMs. ``differing`` are the names of layers that differ,
+    ``distance`` counts them and files of nodes.
     """
 
     saved: store.Snapshot
@@ -28,9 +28,9 @@ class NearestSnapshot:
 
 
 def nearest_snapshot(inputs: ClusterInputs) -> NearestSnapshot | None:
-    """Of the snapshots of other plans that `up` kept under this name, the one with the least to be
-    changed, and of several the latest. It has no overlay that the plan has not: what that did would
-    stay.
+    """Return, of the snapshots of other plans that `up` kept under this name, the one with the
+    fewest changes, and of several the latest. It has no overlay that the plan lacks: effects of
+    that overlay would remain.
     """
     found = []
     own = store.auto_label(store.key_of(inputs))

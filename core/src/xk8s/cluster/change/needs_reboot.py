@@ -13,7 +13,7 @@ from xk8s.planning.plan import Plan, PlannedLayer
 
 
 def refuse(boot: BootedCluster, now: GuestFiles, inputs: ClusterInputs) -> None:
-    """`PlanError` that names all that takes a boot."""
+    """Raise `PlanError` that names everything that takes a reboot."""
     _refuse(boot, obstacles(boot, now, inputs))
 
 
@@ -34,7 +34,7 @@ def _refuse(boot: BootedCluster, found: Collection[str]) -> None:
 
 
 def obstacles(boot: BootedCluster, now: GuestFiles, inputs: ClusterInputs) -> tuple[str, ...]:
-    """What there is in ``inputs``'s plan that takes a boot, in words; empty when nothing does."""
+    """Return what in the plan takes a reboot, in words; empty if nothing does."""
     return tuple(dict.fromkeys((*_machines(boot, boot_of(inputs)), *_layers(now, inputs))))
 
 

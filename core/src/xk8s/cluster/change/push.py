@@ -25,10 +25,11 @@ _GONE, _REPLACED, _DIRECTORIES, _FILES = "gone", "replaced", "directories.tar", 
 
 # Arguments: the root, the stage. A list may be of any length, a path of any characters. A program
 # costs tens of milliseconds to start without KVM: none is for what is empty. What lies behind a
-# link is not what was meant, and stays: an apply that mends another cannot know of the link.
+# link is not what was meant, and stays: an apply that repairs another cannot know of the link.
 #
-# Who watches a directory may wait for a write and not heed what is moved in (containerd and its CNI
-# configuration): files that no one runs are "written" once more, by nothing, when they are there.
+# A program that watches a directory may wait for a write and ignore what is moved in (containerd
+# and its CNI configuration): files that no one runs are "written" once more, with nothing, at the
+# end.
 PLACE = r"""
 cd "$1"
 if [ -s "$2/gone" ]; then
@@ -74,9 +75,9 @@ def push(
     gone: Sequence[str] = (),
     replaced: Sequence[str] = (),
 ) -> None:
-    """Make or replace files, links and directories of a running node, owned by root, with their
-    modes. Before that ``gone`` are removed (directories only if they are empty), and ``replaced``
-    with all that is in them. `MachineError` when the guest cannot.
+    """Create or replace files, links and directories of a running node, owned by root, with their
+    modes. Before that, ``gone`` are removed (directories only if they are empty), and ``replaced``
+    with everything in them. `MachineError` if the guest cannot.
     """
     entries = list(put)
     packed = _pack(staged(entries, gone, replaced))
@@ -103,7 +104,7 @@ def run(
 def staged(
     entries: Iterable[Entry], gone: Iterable[str], replaced: Iterable[str]
 ) -> Iterator[Entry]:
-    """What the stage is to have."""
+    """Return the content of the stage."""
     directories = []
     yield Directory(path=f"/{_FILES}")
     for entry in entries:

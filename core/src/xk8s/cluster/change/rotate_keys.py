@@ -1,9 +1,9 @@
 """New keys for a running cluster: authorities, certificates, keys of tokens, all of them.
 
-``pki.new`` beside the cluster's ``pki`` has the new ones until every node has them and all that
-uses them was restarted; then it takes the place of ``pki``, which is kept as ``pki.old`` until the
-cluster passed its checks. So a rotation that failed or was killed goes on where it was when it is
-run again, with the same new keys, and at no time are there keys in the nodes that the host has not.
+``pki.new`` beside the cluster's ``pki`` has the new ones until every node has them and everything
+that uses them was restarted; then it replaces ``pki``, which is kept as ``pki.old`` until the
+cluster passed its checks. So a rotation that failed or was killed continues with the same new keys
+when it is run again, and the nodes never have keys that the host lacks.
 
 Files go to the nodes by the guest agent, over what their own layers have: these images are disks
 of running VMs and parts of snapshots, and stay as they are.
@@ -45,9 +45,8 @@ def rotate_keys(name: str, progress: Progress, *, renew: Renew | None = None) ->
     """Rotate all keys of a running cluster, and run its checks.
 
     ``renew`` is called when the nodes and the host have the new keys, for what is neither a file
-    nor a unit. Raises `StateError` when there is no such cluster or it has no keys,
-    `MachineError` when a node does not answer or a unit does not start, `CheckFailed`; calling
-    it again then goes on.
+    nor a unit. Raises `StateError` if there is no such cluster or it has no keys, `MachineError` if
+    a node does not answer or a unit does not start, `CheckFailed`; calling it again then continues.
     """
     with locked(name):
         cluster = open_cluster(name)

@@ -1,8 +1,8 @@
-"""More or fewer nodes of a running cluster: those that stay go on all the while.
+"""Changing the number of nodes of a running cluster, while all others keep running.
 
-The new plan is the kept one with other counts. New nodes are started from the layers as they are
-now, leaving ones are told to overlays and ended, and what the others have to know (addresses,
-routes) is applied as any other change of their files.
+The new plan is the kept one with other counts. New nodes are started from the current layers;
+overlays are informed of leaving ones before these end; and what the others have to know (addresses,
+routes) is applied like any other change of their files.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Scaled:
     applied: Applied
 
     def to_json(self) -> dict[str, Any]:
-        """For programs."""
+        """Return data for programs."""
         return {
             "added": list(self.added),
             "removed": list(self.removed),
@@ -64,9 +64,9 @@ def scale(
 ) -> Scaled:
     """Bring a running cluster to these counts (names of `ClusterSettings`: nodes, …).
 
-    Raises `PlanError` when it takes a boot (another change of the cluster's sources does);
-    `StateError` when there is no such cluster; `HostError` for want of memory; `MachineError` when
-    a new node does not boot: the cluster is then as it was; `CheckFailed`.
+    Raises `PlanError` if it takes a reboot (another change of the cluster's sources does);
+    `StateError` if there is no such cluster; `HostError` for lack of memory; `MachineError` if a
+    new node does not boot: the cluster is then as it was; `CheckFailed`.
     """
     with locked(name), ExitStack() as held:
         cluster = open_started(name)

@@ -1,4 +1,6 @@
-"""How changed files get into a node: few by the guest agent, many as a disk that is plugged in."""
+"""Transfer of changed files to a node: few through the guest agent, many on a disk that is plugged
+in.
+"""
 
 from __future__ import annotations
 

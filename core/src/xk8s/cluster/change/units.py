@@ -41,10 +41,10 @@ _KINDS = {
 
 @frozen(kw_only=True)
 class Actions:
-    """In this order: ``stop`` units, read their files again (``reload``), load modules, set
-    sysctls, make what ``tmpfiles`` say, let networkd and udev read theirs, then restart units:
-    those of ``renew`` only if they run, and those of ``if_used``, which are among ``restart``, only
-    if the VM has them and they run or failed.
+    """Work on units, in this order: ``stop`` units, read their files again (``reload``), load
+    modules, set sysctls, create what ``tmpfiles`` say, let networkd and udev read their files, then
+    restart units: those of ``renew`` only if they run, and those of ``if_used``, which are among
+    ``restart``, only if the VM has them and they run or failed.
     """
 
     stop: tuple[str, ...] = ()
@@ -68,8 +68,8 @@ def actions(
     overlays: Iterable[str] = (),
     pending: Iterable[str] = (),
 ) -> Actions:
-    """What a change of files asks for. ``overlays`` have other secrets; ``pending`` units were to
-    be restarted by an earlier apply.
+    """Return the work that a change of files requires. ``overlays`` have other secrets; ``pending``
+    units should have been restarted by an earlier apply.
     """
     owners = _Owners(plan, planned)
     gone, put = {*change.gone, *change.emptied}, [*change.put, *change.directories]
@@ -120,14 +120,14 @@ def actions(
 
 @attrs.define(eq=False)
 class _Owners:
-    """Whose the paths of a node are, and which units use them."""
+    """Owners of a node's paths, and the units that use them."""
 
     plan: Plan
     planned: PlannedNode
 
     def units(self, path: str, before: str) -> tuple[str, ...]:
-        """Those of the topmost layer that has the path and is no local directory, else of the
-        layer that had it ``before``.
+        """Return the units of the topmost layer that has the path and is not a local directory,
+        else of the layer that had it ``before``.
         """
         local = {one.layer for one in self.plan.directories}
         layers = {one.layer.name: one.layer for one in self.plan.layers}
@@ -167,7 +167,7 @@ class _Owners:
         )
 
     def of_overlays(self, overlays: Iterable[str]) -> tuple[str, ...]:
-        """Those that use what these overlays put there, lowest layers first."""
+        """Return the units that use what these overlays put there, lowest layers first."""
         return units_of(self.plan, self.planned, overlays)
 
 
@@ -265,12 +265,12 @@ def _unused(cluster: Cluster, node: str, units: Sequence[str]) -> tuple[str, ...
 def restart(
     cluster: Cluster, node: str, units: Sequence[str], *, hint: str, verb: str = "restart"
 ) -> None:
-    """Restart units in one go: systemd knows what comes after what, and keeps to it among all that
-    is asked for. ``units`` are those of lower layers first, and asked for in the other order: as
-    systemctl asks for one after the other, a store that is named first is gone before what depends
-    on it has ended.
+    """Restart units in one call: systemd knows their order, and keeps to it among all requested
+    units. ``units`` are those of lower layers first, and requested in reverse: systemctl requests
+    one after the other, so a store that is named first would be gone before its dependents have
+    ended.
 
-    What died many times within seconds is refused by systemd ("Start request repeated too
+    systemd refuses a unit that died many times within seconds ("Start request repeated too
     quickly"), but here somebody changed something: the counters are reset.
     """
     argv = ["sh", "-c", _RESTART, "sh", verb, *reversed(units)]

@@ -31,8 +31,8 @@ class WatchedSource:
 
 
 def sources_of(plan: Plan, names: Iterable[str]) -> tuple[WatchedSource, ...]:
-    """Of the overlays ``names`` (all of the plan when there is none): a local directory, a plugin's
-    package, and directories among its settings.
+    """Return the sources of the overlays ``names`` (of the whole plan if there are none): a local
+    directory, a plugin's package, and directories among its settings.
     """
     wanted = {str(absolute(one)) if is_directory(one) else one for one in names}
     found: dict[Path, WatchedSource] = {}
@@ -63,7 +63,7 @@ def sources_of(plan: Plan, names: Iterable[str]) -> tuple[WatchedSource, ...]:
 
 
 def marks(sources: Iterable[WatchedSource]) -> Marks:
-    """What tells that a file is another one."""
+    """Return what tells a changed file from an unchanged one."""
     found: Marks = {}
     for source in sources:
         for path in _files(str(source.path), deep=source.deep):

@@ -56,7 +56,7 @@ def console_logs(paths: Iterable[Path]) -> tuple[Log, ...]:
 
 
 def as_logs(seen: Iterable[Observed]) -> tuple[Log, ...]:
-    """Those that are searched, as logs."""
+    """Return the searched outputs, as logs."""
     return tuple(
         Log(where=f"{one.node}: {one.name}", text=one.text) for one in seen if one.searched
     )

@@ -33,7 +33,7 @@ class LogSource(Protocol):
         """See above."""
 
     def first(self) -> str:
-        """The end of what is there."""
+        """Return the end of the log so far."""
 
     def more(self) -> str:
         """What has come since the last call."""
@@ -45,7 +45,9 @@ def since_argument(text: str) -> str:
 
 
 def matcher(pattern: str) -> Callable[[str], bool]:
-    """As `journalctl --grep`: small letters alone mean any case. `UsageError` for a bad one."""
+    """Return a matcher like `journalctl --grep`: lower-case letters ignore case. `UsageError` for a
+    bad pattern.
+    """
     try:
         found = re.compile(pattern, re.I if pattern == pattern.lower() else 0)
     except re.error as error:
@@ -163,7 +165,7 @@ class HostFile:
     _offset: int = 0
 
     def first(self) -> str:
-        """The end of it. `StateError` when it is not there."""
+        """Return the end of the file. `StateError` if it does not exist."""
         return last_lines(self._read(), self.lines)
 
     def more(self) -> str:
@@ -219,7 +221,7 @@ class GuestFiles:
         return self._read(None)
 
     def paths(self) -> list[str]:
-        """Those that are there, by name."""
+        """Return the existing ones, by name."""
         found = self.cluster.run(self.node, self.find).stdout.decode(errors="replace")
         return sorted(found.splitlines())
 
@@ -239,7 +241,7 @@ class GuestFiles:
 
 
 def _later(lines: Iterable[str], since: str) -> Iterator[str]:
-    """Those whose time (ISO 8601, at their beginning) is not before ``since``."""
+    """Return lines whose time (ISO 8601, at their beginning) is not before ``since``."""
     return (line for line in lines if not since or line >= since)
 
 

@@ -40,7 +40,7 @@ class Observed:
 
 
 def observations(plan: Plan) -> tuple[Observation, ...]:
-    """All that the plan's overlays want to see, in their order."""
+    """Return everything that the plan's overlays want to see, in their order."""
     return tuple(
         one for name in plan.ctx.overlays for one in plan.registry.hooks.observe(name, plan.ctx)
     )

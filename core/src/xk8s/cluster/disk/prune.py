@@ -1,4 +1,4 @@
-"""Make room: what was used last longest ago goes first, and nothing that is needed goes.
+"""Free disk space, least recently used first; anything still referenced is kept.
 
 Safe beside other commands: an image, a download, an artifact that is made and a cluster that is
 worked on are locked, and what is locked stays.
@@ -109,7 +109,7 @@ def bound_snapshots(cluster: str, label: str, size: int) -> tuple[str, ...]:
 
 
 def _stale(one: Piece, now: float) -> bool:
-    # What a killed save left has its cluster's lock to tell; a download may be gone on with.
+    # What a killed save left has its cluster's lock to tell; a download may be resumed.
     return one.kind == "leftovers" or now - one.used > RECENT
 
 

@@ -1,5 +1,5 @@
-"""Who needs which layer image: VMs that run, of whatever state directory, what was applied to
-them since, and snapshots.
+"""References to layer images: from VMs that run, in whatever state directory, from what was applied
+to them since, and from snapshots.
 
 The cache is shared by all state directories ($XK8S_STATE) of a user, so that it remembers where
 there are snapshots: ``<cache>/states/*``, each a file with the path of a directory of snapshots.
@@ -50,7 +50,7 @@ def artifact_users(cache: Path) -> Mapping[str, tuple[str, ...]]:
 
 
 def _in_processes(pattern: re.Pattern[bytes]) -> Iterator[tuple[str, str]]:
-    """By command lines: they cannot be wrong about which files a QEMU has open."""
+    """Read command lines: they cannot be wrong about which files a QEMU has open."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdecimal():
             continue

@@ -1,4 +1,4 @@
-"""What takes room on the disk, by whom it is needed, and when it was used last."""
+"""What uses disk space, who needs it, and when it was last used."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def running_clusters() -> frozenset[str]:
 
 
 def pieces(cache: Path) -> tuple[Piece, ...]:
-    """All of the cache, and of this state directory, by kind; of each the oldest first."""
+    """Return every item in the cache and in this state directory, by kind, the oldest first."""
     seen: set[tuple[int, int]] = set()
     found = [evolve(one, size=_size(one.path, seen)) for one in _all(cache)]
     return tuple(sorted(found, key=lambda one: (KINDS.index(one.kind), one.used, one.name)))

@@ -22,11 +22,11 @@ from xk8s.util.processes import end
 
 
 def hand_over(cluster: Cluster, boot: BootedCluster, work: Path) -> tuple[Cluster, float]:
-    """Let new processes with private views of the RAM's files take the place of those that share
-    them, by device states that are left in ``work``. The cluster as it is then, and for how many
-    seconds it stood still.
+    """Replace processes that share the RAM's files by new ones with private views of them, through
+    device states that are left in ``work``. Return the resulting cluster, and for how many seconds
+    it was paused.
 
-    When this raises before the old processes ended, these go on.
+    If this raises before the old processes ended, they continue.
     """
     old = {node.name: node for node in cluster.record.nodes}
     generation = cluster.record.latest + 1

@@ -1,8 +1,8 @@
-"""Save a running cluster. It is stopped for tenths of a second, and goes on.
+"""Save a running cluster. It is paused for tenths of a second, and then continues.
 
 A cluster that was booted has its RAM in files that hold all of it. New processes are started on
 copy-on-write views of these files beforehand; then all VMs stop, their device states pass to the
-new processes, and these go on. The files do not change any more, and are copied at leisure. A
+new processes, and these continue. The files no longer change, and are copied in the background. A
 cluster that was restored, or saved before, gets such files first: see `share_ram`.
 """
 
@@ -61,11 +61,11 @@ def unsavable(record: Record) -> str | None:
 def save(
     cluster: Cluster, boot: BootedCluster, now: GuestFiles, label: str, progress: Progress
 ) -> tuple[Cluster, float]:
-    """Save under ``label`` (replacing an earlier one). The cluster with its new processes, and for
-    how many seconds it stood still.
+    """Save under ``label`` (replacing an earlier one). Return the cluster with its new processes,
+    and for how many seconds it was paused.
 
-    Raises `HostError` when it cannot be saved here or the disk is full, `MachineError` when
-    QEMU refuses the state; the cluster goes on then.
+    Raises `HostError` if it cannot be saved here or the disk is full, `MachineError` if QEMU
+    refuses the state; the cluster then continues.
     """
     if why := unsavable(cluster.record):
         raise HostError(f"cluster {cluster.name!r} cannot be saved: {why}")
@@ -113,7 +113,7 @@ def _no_room(work: Path, more: str = "") -> HostError:
 
 
 def _check_room(cluster: Cluster, boot: BootedCluster, work: Path) -> None:
-    """Before anything stands still or is copied."""
+    """Raise an error early, before anything is paused or copied."""
     if cluster.record.memory == "shared":
         rams = [ram_path(cluster.name, one.node.name) for one in boot.nodes]
         needed = sum(path.stat().st_blocks * 512 for path in rams)
@@ -139,7 +139,7 @@ def copy_directory(source: Path, target: Path) -> None:
 
 
 def _shared(cluster: Cluster, boot: BootedCluster, progress: Progress) -> tuple[Cluster, float]:
-    """The cluster with its RAM in files that hold all of it, where that can be had."""
+    """Return the cluster with its RAM in files that hold all of it, if possible."""
     if cluster.record.memory == "shared":
         return cluster, 0.0
     try:
@@ -191,7 +191,7 @@ def _keep(
     work: Path,
     sums: dict[str, str],
 ) -> None:
-    """Make ``work`` a snapshot but for its name. All of it is on the disk then: after a power
+    """Make ``work`` a snapshot except for its name. All of it is on the disk then: after a power
     failure there is a whole snapshot or none.
     """
     state = state_dir(cluster.name)

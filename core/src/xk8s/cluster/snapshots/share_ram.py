@@ -1,8 +1,8 @@
 """Make the RAM of a restored cluster shared, while it runs.
 
 A restored VM has a private view of its RAM's file: what it wrote is nowhere else. Before such a
-cluster is saved each VM moves, RAM and all, into a new process whose RAM is a new shared file;
-it stands still for the last tenth of a second of that. Then it is as one that was booted.
+cluster is saved, each VM moves, RAM and all, into a new process whose RAM is a new shared file; it
+is paused for the last tenth of a second of that. Then it is like a VM that was booted.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _SPARE = 256 << 20
 
 
 def share(cluster: Cluster, boot: BootedCluster, progress: Progress) -> tuple[Cluster, float]:
-    """Move all VMs, one after the other. The cluster with its new processes, and for how many
-    seconds the one that took longest stood still.
+    """Move all VMs, one after the other. Return the cluster with its new processes, and the longest
+    pause in seconds.
 
-    Raises `HostError` when there is no room, `MachineError` when QEMU cannot move one; the
-    cluster goes on then, in new processes as far as its record says so.
+    Raises `HostError` if there is not enough space, `MachineError` if QEMU cannot move one; the
+    cluster then continues, in new processes as far as its record says so.
     """
     pauses = []
     for booted in boot.nodes:

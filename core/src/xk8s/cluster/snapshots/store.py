@@ -68,7 +68,7 @@ class Snapshot:
 
     @property
     def directory(self) -> Path:
-        """Where it is."""
+        """The directory of the snapshot."""
         return directory(self.cluster, self.label)
 
     def ram(self, node: str) -> Path | None:
@@ -87,14 +87,14 @@ class Snapshot:
 
     @property
     def used(self) -> float:
-        """When it was saved or restored last, in seconds since 1970."""
+        """Time at which it was saved or restored last, in seconds since 1970."""
         try:
             return (self.directory / _META).stat().st_mtime
         except OSError:
             return self.created
 
     def mark_used(self) -> None:
-        """It is restored now."""
+        """Record that it is being restored now."""
         with contextlib.suppress(OSError):
             os.utime(self.directory / _META)
 
@@ -106,7 +106,7 @@ class Snapshot:
 
 
 def directory(cluster: str, label: str) -> Path:
-    """Of one snapshot."""
+    """Return the directory of one snapshot."""
     return snapshots_dir(cluster) / check_name(label)
 
 
@@ -198,7 +198,7 @@ def read(cluster: str, label: str) -> Snapshot | None:
 
 
 def find(cluster: str, label: str) -> Snapshot:
-    """The snapshot; `StateError` naming those that are there."""
+    """Return the snapshot; `StateError` names the existing ones."""
     found = read(cluster, label)
     if found is None:
         known = [one.label for one in list_snapshots() if one.cluster == cluster]
@@ -233,7 +233,7 @@ def problem(saved: Snapshot, key: str | None = None, *, accel: Accel | None = No
 
 
 def list_snapshots(root: Path | None = None) -> tuple[Snapshot, ...]:
-    """All snapshots, by cluster and label; those of another state directory's ``root``."""
+    """List the snapshots, by cluster and label; with ``root`` those of another state directory."""
     paths = sorted((root or snapshots_root()).glob(f"*/*/{_META}"))
     return tuple(one for path in paths if (one := _load(path.parent)))
 
@@ -264,7 +264,7 @@ def _sha256(path: Path) -> str:
 
 
 def as_data(saved: Snapshot) -> Mapping[str, object]:
-    """For ``--json``."""
+    """Return data for ``--json``."""
     return {
         "cluster": saved.cluster,
         "label": saved.label,

@@ -1,8 +1,9 @@
-"""What the VMs of a cluster were started from: ``boot.json`` of its state, and of its snapshots.
+"""Record of what the VMs of a cluster were started from: ``boot.json`` of its state, and of its
+snapshots.
 
-A VM is saved, restored and handed to a new process with just the machine that it was booted with.
-So that is written down then, and never made again from a plan: the sources of the plan (your own
-builds, overlays, xk8s itself) go on changing while the cluster runs.
+A VM is saved, restored and handed to a new process with exactly the machine that it was booted
+with. So that is recorded at boot, and never made again from a plan: the sources of the plan (your
+own builds, overlays, xk8s itself) keep changing while the cluster runs.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ class BootDisk:
 
     @property
     def path(self) -> Path:
-        """Of an image in the cache."""
+        """Path of an image in the cache."""
         return layers_dir(cache_dir().absolute()) / f"{self.key}.erofs"
 
 
@@ -55,8 +56,8 @@ class BootedNode:
 
 @frozen(kw_only=True)
 class BootedCluster:
-    """All VMs and their networks. ``kernel`` and ``initrd`` are files below the cache; ``routes``
-    are prefixes behind the first router.
+    """Record of all VMs and their networks. ``kernel`` and ``initrd`` are files below the cache;
+    ``routes`` are prefixes behind the first router.
     """
 
     version: int = 1
@@ -86,7 +87,7 @@ class BootedCluster:
 
 
 def boot_of(inputs: ClusterInputs) -> BootedCluster:
-    """What the VMs of a plan are to be started from."""
+    """Return what the VMs of a plan are started from."""
     return planned_boot(
         inputs.plan, inputs.accel, {name: one.key for name, one in inputs.layers.items()}
     )

@@ -20,13 +20,13 @@ ERROR = "error.txt"
 
 
 def failure_dir(name: str) -> Path:
-    """Where it is, if it is."""
+    """Return its directory, if it exists."""
     return clusters_dir().parent / "failures" / check_name(name)
 
 
 def keep(name: str, error: BaseException) -> bool:
-    """Copy what the VMs of a failed `up` said, before it is swept away. Only of VMs that failed by
-    themselves: of all other errors the message says what there is to say.
+    """Keep the output of the VMs of a failed `up`, before it is swept away. This is for VMs that
+    failed by themselves: for all other errors the message is enough.
     """
     state = state_dir(name)
     logs = sorted((state / CONSOLES).glob("*.log"))

@@ -41,8 +41,8 @@ class NodeFiles:
 
 @frozen(kw_only=True)
 class GuestFiles:
-    """All guests. ``key`` is that of a snapshot of it, "" when it is as no plan says.
-    ``overlays``: name -> digest of all that the overlay overlay_digests.
+    """Files of all guests. ``key`` is that of a snapshot of the cluster, "" while the guests match
+    no plan. ``overlays``: name -> digest of everything that the overlay gave.
     """
 
     version: int = 1

@@ -66,7 +66,7 @@ class LogFile:
         self._lock = threading.Lock()
 
     def wants(self, level: int, logger: str) -> bool:  # noqa: ARG002
-        """All of it."""
+        """Accept every record."""
         return True
 
     def write(self, record: Record) -> None:

@@ -59,7 +59,7 @@ file); or a copy-on-write view of a saved file."""
 
 @frozen(kw_only=True)
 class NodeRecord:
-    """A started VM: ``pid`` of QEMU and its start time in clock ticks (told from a reused pid);
+    """A started VM: ``pid`` of QEMU and its start time in clock ticks (to detect a reused pid);
     ``forwards`` maps a name to the port on 127.0.0.1. ``generation`` counts the processes that
     the VM had before (None: as many as the cluster says).
     """
@@ -73,7 +73,7 @@ class NodeRecord:
 
     @property
     def process(self) -> Process:
-        """Its QEMU, which a later process of the same pid is not."""
+        """Return its QEMU, which a later process with the same pid is not."""
         return Process(pid=self.pid, started=self.started)
 
 
@@ -107,7 +107,7 @@ class Record:
         return max([self.generation, *(node.generation or 0 for node in self.nodes)])
 
     def node(self, name: str) -> NodeRecord:
-        """The record of a node; `StateError` naming those that are there."""
+        """Return the record of a node; `StateError` names the existing ones."""
         for node in self.nodes:
             if node.name == name:
                 return node
@@ -155,8 +155,8 @@ def write_inputs(plan: Plan) -> None:
     for value in plan.settings:
         if value.origin != "default":
             settings.setdefault(value.overlay, {})[value.name] = plain(value.value)
-    # Choices are written down as if they had been asked for: the cluster keeps its CRI even
-    # when another one could be had later.
+    # Choices are recorded as if they had been requested: the cluster keeps its CRI even if
+    # another one becomes available later.
     request = {"overlays": list(plan.ctx.overlays), "settings": settings}
     write_private(directory / REQUEST, json.dumps(request, indent=1).encode())
     write_local(plan, directory)

@@ -19,7 +19,7 @@ def remember_snapshots(cache: Path) -> None:
 
 
 def forget_snapshots(cache: Path) -> None:
-    """Call it when this state directory is to go, with its snapshots."""
+    """Forget this state directory, before it is removed with its snapshots."""
     _memory(cache).unlink(missing_ok=True)
 
 

@@ -46,7 +46,7 @@ def write_images(plan: Plan, secrets: Mapping[str, Sequence[File]]) -> None:
 
 
 def image_path(cluster: str, node: str) -> Path:
-    """Where the own layer of a node is."""
+    """Return the path of a node's own layer."""
     return state_dir(cluster) / NODES / f"{node}.erofs"
 
 
@@ -151,7 +151,7 @@ def spec(
 
 def wait_booted(cluster: Cluster, progress: Progress) -> None:
     """Return when the agent of every guest answers; `MachineError` with the end of the console
-    of one that died or says nothing. One that cannot go on is reset, once.
+    of one that died or says nothing. One that cannot continue is reset, once.
     """
     waiting = [node.name for node in cluster.record.nodes]
     reset: set[str] = set()
@@ -185,8 +185,8 @@ def wait_booted(cluster: Cluster, progress: Progress) -> None:
 
 
 def is_stalled(console: Path) -> bool:
-    """Whether a guest that boots says of itself that a CPU lost its timer, and so will not go on.
-    That happened to one of some hundred boots without KVM, before the first program ran.
+    """Whether a booting guest reports that a CPU lost its timer, and so will not continue. That
+    happened to one of some hundred boots without KVM, before the first program ran.
     """
     try:
         return _STALLED in console.read_bytes()

@@ -33,8 +33,9 @@ def power_on(
     templates: Mapping[str, Template],
     progress: Progress,
 ) -> tuple[NodeRecord, ...]:
-    """All VMs of ``boot``, those with a template (by node name) as copies of it. Their RAM is of
-    that kind; "private" is what one has of a template, whose other pages are there once for all.
+    """Start all VMs of ``boot``, those with a template (by node name) as copies of it. Their RAM is
+    of that kind; "private" means what one shares with a template, whose other pages exist once for
+    all.
 
     When one cannot be started, none is left. A template that QEMU does not take is discarded, and
     its VMs boot by themselves.
@@ -94,8 +95,8 @@ def _copies(
 
 
 def _memory(memory: Memory, template: Template) -> Memory:
-    """That of a copy: of its own where it is to be shared, else the template's until it is written
-    to.
+    """Return the memory of a copy: its own if it will be shared, else the template's until it is
+    written to.
     """
     if not memory.share:
         return attrs.evolve(memory, file=template.ram)
@@ -106,9 +107,9 @@ def _memory(memory: Memory, template: Template) -> Memory:
 
 
 def _given(boot: BootedCluster, booted: BootedNode) -> str:
-    """What a copy is told in place of kernel arguments."""
+    """Return what a copy gets in place of kernel arguments."""
     words = {
-        # It goes on at the time at which the template stopped.
+        # It continues at the time at which the template stopped.
         "time": int(time.time()),
         "uuid": product_uuid(f"{boot.cluster}/{booted.node.name}"),
     }

@@ -1,4 +1,4 @@
-"""Where the RAM of a cluster's VMs is, so that it can be shared and saved."""
+"""Location of the RAM of a cluster's VMs, so that it can be shared and saved."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def ram_path(cluster: str, node: str) -> Path:
 
 
 def ram_directory(cluster: str) -> Path:
-    """Where these files are; it is there, for this user alone."""
+    """Return the directory of these files, created for this user alone."""
     directory = memory_dir(cluster)
     make_private(directory.parent)
     return make_private(directory)

@@ -1,9 +1,9 @@
-"""Templates: the memory of a VM that was booted to where it gets to know which node it is.
+"""Templates: the memory of a VM that was booted to the point where it learns which node it is.
 
-``CACHE/templates/KEY/``  ram, state, template.json. The key is that of all that the VM was made of:
-kernel, initramfs, arguments, CPUs, memory, QEMU. What differs between nodes comes later (see
-docs/reference/boot.md): layers, network cards, name, and every key, so that there is no secret in
-one, and it may serve all clusters.
+``CACHE/templates/KEY/`` has ram, state and template.json. The key covers everything that the VM
+consists of: kernel, initramfs, arguments, CPUs, memory, QEMU. Differences between nodes are added
+later (see docs/reference/boot.md): layers, network cards, name, and every key, so that a template
+contains no secret and may serve all clusters.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from xk8s.util.sparse import content_sum, flush, sparse_copy
 log = get_logger(__name__)
 
 ARGUMENT = "xk8s.template"
-"""The kernel argument by which a guest knows that it is to be one."""
+"""Kernel argument that makes a guest a template."""
 READY = b"xk8s-initramfs: waiting for a node"
 """What its console says when it is."""
 
@@ -59,23 +59,23 @@ _BACK_ENDS = frozenset({"-object", "-chardev", "-netdev", "-blockdev"})
 
 @frozen(kw_only=True)
 class Template:
-    """One that is there and whole."""
+    """A complete template."""
 
     directory: Path
 
     @property
     def ram(self) -> Path:
-        """All of its memory; its holes are zeros."""
+        """File with all of its memory; its holes are zeros."""
         return self.directory / "ram"
 
     @property
     def state(self) -> Path:
-        """Of its CPUs and devices."""
+        """File with the state of its CPUs and devices."""
         return self.directory / "state"
 
 
 def templates_dir(cache: Path) -> Path:
-    """Where they are."""
+    """Return the directory of templates."""
     return cache / "templates"
 
 
@@ -212,7 +212,7 @@ def _make(
 
 @contextmanager
 def _lock(path: Path, stop: threading.Event) -> Iterator[None]:
-    """Held by who makes it. Ctrl-C must not wait for another command that does."""
+    """Held while it is made. Ctrl-C must not wait for another command that does."""
     lock = FileLock(path)
     while True:
         try:
@@ -228,7 +228,7 @@ def _lock(path: Path, stop: threading.Event) -> Iterator[None]:
 
 
 class _StalledError(MachineError):
-    """It will not go on; another one may."""
+    """The template cannot be made; a second try may succeed."""
 
 
 def _boot(

@@ -134,7 +134,7 @@ def perform(peer: Peer, request: dict[str, Any]) -> bool:
         text = error.strerror or str(error)
         text = f"{error.filename}: {text}" if error.filename else text
         return peer.answer(ok=False, error=text, errno=error.errno or errno.EIO)
-    except Exception as error:  # whatever a request did wrong: say so and go on
+    except Exception as error:  # whatever a request did wrong: say so and continue
         text = f"{type(error).__name__}: {error}"
         return peer.answer(ok=False, error=text, errno=errno.EINVAL)
 
@@ -257,7 +257,7 @@ def watch(peer: Peer, child: subprocess.Popen[bytes]) -> None:
 
 
 def end(child: subprocess.Popen[bytes]) -> None:
-    """Reap the child; make it end when it has not."""
+    """Reap the child; kill it if it has not ended."""
     if child.poll() is None:
         child.terminate()
         try:

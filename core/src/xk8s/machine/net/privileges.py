@@ -44,8 +44,8 @@ def check_user_namespaces() -> None:
 
 
 def unshare_argv() -> tuple[str, ...]:
-    """How a program gets a network namespace here: root needs no user namespace, and a user
-    keeps the uid inside (mapped to root, tcpdump would drop to a user that is not there).
+    """Return how a program gets a network namespace here: root needs no user namespace, and a user
+    keeps the uid inside (if mapped to root, tcpdump would switch to a user that does not exist).
     """
     unshare = _program("unshare")
     return (unshare, "-n") if os.geteuid() == 0 else (unshare, "-U", "-c", "--keep-caps", "-n")

@@ -41,7 +41,7 @@ _TRIAL_EXIT = 0x10 << 1 | 1
 
 @frozen(kw_only=True)
 class Accel:
-    """How VMs are run here.
+    """Accelerator and reason: how VMs are run here.
 
     ``args`` are QEMU's arguments for it; ``max_cpus`` limits a VM (None: no limit); ``reason``
     says why this one; ``notes`` are warnings for the user to see.
@@ -59,8 +59,8 @@ class Accel:
 
 
 def decide(choice: Choice = "auto", *, program: str = PROGRAM) -> Accel:
-    """The accelerator to use. Raises `HostError` when QEMU is missing, or when KVM was asked
-    for and cannot be had (it says whether the flag or the trial failed).
+    """Return the accelerator to use. Raises `HostError` if QEMU is missing, or if KVM was requested
+    and does not work (it says whether the flag or the trial failed).
     """
     version = qemu_version(program)
     if choice == "tcg":
@@ -75,7 +75,7 @@ def decide(choice: Choice = "auto", *, program: str = PROGRAM) -> Accel:
 
 
 def qemu_version(program: str = PROGRAM) -> tuple[int, int, int]:
-    """Of the installed QEMU; `HostError` when there is none."""
+    """Version of the installed QEMU; `HostError` if there is none."""
     found = shutil.which(program)
     if found is None:
         raise HostError(f"the program {program} is missing", hint=host_programs.hint(program))

@@ -44,7 +44,7 @@ _ids = itertools.count(time.time_ns() % (1 << 40))
 
 
 class AgentError(MachineError):
-    """The agent answered with an error: it is there, but could not do it."""
+    """The agent answered with an error: it is running, but could not do it."""
 
 
 class Agent:

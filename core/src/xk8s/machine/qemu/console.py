@@ -34,10 +34,10 @@ def attach(
 ) -> None:
     """Connect descriptors to the console of VM ``name`` until the user types Ctrl-] or QEMU ends.
 
-    ``shell`` says that a shell sits there: it is told the size of the terminal, now and when it
-    changes. With a ``stdin`` that is no terminal its bytes are copied in, and output is
-    printed until none came for ``idle`` seconds. `StateError` when somebody else is attached,
-    `MachineError` when the VM is gone.
+    ``shell`` says that the console is a shell: it gets the size of the terminal, now and whenever
+    that changes. If ``stdin`` is not a terminal, its bytes are copied in, and output is printed
+    until none came for ``idle`` seconds. `StateError` if somebody else is attached, `MachineError`
+    if the VM is gone.
     """
     lock = filelock.FileLock(f"{socket_path}.lock", mode=0o600)
     try:

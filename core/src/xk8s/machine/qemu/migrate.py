@@ -23,16 +23,18 @@ LEAST_QEMU = (8, 2)
 """First QEMU with migration to ``file:``."""
 
 MOVE_PAUSE = 0.1
-"""Seconds that a VM may stand still while the last of its RAM is moved."""
+"""Seconds that a VM may be paused while the last of its RAM is moved."""
 _ROUNDS = 60
-"""A VM that changes its RAM faster than it can be copied so often will go on to do so."""
+"""Number of rounds after which a VM that changes its RAM faster than it can be copied will never
+converge.
+"""
 _SPARSE_SINCE = (9, 1)
 """First QEMU whose several channels leave pages alone that are zero on both sides."""
 
 
 def save(qmp: Qmp, path: Path, *, ram: bool = False, timeout: float = 120.0) -> None:
     """Write the state of a stopped VM to ``path``; with ``ram`` all of its RAM too, wherever that
-    is. `MachineError` when it cannot be.
+    is. `MachineError` if that fails.
     """
     _capabilities(qmp, ignore=not ram)
     # QEMU spares networks by default: 128 MiB/s. This goes to a file.
@@ -60,11 +62,11 @@ def move(
     timeout: float = 120.0,
 ) -> float:
     """Move a running VM with all of its RAM into another QEMU that was started with ``incoming``;
-    it runs there, and stood still for as many seconds as are returned. ``path`` is for a socket;
+    it runs there; return for how many seconds it was paused. ``path`` is for a socket;
     ``version`` is that of both QEMUs.
 
-    `MachineError` when it cannot be, within ``timeout`` seconds or a pause of ``pause``; the VM
-    runs on in ``source`` then.
+    `MachineError` if that is impossible within ``timeout`` seconds or a pause of ``pause``; the VM
+    then keeps running in ``source``.
     """
     channels = version >= _SPARSE_SINCE
     for qmp in (source, target):

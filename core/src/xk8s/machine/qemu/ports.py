@@ -18,7 +18,7 @@ class Reservation:
     """
 
     def __init__(self, preferred: Sequence[int]) -> None:
-        """For each preferred port that port, or a free one when it is taken (or 0)."""
+        """Return for each preferred port that port, or a free one if it is taken (or 0)."""
         self._sockets: list[socket.socket] = []
         try:
             for port in preferred:

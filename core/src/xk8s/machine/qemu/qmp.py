@@ -79,13 +79,13 @@ class Qmp:
         self.execute("quit")
 
     def reset(self) -> None:
-        """Boot it anew, like the reset button."""
+        """Boot it again, like the reset button."""
         # The firmware resets once more by itself: `reset_ends` must wait for the guest.
         self.execute("set-action", reboot="reset")
         self.execute("system_reset")
 
     def reset_ends(self) -> None:
-        """From now on a guest that resets itself ends QEMU, as it does when started."""
+        """Make a guest that resets itself end QEMU from now on, as it does when started."""
         self.execute("set-action", reboot="shutdown")
 
     def set_link(self, device: str, *, up: bool) -> None:

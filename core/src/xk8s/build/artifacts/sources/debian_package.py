@@ -89,7 +89,7 @@ def _download(
             except BuildError as error:
                 if not again:
                     raise SourceFailed(f"apt-get download: {error}", log=error.log) from error
-                # The mirror has moved on since the lists were fetched: fetch them anew, once.
+                # The mirror has moved on since the lists were fetched: fetch them again, once.
                 _update(apt, attempt)
     found = {}
     for file in sorted(debs.glob("*.deb")):
@@ -113,7 +113,7 @@ def _apt(mirror: str, suite: str, attempt: Attempt) -> Iterator[list[str]]:
         for name in ("lists/partial", "cache/archives/partial", "none"):
             (root / name).mkdir(parents=True, exist_ok=True)
         (root / "status").touch()
-        # No component but main, and no deb-src: what is asked for is there.
+        # No component but main, and no deb-src: all requested packages are in it.
         wanted = f"deb [signed-by={KEYRING} arch=amd64] {mirror} {suite} main\n"
         sources = root / "sources.list"
         known = sources.exists() and sources.read_text() == wanted

@@ -116,7 +116,7 @@ class _Asker:
 
 
 def _go_mod_of(source: GoRelease, ask: _Asker) -> Path:
-    """The version's own go.mod, in Go's cache; `SourceFailed` names versions that are there."""
+    """Return the version's own go.mod, in Go's cache; `SourceFailed` names existing versions."""
     (ask.work / "go.mod").write_text(f"module xk8s.invalid/ask\ngo {_OLDEST_GO}\n")
     name = f"{source.module}@{source.version}"
     try:
@@ -136,7 +136,9 @@ def _go_mod_of(source: GoRelease, ask: _Asker) -> Path:
 
 
 def near(version: str, known: Sequence[str]) -> Sequence[str]:
-    """Those of the same minor version, else the latest ones; ``known`` is in ascending order."""
+    """Return versions with the same minor version, else the latest ones; ``known`` is in ascending
+    order.
+    """
     minor = version.rpartition(".")[0] + "."
     same = [one for one in known if one.startswith(minor)]
     return (same or [one for one in known if "-" not in one])[-_SHOWN:]

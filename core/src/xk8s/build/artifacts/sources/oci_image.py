@@ -45,7 +45,7 @@ class Reference:
     @property
     def base(self) -> str:
         """The URL that the API's paths of this repository begin with."""
-        # The short name of that one registry is no host of its API.
+        # The short name of that one registry is not a host of its API.
         host = f"index.{self.host}" if self.host == "docker.io" else self.host
         scheme = "http" if self.host.partition(":")[0] in LOOPBACK else "https"
         return f"{scheme}://{host}/v2/{self.repository}"

@@ -75,7 +75,7 @@ def download(url: str, checksum: str, target: Path, attempt: Attempt, http: Clie
                 part.replace(target)
                 return
             part.unlink()
-            if not resumed:  # the piece from before may have been of another file: once anew
+            if not resumed:  # the earlier piece may have been of a different file: start over once
                 raise SourceFailed(
                     f"{url}: checksum does not match: {found[:16]}…, published {checksum[:16]}…"
                 )
