@@ -64,7 +64,7 @@ def test_fields_have_type_and_default(name: str, line: str) -> None:
         ("Fault", "(?P<image>...)"),
         ("Symlink", "absolute or relative"),
         ("Layer", "name only units that run on every VM"),
-        ("Check", "`after_restore`: run it also when `up` restored a snapshot"),
+        ("Check", "`after_restore`: run it also after `up` restored a snapshot"),
     ],
 )
 def test_what_authors_had_to_guess_is_answered(name: str, answer: str) -> None:

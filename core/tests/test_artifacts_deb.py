@@ -174,5 +174,5 @@ def test_what_is_not_there_is_a_reason(tmp_path: Path, host: Path, monkeypatch) 
 
 def test_a_host_without_apt_is_a_reason(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ArtifactError, match="apt-get is not on this machine"):
+    with pytest.raises(ArtifactError, match="apt-get is not installed"):
         get(tmp_path, a=("one", "/a"))

@@ -497,7 +497,7 @@ def test_a_damaged_blob_is_refused(tmp_path: Path, registry: Site) -> None:
 
 
 def test_an_image_of_another_platform_only(tmp_path: Path, registry: Site) -> None:
-    with pytest.raises(ArtifactError, match="not there for linux/amd64"):
+    with pytest.raises(ArtifactError, match="does not exist for linux/amd64"):
         pull(tmp_path, registry, ":arm")
     with pytest.raises(ArtifactError, match="HTTP 404"):
         pull(tmp_path, registry, ":absent")
@@ -526,5 +526,5 @@ def test_references() -> None:
         "r.example/",
         "r.example/a:b c",
     ):
-        with pytest.raises(SourceFailed, match="no image reference"):
+        with pytest.raises(SourceFailed, match="not an image reference"):
             parse(bad)

@@ -133,7 +133,7 @@ def test_the_rest_must_be_what_the_lock_says(tmp_path: Path, cache: Path) -> Non
     text = lock.path.read_text().replace(pin.digest, "0" * 64)
     lock.path.write_text(text)
     build(own, "kubelet", "mine again")
-    with pytest.raises(ArtifactError, match=r"is not what xk8s\.lock has"):
+    with pytest.raises(ArtifactError, match=r"differs from xk8s\.lock"):
         Store(cache, lock=LockFile(path=lock.path)).get(artifact(own), Silent())
 
 

@@ -287,7 +287,7 @@ def test_a_log_that_cannot_be_had_is_no_reason_to_say_nothing(
     assert app.run(["check"]) == CheckFailed.exit_code
     err = capfd.readouterr().err
     assert "not met after 0 s; last seen: 0 of 2 nodes" in err
-    assert "its log could not be had: vm-001: journalctl: vm-001: the guest agent" in err
+    assert "its log could not be read: vm-001: journalctl: vm-001: the guest agent" in err
 
 
 def test_faults_are_hints_below_the_log(

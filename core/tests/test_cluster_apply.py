@@ -62,8 +62,8 @@ KUBERNETES = ("kubernetes", "containerd", "coredns")
 @pytest.mark.parametrize(
     ("sets", "what"),
     [
-        (("cluster.memory=vm-002=999",), ["999 MiB memory of vm-002"]),
-        (("cluster.cpus=vm-001=3",), ["3 CPUs of vm-001"]),
+        (("cluster.memory=vm-002=999",), ["vm-002 has 999 MiB of memory"]),
+        (("cluster.cpus=vm-001=3",), ["vm-001 has 3 CPUs"]),
         (("cluster.nodes=3",), ["more nodes (vm-003)"]),
         (("cluster.nodes=1",), ["fewer nodes (without vm-002)"]),
         (("cluster.mtu=9000",), ["networks changed"]),
@@ -76,7 +76,7 @@ KUBERNETES = ("kubernetes", "containerd", "coredns")
         ),
         (
             ("debian.packages=nmap",),
-            ["kernel or initramfs changed", "layer debian-base of overlay debian"],
+            ["kernel or initramfs changed", "layer debian-base of overlay debian changed"],
         ),
     ],
     ids=lambda value: value[0],
@@ -118,7 +118,7 @@ def test_a_ready_image_that_no_overlay_loads_takes_a_boot(
     for by_hook in (False, True):
         old, new = (with_image(version, by_hook=by_hook) for version in "12")
         found = obstacles(boot_of(old), guest_files_of(old, "k", {}), new)
-        assert found == (() if by_hook else ("layer t-store of overlay t-one",))
+        assert found == (() if by_hook else ("layer t-store of overlay t-one changed",))
 
 
 # --- which units are restarted ----------------------------------------------------------
@@ -399,7 +399,7 @@ def test_the_log_says_why_a_snapshot_is_not_used(kit_of: KitOf, records: list[Re
     }
     assert reasons.keys() == {more_nodes, more_overlays}
     assert "fewer nodes" in reasons[more_nodes]
-    assert "overlays that the plan has not: mconnect" in reasons[more_overlays]
+    assert "overlays that are not in the plan: mconnect" in reasons[more_overlays]
 
 
 # --- what is read again -----------------------------------------------------------------

@@ -53,5 +53,5 @@ def test_a_cluster_whose_vm_died_is_left_as_it_was(
     record: Record, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert scale("--nodes", "2") == MachineError.exit_code
-    assert "vm-001: the VM is no longer there" in capfd.readouterr().err
+    assert "vm-001: the VM no longer exists" in capfd.readouterr().err
     assert read_record("t") == record

@@ -102,9 +102,9 @@ def test_kinds_and_what_is_not_there(image: Path) -> None:
         }
         for path in ("/et", "/etc/motd/x", "/lib/x", "/etc/mot"):
             assert opened.find(path) is None
-        with pytest.raises(BuildError, match="/etc is no file"):
+        with pytest.raises(BuildError, match="/etc is not a file"):
             opened.read("/etc")
-        with pytest.raises(BuildError, match="/x is not there"):
+        with pytest.raises(BuildError, match="/x does not exist"):
             opened.read("/x")
 
 

@@ -238,7 +238,7 @@ def test_forbidden_namespace_is_a_host_error_with_the_reason(
     monkeypatch.setattr(module, "check_tun", lambda: None)
     script = "echo unshare failed: Operation not permitted >&2; exit 1"
     monkeypatch.setattr(module, "unshare_argv", lambda: ("sh", "-c", script))
-    with pytest.raises(HostError, match="could not be made") as caught:
+    with pytest.raises(HostError, match="could not be created") as caught:
         Namespace.start(runtime)
     assert caught.value.log == "unshare failed: Operation not permitted"
     assert caught.value.hint

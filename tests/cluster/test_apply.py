@@ -126,7 +126,7 @@ def test_much_comes_on_a_disk_that_goes_again(cluster: Xk8s, work: Path) -> None
 def test_what_takes_a_boot_is_refused_and_nothing_changes(cluster: Xk8s, work: Path) -> None:
     write(work, **{"etc/mine": "not now\n"})
     said = cluster(*NAME, "apply", "-s", "cluster.memory=vm-001=500", code=4)
-    assert "500 MiB memory of vm-001" in said
+    assert "vm-001 has 500 MiB of memory" in said
     assert run(cluster, "cat", "/etc/mine") == "2\n"
     assert cluster.json(*NAME, "status", "--json")["phase"] == "running"
 
@@ -174,13 +174,13 @@ def test_up_changes_the_nearest_snapshot(cluster: Xk8s, work: Path) -> None:
     up = cluster.start(*NAME, "up", "debian", str(work), *SMALL)
     _, told = up.communicate(timeout=900)
     assert up.returncode == 0, told
-    assert f"to be changed in: local-{work.name}" in told
+    assert f"changing: local-{work.name}" in told
     assert "boot: done" not in told
     assert run(cluster, "cat", "/etc/mine") == "5\n"
     cluster(*NAME, "down")
     up = cluster.start(*NAME, "up", "debian", str(work), *SMALL)
     _, told = up.communicate(timeout=900)
-    assert "to be changed" not in told
+    assert "changing:" not in told
     assert "restore: done" in told, told
     assert run(cluster, "cat", "/etc/mine") == "5\n"
 

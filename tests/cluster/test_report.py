@@ -109,7 +109,7 @@ def test_logs_of_units_files_and_consoles(cluster: Xk8s) -> None:
     cluster("--name", NAME, "logs", "guest-agent")
     assert "vm-001" in cluster("--name", NAME, "logs", "/etc/hostname")
     assert cluster("--name", NAME, "logs", "console", "-n", "3")
-    assert "is no time" in cluster("--name", NAME, "logs", "--since", "nonsense", code=2)
+    assert "is not a time" in cluster("--name", NAME, "logs", "--since", "nonsense", code=2)
 
 
 def test_a_dead_vm_leaves_its_console_to_the_report(cluster: Xk8s, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_a_dead_vm_leaves_its_console_to_the_report(cluster: Xk8s, tmp_path: Pat
     assert any("the VM no longer exists" in line for line in told["missing"])
     files = content(path)
     assert "sysrq triggered crash" in files["nodes/vm-001/console.log"]
-    assert "the VM is not there" in files["REPORT.md"]
+    assert "the VM does not exist" in files["REPORT.md"]
     assert "nodes/vm-001/journal.txt" not in files
     assert "kernel-panic" in str(cluster.json("--name", NAME, "check", "--faults", "--json"))
 

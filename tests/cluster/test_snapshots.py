@@ -148,7 +148,7 @@ def test_without_room_to_share_memory_it_is_written_while_all_stands_still(
         timeout=900,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "all memory is written while the cluster stands still" in done.stderr
+    assert "all memory is written while the cluster is paused" in done.stderr
     assert generations(cluster) == generation  # the same processes
     assert len([one for one in cluster.processes() if "snap/vm-001" in one]) == 1
     assert [late(cluster, node) < 0.5 for node in NODES] == [True, True]
@@ -171,8 +171,8 @@ def test_without_room_on_the_disk_all_goes_on(cluster: Xk8s) -> None:
         env=cluster.environment, capture_output=True, text=True, check=False, timeout=900,
     )  # fmt: skip
     assert done.returncode == 5, done.stderr
-    assert "no room for the snapshot: it takes" in done.stderr
-    assert "the cluster runs on without one" in done.stderr
+    assert "not enough space for the snapshot: it takes" in done.stderr
+    assert "the cluster keeps running without one" in done.stderr
     labels = [one["label"] for one in cluster.json("snapshot", "list", "--json")]
     assert "none" not in labels
     grows(cluster, before)

@@ -90,7 +90,7 @@ class Session(ABC):
         """
 
     def remark(self, text: str) -> None:
-        """Write a line that is no result to stderr; with ``--log-json`` as a log record."""
+        """Write a line other than a result to stderr; with `--log-json` as a log record."""
         if not self.log_json:
             click.echo(text, err=True)
         get_logger(PROGRESS).info("note", text=text)

@@ -115,7 +115,7 @@ def test_what_is_no_result_is_refused(change: object, why: str, tmp_path: Path) 
     change(data)  # type: ignore[operator]
     path = tmp_path / "x.json"
     path.write_text(json.dumps(data))
-    with pytest.raises(UsageError, match="no result of `xk8s bench`") as at:
+    with pytest.raises(UsageError, match="not a result of `xk8s bench`") as at:
         read(path)
     assert at.value.where == str(path)
     assert why in str(at.value)

@@ -207,12 +207,12 @@ def test_check_asks_for_each_and_misses_what_was_not_made(plugin: Plugin) -> Non
     ("networks", "said"),
     [
         ("a,c", 'there is no network "c" on this node'),
-        ("a,,b", '"" is no name of a network'),
-        ("ns/a", '"ns/a" is no name'),
-        ("a@eth5", '"a@eth5" is no name'),
+        ("a,,b", '"" is not a name of a network'),
+        ("ns/a", '"ns/a" is not a name'),
+        ("a@eth5", '"a@eth5" is not a name'),
         ("../networks/a", "is not a name"),
         ('[{"name": "a"}]', "is not a name"),
-        ("A", '"A" is no name'),
+        ("A", '"A" is not a name'),
     ],
 )
 def test_what_it_does_not_know_is_refused_before_anything_is_made(

@@ -345,8 +345,8 @@ def _restore(
     without: Set[str],
     checks: bool,
 ) -> Cluster:
-    """The cluster from its snapshot, with the checks that every restore runs, but for those of the
-    overlays ``without``.
+    """Restore the cluster from its snapshot and run the checks of every restore, except for those of
+    the overlays ``without``.
     """
     record = _begin(inputs)
     boot = read_boot(value.directory)

@@ -159,7 +159,7 @@ def describe(where: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
     files = {
         path.name: (path.stat().st_size, path.stat().st_mtime_ns)
         for path in sorted(where.iterdir())
-        # What may be written again later is no part of what was saved.
+        # What may be written again later is not part of what was saved.
         if path.is_file() and path.name not in (_META, _VERIFIED, CHECKED)
     }
     states = {path.name: _sha256(path) for path in sorted(where.glob("*.state")) if is_small(path)}

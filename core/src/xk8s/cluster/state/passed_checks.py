@@ -47,7 +47,7 @@ class _Recording(Mapping[K, Any]):
         return len(self.real)
 
     def seen(self, name_of: Any) -> dict[str, Any]:
-        """What was asked for, by name; None for what was not there."""
+        """Names that were looked up, with their values; None for missing ones."""
         return {name_of(key): self.real.get(key) for key in self.asked}
 
 
@@ -95,7 +95,7 @@ def unchecked(plan: Plan, directory: Path) -> frozenset[str]:
 
 
 def remember_passed(plan: Plan, directory: Path, overlays: Iterable[str] | None = None) -> None:
-    """All checks of these overlays (None: of all) passed."""
+    """Record that all checks of these overlays (None: of all overlays) passed."""
     inputs = check_inputs(plan)
     passed = {name: inputs[name] for name in inputs if overlays is None or name in {*overlays}}
     write_private(
@@ -104,7 +104,7 @@ def remember_passed(plan: Plan, directory: Path, overlays: Iterable[str] | None 
 
 
 def forget_passed(directory: Path) -> None:
-    """It is not known any more which checks would pass."""
+    """Forget which checks would pass."""
     (directory / CHECKED).unlink(missing_ok=True)
 
 
@@ -116,7 +116,7 @@ def copy_passed(source: Path, target: Path) -> None:
 
 
 def _read(directory: Path) -> dict[str, str]:
-    """By overlay. A file that cannot be read just means that checks run."""
+    """Return the dependencies by overlay. A file that cannot be read just means that checks run."""
     try:
         found = json.loads((directory / CHECKED).read_text())
     except (OSError, ValueError, RecursionError):
