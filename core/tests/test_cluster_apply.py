@@ -70,7 +70,7 @@ KUBERNETES = ("kubernetes", "containerd", "coredns")
         (
             ("cluster.kernel_args=quiet",),
             [
-                f"other kernel arguments of {node} (+quiet)"
+                f"kernel arguments of {node} changed (+quiet)"
                 for node in ("vm-001", "vm-002", "vm-201")
             ],
         ),

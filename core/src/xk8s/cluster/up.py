@@ -345,7 +345,7 @@ def _restore(
     without: Set[str],
     checks: bool,
 ) -> Cluster:
-    """Restore the cluster from its snapshot and run the checks of every restore, except for those of
+    """Restore the cluster from its snapshot and run the checks of every restore, except those of
     the overlays ``without``.
     """
     record = _begin(inputs)
