@@ -328,7 +328,7 @@ def test_a_failed_start_keeps_its_consoles_and_no_keys(guests: Guests) -> None:
     shutil.rmtree(state_dir("t"))
     result, files = report()
     assert "vm-001: the VM no longer exists" in files["REPORT.md"]
-    assert "No record says that it runs" in files["REPORT.md"]
+    assert "No record says that it is running" in files["REPORT.md"]
     assert "nodes/vm-001/console.log" in files
     assert "panic!" in files["cluster/error.txt"]
     assert result.checks == ()

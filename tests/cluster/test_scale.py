@@ -111,7 +111,7 @@ def test_what_cannot_be_changes_nothing(cluster: Xk8s) -> None:
     before = processes()
     assert "nodes" in cluster("--name", NAME, "scale", "--nodes", "0", code=2)
     assert "how many" in cluster("--name", NAME, "scale", code=2)
-    assert "many already" in cluster("--name", NAME, "scale", "--nodes", "3")
+    assert "already has that many" in cluster("--name", NAME, "scale", "--nodes", "3")
     assert processes() == before
 
 
