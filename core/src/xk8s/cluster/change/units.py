@@ -245,7 +245,7 @@ def carry_out(cluster: Cluster, node: str, todo: Actions) -> tuple[str, ...]:
 
 
 def _unused(cluster: Cluster, node: str, units: Sequence[str]) -> tuple[str, ...]:
-    """Which of the units the node does not have, or are switched off."""
+    """Return the units that the node does not have, or that are switched off."""
     if not units:
         return ()
     # A line for each, in this order; of a unit that is not there it says "inactive" as well.
