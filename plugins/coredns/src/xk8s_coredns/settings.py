@@ -23,6 +23,11 @@ class CorednsSettings:
         "resolver of all other names: resolv.conf (the node's), addresses of servers, or off",
     )
 
+    def __attrs_post_init__(self) -> None:
+        """Raise ValueError for a release without a name."""
+        if not self.version.strip():
+            raise ValueError("version is empty")
+
 
 def forward_to(upstream: tuple[str, ...]) -> tuple[str, ...]:
     """Return the arguments of CoreDNS' plugin forward; none if other names should not be resolved.

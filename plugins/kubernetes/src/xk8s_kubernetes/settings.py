@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Literal
 
 from attrs import frozen
@@ -99,6 +100,15 @@ class KubernetesSettings:
     scheduler_args: tuple[str, ...] = setting((), "additional arguments for kube-scheduler")
     kubelet_args: tuple[str, ...] = setting((), "additional arguments for kubelet")
     proxy_args: tuple[str, ...] = setting((), "additional arguments for kube-proxy")
+
+    def __attrs_post_init__(self) -> None:
+        """Raise ValueError for ranges that are not networks of their family."""
+        for name in ("service_cidr_ipv4", "pod_cidr_ipv4", "service_cidr_ipv6", "pod_cidr_ipv6"):
+            kind = ipaddress.IPv4Network if name.endswith("4") else ipaddress.IPv6Network
+            try:
+                kind(getattr(self, name))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
 
     def gates_of(self, component: str) -> dict[str, bool]:
         """Return the feature gates of one component ("apiserver", "kubelet", …): its own override

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Literal
 
 from attrs import frozen
@@ -21,6 +22,14 @@ class MconnectSettings:
         "externalIPs", "how it gets them: spec.externalIPs, or as a Service of type LoadBalancer"
     )
     apply: bool = setting(True, "apply the manifest at start; it is on the nodes in any case")
+
+    def __attrs_post_init__(self) -> None:
+        """Raise ValueError for what is not an address of its family."""
+        try:
+            ipaddress.IPv4Address(self.vip4)
+            ipaddress.IPv6Address(self.vip6)
+        except ValueError as error:
+            raise ValueError(f"vip4 or vip6: {error}") from None
 
 
 PORT = 5001
