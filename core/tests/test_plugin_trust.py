@@ -564,6 +564,7 @@ def test_ctrl_c_in_a_hook_is_the_users() -> None:
         registry.hooks.layers("t-local", NOTHING)
 
 
+@pytest.mark.timeout(600, method="thread")  # its own timer would be what is found
 def test_a_hook_leaves_no_alarm_behind() -> None:
     import signal
 
