@@ -61,9 +61,13 @@ def test_own_plugin_and_another_backend_are_put_into_the_running_cluster(
         "apply", "-s", f"kubernetes.cni_dir={tmp_path}", "-s", "flannel.backend=host-gw",
         "-s", "kubernetes.pod_mtu=1430", timeout=1800,
     )["nodes"]  # fmt: skip
-    for node in done:
+    changed = {node["node"]: node for node in done}
+    for name in ("vm-001", "vm-002"):
+        node = changed.pop(name)
         assert {"/opt/cni/bin/flannel", "/opt/cni/bin/flannel-theirs"} <= set(node["files"])
         assert node["restarted"] == ["flanneld.service"]
+    # The router has none of it.
+    assert [(node["files"], node["restarted"]) for node in changed.values()] == [([], [])]
     # The checks made pods, so that the plugin was called on both nodes.
     for node, route in (
         ("vm-001", "11.0.2.0/24 via 192.168.1.2 dev eth1"),
