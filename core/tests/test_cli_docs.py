@@ -13,6 +13,7 @@ import pytest
 from xk8s.cli import app
 from xk8s.cli.session import CliSession
 
+from tests.cluster.shared import README
 from tools.docs.pages import pages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,11 +76,9 @@ def test_the_readmes_two_commands_are_what_ci_runs() -> None:
     script = (ROOT / ".ci" / "run").read_text()
     assert re.search(r"^\./run pytest( </dev/null)?$", script, re.M)
     # The suite starts the first command's cluster.
-    suite = (ROOT / "tests" / "cluster" / "test_kubernetes.py").read_text()
-    overlays = re.search(r"^OVERLAYS = \((.*)\)$", suite, re.M)
-    assert overlays is not None
-    assert shlex.split(overlays[1].replace(",", "")) == two[0].split()[3:]
-    assert 'xk8s("up", *OVERLAYS' in suite
+    assert list(README.up) == two[0].split()[3:]
+    smoke = (ROOT / "tests" / "cluster" / "test_smoke.py").read_text()
+    assert 'cluster("up", *README.up' in smoke
 
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
