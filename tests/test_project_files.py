@@ -176,9 +176,9 @@ def test_a_release_takes_fragments_of_every_type(changelog: Path) -> None:
 
 
 def test_a_fragment_of_an_unknown_type_is_an_error(changelog: Path) -> None:
-    (changelog / "changes/7.feeture.md").write_text("Lost.\n")
+    (changelog / "changes/7.novelty.md").write_text("Lost.\n")
     words = ("towncrier", "build", "--draft", "--version", "1.2.3")
-    assert "7.feeture.md" in run(*words, cwd=changelog, code=1)
+    assert "7.novelty.md" in run(*words, cwd=changelog, code=1)
 
 
 # --- editors and hooks ------------------------------------------------------------------
