@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -175,9 +176,9 @@ def test_a_release_takes_fragments_of_every_type(changelog: Path) -> None:
 
 
 def test_a_fragment_of_an_unknown_type_is_an_error(changelog: Path) -> None:
-    (changelog / "changes/7.feeture.md").write_text("Lost.\n")
+    (changelog / "changes/7.novelty.md").write_text("Lost.\n")
     words = ("towncrier", "build", "--draft", "--version", "1.2.3")
-    assert "7.feeture.md" in run(*words, cwd=changelog, code=1)
+    assert "7.novelty.md" in run(*words, cwd=changelog, code=1)
 
 
 # --- editors and hooks ------------------------------------------------------------------
@@ -288,6 +289,17 @@ def test_workflows_pin_what_they_use_and_may_only_read(path: Path) -> None:
     for name, job in workflow["jobs"].items():
         assert job["timeout-minutes"], name
         assert "latest" not in job["runs-on"], name
+
+
+def test_a_runner_gets_the_packages_that_run_would_install() -> None:
+    # The line of the script that asks for them; the rest needs root and changes the machine.
+    script = (GITHUB / "prepare-runner").read_text()
+    (line,) = re.findall(r"^ *python3 (.*)$", script, re.M)
+    done = subprocess.run(
+        [sys.executable, *shlex.split(line)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert {"qemu-system-x86", "erofs-utils", "python3-venv"} <= set(done.stdout.split())
+    subprocess.run(["bash", "-n", GITHUB / "prepare-runner"], check=True)
 
 
 def test_a_bug_is_reported_with_the_archive_of_a_report() -> None:
