@@ -126,6 +126,12 @@ def fault(*, times: int = 1, **other: object) -> str:
     return f"@hookimpl\ndef xk8s_faults() -> list[Fault]: return [Fault({said})] * {times}"
 
 
+def about(**other: object) -> str:
+    fields = {"summary": "s", "requires": ("base",), **other}
+    said = ", ".join(f"{key}={value!r}" for key, value in fields.items())
+    return f"@hookimpl\ndef xk8s_overlay() -> Overlay: return Overlay({said})"
+
+
 BROKEN = {
     "unknown hook": (
         "@hookimpl\ndef xk8s_layer(ctx: Context) -> list[Layer]: return []", "import",
@@ -258,6 +264,14 @@ BROKEN = {
         "the example of the point 't-broken.mine': it is 3, not str",
     ),
     # --- what a value says of itself, beyond its types ---
+    "no summary": (about(summary=" "), "xk8s_overlay", "its summary is empty"),
+    "a default of what it does not need": (
+        about(defaults={"cri": ("crio",)}), "xk8s_overlay",
+        "defaults name 'cri', which it neither requires nor is completed by",
+    ),
+    "a conflict with what it needs": (
+        about(conflicts=("base",)), "xk8s_overlay", "conflicts name 'base', which it needs as well"
+    ),
     "a layer's name that the kernel takes for two": (
         "@hookimpl\ndef xk8s_layers(ctx: Context) -> list[Layer]: return [Layer(name='a,b')]",
         "xk8s_layers", "name 'a,b' cannot be a layer's",

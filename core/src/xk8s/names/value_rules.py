@@ -66,8 +66,6 @@ def duplicate(values: Iterable[object]) -> str | None:
 
 
 def _overlay(value: Overlay) -> Iterator[str]:
-    if not value.summary.strip():
-        yield "summary is empty"
     needed = {*value.requires, *value.completed_by}
     for capability in value.defaults:
         if capability not in needed:

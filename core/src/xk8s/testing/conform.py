@@ -152,6 +152,13 @@ def _settings(overlay: str, about: Overlay) -> Iterator[Violation]:
 
 
 def _own_points(overlay: str, about: Overlay) -> Iterator[Violation]:
+    if not about.summary.strip():
+        yield Violation(
+            overlay=overlay,
+            hook="xk8s_overlay",
+            what="its summary is empty",
+            todo='Overlay(summary="what it adds to a cluster")',
+        )
     for point, its in about.points.items():
         what = ""
         if not point.startswith(f"{overlay}.") or not its.help.strip():
