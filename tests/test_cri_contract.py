@@ -6,62 +6,33 @@ from __future__ import annotations
 
 import ast
 import re
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from xk8s.context import Context
-from xk8s.overlay import Entry, File, Fragment, KernelNeeds, Layer, Overlay, Symlink, Take
+from xk8s.overlay import Entry, File, Symlink
 from xk8s.planning.plan import Plan
-from xk8s.sources import Artifact, Recipe
-from xk8s.testing.plans import plan_of, plugin
+from xk8s.sources import Recipe
+from xk8s.testing.plans import plan_of
 from xk8s_images import CONTAINER_NEEDS, Loader, cri, image_artifacts, image_ref, pause_image
+
+from tests.doc_blocks import blocks
 
 ROOT = Path(__file__).parents[1]
 
-UNIT_FILE = "/usr/lib/systemd/system/third.service"
-MOUNT_FILE = "/usr/lib/systemd/system/var-lib-third.mount"
-
 
 def third() -> object:
-    """A made-up runtime, as somebody else's distribution would have it."""
-    runtime = cri.ContainerRuntime(
-        name="third",
-        socket="/run/third/third.sock",
-        mounts=("var-lib-third.mount",),
-        loader=Loader(load=lambda delivery: None, listing=lambda access, node: {}),
+    """The made-up runtime of the how-to, as another distribution would bring it."""
+    (example,) = (
+        block.body
+        for block in blocks("docs/howto/cri.md")
+        if block.language == "python" and "xk8s_overlay" in block.body
     )
-    program = Artifact(name="third", version="1", members=("third",), sources=())
-
-    def layers(ctx: Context) -> Iterator[Layer]:
-        images = image_artifacts(ctx)
-        refs = {image.name: image_ref(image) for image in images}
-        recipe = Recipe(function="third.store:bake", params={"images": refs}, inputs=images)
-        store = Artifact(
-            name="third-store", version="1", members=(cri.STORE_MEMBER,), sources=(recipe,)
-        )
-        return runtime.layers(
-            programs=(Take(artifact=program, member="third", path="/usr/bin/third", mode=0o755),),
-            config=(File(path=UNIT_FILE, data=b""), File(path=MOUNT_FILE, data=b"")),
-            store=store,
-        )
-
-    def fragments(ctx: Context) -> Iterator[Fragment]:
-        return runtime.fragments()
-
-    def kernel(ctx: Context) -> KernelNeeds:
-        return CONTAINER_NEEDS
-
-    return plugin(
-        overlay=lambda: Overlay(
-            summary="a third runtime", provides=("cri",), requires=("base", "images")
-        ),
-        fragments=fragments,
-        kernel=kernel,
-        layers=layers,
-        apply=lambda access, progress: cri.apply(access, progress),
-    )
+    module = types.ModuleType("third")
+    exec(compile(example, "docs/howto/cri.md", "exec"), vars(module))
+    return module
 
 
 def planned(runtime: str) -> Plan:
