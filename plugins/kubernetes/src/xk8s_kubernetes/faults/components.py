@@ -1,14 +1,8 @@
-"""Faults of Kubernetes that are known by what they leave in journals and events.
-
-The most specific first. Examples are lines as they were seen with Kubernetes 1.36, containerd 2.4
-and kernel 6.12, and those that users of older releases look for.
-"""
+"""Faults of components that start, and of keys, tokens, clocks and roles."""
 
 from __future__ import annotations
 
 from xk8s.overlay import Fault
-
-from xk8s_kubernetes.pod_faults import PODS, WAITING
 
 _ARGS = (
     "see where the argument is from: xk8s explain kubernetes.kubelet_args (or apiserver_args, "
@@ -245,5 +239,3 @@ KEYS = (
     ),
 )
 """Certificates, tokens, clocks and roles."""
-
-FAULTS = (*START, *KEYS, *PODS, *WAITING)
