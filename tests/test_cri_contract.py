@@ -129,7 +129,7 @@ NAMED_ON_PURPOSE = {
     ("kubernetes/src/xk8s_kubernetes/overlay.py", "containerd"),
     # A line of a log, as it was seen.
     (
-        "kubernetes/src/xk8s_kubernetes/faults.py",
+        "kubernetes/src/xk8s_kubernetes/faults/components.py",
         "failed to create containerd task: expected cgroupsPath to be of format "
         '\\"slice:prefix:name\\" for systemd cgroups, got \\"/kubepods/besteffort/pod1\\" instead',
     ),

@@ -20,7 +20,7 @@ from xk8s.pki import Keys
 from xk8s.progress import Silent
 from xk8s.sources import Artifact
 from xk8s.util.paths import cache_dir
-from xk8s_etcd.artifact import etcd_artifact
+from xk8s_etcd.artifacts import etcd_artifact
 from xk8s_etcd.settings import EtcdSettings
 from xk8s_kubernetes.api import Api, connect
 from xk8s_kubernetes.artifacts import kubernetes_artifact

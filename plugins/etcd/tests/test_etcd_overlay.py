@@ -11,7 +11,7 @@ from xk8s.pki import Keys
 from xk8s.sources import DebPackage, OwnDirectory, Release
 from xk8s.testing import context_of
 from xk8s_etcd import CA, overlay
-from xk8s_etcd.artifact import etcd_artifact
+from xk8s_etcd.artifacts import etcd_artifact
 from xk8s_etcd.settings import EtcdSettings
 from xk8s_etcd.unit import logged, quote
 

@@ -16,7 +16,8 @@ import pytest
 from attrs import field, frozen
 from xk8s.build.artifacts.store import Store
 from xk8s.progress import Silent
-from xk8s_multinet.overlay import ANNOTATION, PLUGIN, chained, program
+from xk8s_multinet.checks import ANNOTATION
+from xk8s_multinet.overlay import PLUGIN, chained, program
 
 pytestmark = pytest.mark.skipif(
     shutil.which("go") is None, reason="no go in PATH (the wheel is 70 MB: not for unit tests)"

@@ -5,38 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from xk8s import hookimpl
-from xk8s.checks import CheckContext, NotYet
 from xk8s.context import ClusterAccess, Context
-from xk8s.overlay import (
-    NODE_ROLES,
-    Check,
-    Fragment,
-    KernelNeeds,
-    Layer,
-    Observation,
-    Overlay,
-    Take,
-)
+from xk8s.overlay import Check, Fragment, KernelNeeds, Layer, Observation, Overlay, Take
 from xk8s.progress import Progress
 from xk8s.render import render_tree
-from xk8s_images import CONTAINER_NEEDS, PAUSE_REF, Loader, all_images, cri
+from xk8s_images import CONTAINER_NEEDS, PAUSE_REF, cri
 
-from xk8s_containerd.artifacts import (
-    MEMBERS,
-    containerd_artifact,
-    runtime_artifact,
-    store_artifact,
-)
+from xk8s_containerd.artifacts import MEMBERS, containerd_artifact, runtime_artifact, store_artifact
+from xk8s_containerd.checks import checks
 from xk8s_containerd.config import CONFIG, CONFIG_POINT, with_fragments
-from xk8s_containerd.load import listing, load
+from xk8s_containerd.observe import observations
+from xk8s_containerd.runtime import RUNTIME
 from xk8s_containerd.settings import ContainerdSettings
-
-RUNTIME = cri.ContainerRuntime(
-    name="containerd",
-    socket="/run/containerd/containerd.sock",
-    mounts=("var-lib-containerd.mount",),
-    loader=Loader(load=load, listing=listing),
-)
 
 
 @hookimpl
@@ -106,29 +86,10 @@ def xk8s_apply(access: ClusterAccess, progress: Progress) -> None:
 @hookimpl
 def xk8s_checks(ctx: Context) -> Iterable[Check]:
     """Check that every image is in the store of every node, by its reference and complete."""
-    wanted = {image.ref for image in all_images(ctx)}
-    nodes = [node.name for node in ctx.by_role("control-plane", "worker")]
-
-    def images_there(check: CheckContext) -> str:
-        for node in nodes:
-            listing = check.ok(node, "ctr", "-n", "k8s.io", "images", "check", "-q")
-            missing = wanted - set(listing.split())
-            if missing:
-                raise NotYet(f"{node} lacks {', '.join(sorted(missing))}")
-        return f"{len(wanted)} images on each of {len(nodes)} nodes"
-
-    yield Check(name="containerd", run=images_there, timeout=300, explain=RUNTIME.explain)
+    return checks(ctx)
 
 
 @hookimpl
 def xk8s_observe(ctx: Context) -> Iterable[Observation]:  # noqa: ARG001 - the same on all nodes
     """Return the runtime's images and containers."""
-    ctr = ("ctr", "-n", "k8s.io")
-    for name, words in (
-        ("images", (*ctr, "images", "ls")),
-        ("containers", (*ctr, "containers", "ls")),
-        ("tasks", (*ctr, "tasks", "ls")),
-        ("version", ("ctr", "version")),
-        ("plugins", ("ctr", "plugins", "ls")),
-    ):
-        yield Observation(name=f"cri/{name}", argv=words, roles=NODE_ROLES)
+    return observations()

@@ -5,38 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from xk8s import hookimpl
-from xk8s.checks import CheckContext
 from xk8s.context import ClusterAccess, Context
-from xk8s.overlay import (
-    NODE_ROLES,
-    Check,
-    Fragment,
-    KernelNeeds,
-    Layer,
-    Observation,
-    Overlay,
-    Take,
-)
+from xk8s.overlay import Check, Fragment, KernelNeeds, Layer, Observation, Overlay, Take
 from xk8s.progress import Progress
 from xk8s.render import render_tree
-from xk8s_images import CONTAINER_NEEDS, PAUSE_REF, Loader, cri
+from xk8s_images import CONTAINER_NEEDS, PAUSE_REF, cri
 
-from xk8s_crio.artifacts import (
-    STORE_IN_NODE,
-    crio_artifact,
-    store_artifact,
-    unavailable,
-)
+from xk8s_crio.artifacts import STORE_IN_NODE, crio_artifact, store_artifact, unavailable
+from xk8s_crio.checks import checks
 from xk8s_crio.config import CONFIG, CONFIG_POINT, fragment_files
-from xk8s_crio.load import listing, load
+from xk8s_crio.observe import observations
+from xk8s_crio.runtime import RUNTIME
 from xk8s_crio.settings import CrioSettings
-
-RUNTIME = cri.ContainerRuntime(
-    name="crio",
-    socket="/run/crio/crio.sock",
-    mounts=("var-lib-containers.mount",),
-    loader=Loader(load=load, listing=listing),
-)
 
 
 @hookimpl
@@ -105,27 +85,10 @@ def xk8s_apply(access: ClusterAccess, progress: Progress) -> None:
 @hookimpl
 def xk8s_checks(ctx: Context) -> Iterator[Check]:
     """CRI-O runs and listens on every node."""
-    nodes = [node.name for node in ctx.by_role("control-plane", "worker")]
-
-    def running(check: CheckContext) -> str:
-        for node in nodes:
-            check.ok(node, "systemctl", "is-active", RUNTIME.unit)
-            check.ok(node, "test", "-S", cri.SOCKET)
-        return f"active on each of {len(nodes)} nodes"
-
-    yield Check(name="crio", run=running, timeout=300, explain=RUNTIME.explain)
+    return checks(ctx)
 
 
 @hookimpl
 def xk8s_observe(ctx: Context) -> Iterator[Observation]:
     """What the runtime has, where crictl is at hand to ask it."""
-    yield Observation(name="cri/version", argv=("crio", "--version"), roles=NODE_ROLES)
-    if "crictl" not in crio_artifact(ctx.settings(CrioSettings)).members:
-        return
-    for name, words in (
-        ("images", ("images",)),
-        ("pods", ("pods",)),
-        ("containers", ("ps", "-a")),
-        ("info", ("info",)),
-    ):
-        yield Observation(name=f"cri/{name}", argv=("crictl", *words), roles=NODE_ROLES)
+    return observations(ctx)

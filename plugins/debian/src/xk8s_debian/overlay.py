@@ -20,9 +20,10 @@ from xk8s.overlay import (
 )
 from xk8s.sources import Artifact, Recipe
 
-from xk8s_debian import base, identity, trouble
+from xk8s_debian import base, identity, observe
 from xk8s_debian.checks import checks
 from xk8s_debian.config import config_layer
+from xk8s_debian.faults import FAULTS
 from xk8s_debian.initramfs import init_script
 from xk8s_debian.kernel import BOOT_MODULES, recorded_facts
 from xk8s_debian.settings import (
@@ -155,10 +156,10 @@ def xk8s_checks(ctx: Context) -> Iterable[Check]:
 @hookimpl
 def xk8s_observe(ctx: Context) -> Iterable[Observation]:  # noqa: ARG001 - the same on all nodes
     """Return the state of the system, its network and its journal."""
-    return list(trouble.observations())
+    return list(observe.observations())
 
 
 @hookimpl
 def xk8s_faults() -> Iterable[Fault]:
     """Return faults of missing programs, files and modules."""
-    return trouble.FAULTS
+    return FAULTS

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from xk8s.overlay import Role
+
 CA = "etcd-ca"
 """Name, among the cluster's keys, of the authority that etcd trusts; it signs the certificates of
 clients.
 """
 
-__all__ = ["CA"]
+PKI = "/etc/etcd/pki"
+"""Where a node has the keys and certificates of etcd."""
+
+ROLES: frozenset[Role] = frozenset({"control-plane"})
+"""The nodes that run etcd."""
+
+__all__ = ["CA", "PKI", "ROLES"]

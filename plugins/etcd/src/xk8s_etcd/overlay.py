@@ -7,22 +7,13 @@ from typing import TYPE_CHECKING
 
 from xk8s import hookimpl
 from xk8s.context import Context
-from xk8s.overlay import (
-    Fault,
-    File,
-    GuestNeeds,
-    Layer,
-    Node,
-    Observation,
-    Overlay,
-    Role,
-    Symlink,
-    Take,
-)
+from xk8s.overlay import Fault, File, GuestNeeds, Layer, Node, Observation, Overlay, Symlink, Take
 from xk8s.render import render_tree
 
-from xk8s_etcd import CA
-from xk8s_etcd.artifact import MEMBERS, etcd_artifact
+from xk8s_etcd import CA, PKI, ROLES
+from xk8s_etcd.artifacts import MEMBERS, etcd_artifact
+from xk8s_etcd.faults import FAULTS
+from xk8s_etcd.observe import observations
 from xk8s_etcd.points import ARGS, ARGS_POINT
 from xk8s_etcd.settings import EtcdSettings
 from xk8s_etcd.unit import logged, quote
@@ -30,11 +21,9 @@ from xk8s_etcd.unit import logged, quote
 if TYPE_CHECKING:
     from xk8s.pki import Keys
 
-_PKI = "/etc/etcd/pki"
 _UNIT = "/etc/systemd/system/etcd.service"
 _WANTED = "/etc/systemd/system/multi-user.target.wants/etcd.service"
 _UNITS = ("etcd.service",)
-_ROLES: frozenset[Role] = frozenset({"control-plane"})
 
 
 @hookimpl
@@ -51,7 +40,7 @@ def xk8s_overlay() -> Overlay:
 @hookimpl
 def xk8s_guest(ctx: Context) -> GuestNeeds:  # noqa: ARG001
     """Return the programs that start its unit (see `xk8s_etcd.unit`)."""
-    return GuestNeeds(programs=("bash", "tee"), roles=_ROLES)
+    return GuestNeeds(programs=("bash", "tee"), roles=ROLES)
 
 
 @hookimpl
@@ -61,7 +50,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
     artifact = etcd_artifact(settings)
     yield Layer(
         name="etcd",
-        roles=_ROLES,
+        roles=ROLES,
         units=_UNITS,
         entries=tuple(
             Take(artifact=artifact, member=name, path=f"/usr/bin/{name}", mode=0o755)
@@ -70,7 +59,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
     )
     yield Layer(
         name="etcd-config",
-        roles=_ROLES,
+        roles=ROLES,
         units=_UNITS,
         entries=(
             *render_tree(
@@ -99,13 +88,13 @@ def _arguments(ctx: Context) -> list[str]:
         f"--listen-peer-urls={peer}",
         f"--initial-advertise-peer-urls={peer}",
         f"--initial-cluster=%H={peer}",
-        f"--trusted-ca-file={_PKI}/ca.crt",
-        f"--cert-file={_PKI}/server.crt",
-        f"--key-file={_PKI}/server.key",
+        f"--trusted-ca-file={PKI}/ca.crt",
+        f"--cert-file={PKI}/server.crt",
+        f"--key-file={PKI}/server.key",
         "--client-cert-auth=true",
-        f"--peer-trusted-ca-file={_PKI}/ca.crt",
-        f"--peer-cert-file={_PKI}/peer.crt",
-        f"--peer-key-file={_PKI}/peer.key",
+        f"--peer-trusted-ca-file={PKI}/ca.crt",
+        f"--peer-cert-file={PKI}/peer.crt",
+        f"--peer-key-file={PKI}/peer.key",
         "--peer-client-cert-auth=true",
         # The data dies with the node anyway.
         "--unsafe-no-fsync=true",
@@ -122,10 +111,10 @@ def _arguments(ctx: Context) -> list[str]:
 @hookimpl
 def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterator[File]:  # noqa: ARG001
     """Return server and peer certificates of the member; the authority's key stays on the host."""
-    if node.role not in _ROLES:
+    if node.role not in ROLES:
         return
     names = (node.name, "localhost", "127.0.0.1", "::1")
-    yield File(path=f"{_PKI}/ca.crt", data=keys.ca(CA).cert, mode=0o644)
+    yield File(path=f"{PKI}/ca.crt", data=keys.ca(CA).cert, mode=0o644)
     for name in ("server", "peer"):
         # etcd uses its server certificate as a client of itself, too.
         pair = keys.cert(
@@ -136,41 +125,17 @@ def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterator[File]:  # noq
             server=True,
             client=True,
         )
-        yield File(path=f"{_PKI}/{name}.crt", data=pair.cert, mode=0o644)
-        yield File(path=f"{_PKI}/{name}.key", data=pair.key, mode=0o600)
+        yield File(path=f"{PKI}/{name}.crt", data=pair.cert, mode=0o644)
+        yield File(path=f"{PKI}/{name}.key", data=pair.key, mode=0o600)
 
 
 @hookimpl
 def xk8s_observe(ctx: Context) -> Iterator[Observation]:  # noqa: ARG001 - one member, always
     """Return its log, and its own state."""
-    yield Observation(
-        name="log/etcd.log", argv=("tail", "-n", "2000", "/var/log/etcd.log"), roles=_ROLES
-    )
-    client = (
-        "etcdctl",
-        "--endpoints=https://127.0.0.1:2379",
-        f"--cacert={_PKI}/ca.crt",
-        f"--cert={_PKI}/server.crt",
-        f"--key={_PKI}/server.key",
-    )
-    for what in ("status", "health"):
-        yield Observation(
-            name=f"etcd/{what}", argv=(*client, "endpoint", what, "-w", "table"), roles=_ROLES
-        )
+    return observations()
 
 
 @hookimpl
-def xk8s_faults() -> Iterator[Fault]:
+def xk8s_faults() -> tuple[Fault, ...]:
     """Return the fault of a full store."""
-    yield Fault(
-        name="etcd-full",
-        pattern=r"mvcc: database space exceeded|etcdserver: no space|"
-        r"/var/lib/etcd/\S*: no space left on device",
-        cause="etcd's store is full",
-        remedy="enlarge it: -s etcd.size=512M (`xk8s explain etcd.size`), and give the "
-        "control plane that much more memory",
-        examples=(
-            "etcdserver: mvcc: database space exceeded",
-            "write /var/lib/etcd/data/member/wal/0.tmp: no space left on device",
-        ),
-    )
+    return FAULTS

@@ -35,6 +35,8 @@ from xk8s_kubernetes.pod_network import PodNetwork, network_check
 from xk8s_kubernetes.settings import KubernetesSettings
 
 from xk8s_flannel.artifacts import flanneld_artifact, plugin_artifact
+from xk8s_flannel.faults import FAULTS
+from xk8s_flannel.observe import observations
 from xk8s_flannel.settings import OVERHEAD, FlannelSettings
 
 if TYPE_CHECKING:
@@ -139,30 +141,15 @@ def xk8s_checks(ctx: Context) -> Iterator[Check]:
 
 
 @hookimpl
-def xk8s_faults() -> Iterator[Fault]:
+def xk8s_faults() -> tuple[Fault, ...]:
     """Return faults of pods that start before their network."""
-    yield Fault(
-        name="flannel-no-subnet",
-        pattern=r"open /run/flannel/subnet\.env: no such file",
-        cause="a pod is starting on a node whose flanneld has no range of addresses yet",
-        remedy="xk8s logs NODE flanneld says what it waits for",
-        examples=(
-            'plugin type="flannel" failed (add): open /run/flannel/subnet.env: no such file or '
-            "directory",
-        ),
-        transient=True,
-    )
+    return FAULTS
 
 
 @hookimpl
 def xk8s_observe(ctx: Context) -> Iterator[Observation]:  # noqa: ARG001 - the same everywhere
     """Return its log, its subnet, and the tunnel's tables."""
-    for name, argv in (
-        ("log/flanneld.log", ("tail", "-n", "2000", "/var/log/flanneld.log")),
-        ("flannel/subnet", ("cat", "/run/flannel/subnet.env")),
-        ("flannel/fdb", ("bridge", "fdb", "show")),
-    ):
-        yield Observation(name=name, argv=argv, roles=NODE_ROLES)
+    return observations()
 
 
 def arguments(ctx: Context) -> tuple[str, ...]:

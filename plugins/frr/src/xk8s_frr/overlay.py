@@ -26,6 +26,7 @@ from xk8s.render import render_tree
 
 from xk8s_frr import ANNOUNCE_POINT, checks, peers
 from xk8s_frr.faults import FAULTS
+from xk8s_frr.observe import observations
 from xk8s_frr.settings import FrrSettings, anycast
 
 _UNITS = ("frr.service",)
@@ -116,11 +117,4 @@ def xk8s_faults() -> Iterator[Fault]:
 @hookimpl
 def xk8s_observe(ctx: Context) -> Iterator[Observation]:  # noqa: ARG001
     """Return FRR's state, its routes and its configuration."""
-    for name, command in (
-        ("summary", "show bgp all summary"),
-        ("bgp", "show bgp all"),
-        ("routes", "show ip route"),
-        ("routes6", "show ipv6 route"),
-        ("config", "show running-config"),
-    ):
-        yield Observation(name=f"frr/{name}", argv=("vtysh", "-c", command))
+    return observations()

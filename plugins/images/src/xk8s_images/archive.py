@@ -47,9 +47,9 @@ class ArchivedImage:
     descriptor: Mapping[str, Any] | None = None
 
 
-def look(transport: str, path: Path) -> list[ArchivedImage]:
-    """Return the images of a layout or archive; for a file they are remembered until the file
-    changes. `UsageError` if it is neither.
+def read_images(transport: str, path: Path) -> list[ArchivedImage]:
+    """The images of a layout or archive; of a file it is remembered until the file changes.
+    `UsageError` when it is none.
     """
     where = f"{transport}:{path}"
     try:
@@ -63,7 +63,7 @@ def look(transport: str, path: Path) -> list[ArchivedImage]:
         if transport == "oci":
             found = parse(transport, directory_reader(path))
         else:
-            text = fingerprints().about([path], lambda one: _look(transport, one), transport)
+            text = fingerprints().about([path], lambda one: _read_images(transport, one), transport)
             found = [_structure(one) for one in json.loads(text[path])]
     except (OSError, *DAMAGED) as error:
         raise UsageError(f"it cannot be read: {error}", where=where) from error
@@ -112,7 +112,7 @@ def find(root: Path, name: str) -> Path:
     return path.resolve()
 
 
-def _look(transport: str, path: Path) -> str:
+def _read_images(transport: str, path: Path) -> str:
     files: dict[str, bytes] = {}
     with open_tar(path) as tar:
         for member in tar:

@@ -11,7 +11,7 @@ from xk8s.image_tags import pinned
 from xk8s.overlay import setting
 from xk8s.sources import OciImage
 
-from xk8s_images import directory, local
+from xk8s_images import directory, local_images
 from xk8s_images.image import Image
 from xk8s_images.reference import cluster_name, full_ref, split
 
@@ -20,8 +20,8 @@ def pin_refs(refs: Sequence[str]) -> tuple[str, ...]:
     """Return references as `images_of` takes them: full, and with a digest if it is known."""
     found: list[str] = []
     for ref in refs:
-        if local.is_local(ref):
-            found += [str(image) for image in local.pin(ref)]
+        if local_images.is_local(ref):
+            found += [str(image) for image in local_images.pin(ref)]
         else:
             found.append(pin_registry(ref))
     return tuple(dict.fromkeys(found))
@@ -49,7 +49,7 @@ def pin_build(build: Mapping[str, str]) -> dict[str, str]:
 
 @frozen(kw_only=True)
 class ImagesSettings:
-    """Settings of the overlay ``images``. Both are kept pinned: see `xk8s_images.local`."""
+    """Settings of the overlay ``images``. Both are kept pinned: see `xk8s_images.local_images`."""
 
     refs: tuple[str, ...] = setting(
         (),
@@ -69,13 +69,13 @@ class ImagesSettings:
 def images_of(settings: ImagesSettings) -> Iterator[Image]:
     """Return the images that the settings select."""
     for ref in settings.refs:
-        if local.is_local(ref):
-            image = local.parse(ref)
+        if local_images.is_local(ref):
+            image = local_images.parse(ref)
             yield Image(ref=image.ref, source=image.recipe)
         else:
             full = full_ref(ref)
             yield Image(ref=cluster_name(full), source=OciImage(ref=full))
     for ref, text in settings.build.items():
         place, _, digest = text.rpartition("@")
-        built = local.LocalImage(transport="directory", place=place, ref=ref, digest=digest)
+        built = local_images.LocalImage(transport="directory", place=place, ref=ref, digest=digest)
         yield Image(ref=ref, source=built.recipe)

@@ -33,6 +33,7 @@ from xk8s_kubernetes import Manifest, addresses, cni
 from xk8s_kubernetes.pod_network import PodNetwork, network_check
 
 from xk8s_kube_router.artifacts import kube_router_artifact
+from xk8s_kube_router.observe import observations
 from xk8s_kube_router.settings import KubeRouterSettings
 
 if TYPE_CHECKING:
@@ -157,11 +158,7 @@ def xk8s_checks(ctx: Context) -> Iterator[Check]:
 @hookimpl
 def xk8s_observe(ctx: Context) -> Iterator[Observation]:  # noqa: ARG001 - the same everywhere
     """Return its log, and the sets that implement policies."""
-    for name, argv in (
-        ("log/kube-router.log", ("tail", "-n", "2000", "/var/log/kube-router.log")),
-        ("network/ipset", ("ipset", "list")),
-    ):
-        yield Observation(name=name, argv=argv, roles=NODE_ROLES)
+    return observations()
 
 
 def arguments(ctx: Context) -> tuple[str, ...]:

@@ -24,22 +24,13 @@ from xk8s.overlay import (
     Overlay,
 )
 from xk8s.sources import Artifact, GoModule
-from xk8s_kubernetes import addresses, cni
-from xk8s_kubernetes.pod_network import PodNetwork, network_check
+from xk8s_kubernetes import cni
 
-from xk8s_multinet.networks import (
-    CONF_DIR,
-    STATE_DIR,
-    cni_config,
-    near_routes,
-    networks,
-    node_prefixes,
-    prefixes,
-)
+from xk8s_multinet.checks import checks
+from xk8s_multinet.faults import FAULTS
+from xk8s_multinet.networks import CONF_DIR, STATE_DIR, cni_config, near_routes, networks, prefixes
+from xk8s_multinet.observe import observations
 from xk8s_multinet.settings import MultinetSettings
-
-ANNOTATION = "k8s.v1.cni.cncf.io/networks"
-"""The annotation of the Network Plumbing Working Group's standard."""
 
 PLUGIN = "multinet"
 _CAPABILITY = "io.kubernetes.cri.pod-annotations"
@@ -96,44 +87,19 @@ def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
 @hookimpl
 def xk8s_checks(ctx: Context) -> Iterator[Check]:
     """Check that pods that request a network reach each other on it."""
-    for net in networks(ctx):
-        yield network_check(
-            ctx,
-            PodNetwork(
-                overlay="multinet",
-                mtu=net.network.mtu,
-                name=f"pod network {net.name}",
-                interface="net1",
-                annotations={ANNOTATION: net.name},
-                ranges={
-                    node.name: node_prefixes(ctx, net, node)
-                    for node in addresses.kubernetes_nodes(ctx)
-                },
-            ),
-        )
+    return checks(ctx)
 
 
 @hookimpl
-def xk8s_faults() -> Iterator[Fault]:
+def xk8s_faults() -> tuple[Fault, ...]:
     """Return faults of annotations."""
-    yield Fault(
-        name="multinet-annotation",
-        pattern=r"annotation k8s\.v1\.cni\.cncf\.io/networks: ",
-        cause="a pod requests a network that the nodes do not have, or in a form that multinet "
-        "does not support",
-        remedy="the annotation is NAME or NAME,NAME; the names are those of multinet.networks",
-        examples=(
-            'plugin type="multinet" failed (add): annotation k8s.v1.cni.cncf.io/networks: there is '
-            'no network "nope" on this node; there is: net2',
-        ),
-    )
+    return FAULTS
 
 
 @hookimpl
 def xk8s_observe(ctx: Context) -> Iterator[Observation]:  # noqa: ARG001 - the same everywhere
     """Return what is attached to which pod."""
-    argv = ("find", f"{STATE_DIR}/results", f"{STATE_DIR}/addresses", "-type", "f")
-    yield Observation(name="multinet/attached", argv=argv, roles=NODE_ROLES)
+    return observations()
 
 
 def chained() -> dict[str, object]:

@@ -1,14 +1,8 @@
-"""Known faults of Kubernetes, recognised by what they leave in journals and events.
-
-The most specific come first. Examples are lines as they were seen with Kubernetes 1.36, containerd
-2.4 and kernel 6.12, and those that users of older releases search for.
-"""
+"""Faults of components that start, and of keys, tokens, clocks and roles."""
 
 from __future__ import annotations
 
 from xk8s.overlay import Fault
-
-from xk8s_kubernetes.pod_faults import PODS, WAITING
 
 _ARGS = (
     "see where the argument comes from: xk8s explain kubernetes.kubelet_args (or apiserver_args, "
@@ -243,6 +237,4 @@ KEYS = (
         ),
     ),
 )
-"""Faults of certificates, tokens, clocks and roles."""
-
-FAULTS = (*START, *KEYS, *PODS, *WAITING)
+"""Certificates, tokens, clocks and roles."""

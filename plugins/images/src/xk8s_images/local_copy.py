@@ -33,7 +33,7 @@ MEMBER = "oci"
 _GZIP = b"\x1f\x8b"
 
 
-def take(recipe: RecipeContext) -> None:
+def copy_image(recipe: RecipeContext) -> None:
     """Write the layout. `ArtifactError` if the image is gone, damaged, or a different one
     by now.
     """

@@ -21,7 +21,7 @@ from xk8s.errors import UsageError
 from xk8s.sources import Recipe
 
 from xk8s_images import containers
-from xk8s_images.archive import ArchivedImage, look
+from xk8s_images.archive import ArchivedImage, read_images
 from xk8s_images.reference import DIGEST, cluster_name, full_ref, split
 
 PATHS = ("oci", "oci-archive", "docker-archive")
@@ -51,7 +51,7 @@ class LocalImage:
     def recipe(self) -> Recipe:
         """What makes an OCI layout of it; the path and the like do not matter to the result."""
         return Recipe(
-            function="xk8s_images.take:take",
+            function="xk8s_images.local_copy:copy_image",
             params={"transport": self.transport, "digest": self.digest, "ref": self.ref},
             places={"place": f"{self.transport}:{self.place}"},
         )
@@ -98,7 +98,7 @@ def pin(text: str) -> tuple[LocalImage, ...]:
         path = str(Path(path).expanduser().absolute())
         if pinned:
             return (parse(f"{transport}:{path}:{_full(ref)}@{pinned[2]}"),)
-        found = look(transport, Path(path))
+        found = read_images(transport, Path(path))
         return tuple(
             LocalImage(transport=transport, place=path, ref=name, digest=digest)
             for name, digest in choose(found, ref, f"{transport}:{path}")

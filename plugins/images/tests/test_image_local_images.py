@@ -20,7 +20,7 @@ from xk8s.progress import Silent
 from xk8s_images import ImagesSettings, image_artifact
 from xk8s_images.archive import ArchivedImage
 from xk8s_images.layout import REF_NAME, config_digest, layout_tar, manifest_of
-from xk8s_images.local import choose, parse, pin
+from xk8s_images.local_images import choose, parse, pin
 from xk8s_images.settings import images_of
 
 Make = Callable[..., Path]
