@@ -111,7 +111,7 @@ def test_a_ready_image_that_no_overlay_loads_takes_a_boot(
 ) -> None:
     def with_image(version: str, *, by_hook: bool) -> ClusterInputs:
         artifact = planned("debian").artifacts[0]
-        take = Take(artifact=attrs.evolve(artifact, version=version), member="m", path="/")
+        take = Take(artifact=attrs.evolve(artifact, version=version), member="base.erofs", path="/")
         layer = Layer(name="t-store", image=take, applied_by_hook=by_hook)
         return kit_of(plan_of(layers=lambda ctx: [layer]))
 

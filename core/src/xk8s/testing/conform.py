@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 import attrs
@@ -15,7 +16,7 @@ from xk8s.errors import Xk8sError, nearest
 from xk8s.faults import recognise as faults
 from xk8s.names import value_rules
 from xk8s.names.registry import Registry
-from xk8s.overlay import Check, Fault, Fragment, Overlay, Point
+from xk8s.overlay import Check, Fault, Fragment, Observation, Overlay, Point
 from xk8s.planning.ownership import claims
 from xk8s.planning.points import CORE_POINTS
 from xk8s.testing.hook_recorder import Notes, take_notes
@@ -198,6 +199,9 @@ def _content(value: object) -> str | None:
     if isinstance(value, Fault):
         problem = faults.problem_of(value)
         return f"{value.name}: {problem}" if problem else None
+    # A report makes a safe name of any other, which then surprises.
+    if isinstance(value, Observation) and {"..", "/"} & {*PurePosixPath(value.name).parts}:
+        return f"name is {value.name!r}, not a path below the node's directory"
     return value_rules.problem(value)
 
 
