@@ -95,7 +95,7 @@ def main(arguments: list[str]) -> int:
     """Update the kept table; exit code 1, and nothing is written, if the contract is broken without
     that option.
     """
-    paths = [Path(one) for one in arguments if not one.startswith("--")]
+    paths = [Path(argument) for argument in arguments if not argument.startswith("--")]
     path = (paths or [Path("docs/reference/contract-v1.json")])[0]
     now = contract()
     kept = json.loads(path.read_text()) if path.exists() else {}
@@ -164,20 +164,20 @@ def _function(
     """
     signature = inspect.signature(function)
     position = 0
-    for one in signature.parameters.values():
-        if one.name == "self":
+    for parameter in signature.parameters.values():
+        if parameter.name == "self":
             continue
-        type_ = _text(one.annotation)
-        if one.kind in (one.VAR_POSITIONAL, one.VAR_KEYWORD):
+        type_ = _text(parameter.annotation)
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             promise = f"any number, {type_}"
         elif hook:
             promise = type_
         else:
-            promise = _promise(type_, one.default, one.empty)
-            if one.kind is one.POSITIONAL_OR_KEYWORD:
+            promise = _promise(type_, parameter.default, parameter.empty)
+            if parameter.kind is parameter.POSITIONAL_OR_KEYWORD:
                 position += 1
                 promise += f" (argument {position})"
-        yield f"{name}({one.name})", promise
+        yield f"{name}({parameter.name})", promise
     yield f"{name}()", _text(signature.return_annotation)
 
 

@@ -151,7 +151,7 @@ def pages(repository: Path) -> Mapping[str, Callable[[], str]]:
 def main(arguments: list[str]) -> int:
     """Write the pages, or with --check say which of them are stale (exit code 1)."""
     check = "--check" in arguments
-    directories = [Path(one) for one in arguments if one != "--check"]
+    directories = [Path(argument) for argument in arguments if argument != "--check"]
     docs = (directories or [Path("docs")])[0].resolve()
     stale = 0
     for name, make in pages(docs.parent).items():
@@ -173,7 +173,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _page(title: str, *sections: str) -> str:
-    return "\n\n".join((f"# {title}", MADE, *(one.strip() for one in sections))) + "\n"
+    return "\n\n".join((f"# {title}", MADE, *(section.strip() for section in sections))) + "\n"
 
 
 def _subclasses(cls: type[Xk8sError]) -> Iterator[type[Xk8sError]]:

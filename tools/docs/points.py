@@ -68,9 +68,9 @@ def _quoted(value: Any) -> str:
     """Return a value as one would write it, leaving out defaults."""
     if attrs.has(type(value)):
         fields = {
-            one.name: getattr(value, one.name)
-            for one in attrs.fields(type(value))
-            if getattr(value, one.name) != one.default
+            field.name: getattr(value, field.name)
+            for field in attrs.fields(type(value))
+            if getattr(value, field.name) != field.default
         }
         words = (f"{name}={_quoted(its)}" for name, its in fields.items())
         return f"{type(value).__name__}({', '.join(words)})"

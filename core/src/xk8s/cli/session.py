@@ -204,5 +204,5 @@ def complete_overlays(
     if "/" in incomplete or incomplete.startswith((".", "~")):
         return [CompletionItem(incomplete, type="dir")]
 
-    names = {one.name for one in available() if not one.refused}
+    names = {offer.name for offer in available() if not offer.refused}
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]

@@ -78,7 +78,7 @@ def build(
         resolved = store.get_many(plan.artifacts, progress)
     layers = LayerStore(cache_dir(), jobs=jobs)
 
-    local = {one.layer for one in plan.directories}
+    local = {directory.layer for directory in plan.directories}
 
     def one(planned: PlannedLayer) -> BuiltLayer:
         while True:

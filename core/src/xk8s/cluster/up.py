@@ -195,11 +195,13 @@ def _as_saved(value: store.Snapshot, boot: BootedCluster) -> Record:
 def _tell_on_top(inputs: ClusterInputs, progress: Progress) -> None:
     """Notes about what local directories replace; `PlanError` when they would hide too much."""
     plan = inputs.plan
-    own = {one.node.name: launch.image_path(plan.name, one.node.name) for one in plan.nodes}
+    own = {
+        planned.node.name: launch.image_path(plan.name, planned.node.name) for planned in plan.nodes
+    }
     layers = {name: layer.path for name, layer in inputs.layers.items()}
-    for one in over_images(plan, layers, own):
-        for line in one.lines():
-            progress.note(f"{one.directory} {line}")
+    for override in over_images(plan, layers, own):
+        for line in override.lines():
+            progress.note(f"{override.directory} {line}")
 
 
 def _begin(inputs: ClusterInputs) -> Record:
@@ -377,8 +379,8 @@ def _saved(cluster: Cluster, inputs: ClusterInputs, clock: Clock) -> Cluster:
         cluster, pause = save(cluster, read_boot(state), now, store.auto_label(now.key), clock)
         store.prune(cluster.name)
         bound = inputs.plan.cluster.snapshot_size << 20
-        for one in bound_snapshots(cluster.name, store.auto_label(now.key), bound):
-            clock.note(f"removed the automatic snapshot {one}: xk8s cache")
+        for label in bound_snapshots(cluster.name, store.auto_label(now.key), bound):
+            clock.note(f"removed the automatic snapshot {label}: xk8s cache")
         write_host_files(cluster)  # in case a port had to change
         clock.note(f"saved for the next start; the cluster was paused for {pause:.2f} s")
     except Xk8sError as error:

@@ -46,7 +46,7 @@ def policy(request: Request | None = None) -> Policy:
     Raises `UsageError` for a setting that is wrong.
     """
     all_sets = request.sets if request else ()
-    sets = tuple(one for one in all_sets if one.lstrip().startswith("plugins."))
+    sets = tuple(text for text in all_sets if text.lstrip().startswith("plugins."))
     own = request if request is not None and request.stored is None else None
     environment = os.environ if own is None or own.environment is None else own.environment
     file = own.config_file if own else None

@@ -83,7 +83,7 @@ def offered(group: str, rules: Policy) -> tuple[Offer, ...]:
     for offer in found:
         rivals = usable.get(offer.name, [])
         if not offer.refused and len(rivals) > 1:
-            names = " and ".join(one.origin for one in rivals)
+            names = " and ".join(rival.origin for rival in rivals)
             who = "two distributions" if len(rivals) == 2 else f"{len(rivals)} distributions"
             offer = offer._replace(
                 refused=f"{who} offer the {kind} {offer.name!r}: {names}",

@@ -89,7 +89,9 @@ def guest_files(ctx: Context, role: Role) -> Iterator[File]:
     """Return the files that result from the fragments of these points, on nodes of one role."""
     sysctls = _of(ctx, SYSCTL_POINT, role)
     if sysctls:
-        lines = [(one, f"{sysctl_key(one.value.key)} = {one.value.value}") for one in sysctls]
+        lines = [
+            (sysctl, f"{sysctl_key(sysctl.value.key)} = {sysctl.value.value}") for sysctl in sysctls
+        ]
         yield File(path=SYSCTL_FILE, data=_told(lines).encode())
     units: dict[str, dict[str, list[Fragment]]] = {}
     for one in _of(ctx, DROPIN_POINT, role):
@@ -97,7 +99,12 @@ def guest_files(ctx: Context, role: Role) -> Iterator[File]:
     for unit, sections in sorted(units.items()):
         text = "\n".join(
             f"[{section}]\n"
-            + _told([(one, f"{one.value.option}={one.value.value}") for one in fragments])
+            + _told(
+                [
+                    (fragment, f"{fragment.value.option}={fragment.value.value}")
+                    for fragment in fragments
+                ]
+            )
             for section, fragments in sorted(sections.items())
         )
         yield File(path=f"/etc/systemd/system/{unit}.d/70-xk8s.conf", data=text.encode())

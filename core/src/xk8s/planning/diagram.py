@@ -62,7 +62,7 @@ def graph(plan: Plan) -> Graph:
     roles = tuple(dict.fromkeys(planned.node.role for planned in plan.nodes))
     routers = plan.ctx.by_role("router")
     own = Block(name=OWN_FILES, overlay=NODE_LAYER, roles=frozenset(roles))
-    local = {one.layer for one in plan.directories}
+    local = {directory.layer for directory in plan.directories}
     layers = [
         Block(
             name=one.layer.name,
@@ -73,7 +73,7 @@ def graph(plan: Plan) -> Graph:
         for one in plan.layers
     ]
     return Graph(
-        title=" ".join(one.offer.name for one in plan.overlays),
+        title=" ".join(overlay.offer.name for overlay in plan.overlays),
         # Network 0 connects each VM with QEMU only.
         networks=tuple(network for network in plan.ctx.networks if network.index),
         boxes=tuple(_boxes(plan)),
@@ -124,7 +124,7 @@ def _box(planned: PlannedNode) -> Box:
 
 
 def _forwards(planned: PlannedNode) -> tuple[str, ...]:
-    return tuple(f"{one.name}: port {one.guest_port}" for one in planned.forwards)
+    return tuple(f"{forward.name}: port {forward.guest_port}" for forward in planned.forwards)
 
 
 def _indexes(planned: PlannedNode) -> tuple[int, ...]:

@@ -131,9 +131,9 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
         ),
         layers=layers,
         directories=over_plan(
-            [(one.overlay, one.layer) for one in layers[own:]],
-            [(one.overlay, one.layer) for one in layers[:own]],
-            {one.node.name: one.owners for one in nodes},
+            [(layer.overlay, layer.layer) for layer in layers[own:]],
+            [(layer.overlay, layer.layer) for layer in layers[:own]],
+            {planned.node.name: planned.owners for planned in nodes},
         ),
         nodes=tuple(nodes),
         boot=boot,

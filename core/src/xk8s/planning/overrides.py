@@ -151,7 +151,7 @@ def _over(name: str, layer: Layer, below: _Stack) -> Override:
         elif parts in below.files:
             topmost = below.files[parts][-1]
             if topmost.nodes:  # other nodes may have it from another overlay
-                own = [one for one in below.files[parts] if one.nodes]
+                own = [file for file in below.files[parts] if file.nodes]
                 replaced += [one.replaced(entry.path) for one in own]
             else:
                 replaced.append(topmost.replaced(entry.path))

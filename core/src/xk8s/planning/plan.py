@@ -123,7 +123,7 @@ class Plan:
         """Return the names of the layers that the guest stacks, lowest first: `NODE_LAYER` is the
         node's own files; only local directories are above them.
         """
-        local = {one.layer for one in self.directories}
+        local = {directory.layer for directory in self.directories}
         below = tuple(name for name in node.layers if name not in local)
         return (*below, NODE_LAYER, *node.layers[len(below) :])
 

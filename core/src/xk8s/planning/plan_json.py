@@ -36,8 +36,8 @@ def plan_json(plan: Plan) -> dict[str, object]:
             for value in plan.settings
         },
         "artifacts": [
-            {"name": one.name, "version": one.version, "key": artifact_key(one)}
-            for one in plan.artifacts
+            {"name": artifact.name, "version": artifact.version, "key": artifact_key(artifact)}
+            for artifact in plan.artifacts
         ],
         "layers": [
             {
@@ -49,7 +49,7 @@ def plan_json(plan: Plan) -> dict[str, object]:
             }
             for planned in plan.layers
         ],
-        "directories": [attrs.asdict(one) for one in plan.directories],
+        "directories": [attrs.asdict(directory) for directory in plan.directories],
         "networks": [attrs.asdict(network) for network in plan.ctx.networks],
         "routes": list(plan.routes),
         "boot": boot_json(plan.boot),

@@ -118,7 +118,7 @@ def _collect(
             if checks and plan.checks:
                 with progress.stage("checks"):
                     known.checks = _checks(contents, cluster, plan, progress)
-    failures = "\n".join(str(one["detail"]) for one in known.checks if not one["ok"])
+    failures = "\n".join(str(check["detail"]) for check in known.checks if not check["ok"])
     if failures:
         logs.append(Log(where="checks", text=failures))
     with contents.part("the recognition of faults"):
@@ -188,8 +188,10 @@ def _checks(
     contents: Contents, cluster: Cluster, plan: Plan, progress: Progress
 ) -> tuple[dict[str, Any], ...]:
     """Each has a short while only, and the first that fails ends it, as with `xk8s check`."""
-    limits = {one.name: one.timeout for one in plan.checks}
-    quick = [attrs.evolve(one, timeout=min(one.timeout, CHECK_SECONDS)) for one in plan.checks]
+    limits = {check.name: check.timeout for check in plan.checks}
+    quick = [
+        attrs.evolve(check, timeout=min(check.timeout, CHECK_SECONDS)) for check in plan.checks
+    ]
     found: list[dict[str, Any]] = []
     with contents.part("cluster/checks.json"):
         for result in run_checks(

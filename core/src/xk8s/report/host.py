@@ -51,9 +51,9 @@ def _try(what: Callable[[], Any]) -> Any:
 
 def _offered(group: str) -> dict[str, str]:
     found: dict[str, list[str]] = {}
-    for one in offered(group, careful_policy()):
-        text = f"{one.origin}, refused: {one.refused}" if one.refused else one.origin
-        found.setdefault(one.name, []).append(text)
+    for offer in offered(group, careful_policy()):
+        text = f"{offer.origin}, refused: {offer.refused}" if offer.refused else offer.origin
+        found.setdefault(offer.name, []).append(text)
     return {name: "; ".join(texts) for name, texts in found.items()}
 
 

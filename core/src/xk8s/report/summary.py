@@ -77,9 +77,9 @@ def _faults(known: Summary) -> Iterator[str]:
 def _checks(known: Summary) -> Iterator[str]:
     if known.checks:
         yield from ("", "## Checks", "")
-        for one in known.checks:
-            mark = "ok" if one["ok"] else "**failed**"
-            yield f"- {one['name']}: {mark}, {one['detail']} ({one['seconds']} s)"
+        for check in known.checks:
+            mark = "ok" if check["ok"] else "**failed**"
+            yield f"- {check['name']}: {mark}, {check['detail']} ({check['seconds']} s)"
 
 
 def _missing(contents: Contents) -> Iterator[str]:

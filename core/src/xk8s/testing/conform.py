@@ -110,7 +110,7 @@ def _signatures(overlay: str, hooks: Mapping[str, Callable[..., object]]) -> Ite
         if inspect.signature(function).return_annotation is inspect.Signature.empty:
             lacking.append("what it returns")
         if lacking:
-            todo = ", ".join(str(one) for one in spec.parameters.values())
+            todo = ", ".join(str(parameter) for parameter in spec.parameters.values())
             yield Violation(
                 overlay=overlay,
                 hook=name,

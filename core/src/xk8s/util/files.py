@@ -107,8 +107,8 @@ def remove_tree(path: Path) -> None:
     """Remove a file or tree if it exists, including one with directories made read-only."""
     if not path.is_symlink() and path.is_dir():
         path.chmod(0o700)
-        for one in walk_dirs(path):
-            one.chmod(0o700)
+        for directory in walk_dirs(path):
+            directory.chmod(0o700)
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

@@ -75,7 +75,7 @@ class _Look:
         return self._fields(value, path)
 
     def _union(self, value: object, type_: Any, arguments: Any, path: str) -> str | None:
-        inner = [self.problem(value, one, path) for one in arguments]
+        inner = [self.problem(value, argument, path) for argument in arguments]
         if None in inner:
             return None
         # Of the right class and wrong inside: that is the thing to tell.

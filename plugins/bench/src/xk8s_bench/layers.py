@@ -50,10 +50,16 @@ def prepare(lab: Lab) -> Prepared:
     plan = lab.plan_of_nodes(1)
     made = parts(plan, lab.progress, lab.scratch, lab.held)
     # Ready images are the base system: in the seed, too, that is a disk.
-    ready = {one.layer.name: one.overlay for one in plan.layers if one.layer.image is not None}
+    ready = {
+        planned.layer.name: planned.overlay
+        for planned in plan.layers
+        if planned.layer.image is not None
+    }
     if not ready:
         raise BuildError("no overlay brings a ready image of a base system", where="layers")
-    others = {one.layer.name for one in plan.layers if one.overlay not in ready.values()}
+    others = {
+        planned.layer.name for planned in plan.layers if planned.overlay not in ready.values()
+    }
     masks = lab.scratch / "masks.erofs"
     make_masks([path for name, path in made.stack if name in others], masks)
     stack = [*made.stack, ("masks", masks)]

@@ -118,7 +118,7 @@ class Result:
 
     @measures.validator
     def _described(self, _attribute: object, value: tuple[Measure, ...]) -> None:
-        known = {one.name for one in self.series}
+        known = {series_.name for series_ in self.series}
         for measure in value:
             for series in measure.series:
                 if series.name not in known:
@@ -128,7 +128,7 @@ class Result:
 
     def title(self, series: Series) -> str:
         """Return its label."""
-        return next(one.title for one in self.series if one.name == series.name)
+        return next(series_.title for series_ in self.series if series_.name == series.name)
 
 
 _converter = cattrs.Converter(forbid_extra_keys=False)

@@ -46,7 +46,7 @@ def measure(comparison: Comparison, lab: Lab, runs: int) -> Result:
         plans=tuple(
             Planned(
                 overlays=plan.ctx.overlays,
-                nodes=tuple(one.node.name for one in plan.nodes),
+                nodes=tuple(planned.node.name for planned in plan.nodes),
                 digest=plan.digest,
             )
             for plan in prepared.plans
@@ -66,7 +66,10 @@ def _once(way: Way, label: str, lab: Lab) -> Mapping[str, float]:
 
 
 def _tell(prepared: Prepared, values: Mapping[str, list[float]], label: str, lab: Lab) -> None:
-    said = [f"{one.title} {amount(values[one.name][-1], one.unit)}" for one in prepared.quantities]
+    said = [
+        f"{quantity.title} {amount(values[quantity.name][-1], quantity.unit)}"
+        for quantity in prepared.quantities
+    ]
     lab.progress.note(f"{label}: {'; '.join(said)}")
 
 
@@ -104,7 +107,7 @@ def machine(plan: Plan) -> Mapping[str, str]:
 def _versions(plans: Iterable[Plan]) -> Mapping[str, str]:
     used = {name for plan in plans for name in plan.ctx.overlays}
     # A local directory has none: its digest is in the plan's.
-    overlays = {one.name: one.origin for one in available() if not one.refused}
+    overlays = {offer.name: offer.origin for offer in available() if not offer.refused}
     return {
         "xk8s": str(versions()["xk8s"]),
         **{name: overlays[name] for name in sorted(used) if name in overlays},

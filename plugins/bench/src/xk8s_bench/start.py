@@ -135,14 +135,16 @@ def prepare(lab: Lab) -> Prepared:
 
 def has_api(plan: Plan) -> bool:
     """Whether there is an API server to be asked."""
-    return any(forward.name == _API for one in plan.nodes for forward in one.forwards)
+    return any(forward.name == _API for node in plan.nodes for forward in node.forwards)
 
 
 def timed(lab: Lab, plan: Plan, words: Sequence[str], *, stage: str = "") -> Mapping[str, float]:
     """Run an `xk8s` that leaves the cluster of a plan running, and time what the quantities say.
     ``stage``: it must have been there, or `MachineError` says that something else was done.
     """
-    names = frozenset(one.node.name for one in plan.nodes if one.node.role in NODE_ROLES)
+    names = frozenset(
+        planned.node.name for planned in plan.nodes if planned.node.role in NODE_ROLES
+    )
     asker = Asker(state_dir(NAME) / FILE, names) if has_api(plan) else None
     command = Command.start(("--name", NAME, *words), lab.scratch / "command.log")
     try:

@@ -63,7 +63,7 @@ def _yaml(ctx: Context, settings: CorednsSettings, image: Image) -> str:
         forward=forward_to(settings.upstream),
     )
     documents = yaml.safe_load_all(render(made_of=""))
-    data = [one["data"] for one in documents if one["kind"] == "ConfigMap"]
+    data = [document["data"] for document in documents if document["kind"] == "ConfigMap"]
     return render(made_of=_digest([artifact_key(image_artifact(image)), data])[:16])
 
 

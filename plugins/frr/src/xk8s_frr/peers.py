@@ -128,8 +128,8 @@ def _families(ctx: Context, node: Node) -> Iterator[Family]:
             announced = [prefix(outside(ctx), version)]
         elif node.role in NODE_ROLES:
             announced = [
-                one
-                for one in ctx.fragments(ANNOUNCE_POINT, str)
-                if ipaddress.ip_network(one).version == version
+                fragment
+                for fragment in ctx.fragments(ANNOUNCE_POINT, str)
+                if ipaddress.ip_network(fragment).version == version
             ]
         yield Family(name=f"ipv{version}", version=version, announced=tuple(announced))

@@ -120,20 +120,20 @@ def show(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
         print_json(
             [
                 {
-                    "node": one.node,
-                    "image": one.parcel.ref,
-                    "digest": one.parcel.digest,
-                    "id": one.parcel.id,
-                    "bytes": size(one.parcel),
-                    "seconds": round(one.seconds, 2),
-                    "ok": one.error is None,
-                    "error": str(one.error) if one.error else "",
+                    "node": outcome.node,
+                    "image": outcome.parcel.ref,
+                    "digest": outcome.parcel.digest,
+                    "id": outcome.parcel.id,
+                    "bytes": size(outcome.parcel),
+                    "seconds": round(outcome.seconds, 2),
+                    "ok": outcome.error is None,
+                    "error": str(outcome.error) if outcome.error else "",
                 }
-                for one in outcomes
+                for outcome in outcomes
             ]
         )
         return
-    for one in outcomes:
-        mark = "FAIL" if one.error else "ok  "
-        said = f": {one.error}" if one.error else f" ({one.seconds:.1f} s)"
-        click.echo(f"{mark} {one.node} {one.parcel.ref}{said}")
+    for outcome in outcomes:
+        mark = "FAIL" if outcome.error else "ok  "
+        said = f": {outcome.error}" if outcome.error else f" ({outcome.seconds:.1f} s)"
+        click.echo(f"{mark} {outcome.node} {outcome.parcel.ref}{said}")

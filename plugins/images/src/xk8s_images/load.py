@@ -125,10 +125,10 @@ def deliver(
 
 def check(outcomes: Sequence[Outcome]) -> None:
     """Raise `MachineError` that names the nodes and images that failed, with the first log."""
-    failed = [one for one in outcomes if one.error is not None]
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
     if not failed:
         return
-    good = sorted({one.node for one in outcomes} - {one.node for one in failed})
+    good = sorted({outcome.node for outcome in outcomes} - {one.node for one in failed})
     lines = [f"{one.node}: {one.parcel.ref}: {one.error}" for one in failed]
     first = failed[0].error
     assert first is not None

@@ -57,7 +57,7 @@ def merged(text: str, new: Config, *, use: bool = True) -> str:
     root = parse(text)
     (context,) = new["contexts"]
     name = context["name"]
-    old = next((one for one in _entries(root, "contexts") if _name(one) == name), None)
+    old = next((entry for entry in _entries(root, "contexts") if _name(entry) == name), None)
     body = dict(context["context"])
     known: Config = {}
     if old is not None:
@@ -85,7 +85,7 @@ def without(text: str, name: str) -> str:
     use them. If it was the current one, the previous one becomes current again if it still exists.
     """
     root = parse(text)
-    left = {_name(one): _get(one, "context") for one in _entries(root, "contexts")}
+    left = {_name(entry): _get(entry, "context") for entry in _entries(root, "contexts")}
     gone = left.pop(name, None)
     if gone is None:
         return text
@@ -104,15 +104,15 @@ def without(text: str, name: str) -> str:
 
 def contexts(text: str) -> tuple[str, ...]:
     """Return the names of the contexts, in order."""
-    return tuple(_name(one) for one in _entries(parse(text), "contexts"))
+    return tuple(_name(entry) for entry in _entries(parse(text), "contexts"))
 
 
 def ours(text: str) -> tuple[str, ...]:
     """Return the names of those that were merged here."""
     return tuple(
-        _name(one)
-        for one in _entries(parse(text), "contexts")
-        if _extension(_get(one, "context")) is not None
+        _name(entry)
+        for entry in _entries(parse(text), "contexts")
+        if _extension(_get(entry, "context")) is not None
     )
 
 
@@ -182,7 +182,9 @@ def _value(context: Node | None) -> Config:
     except yaml.YAMLError as error:
         raise NotKubeconfig(f"a context cannot be understood: {error}") from error
     extensions = value.get("extensions") or [] if isinstance(value, dict) else None
-    if not isinstance(extensions, list) or not all(isinstance(one, dict) for one in extensions):
+    if not isinstance(extensions, list) or not all(
+        isinstance(extension, dict) for extension in extensions
+    ):
         raise NotKubeconfig(
             "a context is not a mapping, or its extensions are not a list of mappings"
         )

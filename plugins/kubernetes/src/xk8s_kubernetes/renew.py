@@ -113,7 +113,9 @@ def _root_ca(api: Api, keys: Keys) -> None:
     }
     spaces = _items(api, "namespaces")
     wanting = {
-        one["metadata"]["name"] for one in spaces if "deletionTimestamp" not in one["metadata"]
+        space["metadata"]["name"]
+        for space in spaces
+        if "deletionTimestamp" not in space["metadata"]
     }
     if missing := wanting - there:
         raise NotYet(f"the old one is in {', '.join(sorted(missing))}")

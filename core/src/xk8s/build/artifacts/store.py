@@ -248,13 +248,17 @@ class Store:
         build comes, the rest is neither fetched nor built again. The whole artifact does as
         well, if it exists.
         """
-        sources = tuple(one for one in artifact.sources if not isinstance(one, OwnDirectory))
+        sources = tuple(
+            source for source in artifact.sources if not isinstance(source, OwnDirectory)
+        )
         whole = evolve(artifact, sources=sources, verify="")
         if (cached := self.cached(whole)) is not None:
             if self.lock is not None:
                 self.lock.check(cached)
             return cached
-        part = evolve(whole, members=tuple(one for one in artifact.members if one in missing))
+        part = evolve(
+            whole, members=tuple(member for member in artifact.members if member in missing)
+        )
         return self.make(
             part, artifact_key(part), inputs, progress, offline=offline, before=failures
         )

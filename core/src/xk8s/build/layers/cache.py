@@ -79,9 +79,9 @@ def find_layers(cache_dir: Path, name: str) -> tuple[CachedLayer, ...]:
     with the nearest name when there is none.
     """
     layers = list_layers(cache_dir)
-    found = [one for one in layers if one.name == name]
+    found = [layer for layer in layers if layer.name == name]
     if not found and len(name) >= _LEAST_DIGITS:
-        found = [one for one in layers if one.key.startswith(name)]
+        found = [layer for layer in layers if layer.key.startswith(name)]
     if not found:
         raise UsageError(
             f"there is no layer {name!r} in the cache",
@@ -109,10 +109,10 @@ def prune(
     needed: list[tuple[CachedLayer, tuple[str, ...]]] = []
     recent: list[CachedLayer] = []
     old: list[CachedLayer] = []
-    for one in list_layers(cache_dir):
-        if keys is not None and one.key not in keys:
+    for layer in list_layers(cache_dir):
+        if keys is not None and layer.key not in keys:
             continue
-        (recent if time.time() - one.used < older_than else old).append(one)
+        (recent if time.time() - layer.used < older_than else old).append(layer)
     for start in range(0, len(old), _AT_ONCE):
         with ExitStack() as stack:
             free = []

@@ -60,14 +60,14 @@ def lines(applied: Applied) -> list[str]:
     seconds = sum(applied.seconds.values())
     name = applied.cluster.name
     told = []
-    for one in applied.nodes:
-        if not (one.files or one.restarted or one.layers):
+    for node in applied.nodes:
+        if not (node.files or node.restarted or node.layers):
             continue
-        words = [f"{len(one.files)} files"]
-        words += [f"layers {', '.join(one.layers)}"] if one.layers else []
-        words += [f"restarted {short(one.restarted)}"] if one.restarted else []
-        words += [f"stopped {short(one.stopped)}"] if one.stopped else []
-        told.append(f"  {one.node:<12} {'; '.join(words)}")
+        words = [f"{len(node.files)} files"]
+        words += [f"layers {', '.join(node.layers)}"] if node.layers else []
+        words += [f"restarted {short(node.restarted)}"] if node.restarted else []
+        words += [f"stopped {short(node.stopped)}"] if node.stopped else []
+        told.append(f"  {node.node:<12} {'; '.join(words)}")
     if not told:
         return [f"cluster {name!r} is up to date ({seconds:.1f} s)"]
     changed = ", ".join(applied.overlays) or "what was left unfinished"

@@ -26,7 +26,7 @@ def complete_checks(
         checks = ctx.ensure_object(CliSession).cluster().plan.checks
     except Xk8sError:
         return []
-    return [CompletionItem(one.name) for one in checks if one.name.startswith(incomplete)]
+    return [CompletionItem(check.name) for check in checks if check.name.startswith(incomplete)]
 
 
 @click.command()
@@ -54,9 +54,9 @@ def command(
     checks = chosen(cluster.plan.checks, names)
     if as_list:
         if as_json:
-            print_json([{"name": one.name, "timeout": one.timeout} for one in checks])
+            print_json([{"name": check.name, "timeout": check.timeout} for check in checks])
         else:
-            click.echo("".join(f"{one.name}\n" for one in checks), nl=False)
+            click.echo("".join(f"{check.name}\n" for check in checks), nl=False)
         return
     run(session, cluster, checks, as_json=as_json)
 

@@ -34,7 +34,7 @@ def complete_layers(
     from xk8s.build.layers.cache import list_layers
     from xk8s.util.paths import cache_dir
 
-    names = {one.name for one in list_layers(cache_dir())}
+    names = {layer.name for layer in list_layers(cache_dir())}
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
 
 
@@ -68,7 +68,7 @@ def list_layers(session: CliSession, overlays: tuple[str, ...], as_json: bool) -
 
 
 def _show_plan(plan: Plan, *, as_json: bool) -> None:
-    found = [_planned(one) for one in plan.layers]
+    found = [_planned(layer) for layer in plan.layers]
     if as_json:
         print_json(found)
         return
@@ -165,19 +165,19 @@ def show(session: CliSession, layer: str, as_json: bool) -> None:
     if as_json:
         paths = [
             {
-                "path": one.path,
-                "kind": one.kind,
-                "mode": f"{stat.S_IMODE(one.mode):04o}",
-                "size": one.size,
-                "target": one.target or None,
+                "path": entry.path,
+                "kind": entry.kind,
+                "mode": f"{stat.S_IMODE(entry.mode):04o}",
+                "size": entry.size,
+                "target": entry.target or None,
             }
-            for one in entries
+            for entry in entries
         ]
         print_json(as_data(found) | {"paths": paths})
         return
-    for one in entries:
-        target = f" -> {one.target}" if one.target else ""
-        click.echo(f"{stat.filemode(one.mode)} {one.size:>10}  {one.path}{target}")
+    for entry in entries:
+        target = f" -> {entry.target}" if entry.target else ""
+        click.echo(f"{stat.filemode(entry.mode)} {entry.size:>10}  {entry.path}{target}")
 
 
 @command.command("cat")

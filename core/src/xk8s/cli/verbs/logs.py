@@ -104,8 +104,8 @@ def command(
 
 def default_node(cluster: Cluster) -> str:
     """Return the first control plane, or the first node of any kind."""
-    first = [one.name for one in cluster.record.nodes if one.role == "control-plane"]
-    names = [one.name for one in cluster.record.nodes]
+    first = [node.name for node in cluster.record.nodes if node.role == "control-plane"]
+    names = [node.name for node in cluster.record.nodes]
     if not names:
         raise StateError(f"cluster {cluster.name!r} has no nodes yet", hint="xk8s down")
     return (first or names)[0]
@@ -115,7 +115,7 @@ def understood(cluster: Cluster, words: Sequence[str], *, all_nodes: bool) -> Wi
     """Sort arguments into nodes, by their names, and components. `StateError` for an
     unknown node.
     """
-    names = [one.name for one in cluster.record.nodes]
+    names = [node.name for node in cluster.record.nodes]
     nodes = [word for word in words if word in names]
     rest = [word for word in words if word not in names]
     for word in rest:
@@ -178,9 +178,9 @@ def find_argv(cluster: Cluster, node: str, file: str, container: str) -> list[st
     scope, _, name = rest.rpartition("/")
     plan = cluster.plan
     known = [
-        one
+        log_file
         for overlay in plan.ctx.overlays
-        for one in plan.registry.hooks.log_files(overlay, plan.ctx)
+        for log_file in plan.registry.hooks.log_files(overlay, plan.ctx)
     ]
     wanted = [one for one in known if one.kind == kind]
     if not wanted:
@@ -228,7 +228,7 @@ def show(sources: Sequence[LogSource], *, follow: bool, grep: str) -> None:
     if lacking is not None and not texts:
         raise lacking
     files = [one for one, _ in texts if isinstance(one, GuestFiles)]
-    if files and len(files) == len(texts) and not any(one.paths() for one in files):
+    if files and len(files) == len(texts) and not any(file.paths() for file in files):
         raise UsageError("there is no such log", hint="see `xk8s exec NODE -- find /var/log`")
     display(texts, grep)
     while follow:

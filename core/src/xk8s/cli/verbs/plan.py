@@ -70,8 +70,8 @@ def show(plan: Plan) -> None:
     click.echo(f"cluster {plan.name!r}, {plan.ctx.ip_family}, digest {plan.digest[:12]}")
     click.echo("\noverlays, lowest first:")
     rows = [
-        (f"  {one.offer.name}", one.offer.origin, f"for {', '.join(one.asked_by)}")
-        for one in plan.overlays
+        (f"  {overlay.offer.name}", overlay.offer.origin, f"for {', '.join(overlay.asked_by)}")
+        for overlay in plan.overlays
     ]
     table(rows)
     for choice in plan.choices:
@@ -83,28 +83,28 @@ def show(plan: Plan) -> None:
     click.echo("\nlayers, lowest first:")
     table(
         [
-            (f"  {one.layer.name}", one.digest[:12], ", ".join(sorted(one.layer.roles)))
-            for one in plan.layers
+            (f"  {planned.layer.name}", planned.digest[:12], ", ".join(sorted(planned.layer.roles)))
+            for planned in plan.layers
         ]
     )
-    for one in plan.directories:
-        click.echo(f"\n{one.directory}, on top of everything else:")
-        for line in one.lines():
+    for directory in plan.directories:
+        click.echo(f"\n{directory.directory}, on top of everything else:")
+        for line in directory.lines():
             click.echo(f"  {line}")
-        if one.added:
+        if directory.added:
             # The plan knows what overlays say, not what is in a ready image.
             click.echo("  (`up` shows which of the added ones replace a file of the base's image)")
     click.echo("\nnodes:")
     table(
         [
             (
-                f"  {one.node.name}",
-                one.node.role,
-                f"{one.node.cpus} CPUs",
-                f"{one.node.memory} MiB",
-                " ".join(nic.ipv4 for nic in one.node.nics if nic.network),
+                f"  {planned.node.name}",
+                planned.node.role,
+                f"{planned.node.cpus} CPUs",
+                f"{planned.node.memory} MiB",
+                " ".join(nic.ipv4 for nic in planned.node.nics if nic.network),
             )
-            for one in plan.nodes
+            for planned in plan.nodes
         ]
     )
     if plan.checks:

@@ -24,7 +24,7 @@ def command(session: CliSession) -> None:
     record = read_record(session.name)
     label = record.snapshot if record else ""
     if not label:
-        own = [one for one in list_snapshots() if one.cluster == session.name]
+        own = [snapshot for snapshot in list_snapshots() if snapshot.cluster == session.name]
         if not own:
             raise StateError(
                 f"cluster {session.name!r} has no snapshot",

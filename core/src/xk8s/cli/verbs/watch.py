@@ -56,7 +56,7 @@ def command(session: CliSession, overlays: tuple[str, ...], no_check: bool) -> N
 
 
 def _is_in(path: str, sources: Iterable[WatchedSource]) -> bool:
-    return any(path.startswith(f"{one.path}/") for one in sources)
+    return any(path.startswith(f"{source.path}/") for source in sources)
 
 
 def round_of(argv: list[str]) -> tuple[float, str]:
@@ -90,8 +90,8 @@ def summary(code: int, out: str, err: str) -> str:
     nodes = [one for one in done["nodes"] if one["files"] or one["restarted"] or one["layers"]]
     if not nodes:
         return "nothing to do"
-    files = sum(len(one["files"]) for one in nodes)
-    units = dict.fromkeys(unit for one in nodes for unit in one["restarted"])
+    files = sum(len(node["files"]) for node in nodes)
+    units = dict.fromkeys(unit for node in nodes for unit in node["restarted"])
     text = f"Ready: {files} files in {', '.join(one['node'] for one in nodes)}"
     return text + (f"; restarted {', '.join(units)}" if units else "")
 

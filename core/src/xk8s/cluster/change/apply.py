@@ -96,7 +96,7 @@ class Applied:
             "name": self.cluster.name,
             "phase": self.cluster.record.phase,
             "overlays": list(self.overlays),
-            "nodes": [attrs.asdict(one) for one in self.nodes],
+            "nodes": [attrs.asdict(node) for node in self.nodes],
             "checks": list(self.checks),
             "seconds": dict(self.seconds),
         }
@@ -180,7 +180,7 @@ def plan_again(name: str, overlays: Sequence[str], sets: tuple[str, ...]) -> Pla
     """The plan of a running cluster, made again with more overlays and other settings."""
     kept = read_request(name)
     known = {*kept.overlays}
-    given = [str(absolute(one)) if is_directory(one) else one for one in overlays]
+    given = [str(absolute(overlay)) if is_directory(overlay) else overlay for overlay in overlays]
     new = [one for one in dict.fromkeys(given) if one not in known]
     # Of a directory that is gone by now, what was taken of it counts; unless it was asked for.
     again = {one for one in known if is_directory(one) and (one in given or Path(one).is_dir())}
@@ -212,17 +212,19 @@ class _Apply:
         """Apply everything except the checks."""
         remember_snapshots(cache_dir())
         keys = Keys(self.state / PKI)
-        given = {one.node.name: secrets(self.plan, one.node, keys) for one in self.plan.nodes}
+        given = {
+            planned.node.name: secrets(self.plan, planned.node, keys) for planned in self.plan.nodes
+        }
         self._check_directories(given)
         with ExitStack() as stack:
             with self.clock.stage("compare"):
                 levels = Levels(stack)
                 nodes = [
-                    compare(self.inputs, one, self.now, given[one.node.name], levels)
-                    for one in self.plan.nodes
+                    compare(self.inputs, planned, self.now, given[planned.node.name], levels)
+                    for planned in self.plan.nodes
                 ]
             hooked = self._hooked(nodes)
-            if any(not one.idle for one in nodes) or hooked or self._routes_differ():
+            if any(not node.idle for node in nodes) or hooked or self._routes_differ():
                 self._change(nodes, hooked)
         key = store.key_of(self.inputs)
         self._write(
@@ -230,7 +232,7 @@ class _Apply:
                 self.now,
                 key=key,
                 overlays=self.said,
-                nodes={one.name: one.after for one in nodes},
+                nodes={node.name: node.after for node in nodes},
             )
         )
         write_inputs(self.plan)
@@ -241,20 +243,20 @@ class _Apply:
         write_host_files(self.cluster)
         fresh = {name: self.plan.guest[name] for name in self.overlays if name in self.plan.guest}
         check_guests(self.cluster, fresh)
-        return tuple(_told(one) for one in nodes)
+        return tuple(_told(node) for node in nodes)
 
     # --- parts --------------------------------------------------------------------------
 
     def _hooked(self, nodes: Sequence[NodeWork]) -> dict[str, tuple[str, ...]]:
         """Overlay -> changed layers that it puts into guests by itself."""
         found: dict[str, tuple[str, ...]] = {}
-        for one in self.plan.layers:
-            name = one.layer.name
-            if one.layer.applied_by_hook and any(
+        for planned in self.plan.layers:
+            name = planned.layer.name
+            if planned.layer.applied_by_hook and any(
                 dict(node.before.stack).get(name) != dict(node.after.stack).get(name)
                 for node in nodes
             ):
-                found[one.overlay] = (*found.get(one.overlay, ()), name)
+                found[planned.overlay] = (*found.get(planned.overlay, ()), name)
         return found
 
     def _change(self, nodes: Sequence[NodeWork], hooked: Mapping[str, tuple[str, ...]]) -> None:
@@ -263,7 +265,7 @@ class _Apply:
         self._intend(nodes)
         with self.clock.stage("files"):
             self._routes()
-            busy = [one for one in nodes if one.change.paths]
+            busy = [node for node in nodes if node.change.paths]
             self._each(busy, self._files)
         if hooked:
             with self.clock.stage("overlays"):
@@ -272,17 +274,17 @@ class _Apply:
         with self.clock.stage("units"):
             for group in in_order(self.plan.nodes):
                 names = {one.node.name for one in group}
-                self._each([one for one in nodes if one.name in names], self._units)
+                self._each([node for node in nodes if node.name in names], self._units)
 
     def _intend(self, nodes: Sequence[NodeWork]) -> None:
         """Write down what is about to change."""
         intended = {
-            one.name: attrs.evolve(
-                one.before,
-                unsure=tuple(dict.fromkeys((*one.before.unsure, *one.change.marks))),
-                units=tuple(dict.fromkeys((*one.before.units, *one.todo.restart))),
+            node.name: attrs.evolve(
+                node.before,
+                unsure=tuple(dict.fromkeys((*node.before.unsure, *node.change.marks))),
+                units=tuple(dict.fromkeys((*node.before.units, *node.todo.restart))),
             )
-            for one in nodes
+            for node in nodes
         }
         self._write(attrs.evolve(self.now, key="", nodes=intended))
 
@@ -328,10 +330,10 @@ class _Apply:
         layers = {name: layer.path for name, layer in self.inputs.layers.items()}
         with _scratch(self.state) as place:
             own = {}
-            for one in self.plan.nodes:
-                own[one.node.name] = place / f"{one.node.name}.erofs"
-                files = launch.own_files(one, flat(given[one.node.name]))
-                make_node_image(files, own[one.node.name])
+            for planned in self.plan.nodes:
+                own[planned.node.name] = place / f"{planned.node.name}.erofs"
+                files = launch.own_files(planned, flat(given[planned.node.name]))
+                make_node_image(files, own[planned.node.name])
             over_images(self.plan, layers, own)
 
     def _each(self, nodes: Sequence[NodeWork], work: Callable[[NodeWork], None]) -> None:

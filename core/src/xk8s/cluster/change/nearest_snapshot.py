@@ -34,25 +34,29 @@ def nearest_snapshot(inputs: ClusterInputs) -> NearestSnapshot | None:
     """
     found = []
     own = store.auto_label(store.key_of(inputs))
-    for one in store.list_snapshots():
-        if one.cluster != inputs.plan.name or not one.label.startswith(store.AUTO):
+    for snapshot in store.list_snapshots():
+        if snapshot.cluster != inputs.plan.name or not snapshot.label.startswith(store.AUTO):
             continue
-        if one.label == own:  # it was tried, and what it became did not pass its checks
+        if snapshot.label == own:  # it was tried, and what it became did not pass its checks
             continue
-        if more := {*one.overlays} - {*inputs.plan.ctx.overlays}:
-            _unused(one, f"it has overlays that are not in the plan: {', '.join(sorted(more))}")
+        if more := {*snapshot.overlays} - {*inputs.plan.ctx.overlays}:
+            _unused(
+                snapshot, f"it has overlays that are not in the plan: {', '.join(sorted(more))}"
+            )
             continue
         try:
-            boot, now = read_boot(one.directory), read_guest_files(one.directory)
+            boot, now = read_boot(snapshot.directory), read_guest_files(snapshot.directory)
         except StateError as error:
-            _unused(one, str(error))
+            _unused(snapshot, str(error))
             continue
-        why = store.problem(one, accel=inputs.accel) or boot.missing()
+        why = store.problem(snapshot, accel=inputs.accel) or boot.missing()
         if why := why or "; ".join(obstacles(boot, now, inputs)):
-            _unused(one, why)
+            _unused(snapshot, why)
             continue
         differing, distance = _difference(now, inputs)
-        found.append(NearestSnapshot(saved=one, boot=boot, differing=differing, distance=distance))
+        found.append(
+            NearestSnapshot(saved=snapshot, boot=boot, differing=differing, distance=distance)
+        )
     return min(found, key=lambda one: (one.distance, -one.saved.created), default=None)
 
 

@@ -45,15 +45,15 @@ def _machines(boot: BootedCluster, new: BootedCluster) -> Iterator[str]:
         yield f"accelerator changed ({new.accel.name})"
     if boot.networks != new.networks:
         yield "networks changed"
-    old = {one.node.name: one for one in boot.nodes}
-    names = [one.node.name for one in new.nodes]
+    old = {planned.node.name: planned for planned in boot.nodes}
+    names = [planned.node.name for planned in new.nodes]
     if more := [name for name in names if name not in old]:
         yield f"more nodes ({', '.join(more)})"
     if less := [name for name in old if name not in names]:
         yield f"fewer nodes (without {', '.join(less)})"
-    for one in new.nodes:
-        if one.node.name in old:
-            yield from _node(old[one.node.name], one)
+    for planned in new.nodes:
+        if planned.node.name in old:
+            yield from _node(old[planned.node.name], planned)
 
 
 def _node(old: BootedNode, new: BootedNode) -> Iterator[str]:
@@ -85,10 +85,10 @@ def _changed(before: Sequence[str], after: Sequence[str]) -> str:
 def _layers(now: GuestFiles, inputs: ClusterInputs) -> Iterator[str]:
     plan = inputs.plan
     bases = {
-        one.offer.name
-        for one in plan.overlays
-        if one.offer.name not in {local.directory for local in plan.directories}
-        and "base" in plan.registry.overlay(one.offer.name).provides
+        overlay.offer.name
+        for overlay in plan.overlays
+        if overlay.offer.name not in {local.directory for local in plan.directories}
+        and "base" in plan.registry.overlay(overlay.offer.name).provides
     }
 
     def fixed(one: PlannedLayer) -> bool:

@@ -121,8 +121,8 @@ def _mend(state: Path) -> None:
 
 def in_order(nodes: Iterable[PlannedNode]) -> list[list[PlannedNode]]:
     """What the others depend on goes first, by itself."""
-    first = [one for one in nodes if one.node.role == "control-plane"]
-    others = [one for one in nodes if one.node.role != "control-plane"]
+    first = [planned for planned in nodes if planned.node.role == "control-plane"]
+    others = [planned for planned in nodes if planned.node.role != "control-plane"]
     return [group for group in (first, others) if group]
 
 
@@ -147,8 +147,8 @@ def _snapshots_with(keys: Path, cluster: str) -> tuple[list[store.Snapshot], lis
     old = {path.read_bytes() for path in keys.glob("*.key")}
     auto: list[store.Snapshot] = []
     own: list[store.Snapshot] = []
-    for one in store.list_snapshots():
-        inside = (one.directory / PKI).glob("*.key")
-        if one.cluster == cluster and any(path.read_bytes() in old for path in inside):
-            (auto if one.label.startswith(store.AUTO) else own).append(one)
+    for snapshot in store.list_snapshots():
+        inside = (snapshot.directory / PKI).glob("*.key")
+        if snapshot.cluster == cluster and any(path.read_bytes() in old for path in inside):
+            (auto if snapshot.label.startswith(store.AUTO) else own).append(snapshot)
     return auto, own

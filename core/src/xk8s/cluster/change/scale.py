@@ -148,13 +148,17 @@ class _Scale:
 
     def _with(self, more: Sequence[str], less: Sequence[str]) -> tuple[BootedCluster, GuestFiles]:
         """What is written down of the cluster, with and without some nodes."""
-        kept = {one.node.name: one for one in self.boot.nodes if one.node.name not in less}
+        kept = {
+            planned.node.name: planned
+            for planned in self.boot.nodes
+            if planned.node.name not in less
+        }
         boots = {**kept, **{name: self.after[name] for name in more}}
         states = {name: one for name, one in self.now.nodes.items() if name not in less}
         states |= {
-            one.node.name: node_files(self.inputs, one, self.own[one.node.name])
-            for one in self.inputs.plan.nodes
-            if one.node.name in more
+            planned.node.name: node_files(self.inputs, planned, self.own[planned.node.name])
+            for planned in self.inputs.plan.nodes
+            if planned.node.name in more
         }
         return (
             attrs.evolve(self.boot, nodes=tuple(boots[name] for name in sorted(boots))),
@@ -162,7 +166,7 @@ class _Scale:
         )
 
     def _record_without(self, names: Sequence[str]) -> Record:
-        nodes = tuple(one for one in self.cluster.record.nodes if one.name not in names)
+        nodes = tuple(node for node in self.cluster.record.nodes if node.name not in names)
         return attrs.evolve(self.cluster.record, phase="failed", nodes=nodes)
 
     def _check_room(self) -> None:

@@ -130,7 +130,7 @@ class _Owners:
         else of the layer that had it ``before``.
         """
         local = {one.layer for one in self.plan.directories}
-        layers = {one.layer.name: one.layer for one in self.plan.layers}
+        layers = {planned.layer.name: planned.layer for planned in self.plan.layers}
         own = {file.path: file for file in self.planned.files}
         for name in reversed(self.plan.stack(self.planned)):
             if name == NODE_LAYER:
@@ -159,7 +159,11 @@ class _Owners:
         and that one may be switched off.
         """
         name = re.sub(r"@[^.]+\.", "@.", unit)
-        layers = [one.layer for one in self.plan.layers if one.layer.name in self.planned.layers]
+        layers = [
+            planned.layer
+            for planned in self.plan.layers
+            if planned.layer.name in self.planned.layers
+        ]
         own = {file.path for file in self.planned.files}
         places = [f"{place}/systemd/system/{name}" for place in ("/etc", "/usr/lib")]
         return any(

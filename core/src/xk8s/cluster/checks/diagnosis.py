@@ -30,7 +30,11 @@ def examine(cluster: Cluster, progress: Progress, *, first: Iterable[Log] = ()) 
     searched on every node.
     """
     plan = cluster.plan
-    seen = observe(cluster, [one for one in observations(plan) if one.searched], progress)
+    seen = observe(
+        cluster,
+        [observation for observation in observations(plan) if observation.searched],
+        progress,
+    )
     faults = table(plan.registry, plan.ctx.overlays)
     consoles = [cluster.console_log(node.name) for node in cluster.record.nodes]
     own = [path for console in consoles for path in (console, qemu_log(console))]

@@ -77,7 +77,9 @@ def prune(
         drop(sorted(more, key=lambda one: one.used), lambda: total <= max_size)
         if not dry_run and any(one.automatic for one in removed):
             # The images of snapshots that went are free now.
-            again = [one for one in pieces(cache) if one.kind == "layers" and not one.needed_by]
+            again = [
+                piece for piece in pieces(cache) if piece.kind == "layers" and not piece.needed_by
+            ]
             drop(again, lambda: total <= max_size)
     return Pruned(removed=tuple(removed), left=total)
 
@@ -87,7 +89,10 @@ def bound_snapshots(cluster: str, label: str, size: int) -> tuple[str, ...]:
     the names of what went. For one that just saved ``label`` and has the lock of ``cluster``.
     """
     running = running_clusters() - {cluster}
-    found = sorted((one for one in list_snapshots() if one.automatic), key=lambda one: one.used)
+    found = sorted(
+        (snapshot for snapshot in list_snapshots() if snapshot.automatic),
+        key=lambda snapshot: snapshot.used,
+    )
     total = sum(one.size for one in found)
     gone = []
     for one in found:

@@ -72,7 +72,7 @@ def snapshot_roots(cache: Path) -> tuple[Path, ...]:
     """Directories of snapshots of all state directories."""
     roots = {snapshots_root().absolute()}
     with contextlib.suppress(FileNotFoundError):
-        roots |= {Path(os.fsdecode(one.read_bytes())) for one in (cache / "states").iterdir()}
+        roots |= {Path(os.fsdecode(path.read_bytes())) for path in (cache / "states").iterdir()}
     return tuple(sorted(roots))
 
 
@@ -82,9 +82,9 @@ def _clusters(root: Path) -> Path:
 
 def _snapshots(cache: Path) -> Iterator[tuple[str, str]]:
     for root in snapshot_roots(cache):
-        for one in list_snapshots(root):
-            for key in one.layers.values():
-                yield key, f"snapshot {one.cluster}/{one.label}"
+        for snapshot in list_snapshots(root):
+            for key in snapshot.layers.values():
+                yield key, f"snapshot {snapshot.cluster}/{snapshot.label}"
         for path in _clusters(root).glob(f"*/{GUEST_FILES}"):
             with contextlib.suppress(StateError):
                 for key in read_guest_files(path.parent).layers.values():

@@ -91,7 +91,7 @@ def _all(cache: Path) -> Iterator[Piece]:
 
 def _snapshots() -> Iterator[Piece]:
     running = running_clusters()
-    whole = {one.directory: one for one in list_snapshots()}
+    whole = {snapshot.directory: snapshot for snapshot in list_snapshots()}
     for cluster in _entries(snapshots_root()):
         for path in _entries(cluster):
             name = f"{cluster.name}/{path.name}"

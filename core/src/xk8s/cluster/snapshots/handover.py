@@ -66,7 +66,7 @@ def hand_over(cluster: Cluster, boot: BootedCluster, work: Path) -> tuple[Cluste
 
 def forward(boot: BootedCluster, node: NodeRecord, qmp: Qmp) -> dict[str, int]:
     """Give the new process the old one's ports; what it got, by name."""
-    booted = next(one for one in boot.nodes if one.node.name == node.name)
+    booted = next(planned for planned in boot.nodes if planned.node.name == node.name)
     guest = booted.node.nic(0).ipv4.partition("/")[0]
     for wanted in booted.forwards:
         # 0: QEMU picks a port, should somebody have taken ours in this very moment.

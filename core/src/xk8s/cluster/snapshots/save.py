@@ -115,10 +115,10 @@ def _no_room(work: Path, more: str = "") -> HostError:
 def _check_room(cluster: Cluster, boot: BootedCluster, work: Path) -> None:
     """Raise an error early, before anything is paused or copied."""
     if cluster.record.memory == "shared":
-        rams = [ram_path(cluster.name, one.node.name) for one in boot.nodes]
+        rams = [ram_path(cluster.name, planned.node.name) for planned in boot.nodes]
         needed = sum(path.stat().st_blocks * 512 for path in rams)
     else:
-        needed = sum(one.node.memory for one in boot.nodes) << 20
+        needed = sum(planned.node.memory for planned in boot.nodes) << 20
     needed += _STATES * len(boot.nodes)
     free = shutil.disk_usage(work).free
     if free < needed:

@@ -117,7 +117,11 @@ def auto_label(key: str) -> str:
 
 def prune(cluster: str) -> tuple[Snapshot, ...]:
     """Remove all but the latest `KEPT` of those that `up` kept; what was removed."""
-    own = [one for one in list_snapshots() if one.cluster == cluster and one.label.startswith(AUTO)]
+    own = [
+        snapshot
+        for snapshot in list_snapshots()
+        if snapshot.cluster == cluster and snapshot.label.startswith(AUTO)
+    ]
     old = sorted(own, key=lambda one: one.created, reverse=True)[KEPT:]
     for one in old:
         remove(one)
@@ -133,7 +137,7 @@ def key_of(inputs: ClusterInputs) -> str:
             "layers": {name: layer.key for name, layer in inputs.layers.items()},
             # Just those of the plan: what was built a moment ago comes with its inputs.
             "artifacts": [
-                inputs.resolved[artifact_key(one)].digest for one in inputs.plan.artifacts
+                inputs.resolved[artifact_key(artifact)].digest for artifact in inputs.plan.artifacts
             ],
             "machine": machine_key(inputs.accel),
         }
@@ -201,7 +205,7 @@ def find(cluster: str, label: str) -> Snapshot:
     """Return the snapshot; `StateError` names the existing ones."""
     found = read(cluster, label)
     if found is None:
-        known = [one.label for one in list_snapshots() if one.cluster == cluster]
+        known = [snapshot.label for snapshot in list_snapshots() if snapshot.cluster == cluster]
         raise StateError(
             f"cluster {cluster!r} has no snapshot {label!r}",
             hint=f"{nearest(label, known)}there are: {', '.join(known) or 'none'}",

@@ -72,15 +72,15 @@ class BootedCluster:
     @property
     def layers(self) -> dict[str, str]:
         """Name -> key of the images in the cache."""
-        return {disk.layer: disk.key for one in self.nodes for disk in one.disks if disk.key}
+        return {disk.layer: disk.key for node in self.nodes for disk in node.disks if disk.key}
 
     def missing(self) -> str | None:
         """What no longer exists of what the VMs are started from, in words, or None."""
         for path in (self.kernel, self.initrd):
             if not (cache_dir() / path).exists():
                 return f"{cache_dir() / path} no longer exists"
-        for one in self.nodes:
-            for disk in one.disks:
+        for node in self.nodes:
+            for disk in node.disks:
                 if disk.key and not disk.path.exists():
                     return f"the image of layer {disk.layer} is no longer in the cache"
         return None

@@ -53,7 +53,7 @@ class GuestFiles:
     @property
     def layers(self) -> dict[str, str]:
         """Name -> key of the images in the cache that an apply compares with."""
-        return {name: key for one in self.nodes.values() for name, key in one.stack if key}
+        return {name: key for node in self.nodes.values() for name, key in node.stack if key}
 
 
 def guest_files_of(
@@ -65,8 +65,8 @@ def guest_files_of(
         key=key,
         overlays=overlay_digests(plan),
         nodes={
-            one.node.name: node_files(inputs, one, secrets.get(one.node.name, ()))
-            for one in plan.nodes
+            planned.node.name: node_files(inputs, planned, secrets.get(planned.node.name, ()))
+            for planned in plan.nodes
         },
     )
 
@@ -86,8 +86,8 @@ def overlay_digests(plan: Plan) -> dict[str, str]:
     """Digest of what each overlay contributes to a cluster: it tells which ones changed."""
     bare = attrs.evolve(plan.ctx, all_fragments={})
     layers: dict[str, list[str]] = {}
-    for one in plan.layers:
-        layers.setdefault(one.overlay, []).append(one.digest)
+    for layer in plan.layers:
+        layers.setdefault(layer.overlay, []).append(layer.digest)
     files: dict[str, list[object]] = {}
     for planned in plan.nodes:
         for file in planned.files:

@@ -166,7 +166,7 @@ def write_local(plan: Plan, directory: Path) -> None:
     """Copy what the plan has of local directories into ``directory``."""
     copies = directory / LOCAL
     remove_tree(copies)
-    entries = {one.layer.name: one.layer.entries for one in plan.layers}
+    entries = {planned.layer.name: planned.layer.entries for planned in plan.layers}
     for number, one in enumerate(plan.directories):
         copies.mkdir(exist_ok=True)
         stage_entries(entries[one.layer], {}, copies / str(number), label=one.directory)

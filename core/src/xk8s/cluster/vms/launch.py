@@ -217,7 +217,7 @@ def networks(boot: BootedCluster) -> Namespace:
 
 def route(boot: BootedCluster, namespace: Namespace, prefix: str) -> None:
     """Let a prefix lie behind the first router."""
-    router = next(one.node for one in boot.nodes if one.node.role == "router")
+    router = next(planned.node for planned in boot.nodes if planned.node.role == "router")
     namespace.route(prefix, via=address(2, router.number, ipv6=":" in prefix))
 
 

@@ -41,8 +41,8 @@ def power_on(
     its VMs boot by themselves.
     """
     memory = memory_of(boot, backing)
-    copied = tuple(one for one in boot.nodes if one.node.name in templates)
-    booted = tuple(one for one in boot.nodes if one.node.name not in templates)
+    copied = tuple(planned for planned in boot.nodes if planned.node.name in templates)
+    booted = tuple(planned for planned in boot.nodes if planned.node.name not in templates)
     started: list[NodeRecord] = []
     try:
         if copied:

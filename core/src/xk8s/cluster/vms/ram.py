@@ -26,16 +26,16 @@ def ram_directory(cluster: str) -> Path:
 def memory_of(boot: BootedCluster, backing: Backing) -> dict[str, Memory]:
     """RAM of that kind for each VM, by name, in its file if it has one."""
     return {
-        one.node.name: Memory(
-            size=one.node.memory,
-            file=None if backing == "anonymous" else ram_path(boot.cluster, one.node.name),
+        planned.node.name: Memory(
+            size=planned.node.memory,
+            file=None if backing == "anonymous" else ram_path(boot.cluster, planned.node.name),
             share=backing == "shared",
         )
-        for one in boot.nodes
+        for planned in boot.nodes
     }
 
 
 def room_for_memory(boot: BootedCluster) -> bool:
     """Whether the tmpfs takes the RAM of all VMs, so that it can be shared and saved."""
-    wanted = sum(one.node.memory for one in boot.nodes) << 20
+    wanted = sum(planned.node.memory for planned in boot.nodes) << 20
     return shutil.disk_usage(ram_directory(boot.cluster)).free > wanted

@@ -95,8 +95,12 @@ def get_templates(
         return {}
     if qemu_version() < migrate.LEAST_QEMU:
         return {}
-    keys = {one.node.name: key for one in boot.nodes if (key := _key(inputs, boot, one))}
-    first = {key: one for one in reversed(boot.nodes) if (key := keys.get(one.node.name))}
+    keys = {
+        planned.node.name: key for planned in boot.nodes if (key := _key(inputs, boot, planned))
+    }
+    first = {
+        key: planned for planned in reversed(boot.nodes) if (key := keys.get(planned.node.name))
+    }
     found = {key: there for key in first if (there := _find(key))}
     missing = {key: one for key, one in first.items() if key not in found}
     if missing:
