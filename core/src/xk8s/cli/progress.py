@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from attrs import define, field
 
@@ -24,6 +24,9 @@ REPEAT_SECONDS = 10.0
 """Seconds between lines of one item without a terminal: logs stay short."""
 
 MAX_TEXT = 120
+
+REFRESH_SECONDS = 0.125
+"""Between two drawings of the live display."""
 
 
 def clean(text: str) -> str:
@@ -171,19 +174,65 @@ class Live:
     _stages: list[tuple[str, float]] = field(factory=list, init=False)
     _items: dict[str, _Running] = field(factory=dict, init=False)
     _lock: threading.RLock = field(factory=threading.RLock, init=False)
+    _printing: threading.RLock = field(factory=threading.RLock, init=False)
 
     @contextmanager
     def shown(self) -> Iterator[Live]:
         """Draw as long as the block runs."""
         from rich.live import Live as Display
 
-        with Display(
-            get_renderable=self._draw,
-            console=self.console,
-            transient=True,
-            refresh_per_second=8,
-        ):
-            yield self
+        # rich draws from a thread of its own. Another thread that prints at that moment erases the
+        # display at its previous height, and a row of it stays on the screen. So everything is
+        # printed under one lock, and the thread that draws is ours.
+        display = Display(
+            get_renderable=self._draw, console=self.console, transient=True, auto_refresh=False,
+            redirect_stdout=False, redirect_stderr=False,
+        )  # fmt: skip
+        over = threading.Event()
+
+        def refresh() -> None:
+            while not over.wait(REFRESH_SECONDS):
+                with self._printing:
+                    display.refresh()
+
+        thread = threading.Thread(target=refresh, daemon=True)
+        with self._redirected():
+            with self._printing:
+                display.start()
+            thread.start()
+            try:
+                yield self
+            finally:
+                over.set()
+                thread.join()
+                with self._printing:
+                    display.stop()
+
+    @contextmanager
+    def _redirected(self) -> Iterator[None]:
+        """Print above the display what others write to stdout and stderr."""
+        from rich.file_proxy import FileProxy
+
+        printing = self._printing
+
+        class Above(FileProxy):
+            def write(self, text: str) -> int:
+                with printing:
+                    return super().write(text)
+
+        before = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = (
+            cast("TextIO", Above(self.console, stream)) if stream.isatty() else stream
+            for stream in before
+        )
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
+
+    def _print(self, text: str, **options: Any) -> None:
+        with self._printing:
+            self.console.print(text, highlight=False, **options)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -201,13 +250,11 @@ class Live:
             with self._lock:
                 self._stages.remove((name, begin))
                 self._items.clear()
-            self.console.print(
-                f"{mark} {name} [dim]{time.monotonic() - begin:.1f} s[/]", highlight=False
-            )
+            self._print(f"{mark} {name} [dim]{time.monotonic() - begin:.1f} s[/]")
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
-        self.console.print(f"  {text}", highlight=False, markup=False)
+        self._print(f"  {text}", markup=False)
 
     def item(self, key: str, text: str, *, done: int = 0, total: int = 0) -> None:
         """Show or change the line of ``key``."""
