@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from xk8s import apt
 from xk8s.apt import pick_mirror
 from xk8s.build.artifacts.sources import debian_package
 from xk8s.build.artifacts.store import Store
@@ -45,9 +46,9 @@ def test_the_mirror_is_the_main_archive_of_the_host(targets, codename, mirror) -
 
 def test_the_mirror_can_be_named(monkeypatch) -> None:
     monkeypatch.setenv("XK8S_DEBIAN_MIRROR", "http://mine.example/debian")
-    debian_package.host_mirror.cache_clear()
+    apt.configured_mirror.cache_clear()
     assert debian_package.host_mirror() == "http://mine.example/debian"
-    debian_package.host_mirror.cache_clear()
+    apt.configured_mirror.cache_clear()
 
 
 def package(root: Path, name: str, files: dict[str, str]) -> None:

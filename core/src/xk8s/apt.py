@@ -14,14 +14,17 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 """Keyring from the package debian-archive-keyring: it signs every suite of Debian."""
 
 
-@functools.cache
 def host_mirror() -> str | None:
     """Return the URI of the Debian mirror that this machine's apt uses (its main archive, not the
     security archive), or None if this is not Debian or there is no such source.
     ``XK8S_DEBIAN_MIRROR`` takes precedence.
     """
-    if chosen := os.environ.get("XK8S_DEBIAN_MIRROR"):
-        return chosen
+    return os.environ.get("XK8S_DEBIAN_MIRROR") or configured_mirror()
+
+
+@functools.cache
+def configured_mirror() -> str | None:
+    """Return the same from apt's settings alone; apt is asked once per process."""
     if shutil.which("apt-get") is None:
         return None
     form = "$(REPO_URI)\t$(RELEASE)\t$(COMPONENT)\t$(ORIGIN)"
