@@ -16,3 +16,6 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # How long an example takes says more of what else the machine does than of the code.
 hypothesis.settings.register_profile("xk8s", deadline=None)
 hypothesis.settings.load_profile("xk8s")
+# The same examples in each run of .ci/run: a change is judged by what it changed. Everybody else's
+# runs look for new ones.
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from xk8s_kubernetes.kubeconfig_edit import contexts, current, merged, without
 from xk8s_kubernetes.kubeconfig_nodes import LISTS, NotKubeconfig, parse, same
@@ -285,10 +285,26 @@ def texts(draw: st.DrawFn) -> str:
 
 
 def lines(text: str) -> list[str]:
-    """But for the current context, which may come back in other quotes."""
-    return [line for line in text.splitlines() if "current-context" not in line]
+    """All but the current context, which may come back in other quotes. A long one goes on in
+    indented lines.
+    """
+    kept, inside = [], False
+    for line in text.splitlines():
+        inside = "current-context" in line or (inside and line[:1] == " ")
+        if not inside:
+            kept.append(line)
+    return kept
 
 
+LONG = '"\\"\\xA1\\u0100\\u0100\\u0100\\U00010000\\U00010000\\U00010000\\U00010000'
+"""A name that YAML writes in two lines where it is longer than a line may be."""
+
+
+@example(
+    "contexts:\n" + "".join(f"- name: '{n}'\n  context: {{}}\n" for n in ("0", "1", "00"))
+    + f'- name: {LONG}0"\n  context: {{}}\ncurrent-context: {LONG}\\\n  0"\n',
+    True,
+)  # fmt: skip
 @settings(max_examples=200, deadline=None)
 @given(texts(), st.booleans())
 def test_merge_then_remove_gives_the_original(text: str, use: bool) -> None:

@@ -339,10 +339,14 @@ def _line(text: str, key: Node) -> _Span:
 
 
 def _value_span(text: str, key: Node, value: Node, new: str) -> _Span:
-    """Replace a value that is on its key's line."""
+    """Replace a value that is on its key's line, or begins there and goes on in quotes."""
     start = _colon(text, key)
     end = max(start, int(value.end_mark.index))
-    if "\n" in text[start:end].rstrip() or not isinstance(value.start_mark.index, int):
+    if not isinstance(value.start_mark.index, int):
+        raise _Unsuited
+    quoted = isinstance(value, ScalarNode) and value.style in ("'", '"')
+    begun = int(value.start_mark.index) if quoted else end
+    if "\n" in text[start:begun].rstrip():
         raise _Unsuited
     if value.start_mark.index < key.end_mark.index:
         raise _Unsuited  # an alias: its node is where the anchor is
