@@ -339,7 +339,7 @@ def _line(text: str, key: Node) -> _Span:
 
 
 def _value_span(text: str, key: Node, value: Node, new: str) -> _Span:
-    """Replace a value that is on its key's line, or begins there and goes on in quotes."""
+    """Replace a value that is on its key's line, or begins there and continues in quotes."""
     start = _colon(text, key)
     end = max(start, int(value.end_mark.index))
     if not isinstance(value.start_mark.index, int):
