@@ -317,7 +317,7 @@ class Check:
     ``timeout`` seconds have passed. It raises `xk8s.checks.NotYet` with what it saw while the
     condition is not met, and `xk8s.errors.CheckFailed` to fail at once. Checks run in the order of
     their overlays. ``explain`` is called on failure and returns the log that matters.
-    ``after_restore``: run it also when `up` restored a snapshot, whose cluster passed every check
+    ``after_restore``: run it also after `up` restored a snapshot, whose cluster passed every check
     before it was saved.
     """
 
