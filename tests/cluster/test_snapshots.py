@@ -129,7 +129,7 @@ def test_a_restored_cluster_is_saved_and_restored_again(cluster: Xk8s) -> None:
     assert run(cluster, "vm-001", "cat /run/mark") == "once\ntwice\n"
     grows(cluster, stream(cluster))
     for label in ("one", "two"):
-        assert "as it was saved" in cluster(*NAME, "snapshot", "verify", label)
+        assert "is intact" in cluster(*NAME, "snapshot", "verify", label)
 
 
 def test_without_room_to_share_memory_it_is_written_while_all_stands_still(
@@ -155,7 +155,7 @@ def test_without_room_to_share_memory_it_is_written_while_all_stands_still(
     grows(cluster, before)
     cluster(*NAME, "snapshot", "restore", "still", timeout=900)
     grows(cluster, before)
-    assert "as it was saved" in cluster(*NAME, "snapshot", "verify", "still")
+    assert "is intact" in cluster(*NAME, "snapshot", "verify", "still")
 
 
 def test_without_room_on_the_disk_all_goes_on(cluster: Xk8s) -> None:
