@@ -6,7 +6,12 @@ import signal
 
 import hypothesis
 
-pytest_plugins = ["tests.suite.not_run", "tests.suite.time_limits", "tests.suite.order"]
+pytest_plugins = [
+    "tests.suite.environment",
+    "tests.suite.not_run",
+    "tests.suite.time_limits",
+    "tests.suite.order",
+]
 
 # A shell that starts us in the background (`… &`, nohup, some CI) leaves these ignored, and so
 # would every program that a test starts: a test of Ctrl-C would wait for ever.

@@ -39,6 +39,11 @@ def test_hangs():
 def test_next():
     pass
 """
+SEES_OPTIONS = """\
+import os
+def test_it():
+    assert "PYTEST_ADDOPTS" not in os.environ
+"""
 SHORT_GRACE = """\
 import time
 from tests.suite import time_limits
@@ -46,12 +51,20 @@ time_limits.GRACE = 0.02
 def pytest_collection_finish(session):  # this process may have taken long to come so far
     session.config.stash[time_limits._BEGAN] = time.monotonic()
 """
-PLUGINS = ("tests.suite.not_run", "tests.suite.time_limits", "tests.suite.order")
+PLUGINS = (
+    "tests.suite.environment",
+    "tests.suite.not_run",
+    "tests.suite.time_limits",
+    "tests.suite.order",
+)
 
 
-def run(directory: Path, *words: str, minutes: str = "60", code: int = 0) -> str:
+def run(directory: Path, *words: str, minutes: str = "60", code: int = 0, options: str = "") -> str:
     """What pytest says of the files in it."""
-    environment = {**os.environ, "XK8S_TEST_MINUTES": minutes, "XK8S_CACHE": str(directory / "c")}
+    environment = {
+        **os.environ, "XK8S_TEST_MINUTES": minutes, "XK8S_CACHE": str(directory / "c"),
+        "PYTEST_ADDOPTS": options,
+    }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-v", "-s", "-ra", f"--rootdir={directory}", "-o",
          "markers=cluster: x", "-c", "/dev/null", "-p", "no:cacheprovider",
@@ -118,6 +131,14 @@ def test_a_damaged_file_of_an_earlier_run_does_no_harm(files: Path) -> None:
 def test_the_environment_may_set_the_limit(files: Path) -> None:
     assert "2 passed, 2 skipped" in run(files, minutes="0.004")
     assert "4 passed" in run(files, "--minutes=60", minutes="0.004")
+
+
+def test_options_of_the_environment_do_not_reach_what_tests_start(tmp_path: Path) -> None:
+    """Another pytest may lack the plugin: CI's `--hypothesis-profile` failed a new overlay's."""
+    (tmp_path / "test_a.py").write_text(SEES_OPTIONS)
+    said = run(tmp_path, options="--durations=3")
+    assert "1 passed" in said
+    assert "slowest 3 durations" in said
 
 
 def test_a_test_that_hangs_fails_and_says_where(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ pytestmark = pytest.mark.cluster
 
 THEIRS = """
 import pytest
-from xk8s.cluster import open_cluster
 
 pytestmark = pytest.mark.cluster("debian", sets=("cluster.memory=control-plane=384",))
 
@@ -26,7 +25,7 @@ def test_it(cluster):
     assert [node["name"] for node in cluster.xk8s.json("status", "--json")["nodes"]] == ["vm-001"]
 
 def test_how_it_came_up(cluster):
-    stages = open_cluster(cluster.name).record.seconds
+    stages = cluster.xk8s.json("status", "--json")["seconds"]
     assert False, f"restored: {'restore' in stages}"
 """
 
