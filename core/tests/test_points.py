@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from xk8s.errors import PlanError, PluginError
-from xk8s.fragments import argument_sets, config_sets, merged, toml_text
+from xk8s.fragments import argument_sets, config_sets, merged
 from xk8s.names.registry import Registry
 from xk8s.names.request import Request
 from xk8s.overlay import (
@@ -285,28 +283,6 @@ def test_a_part_of_a_configuration_is_told_by_its_leaves() -> None:
         "e": None,
     }
     assert merged({"a": {"b": 1, "c": 2}}, {"a": {"b": [3]}}) == {"a": {"b": [3], "c": 2}}
-
-
-_KEYS = st.text(max_size=8)
-_VALUES: st.SearchStrategy[Any] = st.recursive(
-    st.booleans()
-    | st.integers(-(2**63), 2**63 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_KEYS, inner, max_size=4),
-    max_leaves=12,
-)
-
-
-@given(st.dictionaries(_KEYS, _VALUES, max_size=5))
-def test_any_configuration_becomes_toml_and_back(config: dict[str, Any]) -> None:
-    assert tomllib.loads(toml_text(config)) == config
-
-
-@pytest.mark.parametrize("value", [None, b"x", object()])
-def test_what_toml_has_not(value: object) -> None:
-    with pytest.raises(ValueError, match="TOML has no"):
-        toml_text({"a": {"b": [value]}})
 
 
 # --- the points of our own overlays ---------------------------------------------------------

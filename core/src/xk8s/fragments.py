@@ -71,47 +71,6 @@ def merged(base: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def toml_text(config: Mapping[str, Any]) -> str:
-    """Return a configuration as TOML. ValueError for what TOML lacks (None, keys other than
-    strings).
-    """
-    lines: list[str] = []
-
-    def write(table: Mapping[str, Any], above: tuple[str, ...]) -> None:
-        values = {key: value for key, value in table.items() if not isinstance(value, Mapping)}
-        if above and (values or not table):
-            lines.append(f"{chr(10) if lines else ''}[{'.'.join(map(_key, above))}]")
-        lines.extend(f"{_key(key)} = {_value(value)}" for key, value in values.items())
-        for key, value in table.items():
-            if isinstance(value, Mapping):
-                write(value, (*above, key))
-
-    write(config, ())
-    return "".join(f"{line}\n" for line in lines)
-
-
 def _key(key: str) -> str:
-    if not isinstance(key, str):
-        raise ValueError(f"{key!r} is not a string")
-    return key if _BARE.fullmatch(key) else _text(key)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return repr(value)
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_key(key)} = {_value(its)}" for key, its in value.items()) + "}"
-    raise ValueError(f"TOML has no {type(value).__name__}: {value!r:.60}")
-
-
-def _text(text: str) -> str:
-    # JSON's escapes are TOML's, except for surrogate pairs (hence not ASCII alone) and DEL.
-    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+    """Return a key as TOML writes it: quoted unless it is bare."""
+    return key if _BARE.fullmatch(key) else json.dumps(key, ensure_ascii=False)

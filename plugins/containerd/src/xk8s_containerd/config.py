@@ -7,9 +7,10 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import tomli_w
 from attrs import evolve
 from xk8s.context import Context
-from xk8s.fragments import config_sets, merged, toml_text
+from xk8s.fragments import config_sets, merged
 from xk8s.overlay import File, Point
 
 CONFIG_POINT = "containerd.config"
@@ -39,4 +40,4 @@ def with_fragments(ctx: Context, files: Iterable[File]) -> Iterator[File]:
             continue
         config = functools.reduce(merged, added, tomllib.loads(file.data.decode()))
         text = f"# Made by xk8s (overlay containerd), with fragments of {CONFIG_POINT}.\n"
-        yield evolve(file, data=(text + toml_text(config)).encode())
+        yield evolve(file, data=(text + tomli_w.dumps(config)).encode())

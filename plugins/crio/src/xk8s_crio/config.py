@@ -6,8 +6,9 @@ import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import tomli_w
 from xk8s.context import Context
-from xk8s.fragments import config_sets, merged, toml_text
+from xk8s.fragments import config_sets, merged
 from xk8s.overlay import File, Point
 
 CONFIG_POINT = "crio.config"
@@ -28,4 +29,4 @@ def fragment_files(ctx: Context) -> Iterator[File]:
     config = functools.reduce(merged, added, dict[str, Any]())
     if config:
         text = f"# Made by xk8s (overlay crio) of fragments of {CONFIG_POINT}.\n"
-        yield File(path=FILE, data=(text + toml_text(config)).encode())
+        yield File(path=FILE, data=(text + tomli_w.dumps(config)).encode())
