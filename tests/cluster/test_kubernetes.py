@@ -232,9 +232,11 @@ def test_faults_are_recognised_and_a_report_has_no_keys(cluster: Xk8s, tmp_path:
             assert not any(piece in text for piece in pieces), f"{name} has a piece of {key.name}"
     assert "PRIVATE KEY" not in "".join(texts.values())
     assert "client-key-data: L" not in "".join(texts.values())
-    log = cluster("logs", "pod/coredns", "-n", "50")
-    assert "CoreDNS-" in log
-    assert "[WARNING]" not in log
+    log = cluster("logs", "pod/coredns").splitlines()
+    assert any("CoreDNS-" in line for line in log)
+    # Its health plugin times itself each second: that says how busy this machine is.
+    warnings = [line for line in log if "[WARNING]" in line and "took more than 1s" not in line]
+    assert warnings == []
     kubectl("delete", "pod", "--now", "no-image", "no-plugin")
 
 
