@@ -47,7 +47,7 @@ class Override:
 
     def lines(self) -> Iterator[str]:
         """Return lines for people, truncated if there are many."""
-        found = [f"replaces {one}" for one in self.replaced]
+        found = [f"replaces {replaced}" for replaced in self.replaced]
         found += [f"adds {path}" for path in self.added]
         yield from found[:MOST_LINES]
         if len(found) > MOST_LINES:
@@ -119,12 +119,12 @@ def over_plan(
 
 def _add(below: _Stack, overlay: str, layer: Layer) -> None:
     for claim in claims(overlay, layer):
-        one = Below(overlay=overlay, layer=layer.name, entry=claim.entry)
-        below.add(claim.parts, one)
+        lower = Below(overlay=overlay, layer=layer.name, entry=claim.entry)
+        below.add(claim.parts, lower)
     for entry in layer.entries:
         if isinstance(entry, Directory):
-            one = Below(overlay=overlay, layer=layer.name)
-            below.add_directory(_parts(entry.path), one)
+            lower = Below(overlay=overlay, layer=layer.name)
+            below.add_directory(_parts(entry.path), lower)
 
 
 def _over(name: str, layer: Layer, below: _Stack) -> Override:
@@ -152,7 +152,7 @@ def _over(name: str, layer: Layer, below: _Stack) -> Override:
             topmost = below.files[parts][-1]
             if topmost.nodes:  # other nodes may have it from another overlay
                 own = [file for file in below.files[parts] if file.nodes]
-                replaced += [one.replaced(entry.path) for one in own]
+                replaced += [file.replaced(entry.path) for file in own]
             else:
                 replaced.append(topmost.replaced(entry.path))
         else:

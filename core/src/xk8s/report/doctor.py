@@ -62,8 +62,8 @@ def require(findings: Iterable[Finding]) -> None:
     failed = [finding for finding in findings if finding.level == "fail"]
     if failed:
         raise HostError(
-            f"this machine lacks {len(failed)}: {', '.join(one.name for one in failed)}",
-            hint="; ".join(dict.fromkeys(one.do for one in failed if one.do)),
+            f"this machine lacks {len(failed)}: {', '.join(finding.name for finding in failed)}",
+            hint="; ".join(dict.fromkeys(finding.do for finding in failed if finding.do)),
         )
 
 

@@ -256,8 +256,8 @@ def marked() -> dict[int, str]:
 def kill_marked(mark: str) -> list[int]:
     """Kill what still runs with this mark; only for the holder of that lock. The pids."""
     killed = []
-    for pid, its in marked().items():
-        if its == mark:
+    for pid, process_mark in marked().items():
+        if process_mark == mark:
             try:
                 os.kill(pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):

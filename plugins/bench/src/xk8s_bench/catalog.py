@@ -21,7 +21,7 @@ def chosen(names: tuple[str, ...]) -> tuple[Comparison, ...]:
     """Return the named comparisons, each once; every one if none is named. `UsageError` for an
     unknown one.
     """
-    known = {one.name: one for one in COMPARISONS}
+    known = {comparison.name: comparison for comparison in COMPARISONS}
     for name in names:
         if name not in known:
             raise UsageError(

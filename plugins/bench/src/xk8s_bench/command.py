@@ -23,9 +23,9 @@ def _complete(
     from xk8s_bench.catalog import COMPARISONS
 
     return [
-        CompletionItem(one.name, help=one.summary)
-        for one in COMPARISONS
-        if one.name.startswith(incomplete)
+        CompletionItem(comparison.name, help=comparison.summary)
+        for comparison in COMPARISONS
+        if comparison.name.startswith(incomplete)
     ]
 
 
@@ -116,13 +116,18 @@ def _list(names: tuple[str, ...], *, as_json: bool) -> None:
     if as_json:
         import attrs
 
-        print_json([attrs.asdict(one, filter=lambda at, _: at.name != "prepare") for one in found])
+        print_json(
+            [
+                attrs.asdict(comparison, filter=lambda at, _: at.name != "prepare")
+                for comparison in found
+            ]
+        )
         return
-    for one in found:
-        click.echo(f"{one.name}: {one.summary}")
-        for quantity in one.quantities:
+    for comparison in found:
+        click.echo(f"{comparison.name}: {comparison.summary}")
+        for quantity in comparison.quantities:
             click.echo(f"  measures {quantity.title} [{quantity.unit}]")
-        for about in one.series:
+        for about in comparison.series:
             click.echo(f"  {about.name}: {about.how}")
 
 

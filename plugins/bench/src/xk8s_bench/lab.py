@@ -59,7 +59,7 @@ class Lab:
         request, before = self.request, ("cluster.routers=0",)
         own = request.sets
         if overlays is not None:
-            own = tuple(one for one in own if one.startswith("cluster."))
+            own = tuple(setting for setting in own if setting.startswith("cluster."))
         after = (f"cluster.nodes={count}", "cluster.testers=0")
         return make_plan(
             attrs.evolve(
@@ -74,7 +74,7 @@ class Lab:
     def words(self) -> tuple[str, ...]:
         """The request as words of a command line, behind ``xk8s up``."""
         request = self.request
-        sets = (word for one in request.sets for word in ("-s", one))
+        sets = (word for setting in request.sets for word in ("-s", setting))
         file = () if request.config_file is None else ("--config", str(request.config_file))
         return (*request.overlays, *sets, *file)
 

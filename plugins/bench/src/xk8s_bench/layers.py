@@ -63,8 +63,8 @@ def prepare(lab: Lab) -> Prepared:
     masks = lab.scratch / "masks.erofs"
     make_masks([path for name, path in made.stack if name in others], masks)
     stack = [*made.stack, ("masks", masks)]
-    base = [one for one in stack if one[0] in ready]
-    above = [one for one in stack if one[0] not in ready]
+    base = [layer for layer in stack if layer[0] in ready]
+    above = [layer for layer in stack if layer[0] not in ready]
     disk = lab.scratch / "tars.erofs"
     with lab.progress.stage("tar files"):
         size, some = tar_disk(above, real_init(base[0][1]), disk)
@@ -96,7 +96,9 @@ def make_masks(layers: Iterable[Path], out: Path) -> list[str]:
     found: set[str] = set()
     for path in layers:
         with open_image(path) as image:
-            found |= {one[1] for it in image.walk() if (one := _WANTED.fullmatch(it.path))}
+            found |= {
+                match[1] for entry in image.walk() if (match := _WANTED.fullmatch(entry.path))
+            }
     masks = [Symlink(path=f"/etc/systemd/system/{name}", target="/dev/null") for name in found]
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
         stage_entries(masks, {}, Path(scratch, "tree"), label="layer masks")

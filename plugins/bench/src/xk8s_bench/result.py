@@ -139,11 +139,11 @@ def to_json(result: Result) -> str:
     data = _converter.unstructure(result)
     data = {"version": data.pop("version"), **data}
     for measure, shown in zip(result.measures, data["measures"], strict=True):
-        for series, its in zip(measure.series, shown["series"], strict=True):
-            its["median"] = round(series.median, _DIGITS)
-            its["min"] = round(min(series.values), _DIGITS)
-            its["max"] = round(max(series.values), _DIGITS)
-            its["ratio"] = float(f"{measure.ratio(series):.4g}")
+        for series, entry in zip(measure.series, shown["series"], strict=True):
+            entry["median"] = round(series.median, _DIGITS)
+            entry["min"] = round(min(series.values), _DIGITS)
+            entry["max"] = round(max(series.values), _DIGITS)
+            entry["ratio"] = float(f"{measure.ratio(series):.4g}")
     for run in data["order"]:
         run["load"] = round(run["load"], 2)
     return json.dumps(data, indent=1, ensure_ascii=False) + "\n"

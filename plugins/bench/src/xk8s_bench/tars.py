@@ -59,23 +59,23 @@ def write_tar(image: Path, out: Path) -> list[str]:
     """
     paths = []
     with open_image(image) as source, tarfile.open(out, "w", format=tarfile.GNU_FORMAT) as tar:
-        for found in source.walk():
-            member = tarfile.TarInfo(found.path.lstrip("/"))
-            member.mode = stat.S_IMODE(found.mode)
-            match found.kind:
+        for entry in source.walk():
+            member = tarfile.TarInfo(entry.path.lstrip("/"))
+            member.mode = stat.S_IMODE(entry.mode)
+            match entry.kind:
                 case "directory":
                     member.type = tarfile.DIRTYPE
                     tar.addfile(member)
                 case "link":
                     member.type = tarfile.SYMTYPE
-                    member.linkname = found.target
+                    member.linkname = entry.target
                     tar.addfile(member)
                 case "file":
-                    member.size = found.size
-                    tar.addfile(member, io.BytesIO(source.read(found.path)))
-                    paths.append(found.path)
+                    member.size = entry.size
+                    tar.addfile(member, io.BytesIO(source.read(entry.path)))
+                    paths.append(entry.path)
                 case _:
-                    raise BuildError(f"{found.path} is not a file", where=str(image))
+                    raise BuildError(f"{entry.path} is not a file", where=str(image))
     return paths
 
 

@@ -91,7 +91,10 @@ class Store:
         """What the cache has, by name and version."""
         found = (self._read(path.parent.name) for path in self._root.glob(f"*/{PROVENANCE}"))
         return tuple(
-            sorted((one for one in found if one), key=lambda one: (one.name, one.version, one.key))
+            sorted(
+                (resolved for resolved in found if resolved),
+                key=lambda resolved: (resolved.name, resolved.version, resolved.key),
+            )
         )
 
     def make(
@@ -152,7 +155,7 @@ class Store:
                 key=key,
                 path=entry / "tree",
                 digest=document["digest"],
-                provenance=tuple(Provenance(**one) for one in document["members"]),
+                provenance=tuple(Provenance(**member) for member in document["members"]),
             )
         except (FileNotFoundError, NotADirectoryError):
             return None
@@ -226,7 +229,7 @@ class Store:
                 "name": resolved.name,
                 "version": resolved.version,
                 "digest": resolved.digest,
-                "members": [asdict(one) for one in provenance],
+                "members": [asdict(origin) for origin in provenance],
             }
             (entry / PROVENANCE).write_text(json.dumps(document, indent=1) + "\n")
             entry.rename(self._root / key)

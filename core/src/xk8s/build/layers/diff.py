@@ -191,8 +191,8 @@ def difference(
         # Anything but a directory hides what lower layers have below it.
         if _hides(old, path) or _hides(new, path) or again.get(path) == _WITH_ALL:
             levels = (*old.levels, *new.levels)
-            seen = (found.path for level in levels for found in level.walk())
-            below = {one for one in seen if one.startswith(f"{path}/")}
+            seen = (entry.path for level in levels for entry in level.walk())
+            below = {seen_path for seen_path in seen if seen_path.startswith(f"{path}/")}
             paths |= below
             if path in again:
                 again |= dict.fromkeys(below - {*again}, 0)
@@ -253,7 +253,7 @@ def _candidates(old: Stack, new: Stack, ready: Collection[str]) -> Iterator[str]
             continue
         for level in (*old.levels[i1:i2], *new.levels[j1:j2]):
             if level.name not in ready:
-                yield from (found.path for found in level.walk())
+                yield from (entry.path for entry in level.walk())
 
 
 def _hides(stack: Stack, path: str) -> bool:

@@ -54,18 +54,22 @@ def command(
                 if update_tags and update(wanted, store, progress):
                     wanted = make_plan(session.request(overlays)).artifacts
                 store.get_many(wanted, progress)
-        cached = [(one, store.cached(one)) for one in wanted]
-        found = [one for _, one in cached if one is not None]
-        missing = [f"{one.name} {one.version}" for one, there in cached if there is None]
+        cached = [(artifact, store.cached(artifact)) for artifact in wanted]
+        found = [resolved for _, resolved in cached if resolved is not None]
+        missing = [
+            f"{artifact.name} {artifact.version}"
+            for artifact, resolved in cached
+            if resolved is None
+        ]
     else:
         if fetch:
             raise click.UsageError("--fetch, --update-tags and --update-lock need OVERLAYS")
         found = list(store.list_cached())
     if as_json:
-        print_json({"artifacts": [as_data(one) for one in found], "missing": missing})
+        print_json({"artifacts": [as_data(resolved) for resolved in found], "missing": missing})
         return
-    for one in found:
-        show(one)
+    for resolved in found:
+        show(resolved)
     for name in missing:
         click.echo(f"{name}  not cached yet")
 
@@ -73,7 +77,10 @@ def command(
 def show(resolved: Resolved) -> None:
     """Format an artifact for people: its members, each with the source that provided it."""
     click.echo(f"{resolved.name} {resolved.version}  {resolved.digest[:12]}  {resolved.path}")
-    table([(f"  {one.member}", one.kind, one.detail) for one in resolved.provenance] or [("",)])
+    table(
+        [(f"  {origin.member}", origin.kind, origin.detail) for origin in resolved.provenance]
+        or [("",)]
+    )
 
 
 def as_data(resolved: Resolved) -> dict[str, object]:
@@ -85,7 +92,7 @@ def as_data(resolved: Resolved) -> dict[str, object]:
         "digest": resolved.digest,
         "path": str(resolved.path),
         "members": [
-            {"member": one.member, "source": one.kind, "detail": one.detail}
-            for one in resolved.provenance
+            {"member": origin.member, "source": origin.kind, "detail": origin.detail}
+            for origin in resolved.provenance
         ],
     }

@@ -35,8 +35,8 @@ def list_all(session: CliSession, every: bool, as_json: bool) -> None:
 
     found = pieces(cache_dir())
     bound = _snapshot_size(session)
-    total = sum(one.size for one in found)
-    automatic = sum(one.size for one in found if one.automatic)
+    total = sum(piece.size for piece in found)
+    automatic = sum(piece.size for piece in found if piece.automatic)
     if as_json:
         print_json(
             {
@@ -44,23 +44,23 @@ def list_all(session: CliSession, every: bool, as_json: bool) -> None:
                 "snapshots": str(snapshots_root()),
                 "total": total,
                 "kinds": {
-                    kind: sum(one.size for one in found if one.kind == kind) for kind in KINDS
+                    kind: sum(piece.size for piece in found if piece.kind == kind) for kind in KINDS
                 },
                 "automatic_snapshots": automatic,
                 "snapshot_size": bound,
-                "pieces": [as_data(one) for one in found],
+                "pieces": [as_data(piece) for piece in found],
             }
         )
         return
     rows: list[tuple[str, ...]] = [("KIND", "NAME", "SIZE", "LAST USED", "NEEDED BY")]
     for kind in KINDS:
-        ours = [one for one in found if one.kind == kind]
+        ours = [piece for piece in found if piece.kind == kind]
         if not ours:
             continue
-        size = size_text(sum(one.size for one in ours))
-        rows.append((kind, f"({len(ours)})", size, _when(max(one.used for one in ours)), ""))
+        size = size_text(sum(piece.size for piece in ours))
+        rows.append((kind, f"({len(ours)})", size, _when(max(piece.used for piece in ours)), ""))
         if every or kind == "snapshots":
-            rows += [_row(one) for one in ours]
+            rows += [_row(piece) for piece in ours]
     table(rows)
     click.echo(
         f"{size_text(total)} in all; automatic snapshots take {size_text(automatic)} of at most "
@@ -91,20 +91,20 @@ def prune(session: CliSession, max_size: int | None, dry_run: bool, as_json: boo
     done = prune(
         cache_dir(), snapshot_size=_snapshot_size(session), max_size=max_size, dry_run=dry_run
     )
-    freed = sum(one.size for one in done.removed)
+    freed = sum(piece.size for piece in done.removed)
     if as_json:
         print_json(
             {
                 "dry_run": dry_run,
                 "freed": freed,
                 "left": done.left,
-                "removed": [as_data(one) for one in done.removed],
+                "removed": [as_data(piece) for piece in done.removed],
             }
         )
         return
     if done.removed and not session.quiet:
-        table([(one.kind, one.name, size_text(one.size), f"last used {ago(one.used)}")
-               for one in done.removed])  # fmt: skip
+        table([(piece.kind, piece.name, size_text(piece.size), f"last used {ago(piece.used)}")
+               for piece in done.removed])  # fmt: skip
     what = "would be removed" if dry_run else "removed"
     click.echo(f"{len(done.removed)} {what}, {size_text(freed)} freed; {size_text(done.left)} left")
     if max_size is not None and done.left > max_size:
@@ -126,9 +126,9 @@ def as_data(piece: Piece) -> dict[str, Any]:
     }
 
 
-def _row(one: Piece) -> tuple[str, ...]:
-    name = f"  {one.name}"
-    return "", name, size_text(one.size), _when(one.used), ", ".join(one.needed_by)
+def _row(piece: Piece) -> tuple[str, ...]:
+    name = f"  {piece.name}"
+    return "", name, size_text(piece.size), _when(piece.used), ", ".join(piece.needed_by)
 
 
 def _when(used: float) -> str:

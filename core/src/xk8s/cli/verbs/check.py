@@ -76,7 +76,9 @@ def chosen(checks: Sequence[Check], names: Sequence[str]) -> tuple[Check, ...]:
                 f"there is no check {name!r}",
                 hint=f"{nearest(name, known)}there are: {', '.join(known) or 'none'}",
             )
-    return tuple(one for one in checks if not names or any(means(name, one) for name in names))
+    return tuple(
+        check for check in checks if not names or any(means(name, check) for name in names)
+    )
 
 
 def run(session: CliSession, cluster: Cluster, checks: Sequence[Check], *, as_json: bool) -> None:
@@ -98,13 +100,18 @@ def run(session: CliSession, cluster: Cluster, checks: Sequence[Check], *, as_js
         if as_json:
             print_json(
                 [
-                    {"name": one.name, "ok": one.ok, "detail": one.detail, "seconds": one.seconds}
-                    for one in results
+                    {
+                        "name": result.name,
+                        "ok": result.ok,
+                        "detail": result.detail,
+                        "seconds": result.seconds,
+                    }
+                    for result in results
                 ]
             )
         if results and not results[-1].ok:
             last = results[-1]
-            check = next(one for one in checks if one.name == last.name)
+            check = next(check for check in checks if check.name == last.name)
             hint = "xk8s logs, xk8s exec; `xk8s report` collects everything"
             raise failed_check(cluster, check, last, progress, hint=hint)
 

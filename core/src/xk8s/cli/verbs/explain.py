@@ -34,7 +34,7 @@ def command(session: CliSession, key: str, as_json: bool) -> None:
 
     request = session.request(())
     keys, many = wanted(key, request)
-    values = [explain(request, one) for one in keys]
+    values = [explain(request, setting) for setting in keys]
     if as_json:
         data = [{**attrs.asdict(value), "key": value.key} for value in values]
         print_json(plain(data if many else data[0]))
@@ -53,9 +53,9 @@ def wanted(key: str, request: Request) -> tuple[list[str], bool]:
     name = canonical(name)
     known = fields(overlay, request)
     if dot and name not in known:
-        known = [one for one in known if one.startswith(f"{name}_")]
+        known = [field for field in known if field.startswith(f"{name}_")]
     many = not dot or (name not in known and bool(known))
-    return ([f"{overlay}.{one}" for one in known] if many else [key]), many
+    return ([f"{overlay}.{field}" for field in known] if many else [key]), many
 
 
 def fields(overlay: str, request: Request) -> list[str]:

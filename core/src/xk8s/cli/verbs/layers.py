@@ -73,17 +73,17 @@ def _show_plan(plan: Plan, *, as_json: bool) -> None:
         print_json(found)
         return
     rows: list[tuple[str, ...]] = [("LAYER", "OVERLAY", "SIZE", "DIGEST", "ROLES", "CACHE")]
-    for one in found:
-        state = "there" if one["cached"] else "not cached"
-        if one["missing"]:
-            state += f": needs the artifact {', '.join(one['missing'])}"
+    for layer in found:
+        state = "there" if layer["cached"] else "not cached"
+        if layer["missing"]:
+            state += f": needs the artifact {', '.join(layer['missing'])}"
         rows.append(
             (
-                one["name"],
-                one["overlay"],
-                "" if one["size"] is None else size_text(one["size"]),
-                (one["digest"] or "")[:12],
-                _roles(one["roles"]),
+                layer["name"],
+                layer["overlay"],
+                "" if layer["size"] is None else size_text(layer["size"]),
+                (layer["digest"] or "")[:12],
+                _roles(layer["roles"]),
                 state,
             )
         )
@@ -103,10 +103,10 @@ def _planned(planned: PlannedLayer) -> dict[str, Any]:
     takes += [layer.image] if layer.image else []
     store = Store(cache_dir())
     artifacts = {artifact_key(take.artifact): take.artifact for take in takes}
-    cached = {key: store.cached(one, key) for key, one in artifacts.items()}
+    cached = {key: store.cached(artifact, key) for key, artifact in artifacts.items()}
     digest = path = size = None
     if all(cached.values()):
-        digest = layer_key(layer, {key: one for key, one in cached.items() if one})
+        digest = layer_key(layer, {key: resolved for key, resolved in cached.items() if resolved})
         image = layers_dir(cache_dir()) / f"{digest}.erofs"
         if image.exists():
             path, size = str(image), image.stat().st_size
@@ -118,7 +118,9 @@ def _planned(planned: PlannedLayer) -> dict[str, Any]:
         "roles": sorted(layer.roles),
         "cached": path is not None,
         "path": path,
-        "missing": sorted(artifacts[key].name for key, one in cached.items() if one is None),
+        "missing": sorted(
+            artifacts[key].name for key, resolved in cached.items() if resolved is None
+        ),
     }
 
 
@@ -130,22 +132,22 @@ def _show_cache(*, as_json: bool) -> None:
     needed = users(cache_dir())
     found = list_layers(cache_dir())
     if as_json:
-        print_json([as_data(one) | {"needed_by": needed.get(one.key, ())} for one in found])
+        print_json([as_data(layer) | {"needed_by": needed.get(layer.key, ())} for layer in found])
         return
     rows: list[tuple[str, ...]] = [
         ("LAYER", "OVERLAY", "SIZE", "DIGEST", "ROLES", "LAST USED", "NEEDED BY")
     ]
     rows += [
         (
-            one.name,
-            one.overlay,
-            size_text(one.size),
-            one.key[:12],
-            _roles(one.roles),
-            f"{datetime.datetime.fromtimestamp(one.used):%Y-%m-%d %H:%M}",
-            ", ".join(needed.get(one.key, ())),
+            layer.name,
+            layer.overlay,
+            size_text(layer.size),
+            layer.key[:12],
+            _roles(layer.roles),
+            f"{datetime.datetime.fromtimestamp(layer.used):%Y-%m-%d %H:%M}",
+            ", ".join(needed.get(layer.key, ())),
         )
-        for one in found
+        for layer in found
     ]
     table(rows)
 
@@ -216,33 +218,37 @@ def prune(session: CliSession, older_than: float, dry_run: bool, as_json: bool) 
 
     cache = cache_dir()
     pruned = prune(cache, lambda: users(cache), older_than=older_than, dry_run=dry_run)
-    freed = sum(one.freed for one in pruned.removed)
+    freed = sum(removed.freed for removed in pruned.removed)
     if as_json:
         print_json(
             {
                 "dry_run": dry_run,
                 "freed": freed,
                 "removed": [
-                    {"name": one.name, "digest": one.key, "freed": one.freed}
-                    for one in pruned.removed
+                    {"name": removed.name, "digest": removed.key, "freed": removed.freed}
+                    for removed in pruned.removed
                 ],
-                "needed": [as_data(one) | {"needed_by": by} for one, by in pruned.needed],
-                "recent": [as_data(one) for one in pruned.recent],
+                "needed": [as_data(layer) | {"needed_by": by} for layer, by in pruned.needed],
+                "recent": [as_data(layer) for layer in pruned.recent],
             }
         )
         return
     if not session.quiet and pruned.removed:
-        table([_removed(one) for one in pruned.removed])
+        table([_removed(removed) for removed in pruned.removed])
     what = "would be removed" if dry_run else "removed"
     kept = f"{len(pruned.needed)} needed"
     kept += f", {len(pruned.recent)} used recently" if pruned.recent else ""
     click.echo(f"{len(pruned.removed)} {what}, {size_text(freed)} freed; {kept}")
 
 
-def _removed(one: Removed) -> tuple[str, ...]:
-    freed = size_text(one.freed) if one.freed else "frees nothing: an artifact has the same data"
-    used = f"last used {ago(one.layer.used)}" if one.layer else ""
-    return one.name, one.key[:12], used, freed
+def _removed(removed: Removed) -> tuple[str, ...]:
+    freed = (
+        size_text(removed.freed)
+        if removed.freed
+        else "frees nothing: an artifact has the same data"
+    )
+    used = f"last used {ago(removed.layer.used)}" if removed.layer else ""
+    return removed.name, removed.key[:12], used, freed
 
 
 def _choose(session: CliSession, name: str) -> CachedLayer:
@@ -251,7 +257,7 @@ def _choose(session: CliSession, name: str) -> CachedLayer:
 
     first, *others = find_layers(cache_dir(), name)
     if others and not session.quiet:
-        digests = ", ".join(one.key[:12] for one in others)
+        digests = ", ".join(layer.key[:12] for layer in others)
         session.remark(
             f"this is {first.key[:12]}, used {ago(first.used)}; there are also {digests}"
         )

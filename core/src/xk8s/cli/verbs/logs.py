@@ -182,18 +182,18 @@ def find_argv(cluster: Cluster, node: str, file: str, container: str) -> list[st
         for overlay in plan.ctx.overlays
         for log_file in plan.registry.hooks.log_files(overlay, plan.ctx)
     ]
-    wanted = [one for one in known if one.kind == kind]
+    wanted = [log_file for log_file in known if log_file.kind == kind]
     if not wanted:
-        kinds = ", ".join(sorted({f"{one.kind}/NAME" for one in known})) or "none"
+        kinds = ", ".join(sorted({f"{log_file.kind}/NAME" for log_file in known})) or "none"
         raise UsageError(f"no overlay knows logs of a {kind!r}", hint=f"kinds are: {kinds}")
     argv: list[str] = []
-    for one in wanted:
-        if cluster.record.node(node).role not in one.roles:
+    for log_file in wanted:
+        if cluster.record.node(node).role not in log_file.roles:
             continue
         words = {"scope": scope or "*", "name": name, "part": container or "*"}
-        patterns = [path.format_map(words) for path in one.paths]
+        patterns = [path.format_map(words) for path in log_file.paths]
         tests = [word for pattern in patterns for word in ("-o", "-path", pattern)][1:]
-        argv = ["find", one.directory, "-type", "f", "(", *tests, ")"]
+        argv = ["find", log_file.directory, "-type", "f", "(", *tests, ")"]
     return argv
 
 
@@ -227,7 +227,7 @@ def show(sources: Sequence[LogSource], *, follow: bool, grep: str) -> None:
             lacking = error
     if lacking is not None and not texts:
         raise lacking
-    files = [one for one, _ in texts if isinstance(one, GuestFiles)]
+    files = [source for source, _ in texts if isinstance(source, GuestFiles)]
     if files and len(files) == len(texts) and not any(file.paths() for file in files):
         raise UsageError("there is no such log", hint="see `xk8s exec NODE -- find /var/log`")
     display(texts, grep)

@@ -79,7 +79,12 @@ def show(plan: Plan) -> None:
     changed = [value for value in plan.settings if value.origin != "default"]
     if changed:
         click.echo("\nsettings that differ from the defaults:")
-        table([(f"  {one.key}", str(one.value), f"from {one.origin}") for one in changed])
+        table(
+            [
+                (f"  {setting.key}", str(setting.value), f"from {setting.origin}")
+                for setting in changed
+            ]
+        )
     click.echo("\nlayers, lowest first:")
     table(
         [

@@ -30,5 +30,5 @@ def command(session: CliSession) -> None:
                 f"cluster {session.name!r} has no snapshot",
                 hint="`xk8s snapshot save NAME` makes one of a running cluster",
             )
-        label = max(own, key=lambda one: one.created).label
+        label = max(own, key=lambda snapshot: snapshot.created).label
     bring_back(session, label)

@@ -44,7 +44,7 @@ def command(
         return
     seconds = sum(scaled.applied.seconds.values())
     name = scaled.applied.cluster.name
-    words = [f"+{one}" for one in scaled.added] + [f"-{one}" for one in scaled.removed]
+    words = [f"+{node}" for node in scaled.added] + [f"-{node}" for node in scaled.removed]
     if not words:
         click.echo(f"cluster {name!r} already has that many ({seconds:.1f} s)")
         return

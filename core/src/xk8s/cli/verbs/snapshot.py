@@ -48,21 +48,21 @@ def list_all(session: CliSession, as_json: bool) -> None:  # noqa: ARG001
     """List the snapshots of all clusters with their size on disk."""
     from xk8s.cluster.snapshots.store import as_data, list_snapshots
 
-    found = [as_data(one) for one in list_snapshots()]
+    found = [as_data(saved) for saved in list_snapshots()]
     if as_json:
         print_json(found)
         return
     rows = [("CLUSTER", "LABEL", "SAVED", "MIB", "OVERLAYS", "")]
-    for one in found:
-        when = datetime.datetime.fromtimestamp(float(str(one["created"])))
+    for saved in found:
+        when = datetime.datetime.fromtimestamp(float(str(saved["created"])))
         rows.append(
             (
-                str(one["cluster"]),
-                str(one["label"]),
+                str(saved["cluster"]),
+                str(saved["label"]),
                 f"{when:%Y-%m-%d %H:%M}",
-                str(int(str(one["bytes"])) >> 20),
-                " ".join(str(name) for name in one["overlays"]),  # type: ignore[attr-defined]
-                f"cannot be restored: {one['problem']}" if one["problem"] else "",
+                str(int(str(saved["bytes"])) >> 20),
+                " ".join(str(name) for name in saved["overlays"]),  # type: ignore[attr-defined]
+                f"cannot be restored: {saved['problem']}" if saved["problem"] else "",
             )
         )
     table(rows)

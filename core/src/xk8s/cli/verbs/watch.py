@@ -44,7 +44,7 @@ def command(session: CliSession, overlays: tuple[str, ...], no_check: bool) -> N
         say("all", *round_of(argv))
         # A new overlay is known only behind the first round.
         sources = sources_of(session.cluster().plan, overlays)
-        click.echo(f"watching {', '.join(str(one.path) for one in sources)} (Ctrl-C ends it)")
+        click.echo(f"watching {', '.join(str(source.path) for source in sources)} (Ctrl-C ends it)")
         before = {path: mark for path, mark in seen.items() if _is_in(path, sources)}
         before = {**marks(sources), **before}
         while True:
@@ -87,12 +87,12 @@ def summary(code: int, out: str, err: str) -> str:
             text = err.strip()
         return f"failed, exit code {code}: {text}"
     done = json.loads(out)
-    nodes = [one for one in done["nodes"] if one["files"] or one["restarted"] or one["layers"]]
+    nodes = [node for node in done["nodes"] if node["files"] or node["restarted"] or node["layers"]]
     if not nodes:
         return "nothing to do"
     files = sum(len(node["files"]) for node in nodes)
     units = dict.fromkeys(unit for node in nodes for unit in node["restarted"])
-    text = f"Ready: {files} files in {', '.join(one['node'] for one in nodes)}"
+    text = f"Ready: {files} files in {', '.join(node['node'] for node in nodes)}"
     return text + (f"; restarted {', '.join(units)}" if units else "")
 
 

@@ -96,7 +96,11 @@ def compare(
     own_files(planned, own)  # or say which file is given twice
     after = node_files(inputs, planned, own)
     old, new = levels.stack(before), levels.stack(after)
-    ready = {one.layer.name for one in inputs.plan.layers if one.layer.image}
+    ready = {
+        planned_layer.layer.name
+        for planned_layer in inputs.plan.layers
+        if planned_layer.layer.image
+    }
     change = difference(old, new, ready=ready, unsure=before.unsure)
     moved = {*change.paths}
     return NodeWork(

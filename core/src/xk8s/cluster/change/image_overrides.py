@@ -49,12 +49,12 @@ def over_images(
         return ()
     with ExitStack() as stack:
         levels = {
-            one.layer.name: _Level(
-                stack.enter_context(open_image(layers[one.layer.name])),
-                one.overlay,
-                layer=one.layer.name,
+            planned.layer.name: _Level(
+                stack.enter_context(open_image(layers[planned.layer.name])),
+                planned.overlay,
+                layer=planned.layer.name,
             )
-            for one in plan.layers
+            for planned in plan.layers
         }
         nodes = {
             name: _Level(stack.enter_context(open_image(path)), "", node=name)
@@ -66,9 +66,13 @@ def over_images(
 def _over(
     plan: Plan, planned: Override, levels: Mapping[str, _Level], nodes: Mapping[str, _Level]
 ) -> Override:
-    entries = next(one.layer.entries for one in plan.layers if one.layer.name == planned.layer)
+    entries = next(
+        planned_layer.layer.entries
+        for planned_layer in plan.layers
+        if planned_layer.layer.name == planned.layer
+    )
     # Of a node's own files the plan knows whose they are; what it does not know is made at start.
-    owners = {one.path: one.overlay for one in planned.replaced if one.nodes}
+    owners = {replaced.path: replaced.overlay for replaced in planned.replaced if replaced.nodes}
     replaced: dict[tuple[str, str, str], list[str]] = {}
     added: dict[str, None] = {}
     for node in plan.nodes:

@@ -39,7 +39,9 @@ def examine(cluster: Cluster, progress: Progress, *, first: Iterable[Log] = ()) 
     consoles = [cluster.console_log(node.name) for node in cluster.record.nodes]
     own = [path for console in consoles for path in (console, qemu_log(console))]
     hints = recognise(faults, [*first, *console_logs(own), *as_logs(seen)])
-    missing = dict.fromkeys(f"{one.node}: {one.problem}" for one in seen if one.problem)
+    missing = dict.fromkeys(
+        f"{observed.node}: {observed.problem}" for observed in seen if observed.problem
+    )
     return Examined(hints=hints, missing=tuple(missing))
 
 
@@ -62,7 +64,9 @@ def console_logs(paths: Iterable[Path]) -> tuple[Log, ...]:
 def as_logs(seen: Iterable[Observed]) -> tuple[Log, ...]:
     """Return the searched outputs, as logs."""
     return tuple(
-        Log(where=f"{one.node}: {one.name}", text=one.text) for one in seen if one.searched
+        Log(where=f"{observed.node}: {observed.name}", text=observed.text)
+        for observed in seen
+        if observed.searched
     )
 
 
@@ -88,5 +92,5 @@ def failed_check(
         where=", ".join(filter(None, (result.where, f"cluster {cluster.name!r}"))),
         hint="; ".join(filter(None, (result.hint, hint))),
         log=log,
-        faults=tuple(dict.fromkeys((*result.faults, *(str(one) for one in hints)))),
+        faults=tuple(dict.fromkeys((*result.faults, *(str(fault_hint) for fault_hint in hints)))),
     )

@@ -105,7 +105,7 @@ class Journal:
     def _call(self, argv: list[str]) -> tuple[str, str]:
         """What journalctl printed, and its cursor ("" when there were no entries)."""
         result = self.cluster.run(self.node, argv)
-        text, said = (one.decode(errors="replace") for one in (result.stdout, result.stderr))
+        text, said = (stream.decode(errors="replace") for stream in (result.stdout, result.stderr))
         if result.exit_code != 0 and not text and said.strip():
             if "Failed to parse timestamp" in said:
                 raise UsageError(
@@ -150,7 +150,7 @@ def units(cluster: Cluster, node: str, *, stopped: bool = False) -> list[str]:
     argv += ["--all"] if stopped else []
     text = cluster.run(node, argv).stdout.decode(errors="replace")
     lines = [line.split() for line in text.splitlines() if line.strip()]
-    names = [words[0].removesuffix(".service") for words in lines if "not-found" not in words]
+    names = [fields[0].removesuffix(".service") for fields in lines if "not-found" not in fields]
     return [name for name in names if not name.startswith(("systemd-", "getty", "serial-getty"))]
 
 

@@ -42,7 +42,9 @@ class Observed:
 def observations(plan: Plan) -> tuple[Observation, ...]:
     """Return everything that the plan's overlays want to see, in their order."""
     return tuple(
-        one for name in plan.ctx.overlays for one in plan.registry.hooks.observe(name, plan.ctx)
+        observation
+        for name in plan.ctx.overlays
+        for observation in plan.registry.hooks.observe(name, plan.ctx)
     )
 
 
@@ -59,7 +61,7 @@ def observe(
     stop = threading.Event()
 
     def of(name: str, role: str) -> list[Observed]:
-        own = [one for one in wanted if role in one.roles]
+        own = [observation for observation in wanted if role in observation.roles]
         try:
             return list(_observe_node(cluster, name, own, progress, stop))
         finally:
@@ -71,7 +73,7 @@ def observe(
         except BaseException:
             stop.set()  # Ctrl-C waits for the commands that run, not for all
             raise
-    return tuple(one for part in parts for one in part)
+    return tuple(observed for part in parts for observed in part)
 
 
 def _observe_node(
@@ -83,20 +85,22 @@ def _observe_node(
 ) -> Iterator[Observed]:
     silent = slow = 0
     why = ""
-    for index, one in enumerate(wanted):
+    for index, observation in enumerate(wanted):
         if stop.is_set():
             return
         if not cluster.alive(node):
             silent, why = _SILENT, f"{node}: the VM no longer exists"
         if silent >= _SILENT or slow >= _SLOW:
-            yield Observed(node=node, name=one.name, problem=why, searched=one.searched)
+            yield Observed(
+                node=node, name=observation.name, problem=why, searched=observation.searched
+            )
             continue
-        progress.item(node, one.name, done=index, total=len(wanted))
+        progress.item(node, observation.name, done=index, total=len(wanted))
         text = problem = ""
         try:
-            result = cluster.run(node, one.argv, timeout=one.timeout)
+            result = cluster.run(node, observation.argv, timeout=observation.timeout)
         except AgentError as error:
-            silent, slow, problem = 0, 0, _no_program(one.argv[0], error)
+            silent, slow, problem = 0, 0, _no_program(observation.argv[0], error)
         except TimeoutError as error:
             silent, slow, problem = 0, slow + 1, str(error)
         except Xk8sError as error:
@@ -105,7 +109,13 @@ def _observe_node(
             silent = slow = 0
             text, problem = _outcome(result)
         why = problem
-        yield Observed(node=node, name=one.name, text=text, problem=problem, searched=one.searched)
+        yield Observed(
+            node=node,
+            name=observation.name,
+            text=text,
+            problem=problem,
+            searched=observation.searched,
+        )
 
 
 def _outcome(result: ExecResult) -> tuple[str, str]:

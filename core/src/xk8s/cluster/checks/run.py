@@ -28,8 +28,10 @@ def check(
     """
     if wanted is None:
         kept = [own for name, own in checks_of(cluster.plan).items() if name not in without]
-        wanted = [one for one in chain.from_iterable(kept) if one.after_restore or not restored]
-    by_name = {one.name: one for one in wanted}
+        wanted = [
+            check for check in chain.from_iterable(kept) if check.after_restore or not restored
+        ]
+    by_name = {check.name: check for check in wanted}
     for result in run_checks(
         wanted,
         cluster.checks,

@@ -68,14 +68,14 @@ def forward(boot: BootedCluster, node: NodeRecord, qmp: Qmp) -> dict[str, int]:
     """Give the new process the old one's ports; what it got, by name."""
     booted = next(planned for planned in boot.nodes if planned.node.name == node.name)
     guest = booted.node.nic(0).ipv4.partition("/")[0]
-    for wanted in booted.forwards:
+    for port_forward in booted.forwards:
         # 0: QEMU picks a port, should somebody have taken ours in this very moment.
-        for port in (node.forwards[wanted.name], 0):
-            to = f"{guest}:{wanted.guest_port}"
+        for port in (node.forwards[port_forward.name], 0):
+            to = f"{guest}:{port_forward.guest_port}"
             said = qmp.monitor(f"hostfwd_add net0 tcp:127.0.0.1:{port}-{to}").strip()
             if not said:
                 break
         else:
             raise MachineError(f"{node.name}: no port of the host forwards to {to}: {said}")
     ports = qmp.host_ports()
-    return {wanted.name: ports[wanted.guest_port] for wanted in booted.forwards}
+    return {port_forward.name: ports[port_forward.guest_port] for port_forward in booted.forwards}

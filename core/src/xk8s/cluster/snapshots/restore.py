@@ -54,8 +54,8 @@ def restore(
         agents = [Agent(record.sockets(node.name).agent, node.name) for node in started]
         stepped = [pool.submit(agent.set_time, _AGENT_SECONDS) for agent in agents]
         yield Cluster(record)
-        for one in stepped:
-            one.result()
+        for future in stepped:
+            future.result()
 
 
 def _load(saved: Snapshot, node: str, qmp: Qmp) -> None:

@@ -85,7 +85,7 @@ def _move(cluster: Cluster, boot: BootedCluster, booted: BootedNode) -> tuple[Cl
             record = _with(record, attrs.evolve(started[0], forwards=forward(boot, old, after)))
     except BaseException:
         # Where the VM is not.
-        end([old.process] if moved else [one.process for one in started], grace=0)
+        end([old.process] if moved else [started_node.process for started_node in started], grace=0)
         if not moved:
             new.unlink(missing_ok=True)
         raise
@@ -94,7 +94,7 @@ def _move(cluster: Cluster, boot: BootedCluster, booted: BootedNode) -> tuple[Cl
 
 
 def _with(record: Record, node: NodeRecord) -> Record:
-    nodes = tuple(node if one.name == node.name else one for one in record.nodes)
+    nodes = tuple(node if other.name == node.name else other for other in record.nodes)
     return attrs.evolve(record, nodes=nodes)
 
 

@@ -122,9 +122,9 @@ def prune(cluster: str) -> tuple[Snapshot, ...]:
         for snapshot in list_snapshots()
         if snapshot.cluster == cluster and snapshot.label.startswith(AUTO)
     ]
-    old = sorted(own, key=lambda one: one.created, reverse=True)[KEPT:]
-    for one in old:
-        remove(one)
+    old = sorted(own, key=lambda snapshot: snapshot.created, reverse=True)[KEPT:]
+    for snapshot in old:
+        remove(snapshot)
     return tuple(old)
 
 
@@ -239,7 +239,7 @@ def problem(saved: Snapshot, key: str | None = None, *, accel: Accel | None = No
 def list_snapshots(root: Path | None = None) -> tuple[Snapshot, ...]:
     """List the snapshots, by cluster and label; with ``root`` those of another state directory."""
     paths = sorted((root or snapshots_root()).glob(f"*/*/{_META}"))
-    return tuple(one for path in paths if (one := _load(path.parent)))
+    return tuple(snapshot for path in paths if (snapshot := _load(path.parent)))
 
 
 def remove(saved: Snapshot) -> None:
