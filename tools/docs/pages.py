@@ -35,9 +35,11 @@ WIDTH = 90
 def exit_codes() -> str:
     """Return every exit code with its meaning."""
     family: list[type[Xk8sError]] = [Xk8sError, *_subclasses(Xk8sError)]
-    public = {one.exit_code: one for one in reversed(family) if one.__module__ == errors.__name__}
+    public = {
+        error.exit_code: error for error in reversed(family) if error.__module__ == errors.__name__
+    }
     rows = [(0, "", "Success; for `up` and `check`: all checks passed.")]
-    rows += [(code, one.__name__, _first(one)) for code, one in public.items()]
+    rows += [(code, error.__name__, _first(error)) for code, error in public.items()]
     rows += [
         (EXIT_UNEXPECTED, "", "A bug in xk8s. The message names a file with the traceback."),
         (EXIT_PIPE, "", "Whoever read the output went away, as in `xk8s plan … | head`."),
@@ -113,11 +115,11 @@ def faults(distributions: frozenset[str]) -> str:
         "first. Faults marked *passing* also appear briefly in good starts: they are reported only "
         "while they last."
     ]
-    for overlay, found in [*reversed(tables.items()), ("the core", CORE_FAULTS)]:
-        if not found:
+    for overlay, table in [*reversed(tables.items()), ("the core", CORE_FAULTS)]:
+        if not table:
             continue
         lines = [f"## {overlay}"]
-        for fault in found:
+        for fault in table:
             passing = " (*passing*)" if fault.transient else ""
             seen = "\n".join(fault.examples)
             lines += [
@@ -177,9 +179,9 @@ def _page(title: str, *sections: str) -> str:
 
 
 def _subclasses(cls: type[Xk8sError]) -> Iterator[type[Xk8sError]]:
-    for one in cls.__subclasses__():
-        yield one
-        yield from _subclasses(one)
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
 
 
 def _first(cls: type[Xk8sError]) -> str:

@@ -40,9 +40,9 @@ def sections(distributions: frozenset[str]) -> Iterator[str]:
         if offer.distribution in distributions
     }
     yield from _LEAD
-    for overlay, found in [("cluster", CORE_POINTS), *tables.items()]:
-        for name, point in found.items():
-            owner = "the core" if found is CORE_POINTS else f"the overlay `{overlay}`"
+    for overlay, points in [("cluster", CORE_POINTS), *tables.items()]:
+        for name, point in points.items():
+            owner = "the core" if points is CORE_POINTS else f"the overlay `{overlay}`"
             example = _quoted(point.example)
             yield f"## {name}"
             yield f"Of {owner}; takes `{_public(point.type)}`. {point.help}"
@@ -72,7 +72,7 @@ def _quoted(value: Any) -> str:
             for field in attrs.fields(type(value))
             if getattr(value, field.name) != field.default
         }
-        words = (f"{name}={_quoted(its)}" for name, its in fields.items())
+        words = (f"{name}={_quoted(argument)}" for name, argument in fields.items())
         return f"{type(value).__name__}({', '.join(words)})"
     if isinstance(value, (tuple, list)):
         items = ", ".join(map(_quoted, value))

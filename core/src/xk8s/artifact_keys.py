@@ -113,7 +113,7 @@ def _source(
                 "function": source.function,
                 "params": dict(source.params),
                 "revision": source.revision,
-                "inputs": [_key(one, fingerprint, known) for one in source.inputs],
+                "inputs": [_key(needed, fingerprint, known) for needed in source.inputs],
             }
 
 

@@ -34,7 +34,7 @@ def argument_sets(
             return {}
         if name.lstrip("-") in tables:
             pairs = (item.partition("=") for item in value.split(",") if item)
-            return {f"{name} {key}": its for key, _, its in pairs}
+            return {f"{name} {key}": text for key, _, text in pairs}
         return {name: value if equals else "true"}
 
     return sets

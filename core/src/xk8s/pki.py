@@ -55,7 +55,7 @@ def describe(directory: Path) -> tuple[Described, ...]:
     """List what `Keys` made in a directory, authorities first; private keys are not read."""
     found = [_describe(path) for path in directory.glob("*.crt")]
     kinds = ("authority", "certificate", "signing key")
-    return tuple(sorted(found, key=lambda one: (kinds.index(one.kind), one.name)))
+    return tuple(sorted(found, key=lambda key: (kinds.index(key.kind), key.name)))
 
 
 class Keys:

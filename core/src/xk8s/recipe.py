@@ -81,7 +81,7 @@ class Inspection:
 
     def origin(self, member: str) -> str:
         """Return where a member came from, for people: "own directory /home/you/bin/kubelet"."""
-        for one in self.provenance:
-            if one.member == member:
-                return f"{one.kind} {one.detail}"
+        for origin in self.provenance:
+            if origin.member == member:
+                return f"{origin.kind} {origin.detail}"
         return "nowhere"

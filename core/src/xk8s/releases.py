@@ -95,7 +95,7 @@ def find_checksum(text: str, name: str) -> str:
     lines = [line.split() for line in text.splitlines() if line.strip()]
     if len(lines) == 1 and len(lines[0]) == 1:
         return lines[0][0].lower()
-    for words in lines:
-        if len(words) == 2 and PurePosixPath(words[1].lstrip("*")).name == name:
-            return words[0].lower()
+    for fields in lines:
+        if len(fields) == 2 and PurePosixPath(fields[1].lstrip("*")).name == name:
+            return fields[0].lower()
     raise SourceFailed(f"the published checksums have no line for {name}")

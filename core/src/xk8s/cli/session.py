@@ -139,7 +139,7 @@ def _sizes(key: str) -> Callable[[click.Context, click.Parameter, tuple[str, ...
             names = [name] if name else ["control-plane", "worker"]
             if not ctx.resilient_parsing:
                 sizes = _session(ctx).sizes.setdefault(key, [])
-                sizes.extend(f"{one}={number}" for one in names)
+                sizes.extend(f"{name}={number}" for name in names)
 
     return callback
 

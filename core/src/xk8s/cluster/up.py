@@ -234,7 +234,7 @@ def _boot(inputs: ClusterInputs, clock: Clock) -> Cluster:
         write_boot(boot, state_dir(plan.name))
         keys = Keys(state_dir(plan.name) / PKI)
         files = {node.node.name: secrets(plan, node.node, keys) for node in plan.nodes}
-        own = {name: flat(given) for name, given in files.items()}
+        own = {name: flat(node_files) for name, node_files in files.items()}
         launch.write_images(plan, own)
         write_guest_files(guest_files_of(inputs, store.key_of(inputs), own), state_dir(plan.name))
         _tell_on_top(inputs, clock)

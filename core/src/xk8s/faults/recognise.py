@@ -128,10 +128,10 @@ def recognise(
                 break
     told: dict[str, int] = {}
     hints = []
-    for one in sorted(found.values(), key=lambda one: one.rank):
-        told[one.hint.fault] = told.get(one.hint.fault, 0) + 1
-        if told[one.hint.fault] <= SAME_FAULT:
-            hints.append(evolve(one.hint, places=tuple(one.places)))
+    for recognised in sorted(found.values(), key=lambda recognised: recognised.rank):
+        told[recognised.hint.fault] = told.get(recognised.hint.fault, 0) + 1
+        if told[recognised.hint.fault] <= SAME_FAULT:
+            hints.append(evolve(recognised.hint, places=tuple(recognised.places)))
     return tuple(hints)
 
 
@@ -154,8 +154,8 @@ def _count(
     words = {name: value or "" for name, value in match.groupdict().items()}
     cause, remedy = fault.cause.format_map(words), fault.remedy.format_map(words)
     key = (fault.name, cause, remedy)
-    one = found.get(key)
-    if one is None:
+    recognised = found.get(key)
+    if recognised is None:
         hint = Hint(
             fault=fault.name,
             cause=cause,
@@ -165,9 +165,11 @@ def _count(
             count=0,
             line="",
         )
-        one = found[key] = _Found(hint, (fault.transient, index))
-    one.places[where] = None
-    one.hint = evolve(one.hint, count=one.hint.count + 1, line=_short(line.strip(), match))
+        recognised = found[key] = _Found(hint, (fault.transient, index))
+    recognised.places[where] = None
+    recognised.hint = evolve(
+        recognised.hint, count=recognised.hint.count + 1, line=_short(line.strip(), match)
+    )
 
 
 def _short(line: str, match: re.Match[str]) -> str:

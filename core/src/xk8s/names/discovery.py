@@ -98,7 +98,7 @@ def by_name(offers: Iterable[Offer]) -> dict[str, Offer]:
     be.
     """
     found: dict[str, Offer] = {}
-    for offer in sorted(offers, key=lambda one: (one.name, bool(one.refused), one.denied)):
+    for offer in sorted(offers, key=lambda offer: (offer.name, bool(offer.refused), offer.denied)):
         found.setdefault(offer.name, offer)
     return found
 

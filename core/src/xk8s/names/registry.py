@@ -139,7 +139,7 @@ class Registry:
         self, name: str, hook: str, arguments: Mapping[str, Any], *, many: bool = False
     ) -> Any:
         impls = getattr(self._manager.hook, hook).get_hookimpls()
-        impl = next((one for one in impls if one.plugin_name == name), None)
+        impl = next((impl for impl in impls if impl.plugin_name == name), None)
         if impl is None:
             return None
         wanted = {argument: arguments[argument] for argument in impl.argnames}

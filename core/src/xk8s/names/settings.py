@@ -159,8 +159,8 @@ class Settings:
         given = [
             (name, written[0][0], "command line")
             for key, written in self._sets.items()
-            for its, _, name in [key.partition(".")]
-            if its == overlay
+            for owner, _, name in [key.partition(".")]
+            if owner == overlay
         ]
         given += [(name, f"{overlay}.{key}", str(self._file)) for name, (key, _) in table.items()]
         for name, written_key, origin in given:

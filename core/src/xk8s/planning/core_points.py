@@ -94,8 +94,10 @@ def guest_files(ctx: Context, role: Role) -> Iterator[File]:
         ]
         yield File(path=SYSCTL_FILE, data=_told(lines).encode())
     units: dict[str, dict[str, list[Fragment]]] = {}
-    for one in _of(ctx, DROPIN_POINT, role):
-        units.setdefault(one.value.unit, {}).setdefault(one.value.section, []).append(one)
+    for fragment in _of(ctx, DROPIN_POINT, role):
+        units.setdefault(fragment.value.unit, {}).setdefault(fragment.value.section, []).append(
+            fragment
+        )
     for unit, sections in sorted(units.items()):
         text = "\n".join(
             f"[{section}]\n"
@@ -111,14 +113,16 @@ def guest_files(ctx: Context, role: Role) -> Iterator[File]:
 
 
 def _of(ctx: Context, point: str, role: Role) -> list[Fragment]:
-    return [one for one in ctx.all_fragments.get(point, ()) if role in one.value.roles]
+    return [
+        fragment for fragment in ctx.all_fragments.get(point, ()) if role in fragment.value.roles
+    ]
 
 
 def _told(lines: Sequence[tuple[Fragment, str]]) -> str:
     """Yield the lines, each once, below the name of the first overlay that wants it."""
     text, last = "", ""
     for line in dict.fromkeys(line for _, line in lines):
-        overlay = next(fragment.overlay for fragment, its in lines if its == line)
+        overlay = next(fragment.overlay for fragment, text in lines if text == line)
         text += f"# {overlay}\n" if overlay != last else ""
         text += f"{line}\n"
         last = overlay

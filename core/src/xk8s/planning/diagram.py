@@ -65,12 +65,14 @@ def graph(plan: Plan) -> Graph:
     local = {directory.layer for directory in plan.directories}
     layers = [
         Block(
-            name=one.layer.name,
+            name=planned.layer.name,
             # A local directory's name is its whole path.
-            overlay=f"{Path(one.overlay).name}/" if one.layer.name in local else one.overlay,
-            roles=frozenset(role for role in roles if role in one.layer.roles),
+            overlay=f"{Path(planned.overlay).name}/"
+            if planned.layer.name in local
+            else planned.overlay,
+            roles=frozenset(role for role in roles if role in planned.layer.roles),
         )
-        for one in plan.layers
+        for planned in plan.layers
     ]
     return Graph(
         title=" ".join(overlay.offer.name for overlay in plan.overlays),

@@ -97,8 +97,8 @@ def _row(boxes: list[Box], y: int) -> Iterator[str]:
     for x, box in _places(boxes):
         yield svg.box("vm", x, y, _WIDTH, _HEIGHT)
         yield svg.text(x + 10, y + 20, box.name, "head")
-        for number, one in enumerate(box.lines[:3]):
-            yield svg.text(x + 10, y + 38 + 16 * number, one, "small")
+        for number, line in enumerate(box.lines[:3]):
+            yield svg.text(x + 10, y + 38 + 16 * number, line, "small")
 
 
 def _wires(boxes: list[Box], top: int, bottom: int) -> Iterator[str]:

@@ -115,7 +115,7 @@ def _read(path: Path) -> LocalDirectory:
 
 def _near(path: Path) -> str:
     try:
-        beside = [one.name for one in os.scandir(path.parent) if one.is_dir()]
+        beside = [entry.name for entry in os.scandir(path.parent) if entry.is_dir()]
     except OSError:
         beside = []
     return f"{nearest(path.name, beside)}a name that contains a / or a dot is a directory"

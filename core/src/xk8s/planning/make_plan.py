@@ -84,7 +84,7 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
     ctx = Context(
         cluster=request.name,
         ip_family=cluster.ip_family,
-        overlays=(*resolution.overlays, *(one.name for one in local)),
+        overlays=(*resolution.overlays, *(directory.name for directory in local)),
         networks=topology.networks(cluster),
         nodes=topology.nodes(cluster),
         all_settings=values,
@@ -123,7 +123,7 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
                 )
                 for name in resolution.overlays
             ),
-            *(_planned(one) for one in local),
+            *(_planned(directory) for directory in local),
         ),
         choices=resolution.choices,
         settings=tuple(
@@ -194,8 +194,8 @@ def _layers(
             add(name, layer)
     check_owners([(planned.overlay, planned.layer) for planned in found.values()])
     count = len(found)
-    for one in local:
-        add(one.name, one.layer({*found, NODE_LAYER}))
+    for directory in local:
+        add(directory.name, directory.layer({*found, NODE_LAYER}))
     return tuple(found.values()), count
 
 

@@ -103,7 +103,9 @@ def provider(capability: str, overlays: Mapping[str, Overlay]) -> str:
 
 
 def _missing(selected: Mapping[str, Overlay]) -> list[tuple[str, str]]:
-    have = {thing for name, overlay in selected.items() for thing in provided(name, overlay)}
+    have = {
+        capability for name, overlay in selected.items() for capability in provided(name, overlay)
+    }
     return [
         (name, need)
         for name, overlay in sorted(selected.items())
@@ -178,22 +180,24 @@ def _check_conflicts(selected: Mapping[str, Overlay]) -> None:
                     hint=f"name only one of them: {other} or {name}",
                 )
     for name, overlay in sorted(selected.items()):
-        for other, its in sorted(selected.items()):
-            if other != name and provided(other, its) & set(overlay.conflicts):
+        for other, other_overlay in sorted(selected.items()):
+            if other != name and provided(other, other_overlay) & set(overlay.conflicts):
                 raise PlanError(
                     f"overlays {name!r} and {other!r} conflict", hint="leave one of them out"
                 )
 
 
 def _sorted(selected: Mapping[str, Overlay]) -> tuple[str, ...]:
-    by_thing: dict[str, str] = {}
+    by_capability: dict[str, str] = {}
     for name, overlay in selected.items():
-        for thing in provided(name, overlay):
-            by_thing[thing] = name
+        for capability in provided(name, overlay):
+            by_capability[capability] = name
     graph: dict[str, set[str]] = {}
     for name, overlay in selected.items():
         before = {
-            by_thing[thing] for thing in (*overlay.requires, *overlay.after) if thing in by_thing
+            by_capability[capability]
+            for capability in (*overlay.requires, *overlay.after)
+            if capability in by_capability
         }
         graph[name] = before - {name}
     sorter = graphlib.TopologicalSorter(graph)

@@ -172,12 +172,12 @@ def _nodes(
 ) -> tuple[Observed, ...]:
     seen = observe(cluster, observations(plan), progress)
     gone: dict[tuple[str, str], list[str]] = {}
-    for one in seen:
-        if one.text:
-            suffix = "" if "." in one.name.rpartition("/")[2] else ".txt"
-            contents.add(f"nodes/{one.node}/{one.name}{suffix}", one.text)
-        if one.problem:
-            gone.setdefault((one.node, one.problem), []).append(one.name)
+    for observed in seen:
+        if observed.text:
+            suffix = "" if "." in observed.name.rpartition("/")[2] else ".txt"
+            contents.add(f"nodes/{observed.node}/{observed.name}{suffix}", observed.text)
+        if observed.problem:
+            gone.setdefault((observed.node, observed.problem), []).append(observed.name)
     for (node, problem), names in gone.items():  # of a dead node all for the same reason
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         contents.miss(f"nodes/{node}/{names[0]}{more}", problem)

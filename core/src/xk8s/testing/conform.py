@@ -53,7 +53,7 @@ def assert_conforms(overlay: str, *beside: str, sets: tuple[str, ...] = ()) -> N
     """
     found = violations(overlay, *beside, sets=sets)
     if found:
-        raise AssertionError("\n".join(str(one) for one in found))
+        raise AssertionError("\n".join(str(violation) for violation in found))
 
 
 def violations(overlay: str, *beside: str, sets: tuple[str, ...] = ()) -> tuple[Violation, ...]:
@@ -160,12 +160,12 @@ def _own_points(overlay: str, about: Overlay) -> Iterator[Violation]:
             what="its summary is empty",
             todo='Overlay(summary="what it adds to a cluster")',
         )
-    for point, its in about.points.items():
+    for name, point in about.points.items():
         what = ""
-        if not point.startswith(f"{overlay}.") or not its.help.strip():
-            what = f"the point {point!r} has another name or no description"
-        elif problem := typecheck.problem(its.example, its.type):
-            what = f"the example of the point {point!r}: {problem}"
+        if not name.startswith(f"{overlay}.") or not point.help.strip():
+            what = f"the point {name!r} has another name or no description"
+        elif problem := typecheck.problem(point.example, point.type):
+            what = f"the example of the point {name!r}: {problem}"
         if what:
             yield Violation(
                 overlay=overlay,
@@ -306,9 +306,9 @@ def _repeats(
     here = first.as_data()["answers"]
     pairs = (("when asked again", second.as_data()["answers"]),
              ("in another process (another PYTHONHASHSEED)", other["answers"]))  # fmt: skip
-    for when, there in pairs:
+    for when, answers in pairs:
         for call in here:
-            if path := difference(here[call], there.get(call), ""):
+            if path := difference(here[call], answers.get(call), ""):
                 yield Violation(
                     overlay=overlay,
                     hook=call.partition(" ")[0],

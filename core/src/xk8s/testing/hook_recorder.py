@@ -128,7 +128,7 @@ class _Recorder(Registry):
                 return call()
             finally:
                 did = self._notes.did.setdefault(hook, [])
-                did += [one for one in seen if one not in did]
+                did += [action for action in seen if action not in did]
 
 
 class _Asked(dict[str, tuple[Fragment, ...]]):

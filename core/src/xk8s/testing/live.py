@@ -45,8 +45,8 @@ def live_cluster(
         f"left it; then: xk8s down --name {name}"
     )
     words = ["--nodes", str(options.get("nodes", 1)), "--routers", str(options.get("routers", 0))]
-    for one in options.get("sets", ()):
-        words += ["-s", one]
+    for setting in options.get("sets", ()):
+        words += ["-s", setting]
     try:
         xk8s("up", *overlays, *words, timeout=UP_SECONDS)
         yield LiveCluster(name=name, overlays=tuple(overlays), xk8s=xk8s)

@@ -195,7 +195,7 @@ def find_in(root: Path, wanted: str) -> Path | None:
         if current.is_symlink():
             link = PurePosixPath(os.readlink(current))  # noqa: PTH115
             current = root if link.is_absolute() else current.parent
-            parts = [one for one in link.parts if one != "/"] + parts
+            parts = [part for part in link.parts if part != "/"] + parts
         elif not current.exists():
             return None
     return None

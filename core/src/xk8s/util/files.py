@@ -44,18 +44,18 @@ def tree_digest(path: Path) -> str:
     """
     total = hashlib.sha256()
     base = path
-    for one in (path, *(walk(path) if path.is_dir() and not path.is_symlink() else ())):
-        status = one.lstat()
+    for entry in (path, *(walk(path) if path.is_dir() and not path.is_symlink() else ())):
+        status = entry.lstat()
         mode = stat.S_IMODE(status.st_mode)
         if stat.S_ISLNK(status.st_mode):
-            what = f"link {os.readlink(one)}"  # noqa: PTH115 - Path would normalise it
+            what = f"link {os.readlink(entry)}"  # noqa: PTH115 - Path would normalise it
         elif stat.S_ISDIR(status.st_mode):
             what = f"dir {mode:o}"
         elif stat.S_ISREG(status.st_mode):
-            what = f"file {mode:o} {file_digest(one)}"
+            what = f"file {mode:o} {file_digest(entry)}"
         else:
-            raise ValueError(f"{one} is neither file, directory nor symbolic link")
-        name = "" if one == base else one.relative_to(base).as_posix()
+            raise ValueError(f"{entry} is neither file, directory nor symbolic link")
+        name = "" if entry == base else entry.relative_to(base).as_posix()
         total.update(os.fsencode(f"{name}\0{what}\0"))
     return total.hexdigest()
 

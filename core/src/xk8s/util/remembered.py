@@ -58,7 +58,7 @@ class Fingerprints:
         if self._known is None:
             try:
                 found = json.loads(self.path.read_text())
-                self._known = {name: (str(one[0]), str(one[1])) for name, one in found.items()}
+                self._known = {name: (str(pair[0]), str(pair[1])) for name, pair in found.items()}
             except (OSError, ValueError, AttributeError, IndexError, TypeError):
                 self._known = {}  # absent or damaged: only costs reading the files again
         return self._known

@@ -79,7 +79,9 @@ class _Look:
         if None in inner:
             return None
         # Of the right class and wrong inside: that is the thing to tell.
-        deeper = [one for one in inner if one and path and not one.startswith(f"{path} is ")]
+        deeper = [
+            reason for reason in inner if reason and path and not reason.startswith(f"{path} is ")
+        ]
         return deeper[0] if deeper else _wrong(value, type_, path)
 
     def _tuple(self, value: object, type_: Any, arguments: Any, path: str) -> str | None:
@@ -90,7 +92,7 @@ class _Look:
         if len(arguments) != len(value):
             return _wrong(value, type_, path)
         pairs = enumerate(zip(value, arguments, strict=True))
-        return _first(self.problem(one, of, f"{path}[{index}]") for index, (one, of) in pairs)
+        return _first(self.problem(item, of, f"{path}[{index}]") for index, (item, of) in pairs)
 
     def _items(self, value: object, arguments: Any, path: str) -> str | None:
         if isinstance(value, Mapping):
@@ -104,7 +106,7 @@ class _Look:
             return None
         if isinstance(value, _SEQUENCES) and arguments:
             items = enumerate(value)
-            return _first(self.problem(one, arguments[0], f"{path}[{i}]") for i, one in items)
+            return _first(self.problem(item, arguments[0], f"{path}[{i}]") for i, item in items)
         return None
 
     def _fields(self, value: object, path: str) -> str | None:
@@ -147,4 +149,4 @@ def _plain(value: object) -> bool:
 
 
 def _first(problems: Iterable[str | None]) -> str | None:
-    return next((one for one in problems if one), None)
+    return next((reason for reason in problems if reason), None)

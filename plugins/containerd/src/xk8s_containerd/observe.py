@@ -10,11 +10,11 @@ from xk8s.overlay import NODE_ROLES, Observation
 def observations() -> Iterable[Observation]:
     """What the runtime has."""
     ctr = ("ctr", "-n", "k8s.io")
-    for name, words in (
+    for name, argv in (
         ("images", (*ctr, "images", "ls")),
         ("containers", (*ctr, "containers", "ls")),
         ("tasks", (*ctr, "tasks", "ls")),
         ("version", ("ctr", "version")),
         ("plugins", ("ctr", "plugins", "ls")),
     ):
-        yield Observation(name=f"cri/{name}", argv=words, roles=NODE_ROLES)
+        yield Observation(name=f"cri/{name}", argv=argv, roles=NODE_ROLES)

@@ -85,7 +85,7 @@ def _pull(delivery: Delivery) -> None:
 def _is(status: dict[str, Any], identity: str, digest: str) -> bool:
     same = str(status.get("id", "")).removeprefix("sha256:") == identity.removeprefix("sha256:")
     digests = status.get("repoDigests") or ()
-    return same or any(str(one).endswith(f"@{digest}") for one in digests)
+    return same or any(str(ref).endswith(f"@{digest}") for ref in digests)
 
 
 def _reload(delivery: Delivery) -> None:
@@ -103,7 +103,7 @@ def names(text: bytes) -> dict[str, frozenset[str]]:
     """Map references to ID and digests, from a list of images in JSON."""
     found: dict[str, frozenset[str]] = {}
     for image in json.loads(text).get("images", ()):
-        digests = {str(one).rpartition("@")[2] for one in image.get("repoDigests") or ()}
+        digests = {str(ref).rpartition("@")[2] for ref in image.get("repoDigests") or ()}
         identity = "sha256:" + str(image.get("id", "")).removeprefix("sha256:")
         for ref in image.get("repoTags") or ():
             found[ref] = frozenset({identity, *digests})

@@ -16,10 +16,10 @@ def observations(ctx: Context) -> Iterator[Observation]:
     yield Observation(name="cri/version", argv=("crio", "--version"), roles=NODE_ROLES)
     if "crictl" not in crio_artifact(ctx.settings(CrioSettings)).members:
         return
-    for name, words in (
+    for name, arguments in (
         ("images", ("images",)),
         ("pods", ("pods",)),
         ("containers", ("ps", "-a")),
         ("info", ("info",)),
     ):
-        yield Observation(name=f"cri/{name}", argv=("crictl", *words), roles=NODE_ROLES)
+        yield Observation(name=f"cri/{name}", argv=("crictl", *arguments), roles=NODE_ROLES)

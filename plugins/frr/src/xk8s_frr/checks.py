@@ -35,25 +35,32 @@ def routes(context: CheckContext) -> str:
     """Check that routers route anycast addresses to all nodes, testers to all routers."""
     ctx = context.access.ctx
     seen = []
-    for one in anycast(ctx):
+    for address in anycast(ctx):
         for node in ctx.by_role("router", "tester"):
-            wanted = gateways(ctx, node, one.version)
-            words = ("ip", "-j", f"-{one.version}", "route", "show", f"{one}/{one.max_prefixlen}")
+            wanted = gateways(ctx, node, address.version)
+            words = (
+                "ip",
+                "-j",
+                f"-{address.version}",
+                "route",
+                "show",
+                f"{address}/{address.max_prefixlen}",
+            )
             listing = context.ok(node.name, *words)
             if (found := next_hops(listing)) != wanted:
                 raise NotYet(
-                    f"{node.name} routes {one} to {', '.join(sorted(found)) or 'nobody'}, "
+                    f"{node.name} routes {address} to {', '.join(sorted(found)) or 'nobody'}, "
                     f"not to {', '.join(sorted(wanted))}"
                 )
-        seen.append(f"{one} by {len(ctx.by_role(*NODE_ROLES))} nodes")
+        seen.append(f"{address} by {len(ctx.by_role(*NODE_ROLES))} nodes")
     return ", ".join(seen) or "no anycast address"
 
 
 def gateways(ctx: Context, node: Node, version: int) -> set[str]:
     """Return where a router or tester sends packets for an anycast address."""
     if node.role == "tester":
-        return {peers.address(one, peers.OUTSIDE, version) for one in ctx.by_role("router")}
-    return {peers.address(one, 1, version) for one in ctx.by_role(*NODE_ROLES)}
+        return {peers.address(router, peers.OUTSIDE, version) for router in ctx.by_role("router")}
+    return {peers.address(other, 1, version) for other in ctx.by_role(*NODE_ROLES)}
 
 
 def next_hops(listing: str) -> set[str]:

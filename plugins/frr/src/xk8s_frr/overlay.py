@@ -78,8 +78,8 @@ def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
     yield Fragment(point="debian.packages", value="frr")
     for version in peers.versions(ctx):
         yield Fragment(point="debian.learnt", value=peers.prefix(peers.outside(ctx), version))
-    for one in anycast(ctx):
-        yield Fragment(point="cluster.route", value=f"{one}/{one.max_prefixlen}")
+    for address in anycast(ctx):
+        yield Fragment(point="cluster.route", value=f"{address}/{address.max_prefixlen}")
 
 
 @hookimpl
@@ -94,7 +94,7 @@ def xk8s_node_files(ctx: Context, node: Node) -> Iterator[File]:
     yield File(path="/etc/frr/frr.conf", data=peers.config(ctx, node).encode(), units=_UNITS)
     if node.role in NODE_ROLES and (own := anycast(ctx)):
         lines = ["[Match]", "Name=lo", "", "[Network]"]
-        lines += [f"Address={one}/{one.max_prefixlen}" for one in own]
+        lines += [f"Address={address}/{address.max_prefixlen}" for address in own]
         text = "\n".join(lines) + "\n"
         yield File(path="/etc/systemd/network/60-frr-lo.network", data=text.encode())
 

@@ -87,7 +87,7 @@ def met_on(node: Node) -> int:
 def neighbours(ctx: Context, router: Node, version: int) -> dict[str, str]:  # noqa: ARG001
     """Return the names, by address, of all VMs that have a session with a router."""
     others = ctx.by_role(*NODE_ROLES, "tester")
-    return {address(one, met_on(one), version): one.name for one in others}
+    return {address(peer, met_on(peer), version): peer.name for peer in others}
 
 
 def outside(ctx: Context) -> Network:

@@ -53,7 +53,7 @@ class FrrSettings:
 def anycast(ctx: Context) -> tuple[IpAddress, ...]:
     """Return the addresses in the cluster's IP families."""
     found = map(_address, ctx.settings(FrrSettings).anycast)
-    return tuple(one for one in found if (ctx.ipv4 if one.version == 4 else ctx.ipv6))
+    return tuple(address for address in found if (ctx.ipv4 if address.version == 4 else ctx.ipv6))
 
 
 def _address(text: str) -> IpAddress:

@@ -63,8 +63,10 @@ def read_images(transport: str, path: Path) -> list[ArchivedImage]:
         if transport == "oci":
             found = parse(transport, directory_reader(path))
         else:
-            text = fingerprints().about([path], lambda one: _read_images(transport, one), transport)
-            found = [_structure(one) for one in json.loads(text[path])]
+            text = fingerprints().about(
+                [path], lambda archive: _read_images(transport, archive), transport
+            )
+            found = [_structure(image) for image in json.loads(text[path])]
     except (OSError, *DAMAGED) as error:
         raise UsageError(f"it cannot be read: {error}", where=where) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -121,7 +123,7 @@ def _read_images(transport: str, path: Path) -> str:
                 assert stream is not None
                 files[member.name.removeprefix("./")] = stream.read()
     found = parse(transport, files.__getitem__)
-    return json.dumps([_unstructure(one) for one in found])
+    return json.dumps([_unstructure(image) for image in found])
 
 
 def _unstructure(found: ArchivedImage) -> dict[str, Any]:
@@ -162,8 +164,8 @@ def _ours(descriptor: Mapping[str, Any], read: Read) -> Mapping[str, Any] | None
         raise ValueError(f"{descriptor['digest']} is damaged")
     document = json.loads(body)
     if "manifests" in document:
-        found = (_ours(one, read) for one in document["manifests"])
-        return next((one for one in found if one is not None), None)
+        found = (_ours(manifest, read) for manifest in document["manifests"])
+        return next((manifest for manifest in found if manifest is not None), None)
     config = json.loads(read(blob_name(document["config"]["digest"])))
     return descriptor if is_ours(config) else None
 

@@ -99,7 +99,7 @@ def images(refs: Sequence[str], builds: Sequence[str]) -> list[Image]:
     found = list(images_of(settings))
     if not found:
         raise UsageError("no image is named", hint="give a REF, or --build REF=DIR")
-    names = [one.ref for one in found]
+    names = [wanted_image.ref for wanted_image in found]
     if twice := {name for name in names if names.count(name) > 1}:
         raise UsageError(f"two of the images are called {', '.join(sorted(twice))}")
     return found

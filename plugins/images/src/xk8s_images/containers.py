@@ -48,9 +48,9 @@ def find(store: str, name: str) -> tuple[str, str]:
         for image in _images(root):
             names = image.get("names") or ()
             known += names
-            for one in wanted:
-                if one in names:
-                    return one, f"sha256:{image['id']}"
+            for ref in wanted:
+                if ref in names:
+                    return ref, f"sha256:{image['id']}"
     raise UsageError(
         f"there is no image {name} in the local store",
         where=", ".join(str(root) for root in roots),
@@ -89,8 +89,8 @@ def _roots(store: str) -> Iterator[Path]:
     else:
         data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
         yield Path(data) / "containers" / "storage"
-    for one in storage.get("options", {}).get("additionalimagestores", ()):
-        yield Path(one)
+    for root in storage.get("options", {}).get("additionalimagestores", ()):
+        yield Path(root)
 
 
 def _settings() -> tuple[dict[str, Any], bool]:

@@ -97,13 +97,13 @@ def _value(path: Path, key: str, value: Any) -> Any:
             return value
         what = "an absolute path" if key == "workdir" else "a string"
         raise UsageError(f"{key} must be {what}, not {json.dumps(value)}", where=str(path))
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
         raise UsageError(
             f"{key} must be a list of strings, not {json.dumps(value)}",
             where=str(path),
             hint=f'"{key}": ["one", "two"]',
         )
-    if key == "env" and (wrong := [one for one in value if "=" not in one.lstrip("=")]):
+    if key == "env" and (wrong := [item for item in value if "=" not in item.lstrip("=")]):
         raise UsageError(f"env has {wrong[0]!r}", where=str(path), hint="write NAME=value")
     return tuple(value)
 

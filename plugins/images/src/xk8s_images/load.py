@@ -117,7 +117,7 @@ def deliver(
 
         with ThreadPoolExecutor(max_workers=len(nodes)) as pool:
             try:
-                return tuple(outcome for found in pool.map(serve, nodes) for outcome in found)
+                return tuple(outcome for outcomes in pool.map(serve, nodes) for outcome in outcomes)
             except BaseException:
                 registry.refuse()  # the nodes' programs fail then, and their threads end
                 raise
@@ -128,13 +128,13 @@ def check(outcomes: Sequence[Outcome]) -> None:
     failed = [outcome for outcome in outcomes if outcome.error is not None]
     if not failed:
         return
-    good = sorted({outcome.node for outcome in outcomes} - {one.node for one in failed})
-    lines = [f"{one.node}: {one.parcel.ref}: {one.error}" for one in failed]
+    good = sorted({outcome.node for outcome in outcomes} - {outcome.node for outcome in failed})
+    lines = [f"{outcome.node}: {outcome.parcel.ref}: {outcome.error}" for outcome in failed]
     first = failed[0].error
     assert first is not None
     rest = f"; it is in {_listed(set(good))}" if good else ""
     raise MachineError(
-        f"the image could not be loaded into {_listed({one.node for one in failed})}{rest}",
+        f"the image could not be loaded into {_listed({outcome.node for outcome in failed})}{rest}",
         where="; ".join(lines),
         hint=first.hint or "`xk8s logs NODE cri` may say more",
         log=first.log,

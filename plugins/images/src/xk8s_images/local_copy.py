@@ -171,9 +171,9 @@ def _unpack(recipe: RecipeContext, archive: Path, target: Path) -> None:
 def _chosen(recipe: RecipeContext, root: Path) -> ArchivedImage:
     """Return the image with the digest with which the plan was made."""
     transport = recipe.params["transport"]
-    for found in parse(transport, directory_reader(root)):
-        if found.digest == recipe.params["digest"]:
-            return found
+    for image in parse(transport, directory_reader(root)):
+        if image.digest == recipe.params["digest"]:
+            return image
     raise _changed(recipe)
 
 
@@ -187,7 +187,7 @@ def _take_oci(recipe: RecipeContext, root: Path, *, keep: bool) -> None:
     (out / "blobs" / "sha256").mkdir(parents=True)
     manifest = json.loads(find(root, blob_name(descriptor["digest"])).read_bytes())
     wanted = [descriptor["digest"]]
-    wanted += [one["digest"] for one in (manifest["config"], *manifest["layers"])]
+    wanted += [descriptor["digest"] for descriptor in (manifest["config"], *manifest["layers"])]
     for digest in dict.fromkeys(wanted):
         recipe.check()
         source, target = find(root, blob_name(digest)), out / blob_name(digest)

@@ -123,17 +123,17 @@ def choose(found: list[ArchivedImage], ref: str, where: str) -> list[tuple[str, 
     gets it as its name. Without ``ref`` all are meant, by what is recorded.
     """
     if not ref:
-        nameless = [one for one in found if not one.names]
+        nameless = [image for image in found if not image.names]
         if nameless:
-            tags = sorted({tag for one in nameless for tag in one.tags})
+            tags = sorted({tag for image in nameless for tag in image.tags})
             only = f" (only the tag {', '.join(tags)})" if tags else ""
             raise UsageError(
                 f"no name is recorded{only} for {'the' if len(found) == 1 else 'an'} image in it",
                 where=where,
                 hint=f"say what the cluster is to call it: {where}:NAME:TAG",
             )
-        return [(name, one.digest) for one in found for name in one.names]
-    if any(ref in one.tags for one in found):
+        return [(name, image.digest) for image in found for name in image.names]
+    if any(ref in image.tags for image in found):
         raise UsageError(
             f"{ref!r} is a tag there, and no name",
             where=where,
@@ -142,13 +142,13 @@ def choose(found: list[ArchivedImage], ref: str, where: str) -> list[tuple[str, 
     name = _full(ref)
     tag = split(name)[1]
     for meant in (
-        [one for one in found if name in one.names],
-        [one for one in found if tag in one.tags],
+        [image for image in found if name in image.names],
+        [image for image in found if tag in image.tags],
         found,
     ):
-        if len({one.digest for one in meant}) == 1:
+        if len({image.digest for image in meant}) == 1:
             return [(name, meant[0].digest)]
-    known = sorted({word for one in found for word in (*one.names, *one.tags)})
+    known = sorted({word for image in found for word in (*image.names, *image.tags)})
     raise UsageError(
         f"there is no image {name} in it",
         where=where,

@@ -21,9 +21,9 @@ def load_missing(access: ClusterAccess, progress: Progress) -> None:
     parcels = fetch(access, all_images(access.ctx), progress)
     with ThreadPoolExecutor(max_workers=len(nodes)) as pool:
         there = list(pool.map(lambda node: loader.listing(access, node), nodes))
-    wanted = [parcel for parcel in parcels if not all(has(found, parcel) for found in there)]
+    wanted = [parcel for parcel in parcels if not all(has(listing, parcel) for listing in there)]
     if wanted:
-        progress.note(f"loading {', '.join(one.ref for one in wanted)}")
+        progress.note(f"loading {', '.join(parcel.ref for parcel in wanted)}")
         check(deliver(access, wanted, nodes, progress))
 
 

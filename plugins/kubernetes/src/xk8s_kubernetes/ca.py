@@ -43,29 +43,29 @@ def show(session: Session, as_json: bool) -> None:
         print_json(
             [
                 {
-                    "name": one.name,
-                    "kind": one.kind,
-                    "subject": one.subject,
-                    "issuer": one.issuer,
-                    "sans": list(one.sans),
-                    "not_before": one.not_before.isoformat() if one.not_before else None,
-                    "not_after": one.not_after.isoformat() if one.not_after else None,
-                    "sha256": one.sha256,
+                    "name": key.name,
+                    "kind": key.kind,
+                    "subject": key.subject,
+                    "issuer": key.issuer,
+                    "sans": list(key.sans),
+                    "not_before": key.not_before.isoformat() if key.not_before else None,
+                    "not_after": key.not_after.isoformat() if key.not_after else None,
+                    "sha256": key.sha256,
                 }
-                for one in found
+                for key in found
             ]
         )
         return
     rows = [("NAME", "KIND", "SUBJECT", "EXPIRES", "SHA256")]
     rows += [
         (
-            one.name,
-            one.kind,
-            one.subject,
-            f"{one.not_after:%Y-%m-%d}" if one.not_after else "",
-            f"{one.sha256[:16]}…",
+            key.name,
+            key.kind,
+            key.subject,
+            f"{key.not_after:%Y-%m-%d}" if key.not_after else "",
+            f"{key.sha256[:16]}…",
         )
-        for one in found
+        for key in found
     ]
     table(rows)
 

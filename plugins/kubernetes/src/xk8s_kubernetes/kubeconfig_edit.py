@@ -72,7 +72,10 @@ def merged(text: str, new: Config, *, use: bool = True) -> str:
         known["previous-context"] = before
     mine = {"name": _EXTENSION, "extension": known}
     others = body.get("extensions") or []
-    body["extensions"] = [*(one for one in others if one.get("name") != _EXTENSION), mine]
+    body["extensions"] = [
+        *(extension for extension in others if extension.get("name") != _EXTENSION),
+        mine,
+    ]
     put = {key: tuple(new[key]) for key in LISTS if key != "contexts"}
     change = _Change(
         put={**put, "contexts": ({**context, "context": body},)}, current=name if use else None
@@ -92,7 +95,7 @@ def without(text: str, name: str) -> str:
     known = _known(gone)
     drop = {"contexts": frozenset({name})}
     for key, part in _FIELDS.items():
-        used = {_text(_get(one, part)) for one in left.values()}
+        used = {_text(_get(context, part)) for context in left.values()}
         drop[key] = frozenset({_text(_get(gone, part))} - used - {""})
     now = None
     if _current(root) == name:
@@ -150,7 +153,7 @@ def _on_nodes(root: MappingNode, change: _Change) -> MappingNode:
         drop, put = change.drop.get(key, frozenset()), change.put.get(key, ())
         old = _entries(root, key)
         fresh = {entry["name"]: _node(entry) for entry in put}
-        items = [fresh.pop(_name(one), one) for one in old if _name(one) not in drop]
+        items = [fresh.pop(_name(entry), entry) for entry in old if _name(entry) not in drop]
         items += fresh.values()
         if items != old:
             head = pairs[key][0] if key in pairs else _node(key)
@@ -220,7 +223,7 @@ def _current(root: MappingNode | None) -> str:
 def _extension(context: Node | None) -> Node | None:
     found = _get(context, "extensions")
     items = found.value if isinstance(found, SequenceNode) else []
-    return next((one for one in items if _name(one) == _EXTENSION), None)
+    return next((extension for extension in items if _name(extension) == _EXTENSION), None)
 
 
 def _known(context: Node | None) -> dict[str, str]:
@@ -264,7 +267,7 @@ def _on_text(text: str, root: MappingNode, change: _Change) -> str:
             tail += f"current-context: {_scalar(change.current)}\n"
     newline = "\r\n" if "\r\n" in text else "\n"
     result, end = "", len(text)
-    for span in sorted(spans, key=lambda one: (one.start, one.end), reverse=True):
+    for span in sorted(spans, key=lambda span: (span.start, span.end), reverse=True):
         if span.end > end:
             raise _Unsuited
         result = span.new.replace("\n", newline) + text[span.end : end] + result

@@ -56,15 +56,15 @@ def _check_list(key: str, value: Node) -> None:
     if isinstance(value, ScalarNode) and value.tag.endswith(":null"):
         return
     entries = value.value if isinstance(value, SequenceNode) else None
-    if entries is None or not all(isinstance(one, MappingNode) for one in entries):
+    if entries is None or not all(isinstance(entry, MappingNode) for entry in entries):
         raise NotKubeconfig(f"{key} is not a list of mappings")
     names = []
     for entry in entries:
         keys = [name.value for name, _ in entry.value if isinstance(name, ScalarNode)]
         _no_twice(f"key in {key}", keys)
         names += [
-            one.value
-            for name, one in entry.value
+            node.value
+            for name, node in entry.value
             if isinstance(name, ScalarNode) and name.value == "name"
         ]
     _no_twice(f"name in {key}", [name for name in names if isinstance(name, str)])

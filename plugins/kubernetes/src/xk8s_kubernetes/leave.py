@@ -26,9 +26,9 @@ def leave(access: ClusterAccess, nodes: Iterable[str], progress: Progress) -> No
         return
     drain = ["drain", *names, "--ignore-daemonsets", "--delete-emptydir-data", "--force",
              f"--timeout={_DRAIN_SECONDS}s"]  # fmt: skip
-    for words in (drain, ["delete", "node", *names, "--ignore-not-found"]):
-        progress.item("kubectl", f"kubectl {words[0]} {' '.join(names)}")
-        _kubectl(access, words)
+    for arguments in (drain, ["delete", "node", *names, "--ignore-not-found"]):
+        progress.item("kubectl", f"kubectl {arguments[0]} {' '.join(names)}")
+        _kubectl(access, arguments)
     progress.finish("kubectl")
 
 

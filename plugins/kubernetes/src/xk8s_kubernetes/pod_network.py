@@ -193,7 +193,7 @@ def _addresses(
     found = {}
     for name in names:
         status = pods[name]["status"] if name in pods else {}
-        ips = tuple(one["ip"] for one in status.get("podIPs", ()))
+        ips = tuple(address["ip"] for address in status.get("podIPs", ()))
         if status.get("phase") != "Running" or len(ips) < families:
             raise NotYet(f"pod {network.pod}-{name}: {status.get('phase', 'not made yet')}")
         found[name] = ips
@@ -220,7 +220,7 @@ def _own_addresses(node: str, link: Mapping[str, Any], network: PodNetwork) -> t
     range.
     """
     found = []
-    shown = [one["local"] for one in link["addr_info"] if one.get("scope") == "global"]
+    shown = [address["local"] for address in link["addr_info"] if address.get("scope") == "global"]
     for prefix in map(ipaddress.ip_network, network.ranges[node]):
         mine = [text for text in shown if ipaddress.ip_address(text) in prefix]
         if not mine:

@@ -62,7 +62,7 @@ def check_without_skew(given: Inspection) -> None:
 
 def _check(given: Inspection, *, strict: bool) -> None:
     found: dict[str, Program] = {}
-    for member in sorted(one.member for one in given.provenance):
+    for member in sorted(origin.member for origin in given.provenance):
         path = given.path / member
         if why := unfit(path):
             raise _error(given, f"{member} cannot run in the VMs: it is {why}", member)
@@ -70,8 +70,10 @@ def _check(given: Inspection, *, strict: bool) -> None:
         if program.name and program.name != member:
             raise _error(given, f"the file {member} is {program.name}", member)
         found[member] = program
-    versions = {name: one.version for name, one in found.items() if one.version is not None}
-    own = {one.member for one in given.provenance if one.kind == OWN_DIRECTORY}
+    versions = {
+        name: program.version for name, program in found.items() if program.version is not None
+    }
+    own = {origin.member for origin in given.provenance if origin.kind == OWN_DIRECTORY}
     unknown = sorted(own - versions.keys())
     if unknown:
         given.note(
@@ -107,7 +109,7 @@ def unfit(path: Path) -> str:
     if missing := sorted(set(elf.needed) - LIBRARIES):
         return f"linked with {', '.join(missing)}, which the VMs do not have"
     if elf.glibc > GLIBC:
-        wanted, there = (".".join(map(str, one)) for one in (elf.glibc, GLIBC))
+        wanted, there = (".".join(map(str, version)) for version in (elf.glibc, GLIBC))
         return f"linked with glibc {wanted}, but the VMs have {there}"
     return ""
 

@@ -107,9 +107,9 @@ def _authentication(api: Api, keys: Keys) -> None:
 def _root_ca(api: Api, keys: Keys) -> None:
     wanted = keys.ca(CA).cert.decode().strip()
     there = {
-        one["metadata"]["namespace"]
-        for one in _items(api, "configmaps", f"?fieldSelector=metadata.name%3D{_ROOT_CA}")
-        if (one.get("data") or {}).get("ca.crt", "").strip() == wanted
+        config_map["metadata"]["namespace"]
+        for config_map in _items(api, "configmaps", f"?fieldSelector=metadata.name%3D{_ROOT_CA}")
+        if (config_map.get("data") or {}).get("ca.crt", "").strip() == wanted
     }
     spaces = _items(api, "namespaces")
     wanting = {
@@ -126,7 +126,8 @@ def _drop_tokens(api: Api) -> tuple[str, ...]:
     Return the paths of these Secrets.
     """
     paths = [
-        _path("secrets", one) for one in _items(api, "secrets", f"?fieldSelector=type%3D{_TOKEN}")
+        _path("secrets", secret)
+        for secret in _items(api, "secrets", f"?fieldSelector=type%3D{_TOKEN}")
     ]
     for path in paths:
         api.patch(path, {"data": {"token": None}})

@@ -66,8 +66,8 @@ def networks(ctx: Context) -> tuple[PodNet, ...]:
             )
     _check_nodes(ctx, names)
     found = tuple(PodNet(name=names[index], network=known[index]) for index in sorted(names))
-    for one in found:
-        _check_prefixes(ctx, one)
+    for net in found:
+        _check_prefixes(ctx, net)
     return found
 
 

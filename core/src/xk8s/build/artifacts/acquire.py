@@ -113,31 +113,33 @@ def gather(
                 target = tree / member
                 target.parent.mkdir(parents=True, exist_ok=True)
                 copy_tree(other.path / member, target, link=True)
-            found += [one for one in other.provenance if one.member in missing]
+            found += [origin for origin in other.provenance if origin.member in missing]
             missing.clear()
             break
         attempt.jobs.check()
         attempt.progress.item(artifact.name, describe(source))
         work = entry / f"work{number}"
-        one = evolve(attempt, out=work / "out", work=work / "work", inputs=_inputs(source, inputs))
-        one.out.mkdir(parents=True)
-        one.work.mkdir()
+        prepared = evolve(
+            attempt, out=work / "out", work=work / "work", inputs=_inputs(source, inputs)
+        )
+        prepared.out.mkdir(parents=True)
+        prepared.work.mkdir()
         with log.timed("source_tried", artifact=artifact.name, source=describe(source)) as logged:
-            result = _ask(source, wanted, one)
+            result = _ask(source, wanted, prepared)
             if isinstance(result, Failure):
                 logged["error"] = result.reason
         if isinstance(result, Failure):
             failures.append(result)
             attempt.progress.note(f"{artifact.name}: {result}")
         else:
-            names = {given.member for given in result}
-            _adopt(one.out, tree, names, everything=isinstance(source, Recipe))
+            names = {origin.member for origin in result}
+            _adopt(prepared.out, tree, names, everything=isinstance(source, Recipe))
             found += result
             missing -= names
         remove_tree(work)
     if missing:
         raise _incomplete(artifact, sorted(missing), failures)
-    return tuple(sorted(found, key=lambda given: given.member))
+    return tuple(sorted(found, key=lambda origin: origin.member))
 
 
 def _own_are_asked(artifact: Artifact, number: int) -> bool:
@@ -163,7 +165,7 @@ def _offers(source: Source, artifact: Artifact) -> set[str]:
 def _inputs(source: Source, inputs: Mapping[str, Resolved]) -> Mapping[str, Resolved]:
     if not isinstance(source, Recipe):
         return {}
-    named = {one.name: inputs[artifact_key(one)] for one in source.inputs}
+    named = {artifact.name: inputs[artifact_key(artifact)] for artifact in source.inputs}
     if len(named) != len(source.inputs):
         raise PluginError(
             f"recipe {source.function} has two inputs of one name: {', '.join(sorted(named))}",

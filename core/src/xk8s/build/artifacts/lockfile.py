@@ -37,7 +37,10 @@ class Pin:
             key=resolved.key,
             digest=resolved.digest,
             sources=tuple(
-                sorted(f"{one.member}: {one.kind} {one.detail}" for one in resolved.provenance)
+                sorted(
+                    f"{origin.member}: {origin.kind} {origin.detail}"
+                    for origin in resolved.provenance
+                )
             ),
         )
 
@@ -67,13 +70,13 @@ class LockFile:
                 raise ValueError(f"version {document['version']}, not {VERSION}")
             return tuple(
                 Pin(
-                    name=str(one["name"]),
-                    version=str(one["version"]),
-                    key=str(one["key"]),
-                    digest=str(one["digest"]),
-                    sources=tuple(str(source) for source in one["sources"]),
+                    name=str(entry["name"]),
+                    version=str(entry["version"]),
+                    key=str(entry["key"]),
+                    digest=str(entry["digest"]),
+                    sources=tuple(str(source) for source in entry["sources"]),
                 )
-                for one in document["artifacts"]
+                for entry in document["artifacts"]
             )
         except (KeyError, TypeError, ValueError) as error:
             raise self._damaged(error) from error
@@ -84,7 +87,7 @@ class LockFile:
         The user's own builds are not locked: they change with every build. Raises
         `ArtifactError` when the content differs.
         """
-        if any(one.kind in (OWN_DIRECTORY, LOCAL) for one in resolved.provenance):
+        if any(origin.kind in (OWN_DIRECTORY, LOCAL) for origin in resolved.provenance):
             return
         new = Pin.of(resolved)
         with self._lock:

@@ -36,7 +36,7 @@ def resolve(
             continue
         known[key] = artifact
         cached = store.cached(artifact, key)
-        inputs = {} if cached else {artifact_key(one): one for one in _inputs(artifact)}
+        inputs = {} if cached else {artifact_key(needed): needed for needed in _inputs(artifact)}
         graph[key] = set(inputs)
         wanted += inputs.items()
     sorter = TopologicalSorter(graph)
@@ -95,5 +95,8 @@ def _make(
 
 def _inputs(artifact: Artifact) -> list[Artifact]:
     return [
-        one for source in artifact.sources if isinstance(source, Recipe) for one in source.inputs
+        needed
+        for source in artifact.sources
+        if isinstance(source, Recipe)
+        for needed in source.inputs
     ]

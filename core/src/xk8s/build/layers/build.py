@@ -104,9 +104,9 @@ def _entry_json(entry: Entry, resolved: Mapping[str, Resolved]) -> dict[str, obj
 
 def _content(take: Take, artifact: Resolved) -> str:
     """Digest of a member, where its permission bits are the entry's; else of all."""
-    for one in artifact.provenance:
-        if one.member == take.member and take.mode is not None:
-            return one.sha256
+    for origin in artifact.provenance:
+        if origin.member == take.member and take.mode is not None:
+            return origin.sha256
     return artifact.digest
 
 

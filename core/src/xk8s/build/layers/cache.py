@@ -71,7 +71,7 @@ def list_layers(cache_dir: Path) -> tuple[CachedLayer, ...]:
     for path in layers_dir(cache_dir).glob("[!.]*.erofs"):
         with contextlib.suppress(FileNotFoundError):  # removed meanwhile
             found.append(_read(path))
-    return tuple(sorted(found, key=lambda one: (one.name, -one.used, one.key)))
+    return tuple(sorted(found, key=lambda layer: (layer.name, -layer.used, layer.key)))
 
 
 def find_layers(cache_dir: Path, name: str) -> tuple[CachedLayer, ...]:
@@ -86,7 +86,7 @@ def find_layers(cache_dir: Path, name: str) -> tuple[CachedLayer, ...]:
         raise UsageError(
             f"there is no layer {name!r} in the cache",
             where=str(layers_dir(cache_dir)),
-            hint=f"{nearest(name, {one.name for one in layers})}`xk8s layers` lists them",
+            hint=f"{nearest(name, {layer.name for layer in layers})}`xk8s layers` lists them",
         )
     return tuple(found)
 
@@ -116,30 +116,32 @@ def prune(
     for start in range(0, len(old), _AT_ONCE):
         with ExitStack() as stack:
             free = []
-            for one in old[start : start + _AT_ONCE]:
-                if _lock(stack, cache_dir, one.key):
-                    free.append(one)
+            for layer in old[start : start + _AT_ONCE]:
+                if _lock(stack, cache_dir, layer.key):
+                    free.append(layer)
                 else:
-                    needed.append((one, ("another xk8s at work",)))
+                    needed.append((layer, ("another xk8s at work",)))
             by_whom = users()
-            for one in free:
-                if names := by_whom.get(one.key):
-                    needed.append((one, names))
+            for layer in free:
+                if names := by_whom.get(layer.key):
+                    needed.append((layer, names))
                     continue
                 removed.append(
-                    Removed(name=one.name, key=one.key, freed=_freed(one.path), layer=one)
+                    Removed(name=layer.name, key=layer.key, freed=_freed(layer.path), layer=layer)
                 )
                 if not dry_run:
                     # In this order: where there is an image there is its record.
-                    one.path.unlink(missing_ok=True)
-                    one.path.with_suffix(".json").unlink(missing_ok=True)
+                    layer.path.unlink(missing_ok=True)
+                    layer.path.with_suffix(".json").unlink(missing_ok=True)
     removed += _leftovers(cache_dir, dry_run=dry_run)
     return PrunedLayers(removed=tuple(removed), needed=tuple(needed), recent=tuple(recent))
 
 
 def _leftovers(cache_dir: Path, *, dry_run: bool) -> Iterator[Removed]:
     root = layers_dir(cache_dir)
-    records = [one for one in root.glob("[!.]*.json") if not one.with_suffix(".erofs").exists()]
+    records = [
+        record for record in root.glob("[!.]*.json") if not record.with_suffix(".erofs").exists()
+    ]
     for path in sorted(itertools.chain(root.glob(f"{LEFTOVER}*"), records)):
         key = path.stem.removeprefix(LEFTOVER)
         with ExitStack() as stack:
@@ -147,7 +149,7 @@ def _leftovers(cache_dir: Path, *, dry_run: bool) -> Iterator[Removed]:
                 continue
             if path.suffix == ".json" and path.with_suffix(".erofs").exists():
                 continue
-            freed = sum(_freed(one) for one in (walk(path) if path.is_dir() else [path]))
+            freed = sum(_freed(file) for file in (walk(path) if path.is_dir() else [path]))
             if not dry_run:
                 kill_marked(str(image_lock(cache_dir, key)))
                 remove_tree(path)

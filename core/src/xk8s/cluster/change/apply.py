@@ -159,7 +159,7 @@ def put(
         cluster=Cluster(record, inputs.plan),
         overlays=work.overlays,
         nodes=changed,
-        checks=tuple(one.name for one in wanted),
+        checks=tuple(check.name for check in wanted),
         seconds=clock.seconds,
     )
 
@@ -181,15 +181,19 @@ def plan_again(name: str, overlays: Sequence[str], sets: tuple[str, ...]) -> Pla
     kept = read_request(name)
     known = {*kept.overlays}
     given = [str(absolute(overlay)) if is_directory(overlay) else overlay for overlay in overlays]
-    new = [one for one in dict.fromkeys(given) if one not in known]
+    new = [overlay for overlay in dict.fromkeys(given) if overlay not in known]
     # Of a directory that is gone by now, what was taken of it counts; unless it was asked for.
-    again = {one for one in known if is_directory(one) and (one in given or Path(one).is_dir())}
+    again = {
+        overlay
+        for overlay in known
+        if is_directory(overlay) and (overlay in given or Path(overlay).is_dir())
+    }
     return make_plan(
         attrs.evolve(
             kept,
             overlays=(*kept.overlays, *new),
             sets=sets,
-            again=frozenset({*again, *(one for one in new if is_directory(one))}),
+            again=frozenset({*again, *(overlay for overlay in new if is_directory(overlay))}),
         ),
         online=True,
     )
@@ -273,7 +277,7 @@ class _Apply:
                     self.plan.registry.hooks.apply(overlay, self.cluster, layers, self.clock)
         with self.clock.stage("units"):
             for group in in_order(self.plan.nodes):
-                names = {one.node.name for one in group}
+                names = {work.node.name for work in group}
                 self._each([node for node in nodes if node.name in names], self._units)
 
     def _intend(self, nodes: Sequence[NodeWork]) -> None:
@@ -288,25 +292,25 @@ class _Apply:
         }
         self._write(attrs.evolve(self.now, key="", nodes=intended))
 
-    def _files(self, one: NodeWork) -> None:
-        if one.before.unsure:
-            clear(self.cluster, one.name)
-        count = len(one.change.paths)
-        self.clock.item(one.name, f"{count} files, {one.change.size >> 10} KiB")
-        found = entries(one.new, (*one.change.directories, *one.change.put), one.own)
-        send(self.cluster, one.name, one.change, found, work=self.state)
-        self.clock.finish(one.name)
+    def _files(self, work: NodeWork) -> None:
+        if work.before.unsure:
+            clear(self.cluster, work.name)
+        count = len(work.change.paths)
+        self.clock.item(work.name, f"{count} files, {work.change.size >> 10} KiB")
+        found = entries(work.new, (*work.change.directories, *work.change.put), work.own)
+        send(self.cluster, work.name, work.change, found, work=self.state)
+        self.clock.finish(work.name)
 
-    def _units(self, one: NodeWork) -> None:
-        if one.todo.restart:
-            self.clock.item(one.name, f"restarting {short(one.todo.restart)}")
-        one.unused = carry_out(self.cluster, one.name, one.todo)
-        if one.unused:
+    def _units(self, work: NodeWork) -> None:
+        if work.todo.restart:
+            self.clock.item(work.name, f"restarting {short(work.todo.restart)}")
+        work.unused = carry_out(self.cluster, work.name, work.todo)
+        if work.unused:
             self.clock.note(
-                f"{one.name}: {short(one.unused)} not restarted: the node does not have it, or it "
-                "does not run"
+                f"{work.name}: {short(work.unused)} not restarted: the node does not have it, "
+                "or it does not run"
             )
-        self.clock.finish(one.name)
+        self.clock.finish(work.name)
 
     def _routes_differ(self) -> bool:
         return {*self.boot.routes} != {*self.plan.routes}
@@ -346,17 +350,17 @@ class _Apply:
         write_guest_files(now, self.state)
 
 
-def _told(one: NodeWork) -> NodeChange:
-    before, after = dict(one.before.stack), dict(one.after.stack)
+def _told(work: NodeWork) -> NodeChange:
+    before, after = dict(work.before.stack), dict(work.after.stack)
     return NodeChange(
-        node=one.name,
+        node=work.name,
         layers=tuple(name for name in {**after, **before} if before.get(name) != after.get(name)),
-        files=one.change.paths,
-        size=one.change.size,
+        files=work.change.paths,
+        size=work.change.size,
         restarted=tuple(
-            unit for unit in (*one.todo.restart, *one.todo.renew) if unit not in one.unused
+            unit for unit in (*work.todo.restart, *work.todo.renew) if unit not in work.unused
         ),
-        stopped=one.todo.stop,
+        stopped=work.todo.stop,
     )
 
 

@@ -57,7 +57,9 @@ def nearest_snapshot(inputs: ClusterInputs) -> NearestSnapshot | None:
         found.append(
             NearestSnapshot(saved=snapshot, boot=boot, differing=differing, distance=distance)
         )
-    return min(found, key=lambda one: (one.distance, -one.saved.created), default=None)
+    return min(
+        found, key=lambda candidate: (candidate.distance, -candidate.saved.created), default=None
+    )
 
 
 def _unused(saved: store.Snapshot, reason: str) -> None:
@@ -72,5 +74,5 @@ def _difference(now: GuestFiles, inputs: ClusterInputs) -> tuple[tuple[str, ...]
         changed = {*old.stack} ^ {*new.stack}
         layers |= {name: None for name, key in (*new.stack, *old.stack) if (name, key) in changed}
         distance += len(changed)
-        distance += sum(old.files.get(path) != one for path, one in new.files.items())
+        distance += sum(old.files.get(path) != digest for path, digest in new.files.items())
     return tuple(layers), distance

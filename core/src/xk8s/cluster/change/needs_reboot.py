@@ -91,12 +91,18 @@ def _layers(now: GuestFiles, inputs: ClusterInputs) -> Iterator[str]:
         and "base" in plan.registry.overlay(overlay.offer.name).provides
     }
 
-    def fixed(one: PlannedLayer) -> bool:
-        return one.overlay in bases or bool(one.layer.image and not one.layer.applied_by_hook)
+    def fixed(planned_layer: PlannedLayer) -> bool:
+        return planned_layer.overlay in bases or bool(
+            planned_layer.layer.image and not planned_layer.layer.applied_by_hook
+        )
 
     for planned in plan.nodes:
         there = dict(now.nodes[planned.node.name].stack) if planned.node.name in now.nodes else {}
-        for one in plan.layers:
-            name = one.layer.name
-            if name in planned.layers and fixed(one) and there.get(name) != inputs.layers[name].key:
-                yield f"layer {name} of overlay {one.overlay} changed"
+        for planned_layer in plan.layers:
+            name = planned_layer.layer.name
+            if (
+                name in planned.layers
+                and fixed(planned_layer)
+                and there.get(name) != inputs.layers[name].key
+            ):
+                yield f"layer {name} of overlay {planned_layer.overlay} changed"

@@ -75,7 +75,9 @@ def rotate_keys(name: str, progress: Progress, *, renew: Renew | None = None) ->
         with progress.stage("restart"):
             for group in in_order(cluster.plan.nodes):
                 with ThreadPoolExecutor(max_workers=len(group)) as pool:
-                    list(pool.map(lambda one: _restart(cluster, one, given, progress), group))
+                    list(
+                        pool.map(lambda planned: _restart(cluster, planned, given, progress), group)
+                    )
         switch(state)
         write_host_files(cluster)
         if renew is not None:
@@ -89,9 +91,9 @@ def rotate_keys(name: str, progress: Progress, *, renew: Renew | None = None) ->
             raise
         remember_passed(cluster.plan, state)
         removed, kept = _snapshots_with(state / OLD, name)
-        for one in removed:
-            store.remove(one)
-        gone = {one.label for one in removed}
+        for snapshot in removed:
+            store.remove(snapshot)
+        gone = {snapshot.label for snapshot in removed}
         if cluster.record.snapshot in gone:
             cluster.record = attrs.evolve(cluster.record, snapshot="")
         # It may have failed before, for want of working keys.
@@ -101,7 +103,7 @@ def rotate_keys(name: str, progress: Progress, *, renew: Renew | None = None) ->
         return KeyRotation(
             cluster=cluster,
             removed=tuple(sorted(gone)),
-            kept=tuple(sorted(one.label for one in kept)),
+            kept=tuple(sorted(snapshot.label for snapshot in kept)),
         )
 
 

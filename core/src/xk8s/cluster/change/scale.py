@@ -96,8 +96,8 @@ class _Scale:
         self.state = cluster.state_dir
         self.boot: BootedCluster = read_boot(self.state)
         self.now: GuestFiles = read_guest_files(self.state)
-        self.after = {one.node.name: one for one in boot_of(inputs).nodes}
-        there = {one.node.name for one in self.boot.nodes}
+        self.after = {booted.node.name: booted for booted in boot_of(inputs).nodes}
+        there = {booted.node.name for booted in self.boot.nodes}
         self.added = tuple(name for name in self.after if name not in there)
         self.removed = tuple(name for name in sorted(there) if name not in self.after)
         new = tuple(self.after[name] for name in self.added)
@@ -135,13 +135,13 @@ class _Scale:
                 {} if backing == "anonymous" else get_templates(self.inputs, self.new, self.clock)
             )
             started = power_on(self.new, self.cluster.namespace, backing, templates, self.clock)
-            nodes = sorted((*before[2].nodes, *started), key=lambda one: one.name)
+            nodes = sorted((*before[2].nodes, *started), key=lambda node: node.name)
             record = attrs.evolve(self.cluster.record, nodes=tuple(nodes))
             self._write(boot, now, record)
             launch.wait_booted(self.cluster, self.clock.progress)
             check_guests(self.cluster, self.inputs.plan.guest)
         except BaseException:
-            end((one.process for one in started), grace=0)
+            end((node.process for node in started), grace=0)
             self._write(*before)
             self._remove_files(self.added)
             raise
@@ -154,7 +154,7 @@ class _Scale:
             if planned.node.name not in less
         }
         boots = {**kept, **{name: self.after[name] for name in more}}
-        states = {name: one for name, one in self.now.nodes.items() if name not in less}
+        states = {name: files for name, files in self.now.nodes.items() if name not in less}
         states |= {
             planned.node.name: node_files(self.inputs, planned, self.own[planned.node.name])
             for planned in self.inputs.plan.nodes

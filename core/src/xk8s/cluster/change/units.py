@@ -74,9 +74,9 @@ def actions(
     owners = _Owners(plan, planned)
     gone, put = {*change.gone, *change.emptied}, [*change.put, *change.directories]
     stop = dict.fromkeys(
-        found[1] for path in change.gone for found in [_WANTED.fullmatch(path)] if found
+        match[1] for path in change.gone for match in [_WANTED.fullmatch(path)] if match
     )
-    wanted = dict.fromkeys(found[1] for path in put for found in [_WANTED.fullmatch(path)] if found)
+    wanted = dict.fromkeys(match[1] for path in put for match in [_WANTED.fullmatch(path)] if match)
     units: dict[str, None] = {}
     own: dict[str, None] = {}
     kinds: dict[str, list[str]] = {kind: [] for kind in _KINDS}
@@ -129,7 +129,7 @@ class _Owners:
         """Return the units of the topmost layer that has the path and is not a local directory,
         else of the layer that had it ``before``.
         """
-        local = {one.layer for one in self.plan.directories}
+        local = {directory.layer for directory in self.plan.directories}
         layers = {planned.layer.name: planned.layer for planned in self.plan.layers}
         own = {file.path: file for file in self.planned.files}
         for name in reversed(self.plan.stack(self.planned)):
@@ -181,9 +181,9 @@ def units_of(plan: Plan, planned: PlannedNode, overlays: Iterable[str]) -> tuple
     return tuple(
         dict.fromkeys(
             unit
-            for one in plan.layers
-            if one.overlay in wanted and one.layer.name in planned.layers
-            for unit in one.layer.units
+            for planned_layer in plan.layers
+            if planned_layer.overlay in wanted and planned_layer.layer.name in planned.layers
+            for unit in planned_layer.layer.units
         )
     )
 

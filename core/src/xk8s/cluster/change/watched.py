@@ -34,7 +34,7 @@ def sources_of(plan: Plan, names: Iterable[str]) -> tuple[WatchedSource, ...]:
     """Return the sources of the overlays ``names`` (of the whole plan if there are none): a local
     directory, a plugin's package, and directories among its settings.
     """
-    wanted = {str(absolute(one)) if is_directory(one) else one for one in names}
+    wanted = {str(absolute(name)) if is_directory(name) else name for name in names}
     found: dict[Path, WatchedSource] = {}
 
     def add(path: Path, *, deep: bool) -> None:

@@ -49,33 +49,35 @@ def prune(
     """
     found = pieces(cache)
     now = time.time()
-    total = sum(one.size for one in found)
+    total = sum(piece.size for piece in found)
     removed: list[Piece] = []
 
     def drop(wanted: Iterable[Piece], enough: Callable[[], bool] = lambda: False) -> None:
         nonlocal total
-        for one in wanted:
+        for piece in wanted:
             if enough():
                 return
-            if one not in removed and (dry_run or _remove(cache, one)):
-                removed.append(one)
-                total -= one.size
+            if piece not in removed and (dry_run or _remove(cache, piece)):
+                removed.append(piece)
+                total -= piece.size
 
-    drop(one for one in found if one.kind in ("leftovers", "downloads") and _stale(one, now))
-    automatic = sorted((one for one in found if one.automatic), key=lambda one: one.used)
-    size = sum(one.size for one in automatic)
     drop(
-        (one for one in automatic if not one.needed_by),
-        lambda: size - sum(one.size for one in removed if one.automatic) <= snapshot_size,
+        piece for piece in found if piece.kind in ("leftovers", "downloads") and _stale(piece, now)
+    )
+    automatic = sorted((piece for piece in found if piece.automatic), key=lambda piece: piece.used)
+    size = sum(piece.size for piece in automatic)
+    drop(
+        (piece for piece in automatic if not piece.needed_by),
+        lambda: size - sum(piece.size for piece in removed if piece.automatic) <= snapshot_size,
     )
     kinds = ("layers", "artifacts", "templates")
-    rest = [one for one in found if one.kind in kinds and not one.needed_by]
-    drop(one for one in rest if now - one.used > UNUSED)
+    rest = [piece for piece in found if piece.kind in kinds and not piece.needed_by]
+    drop(piece for piece in rest if now - piece.used > UNUSED)
     if max_size is not None:
-        more = [one for one in automatic if not one.needed_by]
-        more += [one for one in rest if now - one.used > RECENT or one.kind != "artifacts"]
-        drop(sorted(more, key=lambda one: one.used), lambda: total <= max_size)
-        if not dry_run and any(one.automatic for one in removed):
+        more = [piece for piece in automatic if not piece.needed_by]
+        more += [piece for piece in rest if now - piece.used > RECENT or piece.kind != "artifacts"]
+        drop(sorted(more, key=lambda piece: piece.used), lambda: total <= max_size)
+        if not dry_run and any(piece.automatic for piece in removed):
             # The images of snapshots that went are free now.
             again = [
                 piece for piece in pieces(cache) if piece.kind == "layers" and not piece.needed_by
@@ -93,56 +95,56 @@ def bound_snapshots(cluster: str, label: str, size: int) -> tuple[str, ...]:
         (snapshot for snapshot in list_snapshots() if snapshot.automatic),
         key=lambda snapshot: snapshot.used,
     )
-    total = sum(one.size for one in found)
+    total = sum(snapshot.size for snapshot in found)
     gone = []
-    for one in found:
+    for snapshot in found:
         if total <= size:
             break
-        if (one.cluster, one.label) == (cluster, label) or one.cluster in running:
+        if (snapshot.cluster, snapshot.label) == (cluster, label) or snapshot.cluster in running:
             continue
         with contextlib.suppress(StateError, OSError):  # somebody works on that cluster
-            takes = one.size
+            takes = snapshot.size
             with (
                 contextlib.nullcontext()
-                if one.cluster == cluster
-                else locked(one.cluster, timeout=0)
+                if snapshot.cluster == cluster
+                else locked(snapshot.cluster, timeout=0)
             ):
-                remove_snapshot(one)
+                remove_snapshot(snapshot)
             total -= takes
-            gone.append(f"{one.cluster}/{one.label}")
+            gone.append(f"{snapshot.cluster}/{snapshot.label}")
     return tuple(gone)
 
 
-def _stale(one: Piece, now: float) -> bool:
+def _stale(piece: Piece, now: float) -> bool:
     # What a killed save left has its cluster's lock to tell; a download may be resumed.
-    return one.kind == "leftovers" or now - one.used > RECENT
+    return piece.kind == "leftovers" or now - piece.used > RECENT
 
 
-def _remove(cache: Path, one: Piece) -> bool:
+def _remove(cache: Path, piece: Piece) -> bool:
     """Whether it could be: it may be in use by now."""
     try:
-        if one.path.parent == cache / "artifacts":
-            key = one.path.name.removeprefix(".tmp-")[:64]
+        if piece.path.parent == cache / "artifacts":
+            key = piece.path.name.removeprefix(".tmp-")[:64]
             with FileLock(cache / "locks" / f"{key}.lock", timeout=0):
-                if key in artifact_users(cache) and one.kind == "artifacts":
+                if key in artifact_users(cache) and piece.kind == "artifacts":
                     return False
-                remove_tree(one.path)
-        elif one.kind == "downloads":
-            name = f"download-{one.path.name.partition('.')[0]}.lock"
+                remove_tree(piece.path)
+        elif piece.kind == "downloads":
+            name = f"download-{piece.path.name.partition('.')[0]}.lock"
             with FileLock(cache / "locks" / name, timeout=0):
-                remove_tree(one.path)
-        elif one.path.parent == templates_dir(cache):
+                remove_tree(piece.path)
+        elif piece.path.parent == templates_dir(cache):
             # Those who start VMs of it hold no lock: they find it, or boot by themselves.
-            remove_tree(one.path)
-        elif one.kind == "layers":
-            keys = {one.path.stem}
+            remove_tree(piece.path)
+        elif piece.kind == "layers":
+            keys = {piece.path.stem}
             done = layers.prune(cache, lambda: users(cache), keys=keys)
             return any(image.key in keys for image in done.removed)
         else:
-            with locked(one.path.parent.name, timeout=0):
-                if one.path.parent.name in running_clusters() and one.kind == "snapshots":
+            with locked(piece.path.parent.name, timeout=0):
+                if piece.path.parent.name in running_clusters() and piece.kind == "snapshots":
                     return False
-                remove_tree(one.path)
+                remove_tree(piece.path)
     except (Timeout, StateError, OSError):
         return False
     return True

@@ -61,8 +61,8 @@ def running_clusters() -> frozenset[str]:
 def pieces(cache: Path) -> tuple[Piece, ...]:
     """Return every item in the cache and in this state directory, by kind, the oldest first."""
     seen: set[tuple[int, int]] = set()
-    found = [evolve(one, size=_size(one.path, seen)) for one in _all(cache)]
-    return tuple(sorted(found, key=lambda one: (KINDS.index(one.kind), one.used, one.name)))
+    found = [evolve(piece, size=_size(piece.path, seen)) for piece in _all(cache)]
+    return tuple(sorted(found, key=lambda piece: (KINDS.index(piece.kind), piece.used, piece.name)))
 
 
 def _all(cache: Path) -> Iterator[Piece]:
@@ -96,9 +96,9 @@ def _snapshots() -> Iterator[Piece]:
         for path in _entries(cluster):
             name = f"{cluster.name}/{path.name}"
             by = (f"cluster {cluster.name}",) if cluster.name in running else ()
-            if one := whole.get(path):
-                piece = _piece("snapshots", name, path, one.used, by)
-                yield evolve(piece, snapshot=one)
+            if saved := whole.get(path):
+                piece = _piece("snapshots", name, path, saved.used, by)
+                yield evolve(piece, snapshot=saved)
             else:
                 yield _piece("leftovers", name, path)
 
@@ -108,8 +108,8 @@ def _artifact(cache: Path, path: Path, by_whom: Mapping[str, tuple[str, ...]]) -
         return _piece("leftovers", path.name, path)
     name, used = f"(damaged) {path.name[:12]}", _time(path)
     with contextlib.suppress(ArtifactError):
-        if one := Store(cache).by_key(path.name):
-            name, used = f"{one.name} {one.version}", _time(path / "provenance.json")
+        if resolved := Store(cache).by_key(path.name):
+            name, used = f"{resolved.name} {resolved.version}", _time(path / "provenance.json")
     return _piece("artifacts", name, path, used, by_whom.get(path.name, ()))
 
 
@@ -143,13 +143,13 @@ def _size(path: Path, seen: set[tuple[int, int]]) -> int:
     total = 0
     stack = [path]
     while stack:
-        one = stack.pop()
+        current = stack.pop()
         with contextlib.suppress(OSError):  # gone meanwhile
-            status = one.lstat()
+            status = current.lstat()
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
             total += status.st_blocks * 512
-            if one.is_dir() and not one.is_symlink():
-                stack += [Path(entry.path) for entry in os.scandir(one)]
+            if current.is_dir() and not current.is_symlink():
+                stack += [Path(entry.path) for entry in os.scandir(current)]
     return total

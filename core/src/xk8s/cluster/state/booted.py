@@ -89,7 +89,7 @@ class BootedCluster:
 def boot_of(inputs: ClusterInputs) -> BootedCluster:
     """Return what the VMs of a plan are started from."""
     return planned_boot(
-        inputs.plan, inputs.accel, {name: one.key for name, one in inputs.layers.items()}
+        inputs.plan, inputs.accel, {name: built.key for name, built in inputs.layers.items()}
     )
 
 

@@ -39,7 +39,7 @@ def keep(name: str, error: BaseException) -> bool:
     lines = [str(error), f"where: {error.where}", f"do: {error.hint}", *error.faults, error.log]
     write_private(target / ERROR, "\n".join(line for line in lines if line).encode())
     logs += (state / LOGS).glob("*.jsonl")
-    for source in [*(state / one for one in (RECORD, REQUEST, PLAN)), *logs]:
+    for source in [*(state / file for file in (RECORD, REQUEST, PLAN)), *logs]:
         try:
             write_private(target / source.relative_to(state), source.read_bytes())
         except OSError:

@@ -98,7 +98,7 @@ class Record:
 
     def sockets(self, node: str) -> Sockets:
         """The unix sockets of a node's present process."""
-        own = next((one.generation for one in self.nodes if one.name == node), None)
+        own = next((recorded.generation for recorded in self.nodes if recorded.name == node), None)
         return sockets_of(self.name, node, self.generation if own is None else own)
 
     @property
@@ -167,9 +167,9 @@ def write_local(plan: Plan, directory: Path) -> None:
     copies = directory / LOCAL
     remove_tree(copies)
     entries = {planned.layer.name: planned.layer.entries for planned in plan.layers}
-    for number, one in enumerate(plan.directories):
+    for number, override in enumerate(plan.directories):
         copies.mkdir(exist_ok=True)
-        stage_entries(entries[one.layer], {}, copies / str(number), label=one.directory)
+        stage_entries(entries[override.layer], {}, copies / str(number), label=override.directory)
 
 
 def read_request(name: str) -> Request:

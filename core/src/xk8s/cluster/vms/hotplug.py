@@ -58,7 +58,7 @@ def plugged(cluster: Cluster, node: str, image: Path) -> Iterator[None]:
 def clear(cluster: Cluster, node: str) -> None:
     """Take out what a killed apply left plugged in, if it did."""
     with _monitor(cluster, node) as qmp:
-        names = {one["node-name"] for one in qmp.execute("query-named-block-nodes")}
+        names = {block_node["node-name"] for block_node in qmp.execute("query-named-block-nodes")}
         if _DISK in names:
             _unplug(qmp)
 

@@ -110,7 +110,9 @@ def start(
             futures += (pool.submit(one, booted) for booted in boot.nodes)
         return tuple(future.result() for future in futures)
     except BaseException:
-        there = [one for one in futures if not one.cancelled() and one.exception() is None]
+        there = [
+            future for future in futures if not future.cancelled() and future.exception() is None
+        ]
         end([future.result().process for future in there], grace=0)
         raise
 
@@ -231,7 +233,7 @@ def _nic(
 ) -> UserNic | TapNic:
     if nic.network == 0:
         return UserNic(mac=nic.mac, guest=nic.ipv4.partition("/")[0], forwards=forwards)
-    network = next(one for one in boot.networks if one.index == nic.network)
+    network = next(network for network in boot.networks if network.index == nic.network)
     name = f"vm{number:03}n{nic.network}g{generation}"
     fd = namespace.tap(name, bridge=f"net{nic.network}", mtu=network.mtu)
     return TapNic(mac=nic.mac, fd=fd, mtu=network.mtu)

@@ -50,18 +50,18 @@ def power_on(
                 started += _copies(boot, copied, namespace, memory, templates)
             except (MachineError, OSError) as error:  # not taken, or removed meanwhile
                 progress.note(f"each VM boots by itself, without a template: {error}")
-                for template in {templates[one.node.name] for one in copied}:
+                for template in {templates[planned.node.name] for planned in copied}:
                     discard(template)
-                for one in copied:
-                    if (file := memory[one.node.name].file) is not None:
+                for planned in copied:
+                    if (file := memory[planned.node.name].file) is not None:
                         file.unlink(missing_ok=True)
                 booted = boot.nodes
         if booted:
             started += launch.start(attrs.evolve(boot, nodes=booted), namespace, memory)
     except BaseException:
-        end((one.process for one in started), grace=0)
+        end((node.process for node in started), grace=0)
         raise
-    return tuple(sorted(started, key=lambda one: one.name))
+    return tuple(sorted(started, key=lambda node: node.name))
 
 
 def _copies(
@@ -74,22 +74,24 @@ def _copies(
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=len(copied)))
         own = {
-            one.node.name: pool.submit(_memory, memory[one.node.name], templates[one.node.name])
-            for one in copied
+            planned.node.name: pool.submit(
+                _memory, memory[planned.node.name], templates[planned.node.name]
+            )
+            for planned in copied
         }
         started = launch.start(
             attrs.evolve(boot, nodes=copied),
             namespace,
             {name: future.result() for name, future in own.items()},
             incoming=True,
-            given={one.node.name: _given(boot, one) for one in copied},
+            given={planned.node.name: _given(boot, planned) for planned in copied},
         )
         try:
-            loads = [pool.submit(_load, boot, one, templates[one.name]) for one in started]
+            loads = [pool.submit(_load, boot, node, templates[node.name]) for node in started]
             for load in loads:
                 load.result()
         except BaseException:
-            end((one.process for one in started), grace=0)
+            end((node.process for node in started), grace=0)
             raise
     return started
 

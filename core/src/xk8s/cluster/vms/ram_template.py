@@ -102,7 +102,7 @@ def get_templates(
         key: planned for planned in reversed(boot.nodes) if (key := keys.get(planned.node.name))
     }
     found = {key: there for key in first if (there := _find(key))}
-    missing = {key: one for key, one in first.items() if key not in found}
+    missing = {key: planned for key, planned in first.items() if key not in found}
     if missing:
         try:
             with progress.stage("template"):

@@ -123,4 +123,4 @@ class Qmp:
 
 def parse_usernet(text: str) -> dict[int, int]:
     """Guest port -> host port from the output of ``info usernet``."""
-    return {int(found["guest"]): int(found["host"]) for found in _HOSTFWD.finditer(text)}
+    return {int(match["guest"]): int(match["host"]) for match in _HOSTFWD.finditer(text)}

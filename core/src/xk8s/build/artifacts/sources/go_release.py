@@ -55,7 +55,9 @@ def provide(source: GoRelease, wanted: frozenset[str], attempt: Attempt) -> list
         tags=source.tags,
     )
     built = go_module.provide(module, wanted, attempt)
-    return [evolve(one, detail=f"{one.detail}, sums of {database.split()[0]}") for one in built]
+    return [
+        evolve(origin, detail=f"{origin.detail}, sums of {database.split()[0]}") for origin in built
+    ]
 
 
 def go_mod(source: GoRelease, given: Mapping[str, Any]) -> str:
@@ -64,17 +66,24 @@ def go_mod(source: GoRelease, given: Mapping[str, Any]) -> str:
     repeated here. `SourceFailed` when it needs ``staging`` and the source has none.
     """
     lines = ["module xk8s.invalid/build", f"go {given['Go']}"]
-    lines += [f"godebug {one['Key']}={one['Value']}" for one in given.get("Godebug") or ()]
+    lines += [
+        f"godebug {directive['Key']}={directive['Value']}"
+        for directive in given.get("Godebug") or ()
+    ]
     lines.append(f"require {source.module} {source.version}")
-    inside = {one["Path"] for one in given.get("Require") or () if one["Version"] == _PLACEHOLDER}
+    inside = {
+        required["Path"]
+        for required in given.get("Require") or ()
+        if required["Version"] == _PLACEHOLDER
+    }
     if inside and not source.staging:
         raise SourceFailed(
             f"{source.module} {source.version} is not made of published modules: "
             + ", ".join(sorted(inside)[:_SHOWN])
         )
     lines += [f"replace {path} => {path} {source.staging}" for path in sorted(inside)]
-    for one in given.get("Replace") or ():
-        old, new = one["Old"], one["New"]
+    for replacement in given.get("Replace") or ():
+        old, new = replacement["Old"], replacement["New"]
         # Without a version it leads to a directory of the module's repository.
         if "Version" in new and old["Path"] not in inside:
             lines.append(f"replace {_pair(old)} => {_pair(new)}")
@@ -140,8 +149,8 @@ def near(version: str, known: Sequence[str]) -> Sequence[str]:
     order.
     """
     minor = version.rpartition(".")[0] + "."
-    same = [one for one in known if one.startswith(minor)]
-    return (same or [one for one in known if "-" not in one])[-_SHOWN:]
+    same = [release for release in known if release.startswith(minor)]
+    return (same or [release for release in known if "-" not in release])[-_SHOWN:]
 
 
 def _reason(said: Path, error: BuildError) -> str:

@@ -123,10 +123,10 @@ def _manifest(ref: Reference, http: Client) -> tuple[bytes, str]:
     body, kind = _get(ref, ref.tag, http)
     if kind not in _INDEXES:
         return body, kind
-    for one in json.loads(body)["manifests"]:
-        platform = one.get("platform", {})
+    for manifest in json.loads(body)["manifests"]:
+        platform = manifest.get("platform", {})
         if (platform.get("os"), platform.get("architecture")) == _PLATFORM:
-            return _get(ref, one["digest"], http)
+            return _get(ref, manifest["digest"], http)
     raise SourceFailed(f"{ref.repository}:{ref.tag} does not exist for {'/'.join(_PLATFORM)}")
 
 
