@@ -69,7 +69,7 @@ class Block:
     @property
     def tests(self) -> tuple[str, ...]:
         """Tests that do the same."""
-        return tuple(one for one in (self.value("test") or "").split(",") if one)
+        return tuple(name for name in (self.value("test") or "").split(",") if name)
 
     @property
     def why(self) -> str | None:
@@ -154,7 +154,7 @@ def problems(block: Block, known: Mapping[str, str]) -> Iterator[str]:
         yield f"{block.where}: why={block.why!r} says too little"
     if not any(marks) and (boots := _BOOTS & set(" ".join(block.commands).split())):
         yield f"{block.where}: mark it as cluster or test=: {', '.join(boots)} needs VMs"
-    missing = [one for one in block.tests if one not in known]
+    missing = [name for name in block.tests if name not in known]
     if missing:
         yield f"{block.where}: there is no test {', '.join(missing)}"
     elif block.tests:
@@ -163,7 +163,7 @@ def problems(block: Block, known: Mapping[str, str]) -> Iterator[str]:
 
 def _not_in_tests(block: Block, known: Mapping[str, str]) -> Iterator[str]:
     """A test that does the same at least calls the same verb."""
-    sources = "".join(known[one] for one in block.tests)
+    sources = "".join(known[name] for name in block.tests)
     for line in block.commands:
         words = shlex.split(line)
         verbs = [word for word in words[2:] if not word.startswith("-")] or [words[-1]]

@@ -78,7 +78,7 @@ def test_a_sibling_without_a_pin_gets_one_and_a_lost_license_comes_back(workspac
     )
     (etcd / "LICENSE").unlink()
     assert len(distributions.align(distributions.version(), workspace)) == 2
-    found = {str(one) for one in requirements(projects(workspace)["xk8s-etcd"])}
+    found = {str(requirement) for requirement in requirements(projects(workspace)["xk8s-etcd"])}
     assert found == {f"xk8s=={distributions.version()}", "xk8s-no-sibling>=1"}
     assert (etcd / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
 

@@ -47,7 +47,7 @@ def test_commands_that_need_no_vm_work(document: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("document", documents())
 def test_every_block_of_commands_is_run_or_says_why_not(document: str) -> None:
     known = known_tests()
-    assert [one for block in blocks(document) for one in problems(block, known)] == []
+    assert [problem for block in blocks(document) for problem in problems(block, known)] == []
     assert list(unmarked((ROOT / document).read_text(), document)) == []
 
 

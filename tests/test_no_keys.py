@@ -77,7 +77,7 @@ def test_no_key_is_in_a_shared_layer(plan: Plan, tmp_path: Path) -> None:
     built = 0
     for planned_layer in plan.layers:
         layer = planned_layer.layer
-        if layer.image is None and not any(isinstance(one, Take) for one in layer.entries):
+        if layer.image is None and not any(isinstance(entry, Take) for entry in layer.entries):
             image = store.build(layer, {}).path
             assert not keys_in(image.read_bytes()), layer.name
             built += 1

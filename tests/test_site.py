@@ -58,7 +58,7 @@ def test_no_other_host_is_asked_for_anything(site: Path) -> None:
         parser = Requests()
         parser.feed(page.read_text())
         assert parser.found
-        foreign = [one for one in parser.found if re.match(r"(\w+:)?//", one)]
+        foreign = [url for url in parser.found if re.match(r"(\w+:)?//", url)]
         assert not foreign, f"{page}: {foreign}"
     for style in site.rglob("*.css"):
         text = style.read_text()

@@ -52,8 +52,8 @@ def test_each_is_built_with_license_and_page_and_pins_its_siblings(
     assert found["License-Expression"] == "Apache-2.0"
     assert str(found.get_payload()).strip() == (PROJECTS[name] / "README.md").read_text().strip()
     requirements = [Requirement(text) for text in found.get_all("Requires-Dist") or ()]
-    siblings = [one for one in requirements if one.name in PROJECTS]
-    assert {str(one.specifier) for one in siblings} <= {f"=={found['Version']}"}
+    siblings = [requirement for requirement in requirements if requirement.name in PROJECTS]
+    assert {str(requirement.specifier) for requirement in siblings} <= {f"=={found['Version']}"}
     assert siblings or name == "xk8s"
     (archive,) = installed.wheels.glob(f"{name.replace('-', '_')}-[0-9]*.tar.gz")
     with tarfile.open(archive) as tar:
@@ -131,8 +131,10 @@ def test_completion_for_each_shell_is_printed(installed: Installed) -> None:
 def test_the_core_brings_few_packages(installed: Installed) -> None:
     (site,) = installed.directory.glob("venv/lib/python*/site-packages")
     required = {
-        canonicalize_name(one.name): [Requirement(text) for text in one.requires or ()]
-        for one in distributions(path=[str(site)])
+        canonicalize_name(distribution.name): [
+            Requirement(text) for text in distribution.requires or ()
+        ]
+        for distribution in distributions(path=[str(site)])
     }
     found = {"xk8s"}
     waiting = ["xk8s"]

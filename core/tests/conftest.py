@@ -121,10 +121,12 @@ def kit_of() -> Callable[[Plan], ClusterInputs]:
                 path=cache_dir().absolute() / "artifacts" / key / "tree", digest=key, provenance=(),
             )  # fmt: skip
         layers = {}
-        for one in plan.layers:
-            key = layer_key(one.layer, resolved)
+        for planned in plan.layers:
+            key = layer_key(planned.layer, resolved)
             path = layers_dir(cache_dir()) / f"{key}.erofs"
-            layers[one.layer.name] = BuiltLayer(name=one.layer.name, key=key, path=path, size=1)
+            layers[planned.layer.name] = BuiltLayer(
+                name=planned.layer.name, key=key, path=path, size=1
+            )
         return ClusterInputs(plan=plan, accel=decide("tcg"), resolved=resolved, layers=layers)
 
     return make

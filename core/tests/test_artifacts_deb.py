@@ -121,7 +121,7 @@ def test_members_are_taken_out_of_packages(tmp_path: Path, host: Path) -> None:
     assert (tree / "share" / "a").read_text() == "a"
     assert os.readlink(tree / "share" / "l") == "/etc"  # noqa: PTH115
     assert (tree / "alias").read_text() == (tree / "real").read_text() == "real"
-    details = {one.member: one.detail for one in resolved.provenance}
+    details = {origin.member: origin.detail for origin in resolved.provenance}
     assert details["tool"] == "one 1:2.0-1 (trixie)"
     # Of the host only mirror and keys; all directories are the cache's.
     sources = (tmp_path / "cache" / "apt" / "trixie" / "sources.list").read_text()

@@ -473,7 +473,7 @@ def test_an_image_becomes_an_oci_layout(tmp_path: Path, registry: Site) -> None:
         assert path.name == hashlib.sha256(path.read_bytes()).hexdigest()
     manifest = json.loads((blobs / entry["digest"].removeprefix("sha256:")).read_text())
     wanted = [manifest["config"], *manifest["layers"]]
-    assert {one["digest"].removeprefix("sha256:") for one in wanted} <= {
+    assert {descriptor["digest"].removeprefix("sha256:") for descriptor in wanted} <= {
         path.name for path in blobs.iterdir()
     }
     assert entry["digest"] in resolved.provenance[0].detail

@@ -82,9 +82,9 @@ def reordered(value: object) -> object:
         fields = {a.name: reordered(getattr(value, a.name)) for a in attrs.fields(type(value))}
         return type(value)(**fields)
     if isinstance(value, dict):
-        return {key: reordered(one) for key, one in reversed(value.items())}
+        return {key: reordered(item) for key, item in reversed(value.items())}
     if isinstance(value, (tuple, list)):
-        return type(value)(reordered(one) for one in value)
+        return type(value)(reordered(item) for item in value)
     return value
 
 
@@ -119,7 +119,7 @@ def test_every_field_counts(artifact: Artifact, data: st.DataObject) -> None:
             changed = (*value, OciImage(ref="added"))
         assert artifact_key(attrs.evolve(artifact, **{field.name: changed})) != before
     for number, source in enumerate(artifact.sources):
-        fields = [one for one in attrs.fields(type(source)) if one.name != "places"]
+        fields = [field for field in attrs.fields(type(source)) if field.name != "places"]
         field = data.draw(st.sampled_from(fields))
         value = getattr(source, field.name)
         if isinstance(value, str):

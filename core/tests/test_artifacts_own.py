@@ -51,9 +51,9 @@ def cache(own_places: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             (attempt.out / member).chmod(0o755)
         return [
             Provenance(
-                member=one, kind="release", detail="r", sha256=file_digest(attempt.out / one)
+                member=member, kind="release", detail="r", sha256=file_digest(attempt.out / member)
             )
-            for one in sorted(wanted)
+            for member in sorted(wanted)
         ]
 
     monkeypatch.setattr(release, "provide", provide)
@@ -87,7 +87,8 @@ def layers(of: Artifact) -> list[Layer]:
         Layer(
             name=name,
             entries=tuple(
-                Take(artifact=of, member=one, path=f"/usr/bin/{one}", mode=0o755) for one in members
+                Take(artifact=of, member=member, path=f"/usr/bin/{member}", mode=0o755)
+                for member in members
             ),
         )
         for name, members in ROLES.items()
@@ -103,7 +104,7 @@ def test_the_rest_is_fetched_once_however_often_the_own_build_changes(
         resolved = Store(cache).get(artifact(own), Silent())
         assert (resolved.path / "kubelet").read_text() == f"my kubelet {number}"
         assert (resolved.path / "proxy").read_text() == "released proxy"
-        kinds = {one.member: one.kind for one in resolved.provenance}
+        kinds = {origin.member: origin.kind for origin in resolved.provenance}
         assert kinds == {"apiserver": "release", "kubelet": "own directory", "proxy": "release"}
     assert asked == [{"apiserver", "proxy"}]
 
@@ -150,7 +151,7 @@ def test_a_changed_program_changes_its_layer_alone(tmp_path: Path, cache: Path) 
     for text in ("one", "two"):
         of = artifact(build(tmp_path / "own", "kubelet", text))
         resolved = {artifact_key(of): Store(cache).get(of, Silent())}
-        keys.append({one.name: layer_key(one, resolved) for one in layers(of)})
+        keys.append({layer.name: layer_key(layer, resolved) for layer in layers(of)})
     changed = {name for name in keys[0] if keys[0][name] != keys[1][name]}
     assert changed == {"node"}
 
@@ -160,8 +161,8 @@ def test_the_changed_program_is_in_the_new_image(tmp_path: Path, cache: Path) ->
     for text in ("one", "two"):
         of = artifact(build(tmp_path / "own", "kubelet", f"my kubelet {text}"))
         resolved = {artifact_key(of): Store(cache).get(of, Silent())}
-        images = [LayerStore(cache).build(one, resolved) for one in layers(of)]
-        found.append({one.name: one.path for one in images})
+        images = [LayerStore(cache).build(layer, resolved) for layer in layers(of)]
+        found.append({image.name: image.path for image in images})
     assert found[0]["control"] == found[1]["control"]
     assert b"my kubelet two" in found[1]["node"].read_bytes()
     assert b"my kubelet one" not in found[1]["node"].read_bytes()

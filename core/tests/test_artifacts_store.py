@@ -134,7 +134,7 @@ def test_a_recipe_is_made_once_and_found_again(cache: Path) -> None:
     assert (first.path / "beside" / "more").exists()
     (origin,) = first.provenance
     assert (origin.member, origin.kind) == ("out", "recipe")
-    assert [one.name for one in Store(cache).list_cached()] == ["thing"]
+    assert [resolved.name for resolved in Store(cache).list_cached()] == ["thing"]
     assert not temporaries(cache)
 
 
@@ -207,7 +207,7 @@ def test_own_directory_is_completed_by_the_next_source(tmp_path: Path, cache: Pa
     assert (resolved.path / "kubelet").read_text() == "my kubelet"
     assert (resolved.path / "kubelet").stat().st_mode & 0o777 == 0o755
     assert (resolved.path / "kubectl").read_text() == "theirs"
-    kinds = {one.member: one.kind for one in resolved.provenance}
+    kinds = {origin.member: origin.kind for origin in resolved.provenance}
     assert kinds == {"kubelet": "own directory", "kubectl": "recipe"}
     # What the user builds next must not change what is in the cache.
     (mine / "kubelet").write_text("my next kubelet")
@@ -378,7 +378,7 @@ def test_the_next_run_takes_over_from_a_killed_one(cache: Path, other_run, tmp_p
     subprocess.run([str(word) for word in script], check=True, timeout=20)
     wait_gone(pid)
     assert not temporaries(cache)
-    assert [one.name for one in Store(cache).list_cached()] == ["slow0"]
+    assert [resolved.name for resolved in Store(cache).list_cached()] == ["slow0"]
 
 
 def test_two_at_once_make_it_once(cache: Path) -> None:
@@ -394,7 +394,7 @@ def test_two_at_once_make_it_once(cache: Path) -> None:
     for thread in threads:
         thread.join()
     assert calls == ["thing"]
-    assert len({one.digest for one in found}) == 1
+    assert len({resolved.digest for resolved in found}) == 1
 
 
 def test_a_damaged_entry_says_what_to_remove(cache: Path) -> None:

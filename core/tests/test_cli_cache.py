@@ -98,11 +98,11 @@ def running(name: str) -> None:
 
 
 def names(done: Any) -> set[str]:
-    return {one.name.split()[0] for one in done.removed}
+    return {piece.name.split()[0] for piece in done.removed}
 
 
 def left() -> set[str]:
-    return {f"{one.cluster}/{one.label[:6]}" for one in store.list_snapshots()}
+    return {f"{saved.cluster}/{saved.label[:6]}" for saved in store.list_snapshots()}
 
 
 # --- what there is ----------------------------------------------------------------------
@@ -122,7 +122,7 @@ def test_all_is_listed_with_its_size_and_whom_it_is_for(
     running("demo")
     assert app.run(["cache", "--json"]) == 0
     said = json.loads(capfd.readouterr()[0])
-    found = {(one["kind"], one["name"].split()[0]): one for one in said["pieces"]}
+    found = {(piece["kind"], piece["name"].split()[0]): piece for piece in said["pieces"]}
     assert set(found) == {
         ("snapshots", "demo/auto-" + "a" * 12), ("snapshots", "demo/mine"),
         ("leftovers", "demo/late.new"), ("layers", "one"), ("artifacts", "kernel"),
@@ -135,7 +135,7 @@ def test_all_is_listed_with_its_size_and_whom_it_is_for(
     assert found["layers", "one"]["needed_by"] == ["snapshot demo/auto-" + "a" * 12]
     assert abs(time.time() - DAY - found["snapshots", "demo/mine"]["used"]) < 60
     assert abs(time.time() - 3 * DAY - found["artifacts", "kernel"]["used"]) < 60
-    assert said["total"] == sum(one["bytes"] for one in said["pieces"])
+    assert said["total"] == sum(piece["bytes"] for piece in said["pieces"])
     assert said["automatic_snapshots"] == one["bytes"]
     assert said["snapshot_size"] == 20 << 30
     assert app.run(["cache"]) == 0
@@ -148,7 +148,7 @@ def test_data_that_two_have_counts_once(cache: Path) -> None:
     path = artifact(cache, "image", 0)
     (cache / "layers").mkdir()
     os.link(path / "tree" / "member", cache / "layers" / f"{'a' * 64}.erofs")
-    sizes = {one.kind: one.size for one in pieces(cache)}
+    sizes = {piece.kind: piece.size for piece in pieces(cache)}
     assert sizes["artifacts"] > 100_000
     assert sizes["layers"] == 0
 
@@ -176,7 +176,7 @@ def test_what_killed_commands_left_goes_and_what_is_at_work_stays(cache: Path) -
     with locked("busy"), FileLock(cache / "locks" / "download-busy.lock"):
         done = _elsewhere(cache)
     assert done == {"demo/late.new", "old.part", f".tmp-{'a' * 64}-0"}
-    assert {one.name for one in (cache / "downloads").iterdir()} == {"busy.part", "new.part"}
+    assert {path.name for path in (cache / "downloads").iterdir()} == {"busy.part", "new.part"}
     assert (snapshots_root() / "busy" / "late.new").exists()
 
 
@@ -185,7 +185,7 @@ def _elsewhere(cache: Path) -> set[str]:
     code = "import sys; from xk8s.cli.app import run; sys.exit(run(sys.argv[1:]))"
     argv = [sys.executable, "-c", code, "cache", "prune", "--json"]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
-    return {one["name"] for one in json.loads(done.stdout)["removed"]}
+    return {piece["name"] for piece in json.loads(done.stdout)["removed"]}
 
 
 def test_the_oldest_automatic_snapshots_go_until_the_bound(cache: Path) -> None:
@@ -219,7 +219,7 @@ def test_what_was_not_used_for_a_month_goes(cache: Path) -> None:
     (one.directory / "boot.json").write_text(f'"kernel": "artifacts/{kernel.name}/tree/member"')
     remember_snapshots(cache)
     done = prune(cache, snapshot_size=ALL)
-    assert {(one.kind, one.name.split()[0]) for one in done.removed} == {
+    assert {(piece.kind, piece.name.split()[0]) for piece in done.removed} == {
         ("layers", "old"), ("artifacts", "old"),
     }  # fmt: skip
     assert not any(path.exists() for path in old)
@@ -232,13 +232,13 @@ def test_more_goes_oldest_first_until_all_is_small_enough(cache: Path) -> None:
     auto("demo", "c", age=7 * DAY)
     artifact(cache, "fourth", 6 * DAY)
     artifact(cache, "today", 60)
-    total = sum(one.size for one in pieces(cache))
+    total = sum(piece.size for piece in pieces(cache))
     done = prune(cache, snapshot_size=ALL, max_size=total - 150_000)
     assert names(done) == {"first", "second"}
-    assert done.left == sum(one.size for one in pieces(cache)) <= total - 150_000
+    assert done.left == sum(piece.size for piece in pieces(cache)) <= total - 150_000
     done = prune(cache, snapshot_size=ALL, max_size=0)
     assert names(done) == {f"demo/auto-{'c' * 12}", "fourth"}
-    assert [one.name for one in pieces(cache) if one.kind == "artifacts"] == ["today 1"]
+    assert [piece.name for piece in pieces(cache) if piece.kind == "artifacts"] == ["today 1"]
 
 
 def test_images_of_snapshots_that_went_go_too(cache: Path) -> None:

@@ -20,7 +20,7 @@ def test_a_probe_that_raises_is_a_finding_and_the_others_still_run() -> None:
     findings = doctor.examine(
         [("a", broken), ("b", unreadable), ("c", lambda: ("warn", "slow", "buy"))]
     )
-    assert [(one.name, one.level) for one in findings] == [
+    assert [(finding.name, finding.level) for finding in findings] == [
         ("a", "fail"), ("b", "fail"), ("c", "warn"),
     ]  # fmt: skip
     assert findings[0].do == "modprobe tun"
@@ -50,7 +50,7 @@ def test_missing_programs_are_one_finding_with_one_line(
     assert found == level
     for name in missing:
         assert f"{name} (" in text
-        (program,) = [one for one in host_programs.PROGRAMS if one.name == name]
+        (program,) = [program for program in host_programs.PROGRAMS if program.name == name]
         assert host_programs.packages([program], host_programs.package_manager())[0] in do
     assert bool(do) == bool(missing)
 
@@ -87,13 +87,13 @@ def test_the_verb_reports_and_exits_5_on_a_failure(
     monkeypatch.setattr(doctor, "PROBES", (good, bad))
     assert app.run(["doctor", "--json"]) == 5
     out, err = capfd.readouterr()
-    assert [one["level"] for one in json.loads(out)] == ["ok", "fail"]
+    assert [finding["level"] for finding in json.loads(out)] == ["ok", "fail"]
     assert json.loads(err)["error"]["do"] == "get it"
 
 
 def test_every_probe_answers_here_and_says_what_to_do() -> None:
     findings = doctor.examine()
-    assert [one.name for one in findings] == [name for name, _ in doctor.PROBES]
+    assert [finding.name for finding in findings] == [name for name, _ in doctor.PROBES]
     for finding in findings:
         assert finding.text
         assert finding.level == "ok" or finding.do

@@ -93,7 +93,7 @@ def save(cluster: str, label: str, *layers: BuiltLayer) -> store.Snapshot:
     where.mkdir(parents=True)
     value = store.Snapshot(
         cluster=cluster, label=label, key="k", overlays=(), nodes=(), created=1.0, files={},
-        states={}, layers={one.name: one.key for one in layers},
+        states={}, layers={layer.name: layer.key for layer in layers},
     )  # fmt: skip
     store.write(value, where)
     return value
@@ -141,7 +141,7 @@ def test_layers_of_overlays_are_there_or_not(
 ) -> None:
     (tmp_path / "work" / "etc").mkdir(parents=True)
     (tmp_path / "work" / "etc" / "motd").write_text("mine")
-    found = {one["name"]: one for one in as_json(capfd, "debian", "./work")}
+    found = {layer["name"]: layer for layer in as_json(capfd, "debian", "./work")}
     assert list(found) == ["debian-base", "debian-modules", "debian-config", "local-work"]
     base, own = found["debian-base"], found["local-work"]
     assert (base["cached"], base["digest"]) == (False, None)
@@ -201,7 +201,7 @@ def test_records_of_another_version_or_none(cache: Path) -> None:
     built, other = bake(cache, "one"), bake(cache, "two")
     built.path.with_suffix(".json").write_text('{"name": "one", "size": 1, "paths": []}')
     other.path.with_suffix(".json").unlink()
-    names = {one.key: (one.name, one.overlay, one.roles) for one in list_layers(cache)}
+    names = {layer.key: (layer.name, layer.overlay, layer.roles) for layer in list_layers(cache)}
     assert names == {built.key: ("one", "", ()), other.key: ("(unknown)", "", ())}
     for text in ("", "[]", "\0"):
         built.path.with_suffix(".json").write_text(text)
@@ -216,7 +216,7 @@ def left(cache: Path) -> set[str]:
 
 
 def files(*layers: BuiltLayer) -> set[str]:
-    return {f"{one.key}.{suffix}" for one in layers for suffix in ("erofs", "json")}
+    return {f"{layer.key}.{suffix}" for layer in layers for suffix in ("erofs", "json")}
 
 
 def test_prune_leaves_what_a_cluster_or_a_snapshot_needs(
@@ -240,7 +240,7 @@ def test_prune_leaves_what_a_cluster_or_a_snapshot_needs(
 
     done = as_json(capfd, "prune")
     assert (done["freed"], done["removed"]) == (size, dry["removed"])
-    assert {one["name"]: one["needed_by"] for one in done["needed"]} == {
+    assert {layer["name"]: layer["needed_by"] for layer in done["needed"]} == {
         "a": ["cluster demo"],
         "b": ["snapshot demo/mine"],
         "c": ["snapshot theirs/auto"],
@@ -268,7 +268,7 @@ def test_only_what_was_not_used_for_long(cache: Path, capfd: pytest.CaptureFixtu
     age(old, 3 * 86400)
     found = as_json(capfd, "prune", "--older-than", "4d")
     assert found["removed"] == []
-    assert {one["name"] for one in found["recent"]} == {"old", "new"}
+    assert {layer["name"] for layer in found["recent"]} == {"old", "new"}
     assert "1 removed" in (out := run(capfd, "prune", "--older-than", "48h"))
     assert "1 used recently" in out
     assert "last used 3 d ago" in out
@@ -313,7 +313,7 @@ def test_what_killed_builds_left_goes_and_a_build_stays(
             assert as_json(capfd, "prune", "--dry-run")["freed"] >= 10_000
             assert len(left(cache)) == 3
             found = as_json(capfd, "prune")
-            assert [one["digest"] for one in found["removed"]] == ["1" * 64, "3" * 64]
+            assert [layer["digest"] for layer in found["removed"]] == ["1" * 64, "3" * 64]
             assert found["freed"] >= 10_000
             assert left(cache) == {f".tmp-{'2' * 64}"}
         assert program.wait(10) == -9

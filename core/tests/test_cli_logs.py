@@ -42,8 +42,8 @@ class Guests:
             there = name in self.units.get(node, ())
             return answer(f"Id={name}.service\nLoadState={'loaded' if there else 'not-found'}\n")
         if argv[:2] == ["systemctl", "list-units"]:
-            return answer("".join(f"{one}.service loaded active running x\n"
-                                  for one in self.units.get(node, ())))  # fmt: skip
+            return answer("".join(f"{unit}.service loaded active running x\n"
+                                  for unit in self.units.get(node, ())))  # fmt: skip
         here = str(self.root / node)
         words = [word if word.startswith("/bin/") else word.replace("/var", f"{here}/var")
                  for word in argv]  # fmt: skip
@@ -219,7 +219,7 @@ def test_completion_knows_nodes_and_components(guests: Guests) -> None:
     ctx = click.Context(logs.command, obj=CliSession())
 
     def names(begin: str) -> list[str]:
-        return [one.value for one in logs.complete_words(ctx, logs.command.params[0], begin)]
+        return [item.value for item in logs.complete_words(ctx, logs.command.params[0], begin)]
 
     assert {"console", "kubelet", "kube-apiserver"} <= set(names(""))
     assert names("kube-a") == ["kube-apiserver"]

@@ -259,7 +259,7 @@ def test_check_of_some_by_name_or_first_word(
 
     def ran(*words: str) -> list[str]:
         assert app.run(["check", "--json", *words]) == 0
-        return [one["name"] for one in json.loads(capfd.readouterr().out)]
+        return [check["name"] for check in json.loads(capfd.readouterr().out)]
 
     assert ran() == list(names)
     assert ran("service account") == ["service account"]
@@ -320,7 +320,7 @@ def test_faults_of_a_cluster_that_runs(
     cluster.console_log("vm-001").write_text("xk8s-initramfs: cannot stack the layers a:b\n")
     assert app.run(["check", "--faults", "--json"]) == 0
     found = json.loads(capfd.readouterr().out)
-    assert [one["fault"] for one in found["faults"]] == ["initramfs"]
+    assert [fault["fault"] for fault in found["faults"]] == ["initramfs"]
     assert found["missing"] == []
 
 

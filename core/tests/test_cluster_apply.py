@@ -88,7 +88,11 @@ def test_what_takes_a_boot_is_named(kit_of: KitOf, sets: tuple[str, ...], what: 
     # But for layers that is known before anything is built.
     with pytest.raises(PlanError) as caught:
         refuse_plan(boot_of(old), new.plan)
-    assert [one for one in what if one not in str(caught.value) and "layer" not in one] == []
+    assert [
+        obstacle
+        for obstacle in what
+        if obstacle not in str(caught.value) and "layer" not in obstacle
+    ] == []
 
 
 @pytest.mark.parametrize(
@@ -130,7 +134,11 @@ def todo(
     plan: Plan, *put: str, gone: tuple[str, ...] = (), before: Mapping[str, str] = {}, **more: Any
 ) -> Actions:
     change = Difference(put=dict.fromkeys(put, 1), gone=gone, before=before)
-    own = {entry.path: "644:x" for one in plan.layers for entry in one.layer.entries}
+    own = {
+        entry.path: "644:x"
+        for planned_layer in plan.layers
+        for entry in planned_layer.layer.entries
+    }
     own |= {file.path: "644:x" for file in plan.nodes[0].files}
     own |= dict.fromkeys(put, "644:x")
     new = Stack([FilesLevel(name="all", files={p: i for p, i in own.items() if p not in gone})])
@@ -337,7 +345,7 @@ def keep(kit_of: KitOf, plan: Plan, *, created: float, label: str = "") -> str:
     files, states = store.describe(where)
     value = store.Snapshot(
         cluster=plan.name, label=label, key=key, machine=store.machine_key(boot.accel),
-        overlays=plan.ctx.overlays, nodes=tuple(one.node.name for one in plan.nodes),
+        overlays=plan.ctx.overlays, nodes=tuple(node.node.name for node in plan.nodes),
         created=created, files=files, states=states, layers=store.layers_of(boot, now),
     )  # fmt: skip
     store.write(value, where)
@@ -442,7 +450,7 @@ def test_settings_of_the_command_line_are_pinned(tmp_path: Path, monkeypatch: An
     monkeypatch.chdir(tmp_path)
     put(tmp_path / "root", "1")
     plan = plan_again("demo", [], ("images.build=x.local/a:1=root",))
-    (value,) = [one.value for one in plan.settings if one.key == "images.build"]
+    (value,) = [setting.value for setting in plan.settings if setting.key == "images.build"]
     assert value["x.local/a:1"].startswith(f"{tmp_path}/root@sha256:")
     write_inputs(plan)
     assert plan_again("demo", [], ()).digest == plan.digest
@@ -505,7 +513,9 @@ def test_images_that_were_applied_are_needed() -> None:
 def test_sources_are_directories_packages_and_directories_of_settings(tmp_path: Path) -> None:
     own, local = put(tmp_path / "own", ""), put(tmp_path / "local", "")
     plan = planned(*KUBERNETES, str(local), sets=(f"kubernetes.dir={own}",))
-    found = {one.path: one.deep for one in watched.sources_of(plan, ["kubernetes", str(local)])}
+    found = {
+        source.path: source.deep for source in watched.sources_of(plan, ["kubernetes", str(local)])
+    }
     package = Path(__file__).parents[2] / "plugins/kubernetes/src/xk8s_kubernetes"
     assert found == {local: True, own: False, package: True}
     assert len(watched.sources_of(plan, [])) > len(found)

@@ -20,7 +20,7 @@ RECORDED = Record(name="demo", phase="running", overlays=(), digest="d", accel="
 
 
 def sockets(record: Record) -> list[str]:
-    return [record.sockets(one.name).qmp.name for one in record.nodes]
+    return [record.sockets(recorded.name).qmp.name for recorded in record.nodes]
 
 
 def test_vms_of_which_some_moved_are_each_reached_in_their_own_process() -> None:

@@ -124,8 +124,8 @@ def test_every_node_gets_what_it_has_with_other_keys(plan: Plan, tmp_path: Path)
         old, new = (
             flat(secrets(plan, planned.node, Keys(tmp_path / name))) for name in ("old", "new")
         )
-        assert [(one.path, one.mode) for one in old] == [(one.path, one.mode) for one in new]
-        assert not {one.data for one in old} & {one.data for one in new}
+        assert [(file.path, file.mode) for file in old] == [(file.path, file.mode) for file in new]
+        assert not {file.data for file in old} & {file.data for file in new}
 
 
 # --- what is restarted ------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_units_are_no_part_of_a_layers_digest(
     from xk8s.build.layers.build import layer_key
     from xk8s.planning.plan import layer_digest
 
-    layer = next(one.layer for one in plan.layers if one.layer.units)
+    layer = next(planned.layer for planned in plan.layers if planned.layer.units)
     resolved = kit_of(plan).resolved
     without = attrs.evolve(layer, units=())
     assert layer_digest(without) == layer_digest(layer)
@@ -207,5 +207,5 @@ def test_snapshots_with_the_old_keys_are_found_and_told_apart(tmp_path: Path) ->
     snapshot("demo", "hers", tmp_path / "other")
     snapshot("else", "auto-1", tmp_path / "other")
     auto, own = rotate_keys._snapshots_with(tmp_path / "old", "demo")
-    assert [one.label for one in auto] == ["auto-1"]
-    assert [one.label for one in own] == ["mine"]
+    assert [saved.label for saved in auto] == ["auto-1"]
+    assert [saved.label for saved in own] == ["mine"]

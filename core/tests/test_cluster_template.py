@@ -35,7 +35,7 @@ def made(kit_of: Callable[[Plan], ClusterInputs]) -> Made:
         request = Request(overlays=("debian",), sets=("cluster.routers=0", *sets), environment={})
         plan = make_plan(request)
         inputs = kit_of(plan)
-        own = [launch.image_path(plan.name, one.node.name) for one in plan.nodes]
+        own = [launch.image_path(plan.name, planned.node.name) for planned in plan.nodes]
         for path in (*own, *(layer.path for layer in inputs.layers.values())):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"erofs")
@@ -45,7 +45,7 @@ def made(kit_of: Callable[[Plan], ClusterInputs]) -> Made:
 
 
 def keys(inputs: ClusterInputs, boot: BootedCluster) -> list[str | None]:
-    return [ram_template._key(inputs, boot, one) for one in boot.nodes]
+    return [ram_template._key(inputs, boot, node) for node in boot.nodes]
 
 
 def test_nodes_that_differ_by_name_only_share_one(made: Made) -> None:
@@ -79,7 +79,9 @@ def test_another_machine_has_another(made: Made, other: str) -> None:
 def test_another_kernel_or_qemu_has_another(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     inputs, boot = made("cluster.nodes=1")
     before = keys(inputs, boot)[0]
-    rebuilt = {key: attrs.evolve(one, digest="rebuilt") for key, one in inputs.resolved.items()}
+    rebuilt = {
+        key: attrs.evolve(artifact, digest="rebuilt") for key, artifact in inputs.resolved.items()
+    }
     assert keys(attrs.evolve(inputs, resolved=rebuilt), boot)[0] != before
     monkeypatch.setattr("xk8s.cluster.vms.machine_key.qemu_version", lambda: (99, 0, 0))
     assert keys(inputs, boot)[0] != before
@@ -165,6 +167,6 @@ def test_two_sizes_of_a_role_are_made_beside_each_other_with_no_file_in_common(
     monkeypatch.setattr(ram_template.process, "spawn", spawn)
     assert ram_template.get_templates(inputs, boot, Silent()) == {}
     assert len(specs) == 3
-    files = [(one.memory.file, one.console_log, one.pidfile, one.sockets.qmp) for one in specs]
+    files = [(spec.memory.file, spec.console_log, spec.pidfile, spec.sockets.qmp) for spec in specs]
     for same in zip(*files, strict=True):
         assert len(set(same)) == 3

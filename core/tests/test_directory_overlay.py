@@ -211,7 +211,10 @@ def test_a_tree_gets_into_the_image_and_into_its_copy(
                     assert there.mode & 0o777 == entry.mode
                 elif isinstance(entry, Symlink):
                     assert there.target == entry.target
-            assert len([one for one in image.walk() if one.kind != "directory"]) == len(files) + 1
+            assert (
+                len([entry for entry in image.walk() if entry.kind != "directory"])
+                == len(files) + 1
+            )
         (copy,) = read_directories([str(root)], state_dir(plan.name) / "local")
         assert copy.entries == found.entries
         assert copy.layer(()) == found.layer(())
@@ -280,7 +283,10 @@ def test_two_directories_of_one_name(tmp_path: Path) -> None:
     put(tmp_path / "a" / "work", "etc/x")
     put(tmp_path / "b" / "work", "etc/y")
     plan = planned("a/work", "b/work")
-    assert [one.layer.name for one in plan.layers[-2:]] == ["local-work", "local-work-2"]
+    assert [planned_layer.layer.name for planned_layer in plan.layers[-2:]] == [
+        "local-work",
+        "local-work-2",
+    ]
 
 
 # --- what it replaces -------------------------------------------------------------------
@@ -308,7 +314,9 @@ def test_the_plan_says_what_is_replaced_and_whose_it_was(work: Path) -> None:
     (entry,) = data["directories"]
     assert entry["directory"] == str(work)
     assert entry["added"] == list(found.added)
-    assert {one["path"] for one in entry["replaced"]} == {one.path for one in found.replaced}
+    assert {replaced["path"] for replaced in entry["replaced"]} == {
+        replaced.path for replaced in found.replaced
+    }
 
 
 def test_many_lines_are_cut(work: Path) -> None:
@@ -328,11 +336,13 @@ def made(plan: Plan, tmp_path: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     make_image(tree, tmp_path / "base.erofs")
     layers = {"t-base": tmp_path / "base.erofs"}
     own = {}
-    for one in plan.layers:
-        if one.layer.image is None:
-            entries = tuple(entry for entry in one.layer.entries if not isinstance(entry, Take))
-            layer = Layer(name=one.layer.name, entries=entries)
-            layers[one.layer.name] = LayerStore(tmp_path / "cache").build(layer, {}).path
+    for planned_layer in plan.layers:
+        if planned_layer.layer.image is None:
+            entries = tuple(
+                entry for entry in planned_layer.layer.entries if not isinstance(entry, Take)
+            )
+            layer = Layer(name=planned_layer.layer.name, entries=entries)
+            layers[planned_layer.layer.name] = LayerStore(tmp_path / "cache").build(layer, {}).path
     for node in plan.nodes:
         own[node.node.name] = tmp_path / f"{node.node.name}.erofs"
         secret = File(path="/etc/app/secret/key", data=b"secret")
@@ -578,13 +588,13 @@ def test_machines_have_the_disks_in_that_order(work: Path, tmp_path: Path) -> No
         provenance=(),
     )  # fmt: skip
     layers = {
-        one.layer.name: BuiltLayer(
-            name=one.layer.name,
-            key=f"k-{one.layer.name}",
-            path=image(one.layer.name),
+        planned_layer.layer.name: BuiltLayer(
+            name=planned_layer.layer.name,
+            key=f"k-{planned_layer.layer.name}",
+            path=image(planned_layer.layer.name),
             size=1,
         )
-        for one in plan.layers
+        for planned_layer in plan.layers
     }
     own = launch.image_path(plan.name, "vm-001")
     for path in (own, *(layer.path for layer in layers.values())):
@@ -595,7 +605,7 @@ def test_machines_have_the_disks_in_that_order(work: Path, tmp_path: Path) -> No
     )
     boot = boot_of(inputs)
     spec = launch.spec(boot, boot.nodes[0], memory=Memory(size=256))
-    assert [one.path for one in spec.images] == [
+    assert [disk.path for disk in spec.images] == [
         image("t-base"),
         image("t-app"),
         own,

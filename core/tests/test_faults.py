@@ -26,7 +26,7 @@ def log(*lines: str, where: str = "vm-001: journal") -> Log:
 
 def ours() -> list[Fault]:
     registry = Registry()
-    names = [one.name for one in available() if one.version == version("xk8s")]
+    names = [offer.name for offer in available() if offer.version == version("xk8s")]
     for name in names:
         registry.overlay(name)
     return [*table(registry, names)]
@@ -49,7 +49,7 @@ def test_a_fault_is_told_once_with_all_its_places() -> None:
 
 def test_a_line_counts_for_the_most_specific_fault() -> None:
     faults = [fault("image", "cannot pull image .* no space"), fault("full", "no space")]
-    names = [one.fault for one in recognise(faults, [log("cannot pull image x: no space")])]
+    names = [hint.fault for hint in recognise(faults, [log("cannot pull image x: no space")])]
     assert names == ["image"]
 
 
@@ -84,10 +84,10 @@ def test_transient_faults_come_last_and_only_while_they_go_on() -> None:
     now = time.time()
     faults = [fault("wait", "not yet", transient=True), fault("sure", "never")]
     text = log(at(5, "not yet"), at(FRESH_SECONDS * 9, "never"))
-    assert [one.fault for one in recognise(faults, [text], now=now)] == ["sure", "wait"]
+    assert [hint.fault for hint in recognise(faults, [text], now=now)] == ["sure", "wait"]
     assert recognise(faults, [log(at(FRESH_SECONDS + 5, "not yet"))], now=now) == ()
     # Of a line that does not say its time nobody knows that it is over.
-    assert [one.fault for one in recognise(faults, [log("not yet")], now=now)] == ["wait"]
+    assert [hint.fault for hint in recognise(faults, [log("not yet")], now=now)] == ["wait"]
 
 
 def test_a_transient_line_that_is_over_is_not_taken_for_another_fault() -> None:
@@ -133,21 +133,21 @@ def test_a_bad_description_names_its_overlay() -> None:
     assert "overlay 't-bad'" in str(at.value)
 
 
-@pytest.mark.parametrize("one", [*CORE_FAULTS], ids=lambda one: one.name)
-def test_faults_of_the_core_describe_themselves(one: Fault) -> None:
-    assert problem_of(one) is None
+@pytest.mark.parametrize("known", [*CORE_FAULTS], ids=lambda known: known.name)
+def test_faults_of_the_core_describe_themselves(known: Fault) -> None:
+    assert problem_of(known) is None
 
 
 def test_every_example_is_recognised_as_its_own_fault_among_all() -> None:
     every = ours()
     assert len(every) > len(CORE_FAULTS)
-    assert len({one.name for one in every}) == len(every), "names are unique"
+    assert len({known.name for known in every}) == len(every), "names are unique"
     wrong = {}
-    for one in every:
-        for example in one.examples:
+    for known in every:
+        for example in known.examples:
             found = [hint.fault for hint in recognise(every, [log(example)])]
-            if found != [one.name]:
-                wrong[example] = (one.name, found)
+            if found != [known.name]:
+                wrong[example] = (known.name, found)
     assert wrong == {}
 
 

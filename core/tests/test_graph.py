@@ -42,8 +42,8 @@ def test_svg_has_every_vm_network_and_layer(plan: Plan) -> None:
     assert "5 × worker" in said
     assert "vm-005" not in said
     for network in plan.ctx.networks[1:]:
-        assert any(network.ipv4 in one for one in said)
-    assert {one.layer.name for one in plan.layers} <= set(said)
+        assert any(network.ipv4 in text for text in said)
+    assert {planned.layer.name for planned in plan.layers} <= set(said)
     assert said.index("work/") < said.index("debian"), "the highest layer is on top"
     description = ElementTree.fromstring(picture).findtext(f"{SVG}desc")
     assert description
@@ -57,17 +57,17 @@ def test_nodes_on_both_networks_are_between_them_and_no_wire_passes_a_label() ->
 
     def lines(kind: str) -> list[dict[str, float]]:
         found = [line.attrib for line in root.iter(f"{SVG}line") if line.get("class") == kind]
-        return [{key: float(one[key]) for key in ("x1", "y1", "x2", "y2")} for one in found]
+        return [{key: float(line[key]) for key in ("x1", "y1", "x2", "y2")} for line in found]
 
-    inside, outside = sorted(one["y1"] for one in lines("net"))
-    boxes = [float(one.attrib["y"]) for one in root.iter(f"{SVG}rect") if one.get("class") == "vm"]
+    inside, outside = sorted(line["y1"] for line in lines("net"))
+    boxes = [float(box.attrib["y"]) for box in root.iter(f"{SVG}rect") if box.get("class") == "vm"]
     assert len(boxes) == 5
     assert all(inside < y < outside for y in boxes)
     assert inside < 20, "there is a row for nobody above it"
-    label = next(one for one in root.iter(f"{SVG}text") if "network 1" in (one.text or ""))
+    label = next(text for text in root.iter(f"{SVG}text") if "network 1" in (text.text or ""))
     # Some 6 pixels per letter.
     begins = float(label.attrib["x"]) - 6 * len(label.text or "")
-    assert max(one["x1"] for one in lines("wire")) < begins
+    assert max(line["x1"] for line in lines("wire")) < begins
 
 
 def test_svg_is_the_same_twice_and_needs_nothing(plan: Plan) -> None:
@@ -123,6 +123,6 @@ def test_the_defaults_are_what_the_picture_in_the_docs_shows() -> None:
     from tools.docs.pictures import pictures
 
     said = words(pictures()["cluster.svg"]())
-    shown = [one for one in said if one.startswith("vm-")]
+    shown = [text for text in said if text.startswith("vm-")]
     cluster = ClusterSettings()
     assert len(shown) == cluster.nodes + cluster.routers + cluster.testers

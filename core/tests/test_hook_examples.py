@@ -104,7 +104,7 @@ def test_the_example_gives_what_the_hook_says(name: str, tmp_path: Path) -> None
         given = list(given)
         assert given
         (of,) = get_args(returned)
-        assert all(isinstance(one, of) for one in given)
+        assert all(isinstance(item, of) for item in given)
     else:
         assert isinstance(given, get_args(returned) or returned)
 

@@ -63,18 +63,18 @@ def test_an_image_reads_as_it_was_written(
         expected = as_fsck_sees_it(Path(name, "image"), Path(name, "out"))
         with open_image(Path(name, "image")) as image:
             found = list(image.walk())
-            assert {one.path for one in found} == set(expected)
+            assert {entry.path for entry in found} == set(expected)
             assert len(found) == len(expected)
-            for one in found:
-                mode, content = expected[one.path]
-                assert one.mode == mode, one
-                assert image.find(one.path) == one
-                if one.kind == "link":
-                    assert one.target == content
-                if one.kind == "file":
-                    assert one.size == len(content)
-                    assert image.read(one.path) == content
-    parents = [one.path.rpartition("/")[0] for one in found]
+            for entry in found:
+                mode, content = expected[entry.path]
+                assert entry.mode == mode, entry
+                assert image.find(entry.path) == entry
+                if entry.kind == "link":
+                    assert entry.target == content
+                if entry.kind == "file":
+                    assert entry.size == len(content)
+                    assert image.read(entry.path) == content
+    parents = [entry.path.rpartition("/")[0] for entry in found]
     assert all(parent == "" or parent in expected for parent in parents)
 
 
@@ -93,7 +93,7 @@ def test_kinds_and_what_is_not_there(image: Path) -> None:
         assert opened.find("/etc/motd") == ErofsEntry(
             path="/etc/motd", mode=stat.S_IFREG | 0o644, size=6
         )
-        kinds = {one.path: (one.kind, one.size) for one in opened.walk()}
+        kinds = {entry.path: (entry.kind, entry.size) for entry in opened.walk()}
         assert kinds == {
             "/etc": ("directory", 0),
             "/etc/motd": ("file", 6),
@@ -128,11 +128,11 @@ def test_a_damaged_image_is_an_error_and_no_hang(tmp_path: Path, image: Path) ->
         (tmp_path / "other").write_bytes(damaged)
         try:
             with open_image(tmp_path / "other") as opened:
-                for index, one in enumerate(opened.walk()):
+                for index, entry in enumerate(opened.walk()):
                     if index > 1000:
                         break
-                    if one.kind == "file":
-                        opened.read(one.path)
+                    if entry.kind == "file":
+                        opened.read(entry.path)
         except BuildError:
             errors += 1
     assert errors > 100, errors

@@ -130,7 +130,7 @@ def test_fragments_reach_the_owner_of_the_point() -> None:
         fragments=lambda ctx: [Fragment(point="t-motd.lines", value="!")],
     )
     plan = make_plan(request(names=("t-os", "t-extra")), registry(**{"t-extra": extra}))
-    (layer,) = [one.layer for one in plan.layers if one.layer.name == "t-motd"]
+    (layer,) = [planned.layer for planned in plan.layers if planned.layer.name == "t-motd"]
     assert layer.entries == (File(path="/etc/motd", data=b"hello!"),)
 
 

@@ -124,8 +124,8 @@ def test_without_a_list_all_are_allowed(site: Site) -> None:
     assert "t-acme-one  acme-one 1.5 " in done.stdout
     assert site.imported("acme-one")
     overlays = json.loads(site.xk8s("plan", "debian", "t-acme-one", "--json").stdout)["overlays"]
-    (one,) = [one for one in overlays if one["name"] == "t-acme-one"]
-    assert (one["distribution"], one["version"]) == ("acme-one", "1.5")
+    (overlay,) = [overlay for overlay in overlays if overlay["name"] == "t-acme-one"]
+    assert (overlay["distribution"], overlay["version"]) == ("acme-one", "1.5")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_denied_overlay_is_listed_with_the_reason(site: Site) -> None:
     text = site.xk8s("overlays", "--long", env=ALLOW).stdout
     assert "refused: acme-one is not in plugins.allow (environment XK8S_PLUGINS_ALLOW)" in text
     listed = json.loads(site.xk8s("overlays", "--json", env=ALLOW).stdout)
-    by_name = {one["name"]: one for one in listed}
+    by_name = {overlay["name"]: overlay for overlay in listed}
     assert by_name["debian"]["refused"] is None
     assert by_name["t-acme-one"]["refused"].startswith("acme-one is not in plugins.allow")
     assert not site.imported("acme-one")
@@ -307,7 +307,8 @@ def test_verbs_and_settings_of_xk8s_itself_cannot_be_taken(site: Site) -> None:
     assert "acme-one 1.5 offers the verb 'status', which is a verb of xk8s itself" in shown
     assert "--json" in site.xk8s("status", "--help").stdout  # the built-in one
     reasons = {
-        one["name"]: one["refused"] for one in json.loads(site.xk8s("overlays", "--json").stdout)
+        overlay["name"]: overlay["refused"]
+        for overlay in json.loads(site.xk8s("overlays", "--json").stdout)
     }
     assert "which is a verb of xk8s itself" in reasons["status"]
     assert "and settings of xk8s itself have that name" in reasons["cluster"]

@@ -58,7 +58,8 @@ def fragment(point: str, value: object) -> Fragment:
 def plan(*given: tuple[str, object], without: str = "", **more: object) -> Plan:
     """A plan of t-own and of overlays t-a, t-b, … that give a fragment each."""
     plugins: dict[str, object] = {
-        f"t-{'abcdef'[index]}": giver(fragment(*one)) for index, one in enumerate(given)
+        f"t-{'abcdef'[index]}": giver(fragment(*contribution))
+        for index, contribution in enumerate(given)
     }
     plugins |= {name.replace("_", "-"): value for name, value in more.items()}
     if without != "t-own":
@@ -83,9 +84,12 @@ def files(plan: Plan, role: Role, path: str) -> str | None:
 
 def test_values_reach_the_owner_in_the_order_of_overlays() -> None:
     made = plan(("t-own.text", "one"), ("t-own.text", "two"))
-    (layer,) = [one.layer for one in made.layers if one.overlay == "t-own"]
+    (layer,) = [planned.layer for planned in made.layers if planned.overlay == "t-own"]
     assert layer.entries == (File(path="/etc/own", data=b"one\ntwo"),)
-    assert [one.overlay for one in made.ctx.all_fragments["t-own.text"]] == ["t-a", "t-b"]
+    assert [contribution.overlay for contribution in made.ctx.all_fragments["t-own.text"]] == [
+        "t-a",
+        "t-b",
+    ]
 
 
 def test_a_point_that_its_owner_has_not_is_an_error_with_those_that_are_there() -> None:
@@ -319,8 +323,8 @@ def test_examples_of_all_points_go_together_in_a_real_plan() -> None:
     made = make_plan(request, Registry({"t-a": giver(*given)}))
     entries: dict[str, Callable[[], bytes] | bytes] = {
         entry.path: entry.data
-        for one in made.layers
-        for entry in one.layer.entries
+        for planned in made.layers
+        for entry in planned.layer.entries
         if isinstance(entry, File)
     }
     config = tomllib.loads(entries["/etc/containerd/config.toml"].decode())  # type: ignore[union-attr]

@@ -159,7 +159,7 @@ def test_a_silent_agent_is_not_asked_for_everything(guests: Guests) -> None:
     assert record is not None
     seen = observe(Cluster(record), many)
     assert len(seen) == 100
-    assert all("does not answer" in one.problem for one in seen)
+    assert all("does not answer" in observed.problem for observed in seen)
     assert len(guests.calls) == 4, "two on each of two nodes"
 
 
@@ -216,7 +216,7 @@ def test_a_check_that_fails_is_quick_and_no_error(
     monkeypatch.setattr(Cluster, "plan", evolve(Cluster.plan, checks=checks))
     monkeypatch.setitem(collect.__globals__, "CHECK_SECONDS", 0.0)
     result, files = report()
-    assert [one["name"] for one in result.checks] == ["never"]
+    assert [check["name"] for check in result.checks] == ["never"]
     assert [hint.cause for hint in result.hints] == ["frob z is broken"]
     assert "never: **failed**" in files["REPORT.md"]
     assert "(`xk8s check` gives it 300 s)" in files["REPORT.md"]
@@ -283,7 +283,7 @@ def test_the_archive_has_one_directory_and_the_same_layout_each_time(guests: Gue
         names = archive.getnames()
         assert names == sorted(names)
         assert {name.split("/")[0] for name in names} == {"xk8s-report-t"}
-        assert {one.mode for one in archive.getmembers()} == {0o600}
+        assert {member.mode for member in archive.getmembers()} == {0o600}
 
 
 def test_the_command_writes_a_private_file_and_no_other(

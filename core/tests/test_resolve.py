@@ -47,7 +47,7 @@ def test_requirements_are_added_and_come_first() -> None:
 
 def test_default_falls_through_and_keeps_the_reason() -> None:
     found = solve(KUBE, "dns", **{"rt-a": "no directory is given"})
-    (choice,) = [one for one in found.choices if one.capability == "t-cri"]
+    (choice,) = [choice for choice in found.choices if choice.capability == "t-cri"]
     assert choice.chosen == "rt-b"
     assert choice.reason == "rt-a: no directory is given"
 
@@ -55,7 +55,7 @@ def test_default_falls_through_and_keeps_the_reason() -> None:
 def test_named_provider_is_no_choice() -> None:
     found = solve(KUBE, "kube", "rt-b")
     assert "rt-a" not in found.overlays
-    assert [one.capability for one in found.choices] == ["t-base"]
+    assert [choice.capability for choice in found.choices] == ["t-base"]
 
 
 def test_two_providers_are_an_error_that_names_both() -> None:
@@ -131,6 +131,6 @@ def test_what_completes_an_overlay_is_required_and_lies_on_top_of_it() -> None:
     assert found.asked_by["net-a"] == ("kube",)
     # Named alone, it brings what it completes.
     assert solve(NETWORKED, "net-b").overlays == ("os", "kube", "net-b")
-    without = {name: one for name, one in NETWORKED.items() if not name.startswith("net-")}
+    without = {name: overlay for name, overlay in NETWORKED.items() if not name.startswith("net-")}
     with pytest.raises(PlanError, match="'t-net'"):
         solve(without, "kube")

@@ -31,7 +31,7 @@ def body(pem: str) -> str:
 def leaks(text: str, pem: str) -> bool:
     """Whether 20 characters in a row of the key are in the text."""
     whole = (body(pem), base64.b64encode(pem.encode()).decode())
-    return any(one[at : at + 20] in text for one in whole for at in range(len(one) - 20))
+    return any(key[at : at + 20] in text for key in whole for at in range(len(key) - 20))
 
 
 JWT = "eyJhbGciOiJSUzI1NiIsImtpZCI6IngifQ.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJl-_abc"

@@ -431,9 +431,11 @@ def test_each_rule_finds_who_breaks_it(rule: str, install: Install) -> None:
     source, hook, what = BROKEN[rule]
     found = violations(install(source))
     said = "\n".join(map(str, found))
-    assert any(one.hook == hook and what in one.what for one in found), said or "nothing was found"
-    assert all(one.overlay == NAME and one.todo for one in found)
-    assert {one.hook for one in found} == {hook}, f"the rest is noise: {said}"
+    assert any(violation.hook == hook and what in violation.what for violation in found), (
+        said or "nothing was found"
+    )
+    assert all(violation.overlay == NAME and violation.todo for violation in found)
+    assert {violation.hook for violation in found} == {hook}, f"the rest is noise: {said}"
     assert not Path("/tmp/xk8s-kit-must-not-be").exists(), "what it wanted to do was done"
 
 

@@ -170,9 +170,9 @@ def api_server(root: Path) -> Iterator[Server]:
 def free_ports(count: int) -> list[int]:
     """Ports of 127.0.0.1 that nobody had a moment ago."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
+    ports = [connection.getsockname()[1] for connection in sockets]
+    for connection in sockets:
+        connection.close()
     return ports
 
 

@@ -14,7 +14,7 @@ GREETING = "hello from a directory\n"
 def load_and_run(command: Callable[..., str], directory: Path) -> None:
     """``command`` is xk8s with the cluster's name; ``directory`` becomes the image."""
     cached = json.loads(command("artifacts", "--json"))["artifacts"]
-    busybox = next(one["path"] for one in cached if one["name"] == "busybox-static")
+    busybox = next(artifact["path"] for artifact in cached if artifact["name"] == "busybox-static")
     (directory / "bin").mkdir()
     shutil.copy(Path(busybox) / "busybox", directory / "bin" / "busybox")
     (directory / "greeting").write_text(GREETING)
@@ -22,7 +22,9 @@ def load_and_run(command: Callable[..., str], directory: Path) -> None:
     (directory / "image.json").write_text(json.dumps(config))
     said = command("load", "image", "--build", f"t.local/hello:1={directory}", "--json",
                    timeout=900)  # fmt: skip
-    assert [(one["node"], one["ok"]) for one in json.loads(said)] == [(n, True) for n in NODES]
+    assert [(outcome["node"], outcome["ok"]) for outcome in json.loads(said)] == [
+        (n, True) for n in NODES
+    ]
 
     def kubectl(*words: str) -> str:
         return command("exec", "vm-001", "--", "kubectl", *words, timeout=900)

@@ -161,7 +161,7 @@ def test_a_changed_cluster_is_saved_and_brought_back(cluster: Xk8s, work: Path) 
     assert run(cluster, "cat", "/etc/mine") == "4\n"
     cluster(*NAME, "down")
     found = cluster.json("layers", "prune", "--dry-run", "--json")
-    own = [one for one in found["needed"] if one["name"] == f"local-{work.name}"]
+    own = [layer for layer in found["needed"] if layer["name"] == f"local-{work.name}"]
     assert own, "the snapshot needs the layer that it was changed to"
     cluster(*NAME, "snapshot", "restore", "mine")
     assert run(cluster, "cat", "/etc/mine") == "3\n"

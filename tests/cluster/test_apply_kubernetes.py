@@ -48,7 +48,7 @@ def test_a_line_of_cni_configuration_restarts_nothing(cluster: Xk8s) -> None:
     assert done["files"] == ["/etc/cni/net.d/10-xk8s.conflist"]
     assert done["restarted"] == []
     # A pod is started with it: the runtime has read the file again.
-    said = {one["name"]: one for one in cluster.json(*NAME, "check", "--json")}
+    said = {result["name"]: result for result in cluster.json(*NAME, "check", "--json")}
     assert said["pod network"]["detail"] == "a pod of vm-001 has an MTU of 1400"
     config = json.loads(run(cluster, "cat", *done["files"]))
     assert config["plugins"][0]["mtu"] == 1400
@@ -72,7 +72,8 @@ def test_pods_outlive_their_runtime(cluster: Xk8s) -> None:
     assert after.keys() == before.keys()
     for name, pod in after.items():
         started = [
-            one["status"]["containerStatuses"][0]["containerID"] for one in (pod, before[name])
+            document["status"]["containerStatuses"][0]["containerID"]
+            for document in (pod, before[name])
         ]
         assert started[0] == started[1]
 

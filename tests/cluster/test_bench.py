@@ -40,14 +40,14 @@ def test_layers_and_floor(own: Xk8s, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ("--overlay", "debian", "--runs", "1", "-o", str(out), "--json")
     layers, floor = own.json("bench", "layers", "floor", *words, timeout=1800)
-    assert [one["name"] for one in layers["series"]] == ["layers", "tars"]
-    assert [one["name"] for one in layers["measures"]] == ["systemd", "login", "memory"]
+    assert [series["name"] for series in layers["series"]] == ["layers", "tars"]
+    assert [measure["name"] for measure in layers["measures"]] == ["systemd", "login", "memory"]
     systemd, login, memory = layers["measures"]
     for first, then in zip(systemd["series"], login["series"], strict=True):
         # From the kernel's start; the other from power-on.
         assert first["median"] < then["median"]
     assert memory["unit"] == "MiB"
-    assert [one["name"] for one in floor["series"]] == ["base", "kernel"]
+    assert [series["name"] for series in floor["series"]] == ["base", "kernel"]
     (times,) = floor["measures"]
     base, kernel = times["series"]
     assert (base["ratio"], kernel["values"]) == (1, [kernel["median"]])
@@ -55,7 +55,7 @@ def test_layers_and_floor(own: Xk8s, tmp_path: Path) -> None:
     for result in (layers, floor):
         assert result["version"] == 1
         assert result["plans"][0]["overlays"] == ["debian"]
-        assert [one["number"] for one in result["order"]] == [1, 1]
+        assert [run["number"] for run in result["order"]] == [1, 1]
         assert result["machine"]["accel"] in ("TCG", "KVM")
         name = result["comparison"]
         assert json.loads((out / f"{name}.json").read_text()) == result

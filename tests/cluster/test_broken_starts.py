@@ -77,7 +77,7 @@ def test_up_of_a_running_cluster_is_refused_and_leaves_it_alone(xk8s: Xk8s) -> N
 
 def test_two_clusters_do_not_collide(xk8s: Xk8s) -> None:
     xk8s("--name", "other", "up", "debian", *SMALL, timeout=600)
-    names = [one["name"] for one in xk8s.json("status", "--json", "--all")]
+    names = [cluster["name"] for cluster in xk8s.json("status", "--json", "--all")]
     assert names == ["other", "plain"]
     xk8s("--name", "other", "down")
     assert xk8s("--name", "plain", "exec", "vm-001", "--", "hostname") == "vm-001\n"

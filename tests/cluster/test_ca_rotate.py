@@ -78,7 +78,7 @@ spec:
 def kubelet(xk8s: Xk8s, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program that is in no cache: what a build of it would be, without the minutes."""
     found = xk8s.json("artifacts", "kubernetes", "--fetch", "--json", timeout=3000)["artifacts"]
-    (path,) = (Path(one["path"]) for one in found if one["name"] == "kubernetes")
+    (path,) = (Path(artifact["path"]) for artifact in found if artifact["name"] == "kubernetes")
     own = tmp_path_factory.mktemp("own") / "kubelet"
     own.write_bytes((path / "kubelet").read_bytes() + os.urandom(16))
     own.chmod(0o755)
@@ -124,7 +124,7 @@ def kubectl(cluster: Xk8s, *words: str, stdin: str | None = None) -> str:
 
 def labels(cluster: Xk8s) -> list[str]:
     found = cluster.json("snapshot", "list", "--json")
-    return [one["label"] for one in found if one["cluster"] == "keys"]
+    return [snapshot["label"] for snapshot in found if snapshot["cluster"] == "keys"]
 
 
 def state(cluster: Xk8s) -> Path:
@@ -185,9 +185,9 @@ def test_the_own_kubelet_runs_and_the_rest_is_the_others(cluster: Xk8s, kubelet:
     assert digest(f"/proc/{pid}/exe") == hashlib.sha256(kubelet.read_bytes()).hexdigest()
     found = cluster.json("artifacts", "--json")["artifacts"]
     digests = {
-        hashlib.sha256((Path(one["path"]) / "kube-proxy").read_bytes()).hexdigest()
-        for one in found
-        if one["name"] == "kubernetes" and (Path(one["path"]) / "kube-proxy").exists()
+        hashlib.sha256((Path(artifact["path"]) / "kube-proxy").read_bytes()).hexdigest()
+        for artifact in found
+        if artifact["name"] == "kubernetes" and (Path(artifact["path"]) / "kube-proxy").exists()
     }
     assert digest("/usr/bin/kube-proxy") in digests
 
@@ -209,8 +209,8 @@ def test_keys_are_in_no_shared_layer(cluster: Xk8s) -> None:
 def test_show_tells_what_there_is_and_no_private_key(cluster: Xk8s) -> None:
     text = cluster("--name", "keys", "ca", "show", "--json")
     assert "PRIVATE" not in text
-    found = {one["name"]: one for one in json.loads(text)}
-    kinds = {name: one["kind"] for name, one in found.items()}
+    found = {key["name"]: key for key in json.loads(text)}
+    kinds = {name: key["kind"] for name, key in found.items()}
     assert {name for name, kind in kinds.items() if kind == "authority"} == {
         "ca", "etcd-ca", "front-proxy-ca",
     }  # fmt: skip
@@ -264,7 +264,7 @@ def restarting(cluster: Xk8s) -> str:
 def pods(cluster: Xk8s) -> dict[str, str]:
     """UIDs of the pods of the namespace default, by name."""
     found = json.loads(kubectl(cluster, "get", "pods", "-o", "json"))["items"]
-    return {one["metadata"]["name"]: one["metadata"]["uid"] for one in found}
+    return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in found}
 
 
 def test_the_cluster_is_ready_and_the_report_says_what_was_done(
@@ -316,9 +316,9 @@ def test_nobody_in_the_cluster_is_told_to_trust_the_old_authority(
     serial = x509.load_pem_x509_certificate(old).serial_number
     found = json.loads(kubectl(cluster, "get", "configmaps", "-A", "-o", "json"))["items"]
     certificates = {
-        (one["metadata"]["name"], x509.load_pem_x509_certificate(block.encode()).serial_number)
-        for one in found
-        for text in (one.get("data") or {}).values()
+        (item["metadata"]["name"], x509.load_pem_x509_certificate(block.encode()).serial_number)
+        for item in found
+        for text in (item.get("data") or {}).values()
         for block in blocks(text)
     }
     assert {"kube-root-ca.crt", "extension-apiserver-authentication"} <= {

@@ -81,12 +81,14 @@ def test_up_restores_and_runs_the_check_and_keeps_the_snapshot(
     cluster: Xk8s, site: dict[str, str]
 ) -> None:
     up = (*NAME, "up", "debian", "t-tput", *SMALL)
-    labels = [one["label"] for one in cluster.json("snapshot", "list", "--json", env=site)]
+    labels = [
+        snapshot["label"] for snapshot in cluster.json("snapshot", "list", "--json", env=site)
+    ]
     cluster(*NAME, "down", env=site)
     error = cluster(*up, "-s", "t-tput.least=9", code=9, env=site)
     assert "5, not 9" in error
     assert cluster.json(*NAME, "status", "--json", env=site)["phase"] == "failed"
-    left = [one["label"] for one in cluster.json("snapshot", "list", "--json", env=site)]
+    left = [snapshot["label"] for snapshot in cluster.json("snapshot", "list", "--json", env=site)]
     assert left == labels, "it is as good as it was"
     cluster(*NAME, "down", env=site)
     done = cluster.json(*up, "-s", "t-tput.least=3", "--json", env=site)

@@ -48,7 +48,7 @@ def test_own_plugin_and_another_backend_are_put_into_the_running_cluster(
     is the larger one, which the bridge that is there has not: hence the setting.
     """
     plan = flannel.xk8s.json("artifacts", *OVERLAYS, "flannel", "--json")["artifacts"]
-    (made,) = (one for one in plan if one["name"] == "flannel-cni-plugin")
+    (made,) = (artifact for artifact in plan if artifact["name"] == "flannel-cni-plugin")
     shutil.copy(Path(made["path"]) / "flannel", tmp_path / "flannel-theirs")
     script = tmp_path / "flannel"
     script.write_text(

@@ -33,7 +33,9 @@ def helm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Helm]:
 
 def test_the_chart_is_in_order(helm: Helm) -> None:
     assert "0 chart(s) failed" in helm("lint", "--strict", str(CHART))
-    made = [one["kind"] for one in yaml.safe_load_all(helm("template", "one", str(CHART)))]
+    made = [
+        document["kind"] for document in yaml.safe_load_all(helm("template", "one", str(CHART)))
+    ]
     assert sorted(made) == ["Deployment", "Pod", "Service"]
 
 
@@ -49,7 +51,7 @@ def test_a_release_from_install_to_uninstall(helm: Helm) -> None:
     helm("upgrade", "one", str(CHART), "--set", "replicas=3")
     assert "replicas: 3" in helm("get", "manifest", "one")
     helm("rollback", "one", "1")
-    assert [one["revision"] for one in helm.json("history", "one")] == [1, 2, 3]
+    assert [release["revision"] for release in helm.json("history", "one")] == [1, 2, 3]
     assert "replicas: 2" in helm("get", "manifest", "one")
     helm("uninstall", "one")
     assert helm.json("list") == []

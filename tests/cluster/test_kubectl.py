@@ -85,7 +85,7 @@ def test_what_kubectl_made_of_the_file_is_understood(file: Path, server: Server)
     edit(file, lambda old: without(old, "t"))
     assert contexts(file.read_text()) == ("work",)
     assert current(file.read_text()) == "work"
-    assert [one["name"] for one in yaml.safe_load(file.read_text())["users"]] == ["me", "other"]
+    assert [user["name"] for user in yaml.safe_load(file.read_text())["users"]] == ["me", "other"]
 
 
 def test_neither_writes_while_the_other_does(file: Path) -> None:

@@ -181,7 +181,7 @@ def test_a_broken_link_is_seen_and_mended(cluster: Xk8s) -> None:
 def test_faults_are_recognised_and_a_report_has_no_keys(cluster: Xk8s, tmp_path: Path) -> None:
     def faults() -> set[str]:
         found = cluster.json("check", "--faults", "--json", timeout=900)
-        return {one["fault"] for one in found["faults"] if not one["transient"]}
+        return {fault["fault"] for fault in found["faults"] if not fault["transient"]}
 
     def kubectl(*words: str) -> str:
         return guest(cluster, "vm-001", "kubectl", *words)
@@ -206,7 +206,9 @@ def test_faults_are_recognised_and_a_report_has_no_keys(cluster: Xk8s, tmp_path:
     assert {"image-never-pull", "cni-plugin-missing"} <= faults()
     path = tmp_path / "report.tar.gz"
     told = cluster.json("report", "-o", str(path), "--json", timeout=600)
-    assert {"image-never-pull", "cni-plugin-missing"} <= {one["fault"] for one in told["faults"]}
+    assert {"image-never-pull", "cni-plugin-missing"} <= {
+        fault["fault"] for fault in told["faults"]
+    }
     assert told["missing"] == []
     assert told["checks"][0]["ok"], "the first needs no pod that a busy host is slow to start"
     texts = {}
@@ -221,7 +223,7 @@ def test_faults_are_recognised_and_a_report_has_no_keys(cluster: Xk8s, tmp_path:
     for name in ("log/kube-apiserver.log", "log/etcd.log", "etcd/health", "cri/images",
                  "containers", "network/nftables"):  # fmt: skip
         assert texts[f"nodes/vm-001/{name}" + ("" if "." in name else ".txt")], name
-    keys = [one for one in cluster.root.rglob("*.key") if "snapshots" not in one.parts]
+    keys = [path for path in cluster.root.rglob("*.key") if "snapshots" not in path.parts]
     assert len(keys) > 10
     for key in keys:
         body = "".join(key.read_text().splitlines()[1:-1])
@@ -339,8 +341,8 @@ def test_named_snapshot_of_a_restored_cluster(cluster: Xk8s) -> None:
     cluster("reset", timeout=900)
     guest(cluster, "vm-002", "test", "-e", "/root/marked")
     assert guest(cluster, "vm-001", "kubectl", "get", "--raw", "/readyz") == "ok"
-    labels = [one["label"] for one in cluster.json("snapshot", "list", "--json")
-              if one["cluster"] == "xk8s"]  # fmt: skip
+    labels = [snapshot["label"] for snapshot in cluster.json("snapshot", "list", "--json")
+              if snapshot["cluster"] == "xk8s"]  # fmt: skip
     assert "marked" in labels
     assert any(label.startswith("auto-") for label in labels)
     cluster("snapshot", "remove", "marked")

@@ -103,7 +103,7 @@ def service(name: str, **spec: Any) -> dict[str, Any]:
 
 def ips(server: Server, name: str) -> list[str]:
     status = server.api.get(f"{SERVICES}/{name}")["status"]
-    return [one["ip"] for one in status["loadBalancer"].get("ingress", ())]
+    return [entry["ip"] for entry in status["loadBalancer"].get("ingress", ())]
 
 
 def events(server: Server, name: str) -> list[str]:
@@ -111,10 +111,10 @@ def events(server: Server, name: str) -> list[str]:
     uid = server.api.get(f"{SERVICES}/{name}")["metadata"]["uid"]
     found = server.api.get("/api/v1/namespaces/default/events")["items"]
     return [
-        f"{one['type']} {one['reason']}: {one['message']}"
-        for one in found
-        if one["involvedObject"]["uid"] == uid
-        and "repair" not in str((one.get("reportingComponent"), one.get("source")))
+        f"{event['type']} {event['reason']}: {event['message']}"
+        for event in found
+        if event["involvedObject"]["uid"] == uid
+        and "repair" not in str((event.get("reportingComponent"), event.get("source")))
     ]
 
 
@@ -223,8 +223,8 @@ def test_of_many_at_once_none_is_twice_and_a_full_pool_says_so(
 def test_what_is_not_ours_is_left_alone(server: Server, balancer: Program) -> None:
     theirs = service("class", loadBalancerClass="example.com/other")
     ours = service("mine", loadBalancerClass="xk8s.local/externalip")
-    for one in (theirs, service("cluster-ip", type="ClusterIP"), ours):
-        server.kubectl("create", "-f", "-", stdin=one)
+    for manifest in (theirs, service("cluster-ip", type="ClusterIP"), ours):
+        server.kubectl("create", "-f", "-", stdin=manifest)
     assert wait_for(lambda: ips(server, "mine")) == ["10.0.0.1"]
     assert ips(server, "class") == []
     assert ips(server, "cluster-ip") == []

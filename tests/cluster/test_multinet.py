@@ -147,7 +147,7 @@ def test_a_pod_that_asks_for_what_is_not_there_says_why_and_can_be_deleted(
 
     def said(pod: str) -> str:
         words = ("get", "events", "--field-selector", f"involvedObject.name={pod}", "-o", "json")
-        return " ".join(one["message"] for one in json.loads(multinet.kubectl(*words))["items"])
+        return " ".join(event["message"] for event in json.loads(multinet.kubectl(*words))["items"])
 
     until(lambda: 'there is no network "nope" on this node' in said("nope").replace("\\", ""))
     until(lambda: "no JSON" in said("long"))

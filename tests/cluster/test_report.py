@@ -56,7 +56,7 @@ def cluster(xk8s: Xk8s) -> Iterator[Xk8s]:
 
 def left(xk8s: Xk8s, name: str) -> list[str]:
     """What a cluster left that is down; that of this module runs beside it."""
-    return [one for one in xk8s.left() if f"/{name}" in one or f" {name}" in one]
+    return [process for process in xk8s.left() if f"/{name}" in process or f" {name}" in process]
 
 
 def guest(cluster: Xk8s, script: str) -> str:
@@ -66,7 +66,7 @@ def guest(cluster: Xk8s, script: str) -> str:
 def faults(cluster: Xk8s) -> set[str]:
     found = cluster.json("--name", NAME, "check", "--faults", "--json")
     assert found["missing"] == []
-    return {one["fault"] for one in found["faults"]}
+    return {fault["fault"] for fault in found["faults"]}
 
 
 def test_a_good_start_shows_no_fault(cluster: Xk8s) -> None:
@@ -122,7 +122,7 @@ def test_a_dead_vm_leaves_its_console_to_the_report(cluster: Xk8s, tmp_path: Pat
     assert "hint: the guest's kernel panicked: sysrq triggered crash" in error
     path = tmp_path / f"{NAME}.tar.gz"
     told = cluster.json("--name", NAME, "report", "-o", str(path), "--json")
-    assert [one["fault"] for one in told["faults"]][:1] == ["kernel-panic"]
+    assert [fault["fault"] for fault in told["faults"]][:1] == ["kernel-panic"]
     assert any("the VM no longer exists" in line for line in told["missing"])
     files = content(path)
     assert "sysrq triggered crash" in files["nodes/vm-001/console.log"]
@@ -171,12 +171,12 @@ def test_what_is_left_of_an_up_whose_vm_dies(
 
     with pytest.raises(MachineError, match="the VM no longer exists") as at:
         up(plan_with("panics", xk8s_boot=hookimpl(boot)), Silent())
-    assert any("found no initramfs" in one for one in at.value.faults), at.value.faults
+    assert any("found no initramfs" in text for text in at.value.faults), at.value.faults
     assert "xk8s report" in at.value.hint
     assert not any("panics" in process for process in xk8s.processes())
     path = tmp_path / "panics.tar.gz"
     told = xk8s.json("--name", "panics", "report", "-o", str(path), "--json")
-    assert [one["fault"] for one in told["faults"]] == ["no-root"]
+    assert [fault["fault"] for fault in told["faults"]] == ["no-root"]
     files = content(path)
     assert "Kernel panic" in files["nodes/vm-001/console.log"]
     assert "the VM no longer exists" in files["cluster/error.txt"]

@@ -94,7 +94,7 @@ def test_the_highest_numbers_leave(cluster: Xk8s) -> None:
     assert (told["added"], told["removed"]) == ([], ["vm-003"])
     assert names(cluster) == ["vm-001", "vm-002", "vm-201"]
     assert "vm-003" not in guest(cluster, "vm-001", "cat", "/etc/hosts")
-    left = [one for one in cluster.left() if "vm-003" in one]
+    left = [process for process in cluster.left() if "vm-003" in process]
     assert left == []
     guest(cluster, "vm-002", "ping", "-c", "1", "-w", "10", "vm-001")
     # And back: restored clusters grow, too.

@@ -41,9 +41,9 @@ def cluster(xk8s: Xk8s) -> Iterator[Xk8s]:
         yield xk8s
     finally:
         xk8s(*NAME, "down", timeout=120)
-        for one in xk8s.json("snapshot", "list", "--json"):
-            if one["cluster"] == "snap":
-                xk8s(*NAME, "snapshot", "remove", one["label"])
+        for snapshot in xk8s.json("snapshot", "list", "--json"):
+            if snapshot["cluster"] == "snap":
+                xk8s(*NAME, "snapshot", "remove", snapshot["label"])
 
 
 def run(xk8s: Xk8s, node: str, script: str) -> str:
@@ -150,7 +150,7 @@ def test_without_room_to_share_memory_it_is_written_while_all_stands_still(
     assert done.returncode == 0, done.stderr
     assert "all memory is written while the cluster is paused" in done.stderr
     assert generations(cluster) == generation  # the same processes
-    assert len([one for one in cluster.processes() if "snap/vm-001" in one]) == 1
+    assert len([process for process in cluster.processes() if "snap/vm-001" in process]) == 1
     assert [late(cluster, node) < 0.5 for node in NODES] == [True, True]
     grows(cluster, before)
     cluster(*NAME, "snapshot", "restore", "still", timeout=900)
@@ -173,7 +173,7 @@ def test_without_room_on_the_disk_all_goes_on(cluster: Xk8s) -> None:
     assert done.returncode == 5, done.stderr
     assert "not enough space for the snapshot: it takes" in done.stderr
     assert "the cluster keeps running without one" in done.stderr
-    labels = [one["label"] for one in cluster.json("snapshot", "list", "--json")]
+    labels = [snapshot["label"] for snapshot in cluster.json("snapshot", "list", "--json")]
     assert "none" not in labels
     grows(cluster, before)
     # Its processes see the small file system for good: on with others.
@@ -187,16 +187,16 @@ def test_a_save_that_is_killed_while_memory_is_shared_leaves_a_running_cluster(
     before = stream(cluster)
     save_ = cluster.start(*NAME, "snapshot", "save", "killed")
     deadline = time.monotonic() + 60
-    while len([one for one in cluster.processes() if "snap/vm-001" in one]) < 2:
+    while len([process for process in cluster.processes() if "snap/vm-001" in process]) < 2:
         assert time.monotonic() < deadline
         assert save_.poll() is None
         time.sleep(0.01)
     os.kill(save_.pid, signal.SIGINT)
     save_.communicate(timeout=60)
     assert save_.returncode == 130
-    assert len([one for one in cluster.processes() if "qemu" in one]) == 2
+    assert len([process for process in cluster.processes() if "qemu" in process]) == 2
     grows(cluster, before)
-    labels = [one["label"] for one in cluster.json("snapshot", "list", "--json")]
+    labels = [snapshot["label"] for snapshot in cluster.json("snapshot", "list", "--json")]
     assert "killed" not in labels
     save(cluster, "after-all")
     grows(cluster, before)

@@ -78,6 +78,6 @@ def test_a_word_that_qemu_does_not_know_is_told_and_leaves_nothing(xk8s: Xk8s) -
     error = xk8s("--name", "wrong", "up", "debian", *SMALL, "-s", "cluster.qemu_args=-no-such-word",
                  code=8)  # fmt: skip
     assert "-no-such-word: invalid option" in error
-    assert "wrong" not in [one["name"] for one in xk8s.json("status", "--all", "--json")]
+    assert "wrong" not in [status["name"] for status in xk8s.json("status", "--all", "--json")]
     # But what QEMU said, for `xk8s report`, until the name is used again.
     xk8s("--name", "wrong", "down")

@@ -52,5 +52,5 @@ def test_it_is_booted_then_restored_and_always_ended(xk8s: Xk8s, tmp_path: Path)
 def snapshot(xk8s: Xk8s) -> str:
     """The only one of that cluster: the second run did not make another."""
     listed = xk8s.json("snapshot", "list", "--json")
-    (one,) = (one for one in listed if one["cluster"] == "test-debian")
-    return str(one["label"])
+    (snapshot,) = (snapshot for snapshot in listed if snapshot["cluster"] == "test-debian")
+    return str(snapshot["label"])

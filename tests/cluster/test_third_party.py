@@ -44,10 +44,10 @@ def test_it_joins_a_real_cluster(installed: Installed, overlay: Path, xk8s: Xk8s
     theirs("up", "kubernetes", "my-overlay", *words, timeout=1800)
     took = time.monotonic() - start
     try:
-        checks = {one["name"]: one for one in theirs.json("check", "--json")}
+        checks = {result["name"]: result for result in theirs.json("check", "--json")}
         assert checks["my-overlay kubelet"]["detail"] == "1 nodes take 17 pods each"
         assert checks["my-overlay network"]["detail"] == "pods are on my0"
-        assert all(one["ok"] for one in checks.values())
+        assert all(result["ok"] for result in checks.values())
         links = theirs("exec", "vm-001", "--", "ip", "-br", "link")
         assert "cni0" not in links, "the network that it replaces was used as well"
         config = theirs("exec", "vm-001", "--", "kubectl", "get", "--raw",

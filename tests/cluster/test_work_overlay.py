@@ -41,9 +41,9 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def images(xk8s: Xk8s, *words: str) -> dict[str, Any]:
     """The layers of overlays, by name, with the identity of their images."""
     found = {}
-    for one in xk8s.json("layers", *words, "--json"):
-        status = Path(one["path"]).stat() if one["path"] else None
-        found[one["name"]] = one["digest"], status and (status.st_ino, status.st_mtime_ns)
+    for layer in xk8s.json("layers", *words, "--json"):
+        status = Path(layer["path"]).stat() if layer["path"] else None
+        found[layer["name"]] = layer["digest"], status and (status.st_ino, status.st_mtime_ns)
     return found
 
 
@@ -115,10 +115,10 @@ def test_a_unit_is_changed_by_a_drop_in(xk8s: Xk8s, told: str) -> None:
 
 def test_prune_would_not_touch_it(xk8s: Xk8s, told: str) -> None:
     found = xk8s.json("layers", "prune", "--dry-run", "--json")
-    needed = {one["name"]: one["needed_by"] for one in found["needed"]}
+    needed = {layer["name"]: layer["needed_by"] for layer in found["needed"]}
     assert {"debian-base", "debian-modules", "debian-config"} <= set(needed)
     assert "cluster work" in needed["debian-config"]
-    digests = {one["digest"] for one in found["removed"]}
+    digests = {layer["digest"] for layer in found["removed"]}
     assert not digests & {digest for digest, _ in images(xk8s, "debian").values()}
 
 
@@ -129,7 +129,7 @@ def test_the_cluster_outlives_its_directory(xk8s: Xk8s, told: str, work: Path) -
     assert str(work) in xk8s.json(*NAME, "status", "--json")["overlays"]
     xk8s(*NAME, "check")
     xk8s(*NAME, "snapshot", "save", "mine")
-    assert "mine" in [one["label"] for one in xk8s.json("snapshot", "list", "--json")]
+    assert "mine" in [snapshot["label"] for snapshot in xk8s.json("snapshot", "list", "--json")]
     shutil.rmtree(work)
     run(xk8s, "touch", "/root/after")
     xk8s(*NAME, "down")
@@ -140,6 +140,6 @@ def test_the_cluster_outlives_its_directory(xk8s: Xk8s, told: str, work: Path) -
     xk8s(*NAME, "exec", "vm-001", "--", "test", "-e", "/root/after", code=1)
     found = xk8s.json("layers", "prune", "--dry-run", "--json")
     # Its name is that of the first directory with these files: the cache may outlive this run.
-    own = [one for one in found["needed"] if one["name"].startswith("local-")]
-    assert any("snapshot work/mine" in one["needed_by"] for one in own), found
+    own = [layer for layer in found["needed"] if layer["name"].startswith("local-")]
+    assert any("snapshot work/mine" in layer["needed_by"] for layer in own), found
     xk8s(*NAME, "snapshot", "remove", "mine")

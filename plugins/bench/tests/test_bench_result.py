@@ -206,7 +206,7 @@ def test_the_median_lies_between_least_and_most(values: list[float]) -> None:
 def test_any_result_is_valid_xml_within_its_size(given_result: Result) -> None:
     root = ET.fromstring(svg(given_result))
     _, _, width, height = map(float, root.attrib["viewBox"].split())
-    bars = [one for one in root.findall(f"{SVG}rect") if one.attrib["class"] != "ground"]
+    bars = [rect for rect in root.findall(f"{SVG}rect") if rect.attrib["class"] != "ground"]
     assert len(bars) == len(given_result.measures[0].series)
     for bar in bars:
         assert 0 <= float(bar.attrib["x"]) + float(bar.attrib["width"]) <= width

@@ -82,7 +82,7 @@ def test_series_are_run_in_turn(tmp_path: Path, plan_of: Callable[..., Plan]) ->
     a, b = runs("a", iter((4.0, 2.0, 3.0))), runs("b", iter((1.0, 1.5, 9.0)))
     result = measure(comparison(plan_of(), a, b), lab(tmp_path), 3)
     assert calls == ["a", "b", "a", "b", "a", "b"]
-    assert [(one.series, one.number) for one in result.order] == [
+    assert [(run.series, run.number) for run in result.order] == [
         ("s0", 1), ("s1", 1), ("s0", 2), ("s1", 2), ("s0", 3), ("s1", 3),
     ]  # fmt: skip
     (times,) = result.measures
@@ -191,7 +191,7 @@ def test_plans_of_so_many_nodes(tmp_path: Path) -> None:
         mine = lab(tmp_path)
         request = Request(overlays=("debian",), sets=sets, environment={})
         object.__setattr__(mine, "request", request)
-        return [one.node.name for one in mine.plan_of_nodes(2, overlays=overlays).nodes]
+        return [planned.node.name for planned in mine.plan_of_nodes(2, overlays=overlays).nodes]
 
     assert nodes() == ["vm-001", "vm-002"]
     assert nodes("cluster.nodes=5", "cluster.testers=1") == ["vm-001", "vm-002"]
@@ -235,7 +235,9 @@ def test_a_tar_has_the_images_files(tmp_path: Path) -> None:
         assert sorted(members) == ["usr", "usr/bin", "usr/bin/a", "usr/bin/b", "usr/link"]
         assert members["usr/bin"].isdir()
         assert members["usr/link"].linkname == "bin/a"
-        assert {(one.uid, one.gid, one.mtime) for one in members.values()} == {(0, 0, 0)}
+        assert {(member.uid, member.gid, member.mtime) for member in members.values()} == {
+            (0, 0, 0)
+        }
         assert members["usr/bin/b"].mode == 0o755
         file = tar.extractfile("usr/bin/b")
         assert file is not None
@@ -251,7 +253,7 @@ def test_the_disk_of_tars(tmp_path: Path) -> None:
     assert some == [f"/usr/bin/f{n}" for n in range(11)]
     assert out.stat().st_mode & 0o777 == 0o600  # it may hold what a node's own layer holds
     with open_image(out) as disk:
-        names = [one.path for one in disk.walk() if one.path.endswith(".tar")]
+        names = [entry.path for entry in disk.walk() if entry.path.endswith(".tar")]
         # As the guest's shell sorts them: in the order of the layers.
         assert names == [f"/xk8s-bench/{n:02}-l-{n}.tar" for n in range(11)]
         assert sum(len(disk.read(name)) for name in names) == size
@@ -289,7 +291,7 @@ def test_units_that_overlays_want_are_masked(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert layers.make_masks([tmp_path / "layer"], out) == ["a.service", "b.mount"]
     with open_image(out) as masks:
-        links = {one.path: one.target for one in masks.walk() if one.kind == "link"}
+        links = {entry.path: entry.target for entry in masks.walk() if entry.kind == "link"}
     assert links == {
         "/etc/systemd/system/a.service": "/dev/null",
         "/etc/systemd/system/b.mount": "/dev/null",
@@ -440,13 +442,17 @@ def cli(*words: str) -> subprocess.CompletedProcess[str]:
 def test_listing() -> None:
     text = cli("--list").stdout
     data = json.loads(cli("--list", "--json").stdout)
-    assert [one["name"] for one in data] == [one.name for one in COMPARISONS]
-    for one in data:
-        assert f"{one['name']}: {one['summary']}" in text
-        assert one["quantities"]
-        for about in one["series"]:
+    assert [comparison["name"] for comparison in data] == [
+        comparison.name for comparison in COMPARISONS
+    ]
+    for comparison in data:
+        assert f"{comparison['name']}: {comparison['summary']}" in text
+        assert comparison["quantities"]
+        for about in comparison["series"]:
             assert about["how"].endswith("."), about
-    assert [one["name"] for one in json.loads(cli("--list", "--json", "floor").stdout)] == ["floor"]
+    assert [
+        comparison["name"] for comparison in json.loads(cli("--list", "--json", "floor").stdout)
+    ] == ["floor"]
 
 
 def test_an_unknown_comparison() -> None:
@@ -456,7 +462,10 @@ def test_an_unknown_comparison() -> None:
     with pytest.raises(UsageError, match="'debian'") as at:
         chosen(("debian",))
     assert "--overlay" in at.value.hint
-    assert [one.name for one in chosen(("floor", "start", "floor"))] == ["floor", "start"]
+    assert [comparison.name for comparison in chosen(("floor", "start", "floor"))] == [
+        "floor",
+        "start",
+    ]
 
 
 @pytest.mark.parametrize("counts", ["", "0", "1,1", "x", "1,,2"])
@@ -489,4 +498,4 @@ def test_drawing_measures_nothing(tmp_path: Path) -> None:
     path.write_text("{}")
     assert "no result" in cli("--draw", str(path)).stderr
     assert cli("--draw", str(path), "floor").returncode == 2
-    assert [one.name for one in tmp_path.iterdir()] == ["x.json"]
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]

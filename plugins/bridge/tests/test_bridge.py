@@ -67,9 +67,9 @@ def test_routers_get_nothing():
 
 def test_it_is_the_cni_where_nobody_names_one():
     plan = make_plan(Request(overlays=("kubernetes", "containerd"), environment={}))
-    assert [(one.capability, one.chosen) for one in plan.choices if one.capability == "cni"] == [
-        ("cni", "bridge")
-    ]
+    assert [
+        (choice.capability, choice.chosen) for choice in plan.choices if choice.capability == "cni"
+    ] == [("cni", "bridge")]
 
 
 def test_it_lies_over_kubernetes_which_needs_it_and_under_what_needs_a_network():

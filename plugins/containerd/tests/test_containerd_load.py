@@ -183,7 +183,7 @@ def test_references_by_digest_and_registries_with_a_port(node: Here, parcel: Mak
 
 def test_a_damaged_image_is_refused_with_ctrs_words(node: Here, parcel: Make) -> None:
     wanted = parcel("six", "xk8s.local/damaged:1")
-    layer = max((wanted.layout / "blobs/sha256").iterdir(), key=lambda one: one.stat().st_size)
+    layer = max((wanted.layout / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
     layer.write_bytes(layer.read_bytes().replace(b"six", b"SIX"))
     with pytest.raises(MachineError, match="ctr images pull failed with exit code 1") as caught:
         deliver(node, wanted)

@@ -78,7 +78,7 @@ def test_no_import_is_without_a_file():
     (volume,) = [v["projected"]["sources"] for v in spec["volumes"] if v["name"] == "custom"]
     ours, yours = (source["configMap"] for source in volume)
     assert ours["name"] == found["ConfigMap"]["metadata"]["name"]
-    files = {f"{mount['mountPath']}/{one['path']}": data[one["key"]] for one in ours["items"]}
+    files = {f"{mount['mountPath']}/{item['path']}": data[item["key"]] for item in ours["items"]}
     assert len(patterns) == 2
     for pattern in patterns:
         (path,) = fnmatch.filter(files, pattern)

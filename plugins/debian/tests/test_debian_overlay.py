@@ -95,7 +95,7 @@ def test_machine_ids_differ_per_node_and_stay() -> None:
     ctx = context()
     ids = {files(ctx, node.name)["/etc/machine-id"] for node in ctx.nodes}
     assert len(ids) == len(ctx.nodes)
-    assert all(len(one) == 33 and int(one, 16) for one in ids)
+    assert all(len(machine_id) == 33 and int(machine_id, 16) for machine_id in ids)
     assert files(ctx, "vm-001") == files(context(), "vm-001")
 
 

@@ -64,7 +64,11 @@ def test_a_single_node_is_an_ordinary_gateway():
 )
 def test_clients_are_led_to_the_router_and_every_address_is_checked(family, prefixes, checks):
     ctx = context(family)
-    routes = [one.value for one in overlay.xk8s_fragments(ctx) if one.point == "cluster.route"]
+    routes = [
+        fragment.value
+        for fragment in overlay.xk8s_fragments(ctx)
+        if fragment.point == "cluster.route"
+    ]
     assert routes == prefixes
     assert [check.name for check in overlay.xk8s_checks(ctx)] == ["load balancer", *checks]
 
@@ -92,8 +96,11 @@ def test_the_control_plane_alone_has_the_program_and_its_key(tmp_path):
     assert take.path == "/usr/bin/kube-loadbalancer"
     unit = next(entry.data.decode() for entry in layer.entries if entry.path.endswith(".service"))
     assert "ExecStart=/usr/bin/kube-loadbalancer \\\n    --server=https://127.0.0.1:6443" in unit
-    manifests = [one.value for one in overlay.xk8s_fragments(ctx)]
-    assert any(isinstance(one, Manifest) and "xk8s:loadbalancer" in one.yaml for one in manifests)
+    manifests = [fragment.value for fragment in overlay.xk8s_fragments(ctx)]
+    assert any(
+        isinstance(manifest, Manifest) and "xk8s:loadbalancer" in manifest.yaml
+        for manifest in manifests
+    )
     keys = Keys(tmp_path)
     files = {node.name: [f.path for f in overlay.xk8s_secrets(ctx, node, keys)]
              for node in ctx.nodes}  # fmt: skip
@@ -111,7 +118,7 @@ def test_switched_off_nothing_of_it_is_there(tmp_path):
     ctx = context("ipv4", load_balancer=False)
     assert list(overlay.xk8s_layers(ctx)) == []
     assert list(overlay.xk8s_secrets(ctx, ctx.nodes[0], Keys(tmp_path))) == []
-    points = {one.point for one in overlay.xk8s_fragments(ctx)}
+    points = {fragment.point for fragment in overlay.xk8s_fragments(ctx)}
     assert points == {"cluster.route", "cluster.sysctl"}
     assert [check.name for check in overlay.xk8s_checks(ctx)] == ["externalip 10.0.0.2"]
 

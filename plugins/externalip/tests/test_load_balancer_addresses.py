@@ -84,10 +84,13 @@ def service(name: str, **more: Any) -> dict[str, Any]:
 def with_status(services: Services, decided: dict[str, dict[str, Any]]) -> Services:
     """The Services after the decisions were carried out."""
     return [
-        {**one, "status": {"loadBalancer": {"ingress": [{"ip": ip} for ip in found["addresses"]]}}}
-        if (found := decided.get(one["metadata"]["name"])) is not None
-        else one
-        for one in services
+        {
+            **manifest,
+            "status": {"loadBalancer": {"ingress": [{"ip": ip} for ip in found["addresses"]]}},
+        }
+        if (found := decided.get(manifest["metadata"]["name"])) is not None
+        else manifest
+        for manifest in services
     ]
 
 
@@ -107,25 +110,27 @@ SERVICES = st.lists(
         created=st.sampled_from(["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"]),
     ),
     max_size=10,
-    unique_by=lambda one: one["metadata"]["name"],
+    unique_by=lambda manifest: manifest["metadata"]["name"],
 )
 
 
 def others(services: Services, decided: dict[str, dict[str, Any]]) -> Services:
-    return [one for one in services if one["metadata"]["name"] not in decided]
+    return [manifest for manifest in services if manifest["metadata"]["name"] not in decided]
 
 
 @settings(max_examples=400, deadline=None)
 @given(SERVICES)
 def test_no_address_is_given_twice_or_is_anyone_elses(decide: Decider, services: Services) -> None:
     decided = decide(services)
-    given = [address for one in decided.values() for address in one["addresses"]]
+    given = [address for outcome in decided.values() for address in outcome["addresses"]]
     assert len(given) == len(set(given))
-    for one in others(services, decided):
-        assert not set(given) & {entry["ip"] for entry in one["status"]["loadBalancer"]["ingress"]}
-    for one in services:
-        mine = set(decided.get(one["metadata"]["name"], {"addresses": []})["addresses"])
-        assert not (set(given) - mine) & set(one["spec"]["externalIPs"])
+    for manifest in others(services, decided):
+        assert not set(given) & {
+            entry["ip"] for entry in manifest["status"]["loadBalancer"]["ingress"]
+        }
+    for manifest in services:
+        mine = set(decided.get(manifest["metadata"]["name"], {"addresses": []})["addresses"])
+        assert not (set(given) - mine) & set(manifest["spec"]["externalIPs"])
 
 
 @settings(max_examples=400, deadline=None)
@@ -133,18 +138,18 @@ def test_no_address_is_given_twice_or_is_anyone_elses(decide: Decider, services:
 def test_only_what_the_pool_has_by_family_and_as_asked_for(
     decide: Decider, services: Services
 ) -> None:
-    by_name = {one["metadata"]["name"]: one for one in services}
+    by_name = {manifest["metadata"]["name"]: manifest for manifest in services}
     for name, outcome in decide(services).items():
-        one = by_name[name]
+        manifest = by_name[name]
         families = [f"IPv{ipaddress.ip_address(text).version}" for text in outcome["addresses"]]
-        assert families == [f for f in one["spec"]["ipFamilies"] if f in families]
+        assert families == [f for f in manifest["spec"]["ipFamilies"] if f in families]
         # Either all of them, or it is said why not.
-        assert (families == one["spec"]["ipFamilies"]) == (not outcome["problem"])
+        assert (families == manifest["spec"]["ipFamilies"]) == (not outcome["problem"])
         for text in outcome["addresses"]:
             assert text in USABLE or text.startswith("1000::")
             assert text not in ("1000::", "1000::1:c0a8:101")
         if not outcome["problem"]:
-            asked = one["metadata"]["annotations"]["xk8s.local/load-balancer-ips"]
+            asked = manifest["metadata"]["annotations"]["xk8s.local/load-balancer-ips"]
             assert set(filter(None, asked.split(","))) <= set(outcome["addresses"])
 
 
@@ -159,7 +164,7 @@ def test_what_was_decided_stays(decide: Decider, services: Services, data: st.Da
         return
     # When a Service goes, no other one's address changes; what it had may go to who lacked one.
     gone = data.draw(st.sampled_from(settled))
-    after = decide([one for one in settled if one is not gone])
+    after = decide([manifest for manifest in settled if manifest is not gone])
     for name, outcome in after.items():
         assert set(once[name]["addresses"]) <= set(outcome["addresses"])
 
@@ -214,8 +219,8 @@ def test_unusual_pools(path: Path, words: tuple[str, ...], addresses: list[str])
         [path, "--dry-run", *words], input=text, capture_output=True, text=True, check=True
     )
     found = json.loads(done.stdout)["d/one"]["addresses"]
-    assert [ipaddress.ip_address(one) for one in found] == [
-        ipaddress.ip_address(one) for one in addresses
+    assert [ipaddress.ip_address(text) for text in found] == [
+        ipaddress.ip_address(text) for text in addresses
     ]
 
 
@@ -248,4 +253,4 @@ def test_the_source_is_formatted_and_vetted(tool: list[str]) -> None:
 def test_every_file_of_the_source_is_built() -> None:
     source = files("xk8s_externalip").joinpath("program")
     (module,) = program().sources
-    assert {one.name for one in source.iterdir()} == {*module.extra_files, "go.mod"}
+    assert {path.name for path in source.iterdir()} == {*module.extra_files, "go.mod"}

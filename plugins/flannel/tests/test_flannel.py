@@ -85,17 +85,17 @@ def test_rules_are_made_as_kube_proxy_makes_them():
 
 def test_every_node_has_its_range_from_its_node_object():
     manifests = [
-        one.value for one in overlay.xk8s_fragments(context("dual"))
-        if isinstance(one.value, Manifest)
+        fragment.value for fragment in overlay.xk8s_fragments(context("dual"))
+        if isinstance(fragment.value, Manifest)
     ]  # fmt: skip
     nodes = list(yaml.safe_load_all(manifests[0].yaml))
-    assert [(one["metadata"]["name"], one["spec"]["podCIDRs"]) for one in nodes] == [
+    assert [(node["metadata"]["name"], node["spec"]["podCIDRs"]) for node in nodes] == [
         ("vm-001", ["11.0.1.0/24", "1100::100/120"]),
         ("vm-002", ["11.0.2.0/24", "1100::200/120"]),
     ]
     assert nodes[0]["spec"]["podCIDR"] == "11.0.1.0/24"
     # Without any, flanneld ended with "assignment to entry in nil map" and was started again.
-    assert all(one["metadata"]["annotations"] for one in nodes)
+    assert all(node["metadata"]["annotations"] for node in nodes)
 
 
 def test_flanneld_is_no_admin(tmp_path):
@@ -126,7 +126,9 @@ def test_an_own_flanneld_comes_first_and_the_plugin_is_built():
 
 def test_the_plan_has_its_plugin_where_the_others_are_and_nothing_of_the_bridge():
     plan = make_plan(Request(overlays=("kubernetes", "containerd", "flannel"), environment={}))
-    entries = {one.layer.name: {e.path for e in one.layer.entries} for one in plan.layers}
+    entries = {
+        planned.layer.name: {e.path for e in planned.layer.entries} for planned in plan.layers
+    }
     assert {"/opt/cni/bin/flannel", "/opt/cni/bin/bridge"} <= entries["cni"]
     assert "bridge" not in entries
     paths = {path for node in plan.nodes for path in node.owners}

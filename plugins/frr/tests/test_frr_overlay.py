@@ -92,7 +92,7 @@ def test_anycast_is_on_nodes_alone_and_clients_are_led_to_the_router(family, add
         text = files.get("/etc/systemd/network/60-frr-lo.network", "")
         wanted = addresses if node.number < 200 else []
         assert re.findall(r"^Address=(.*)$", text, re.M) == wanted
-    given = [(one.point, one.value) for one in overlay.xk8s_fragments(ctx)]
+    given = [(fragment.point, fragment.value) for fragment in overlay.xk8s_fragments(ctx)]
     assert ("debian.packages", "frr") in given
     assert [value for point, value in given if point == "cluster.route"] == addresses
 
@@ -149,7 +149,8 @@ def planned(*overlays: str) -> dict[str, dict[str, str]]:
     request = Request(overlays=overlays, environment={}, sets=("cluster.ip_family=dual",))
     plan = make_plan(request)
     return {
-        one.node.name: {file.path: file.data.decode() for file in one.files} for one in plan.nodes
+        planned_node.node.name: {file.path: file.data.decode() for file in planned_node.files}
+        for planned_node in plan.nodes
     }
 
 

@@ -75,7 +75,7 @@ def test_the_files_are_the_root_and_image_json_is_not_among_them(
         "WorkingDir": "/etc",
     }
     with layer_of(out) as tar:
-        found = {one.name: one for one in tar}
+        found = {member.name: member for member in tar}
         assert sorted(found) == [
             "bin",
             "bin/app",
@@ -91,7 +91,7 @@ def test_the_files_are_the_root_and_image_json_is_not_among_them(
     assert found["bin/sh"].linkname == "/bin/app"
     assert found["tmp"].mode == 0o1777
     assert found["bin"].mode == 0o755
-    assert {(one.uid, one.gid, one.mtime) for one in found.values()} == {(0, 0, 0)}
+    assert {(member.uid, member.gid, member.mtime) for member in found.values()} == {(0, 0, 0)}
 
 
 def test_it_is_built_again_only_when_a_file_changed(root: Path, own_cache: Path) -> None:
@@ -186,7 +186,7 @@ def test_relative_directories_and_home(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     pinned = [pin_build({"app:1": text}) for text in ("root", "./root", "~/root", str(root))]
-    assert all(one == pinned[0] for one in pinned)
+    assert all(artifact == pinned[0] for artifact in pinned)
     assert pinned[0]["docker.io/library/app:1"].startswith(f"{root}@sha256:")
 
 

@@ -53,7 +53,7 @@ class StandInCluster:
             nodes=nodes(ClusterSettings(nodes=3)),
             all_fragments={
                 "images.loader": tuple(
-                    Fragment(point="images.loader", value=one) for one in self.loaders
+                    Fragment(point="images.loader", value=loader) for loader in self.loaders
                 )
             },
         )
@@ -103,9 +103,9 @@ def test_all_nodes_at_the_same_time_each_by_its_own_door(layout: Make, own_cache
     assert chosen == ("vm-001", "vm-002", "vm-003")
     parcels = fetch(StandInCluster(), images([f"oci:{layout()}"], ()), Silent())
     outcomes = deliver(cluster, parcels, chosen, Silent())
-    assert [one.node for one in outcomes] == list(chosen)
+    assert [outcome.node for outcome in outcomes] == list(chosen)
     check(outcomes)
-    assert len({one.door.path for one in seen.values() if one.door}) == 3
+    assert len({delivery.door.path for delivery in seen.values() if delivery.door}) == 3
     (_, argv), *_ = cluster.asked
     assert argv[0] == "curl"
     assert argv[-1].startswith(f"http://{GATEWAY}:")
@@ -125,7 +125,7 @@ def test_a_failure_names_the_nodes_and_the_others_go_on(
     assert len(outcomes) == 6
     show(outcomes, as_json=True)
     found = json.loads(capsys.readouterr().out)
-    assert [one["ok"] for one in found] == [True, True, False, False, False, False]
+    assert [outcome["ok"] for outcome in found] == [True, True, False, False, False, False]
     assert found[0]["image"] == "xk8s.local/a:1"
     assert found[0]["digest"] == manifest_of(layout())["digest"]
     assert found[2]["error"] == "no room"

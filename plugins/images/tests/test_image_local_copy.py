@@ -41,15 +41,17 @@ def check_layout(layout: Path, ref: str) -> None:
     descriptor = manifest_of(layout)
     assert descriptor["annotations"][CONTAINERD_NAME] == ref
     document = json.loads((layout / "blobs" / descriptor["digest"].replace(":", "/")).read_bytes())
-    wanted = {descriptor["digest"], *(one["digest"] for one in document["layers"])}
+    wanted = {descriptor["digest"], *(layer["digest"] for layer in document["layers"])}
     wanted.add(document["config"]["digest"])
     blobs = list((layout / "blobs" / "sha256").iterdir())
     assert {f"sha256:{blob.name}" for blob in blobs} == wanted
     for blob in blobs:
         assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
         assert blob.stat().st_mode & 0o777 == 0o644
-    for one in document["layers"]:
-        assert one["size"] == (layout / "blobs" / one["digest"].replace(":", "/")).stat().st_size
+    for layer in document["layers"]:
+        assert (
+            layer["size"] == (layout / "blobs" / layer["digest"].replace(":", "/")).stat().st_size
+        )
 
 
 def test_every_kind_of_archive_keeps_the_image_as_it_is(
@@ -87,7 +89,7 @@ def test_the_same_content_is_the_same_artifact_and_another_one_is_not(
     changed = artifact(f"oci-archive:{tmp_path}/o.tar:x/app:1")
     assert artifact_key(first) != artifact_key(changed)
     store = Store(own_cache)
-    digests = [store.get(one, Silent()).digest for one in (moved, changed)]
+    digests = [store.get(artifact, Silent()).digest for artifact in (moved, changed)]
     assert digests[0] != digests[1]
     assert digests[0] == Store(tmp_path / "other").get(moved, Silent()).digest
 
@@ -152,14 +154,14 @@ def test_a_layout_whose_blobs_are_links(layout: Make, tmp_path: Path, own_cache:
 
 def write_docker(path: Path, layers: list[bytes], names: list[str], **more: object) -> None:
     """An archive with these layers (as they are in the file) and their names."""
-    plain = [gzip.decompress(one) if one[:2] == b"\x1f\x8b" else one for one in layers]
+    plain = [gzip.decompress(layer) if layer[:2] == b"\x1f\x8b" else layer for layer in layers]
     config = {
         "architecture": "amd64",
         "os": "linux",
         "config": {"Healthcheck": {"Test": ["NONE"]}},
         "rootfs": {
             "type": "layers",
-            "diff_ids": [f"sha256:{hashlib.sha256(one).hexdigest()}" for one in plain],
+            "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in plain],
         },
         **more,
     }
@@ -187,7 +189,7 @@ def test_docker_archives_with_compressed_and_repeated_layers(
     check_layout(out, "docker.io/x/app:1")
     descriptor = manifest_of(out)
     manifest = json.loads((out / "blobs" / descriptor["digest"].replace(":", "/")).read_bytes())
-    kinds = [one["mediaType"].rpartition(".")[2] for one in manifest["layers"]]
+    kinds = [layer["mediaType"].rpartition(".")[2] for layer in manifest["layers"]]
     assert kinds == ["tar", "tar+gzip", "tar"]
     assert config_of(out)["config"] == {"Healthcheck": {"Test": ["NONE"]}}, "byte for byte"
 
@@ -201,7 +203,7 @@ def test_archives_of_new_dockers_are_both_kinds_at_once(
     manifest = json.loads(
         (source / "blobs" / manifest_of(source)["digest"].replace(":", "/")).read_bytes()
     )
-    names = [f"blobs/{one['digest'].replace(':', '/')}" for one in manifest["layers"]]
+    names = [f"blobs/{layer['digest'].replace(':', '/')}" for layer in manifest["layers"]]
     config = f"blobs/{manifest['config']['digest'].replace(':', '/')}"
     entry = {"Config": config, "RepoTags": ["x/app:1"], "Layers": names}
     with tarfile.open(tmp_path / "d.tar", "a") as tar:
@@ -222,7 +224,7 @@ def test_archives_of_new_dockers_are_both_kinds_at_once(
 def test_docker_archives_that_are_damaged(
     tmp_path: Path, own_cache: Path, layers: list[bytes], ids: list[str], match: str
 ) -> None:
-    rootfs = {"type": "layers", "diff_ids": [f"sha256:{one}" for one in ids]}
+    rootfs = {"type": "layers", "diff_ids": [f"sha256:{diff_id}" for diff_id in ids]}
     write_docker(tmp_path / "d.tar", layers, ["l.tar"], rootfs=rootfs)
     refuse(artifact(f"docker-archive:{tmp_path}/d.tar"), own_cache, match)
 
@@ -234,11 +236,11 @@ def test_an_archive_cannot_reach_outside(tmp_path: Path, own_cache: Path, name: 
     path = tmp_path / "d.tar"
     write_docker(path, [b"x"], ["l.tar"], rootfs=rootfs)
     with tarfile.open(path) as tar:
-        files = {one.name: tar.extractfile(one).read() for one in tar}
+        files = {member.name: tar.extractfile(member).read() for member in tar}
     files["manifest.json"] = files["manifest.json"].replace(b"l.tar", name.encode())
     with tarfile.open(path, "w") as tar:
-        for one, data in files.items():
-            add(tar, one, data)
+        for member, data in files.items():
+            add(tar, member, data)
     refuse(artifact(f"docker-archive:{path}"), own_cache, "damaged")
     with tarfile.open(path, "a") as tar:
         add(tar, name, b"x")

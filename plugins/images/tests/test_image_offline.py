@@ -243,8 +243,8 @@ def test_settings_are_pinned_once_and_kept_so(
     stored = {value.name: value.value for value in settings.values()}
     assert stored == {"refs": found.refs, "build": found.build}
 
-    for one in (path / "index.json", path / "oci-layout"):
-        one.unlink()
+    for file in (path / "index.json", path / "oci-layout"):
+        file.unlink()
     (tmp_path / "root").rmdir()
     monkeypatch.chdir("/")
     kept = json.loads(json.dumps({"images": stored}))

@@ -39,7 +39,7 @@ def test_pods_are_on_its_bridge_with_the_ranges_of_their_node():
     bridge = config(context("dual"), 1)["plugins"][0]
     # kube-router looks for it by this name.
     assert bridge["bridge"] == "kube-bridge"
-    subnets = [one["subnet"] for ranges in bridge["ipam"]["ranges"] for one in ranges]
+    subnets = [part["subnet"] for ranges in bridge["ipam"]["ranges"] for part in ranges]
     assert subnets == ["11.0.2.0/24", "1100::200/120"]
 
 
@@ -72,9 +72,9 @@ def test_it_may_see_and_change_nothing(tmp_path):
     ctx = context()
     roles = [
         document
-        for one in overlay.xk8s_fragments(ctx)
-        if isinstance(one.value, Manifest) and one.value.name == "20-kube-router"
-        for document in yaml.safe_load_all(one.value.yaml)
+        for fragment in overlay.xk8s_fragments(ctx)
+        if isinstance(fragment.value, Manifest) and fragment.value.name == "20-kube-router"
+        for document in yaml.safe_load_all(fragment.value.yaml)
     ]
     verbs = {verb for rule in roles[0]["rules"] for verb in rule["verbs"]}
     assert verbs == {"get", "list", "watch"}

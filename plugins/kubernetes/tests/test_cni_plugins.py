@@ -59,7 +59,9 @@ def test_the_plugin_of_a_cni_is_replaced_as_well(tmp_path):
         sets=(f"kubernetes.cni_dir={tmp_path}",),
         environment={},
     )
-    (layer,) = (one.layer for one in make_plan(request).layers if one.layer.name == "cni")
+    (layer,) = (
+        planned.layer for planned in make_plan(request).layers if planned.layer.name == "cni"
+    )
     found = takes(layer)["/opt/cni/bin/flannel"].artifact
     assert found.name == "flannel-cni-plugin"
     assert found.sources[0] == OwnDirectory(path=str(tmp_path))
@@ -76,7 +78,7 @@ def test_a_changed_own_plugin_is_another_layer_and_the_directory_may_be_relative
             overlays=("kubernetes", "containerd"), sets=("kubernetes.cni_dir=bin",), environment={}
         )
         plan = make_plan(request)
-        digests.append({one.layer.name: one.digest for one in plan.layers})
+        digests.append({planned.layer.name: planned.digest for planned in plan.layers})
     assert {name for name in digests[0] if digests[0][name] != digests[1][name]} == {"cni"}
 
 
@@ -137,9 +139,9 @@ def chaining(value: object) -> object:
 def test_overlays_plugins_are_behind_the_cnis_in_the_order_of_overlays():
     tuning, own = {"type": "tuning"}, {"type": "own", "mine": {"a": 1}}
     found = cni.chain(context({cni.CHAIN: (tuning, own)}))
-    assert [one["type"] for one in found] == ["portmap", "tuning", "own"]
+    assert [entry["type"] for entry in found] == ["portmap", "tuning", "own"]
     assert found[2] == own
-    assert [one["type"] for one in cni.chain(context())] == ["portmap"]
+    assert [entry["type"] for entry in cni.chain(context())] == ["portmap"]
 
 
 def test_two_overlays_that_give_a_plugin_two_configurations_are_an_error_that_names_both():

@@ -62,7 +62,7 @@ def test_the_users_own_text_stays_to_the_byte() -> None:
     assert "current-context: xk8s-a  # for now\n" in both
     assert without(both, "xk8s-a") == USERS
     loaded = yaml.safe_load(both)
-    assert [one["name"] for one in loaded["users"]] == ["me", "xk8s-a-admin"]
+    assert [user["name"] for user in loaded["users"]] == ["me", "xk8s-a-admin"]
     assert loaded["clusters"][1] == A["clusters"][0]
 
 
@@ -81,7 +81,7 @@ def test_merged_twice_is_once_and_a_new_one_takes_the_olds_place() -> None:
     assert merged(once, A) == once
     other = merged(once + "# the end\n", cluster("xk8s-a", **{"tls-server-name": "x"}))
     loaded = yaml.safe_load(other)
-    assert [one["name"] for one in loaded["clusters"]] == ["work", "xk8s-a"]
+    assert [cluster["name"] for cluster in loaded["clusters"]] == ["work", "xk8s-a"]
     assert loaded["clusters"][1]["cluster"]["tls-server-name"] == "x"
     assert without(other, "xk8s-a") == USERS + "# the end\n"
 
@@ -110,9 +110,9 @@ def test_remove_leaves_what_other_contexts_use() -> None:
     more = "  - {name: mine, context: {cluster: xk8s-a, user: me}}\n"
     shared = merged(USERS.replace("current-context", f"{more}current-context"), A)
     rest = yaml.safe_load(without(shared, "xk8s-a"))
-    assert [one["name"] for one in rest["clusters"]] == ["work", "xk8s-a"]
-    assert [one["name"] for one in rest["users"]] == ["me"]
-    assert [one["name"] for one in rest["contexts"]] == ["work", "mine"]
+    assert [cluster["name"] for cluster in rest["clusters"]] == ["work", "xk8s-a"]
+    assert [user["name"] for user in rest["users"]] == ["me"]
+    assert [context["name"] for context in rest["contexts"]] == ["work", "mine"]
 
 
 def test_what_is_not_there_is_not_removed() -> None:
@@ -158,7 +158,7 @@ def test_whatever_the_style(text: str) -> None:
     assert contexts(both) == (*names, "xk8s-a")
     assert current(both) == "xk8s-a"
     for key in LISTS:
-        assert A[key][0]["name"] in [one["name"] for one in plain(both)[key]]
+        assert A[key][0]["name"] in [entry["name"] for entry in plain(both)[key]]
     back = without(both, "xk8s-a")
     assert equal(back, text)
     if both.startswith(text.rstrip("\n")):

@@ -70,9 +70,9 @@ def test_permissions_owner_and_attributes_stay(file: Path) -> None:
     before = file.stat()
     merge(file)
     after = file.stat()
-    for one in (after, backups(file)[1].stat()):
-        assert stat.S_IMODE(one.st_mode) == 0o640
-        assert (one.st_uid, one.st_gid) == (before.st_uid, before.st_gid)
+    for status in (after, backups(file)[1].stat()):
+        assert stat.S_IMODE(status.st_mode) == 0o640
+        assert (status.st_uid, status.st_gid) == (before.st_uid, before.st_gid)
     if note:
         assert os.getxattr(file, "user.note") == note
     assert after.st_mtime >= before.st_mtime
@@ -328,7 +328,7 @@ def script(path: Path, name: str, before: str = "") -> list[str]:
 def test_two_at_once_are_both_in(file: Path) -> None:
     clusters = [f"xk8s-{number}" for number in range(8)]
     running = [subprocess.Popen(script(file, name)) for name in clusters]
-    assert [one.wait(60) for one in running] == [0] * 8
+    assert [process.wait(60) for process in running] == [0] * 8
     assert contexts(file.read_text())[0] == "work"
     assert sorted(contexts(file.read_text())) == sorted(["work", *clusters])
     assert file.with_name("config.xk8s-backup").read_text() == TEXT

@@ -20,37 +20,41 @@ def plan(*sets: str) -> Plan:
 
 def observations(made: Plan) -> list[Observation]:
     return [
-        one for name in made.ctx.overlays for one in made.registry.hooks.observe(name, made.ctx)
+        observation
+        for name in made.ctx.overlays
+        for observation in made.registry.hooks.observe(name, made.ctx)
     ]
 
 
 def test_nothing_is_asked_for_that_holds_keys() -> None:
     seen = observations(plan())
     assert len(seen) > 30
-    for one in seen:
-        words = " ".join(one.argv)
+    for observation in seen:
+        words = " ".join(observation.argv)
         assert "secret" not in words.lower(), words
         assert "kubeconfig" not in words, words
-        if one.argv[0] in ("cat", "tail", "head"):
+        if observation.argv[0] in ("cat", "tail", "head"):
             assert not re.search(r"/pki/|\.key|\.conf\b(?<!resolv\.conf)", words), words
-    kinds = {kind for one in seen if one.argv[:2] == ("kubectl", "get")
-             for kind in one.argv[2].split(",")}  # fmt: skip
+    kinds = {kind for observation in seen if observation.argv[:2] == ("kubectl", "get")
+             for kind in observation.argv[2].split(",")}  # fmt: skip
     assert {"nodes", "pods", "services", "endpointslices", "events"} <= kinds
     assert not kinds & {"secrets", "configmaps", "all", "serviceaccounts"}
-    for one in seen:  # a pod's specification may have passwords in its environment
-        if one.argv[:2] == ("kubectl", "get") and "pods" in one.argv[2].split(","):
-            assert not any(word in ("json", "yaml") for word in one.argv)
+    for observation in seen:  # a pod's specification may have passwords in its environment
+        if observation.argv[:2] == ("kubectl", "get") and "pods" in observation.argv[2].split(","):
+            assert not any(word in ("json", "yaml") for word in observation.argv)
 
 
 def test_each_has_a_file_of_its_own() -> None:
-    names = [one.name for one in observations(plan("kubernetes.proxy_mode=ipvs"))]
+    names = [observation.name for observation in observations(plan("kubernetes.proxy_mode=ipvs"))]
     assert len(set(names)) == len(names)
     assert {"journal", "network/nftables", "network/ipvs", "kubectl/events", "cri/images",
             "log/kube-apiserver.log", "log/etcd.log", "etcd/health"} <= set(names)  # fmt: skip
 
 
 def test_of_routers_nothing_of_kubernetes_is_asked() -> None:
-    router = {one.name for one in observations(plan()) if "router" in one.roles}
+    router = {
+        observation.name for observation in observations(plan()) if "router" in observation.roles
+    }
     assert "journal" in router
     assert not {name for name in router if name.startswith(("kubectl", "cri", "log", "etcd"))}
 

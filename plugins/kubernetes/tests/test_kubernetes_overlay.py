@@ -368,7 +368,7 @@ def test_an_own_program_changes_the_layers_of_programs_alone(tmp_path, own_place
             sets=(f"kubernetes.dir={tmp_path}",),
             environment={},
         )
-        found.append({one.layer.name: one.digest for one in make_plan(request).layers})
+        found.append({planned.layer.name: planned.digest for planned in make_plan(request).layers})
     changed = {name for name in found[0] if found[0][name] != found[1][name]}
     # A plan knows artifacts as a whole; which of the two is a new image is seen when it is built.
     assert changed == {"kubernetes-node", "kubernetes-control"}

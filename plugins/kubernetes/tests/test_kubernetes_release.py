@@ -95,7 +95,7 @@ def test_a_release_is_downloaded_and_verified(site: tuple[str, Path], tmp_path: 
     for name in MEMBERS:
         said = subprocess.run([resolved.path / name], capture_output=True, text=True, check=True)
         assert said.stderr == f"{VERSION}\n"
-    assert {one.kind for one in resolved.provenance} == {"release"}
+    assert {origin.kind for origin in resolved.provenance} == {"release"}
 
 
 def test_what_has_another_checksum_is_refused(site: tuple[str, Path], tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_an_own_program_takes_the_place_of_the_releases(
     # Not downloaded: what is not needed may be missing.
     (place / "kubelet").unlink()
     resolved = Store(tmp_path / "cache").get(served(url, dir=str(mine)), Silent())
-    kinds = {one.member: one.kind for one in resolved.provenance}
+    kinds = {origin.member: origin.kind for origin in resolved.provenance}
     assert kinds.pop("kubelet") == "own directory"
     assert set(kinds.values()) == {"release"}
     # The next build of it: nothing is asked for again.

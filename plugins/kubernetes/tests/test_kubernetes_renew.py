@@ -60,7 +60,7 @@ def test_pods_with_a_token_or_an_authority_are_meant(volume: dict[str, Any]) -> 
         pod("ending", volume=TOKEN, meta={"deletionTimestamp": "now"}),
         pod("elsewhere", volume=SECRET, meta={"namespace": "other"}),
     ],
-    ids=lambda one: one["metadata"]["name"],
+    ids=lambda item: item["metadata"]["name"],
 )
 def test_other_pods_are_left_alone(other: dict[str, Any]) -> None:
     assert not renew.holds_keys(other, [PATH])
@@ -116,7 +116,7 @@ class Server:
             self.token = None
         elif method == "DELETE":
             assert query == "", "in its own time"
-            self.pods = [one for one in self.pods if not path.endswith(one["metadata"]["name"])]
+            self.pods = [pod for pod in self.pods if not path.endswith(pod["metadata"]["name"])]
             return 200, {}
         return (200, known[route]()) if route in known else (404, {"message": "not found"})
 
@@ -204,7 +204,7 @@ def test_everything_that_has_an_old_key_is_renewed(server: Server, tmp_path: Pat
     done = renew.renew(access, Silent())  # type: ignore[arg-type]
     assert done.recreated == ("demo/made-anew",)
     assert done.left == ("demo/alone", "demo/job")
-    assert [one["metadata"]["name"] for one in server.pods] == ["alone", "job", "nothing"]
+    assert [pod["metadata"]["name"] for pod in server.pods] == ["alone", "job", "nothing"]
     assert server.authentication is not None
     assert "old" not in server.authentication["client-ca-file"]
     assert server.token == "bmV3"

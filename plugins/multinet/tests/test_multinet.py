@@ -67,18 +67,18 @@ def test_no_pod_has_a_vms_address_or_another_nodes() -> None:
         whole = [ipaddress.ip_network(text) for text in prefixes(ctx, net)]
         for number in (0, 1):
             parts = [ipaddress.ip_network(node_prefixes(ctx, net, node)[number]) for node in every]
-            for one, after in itertools.pairwise(parts):
-                assert not one.overlaps(after)
-            for one in parts:
-                assert one.subnet_of(whole[number])  # type: ignore[arg-type]
-                assert not any(ip in one for ip in vms)
+            for before, after in itertools.pairwise(parts):
+                assert not before.overlaps(after)
+            for part in parts:
+                assert part.subnet_of(whole[number])  # type: ignore[arg-type]
+                assert not any(ip in part for ip in vms)
 
 
 def test_pods_and_vms_of_the_network_are_near_each_other() -> None:
     ctx = context("dual")
     config = json.loads(of_node(ctx, "vm-001")["/etc/cni/multinet.d/net2.conf"])
-    subnets = [ipaddress.ip_network(one["subnet"]) for (one,) in config["ipam"]["ranges"]]
-    near = [*subnets, *(ipaddress.ip_network(one["dst"]) for one in config["ipam"]["routes"])]
+    subnets = [ipaddress.ip_network(part["subnet"]) for (part,) in config["ipam"]["ranges"]]
+    near = [*subnets, *(ipaddress.ip_network(route["dst"]) for route in config["ipam"]["routes"])]
     for node in ctx.nodes:
         nic = node.nic(2)
         for text in (nic.ipv4, nic.ipv6):
@@ -136,7 +136,7 @@ def test_addresses_that_are_pods_or_services_already_are_refused(taken: dict[str
 )
 def test_it_is_the_last_in_the_list_of_each_cni(cni: str, path: str) -> None:
     made = plan(cni)
-    entries = [entry for one in made.layers for entry in one.layer.entries]
+    entries = [entry for planned in made.layers for entry in planned.layer.entries]
     entries += [file for node in made.nodes for file in node.files]
     (text, *_) = (entry.data for entry in entries if entry.path == path)  # type: ignore[union-attr]
     plugins = json.loads(text)["plugins"]
@@ -151,7 +151,7 @@ def test_it_is_the_last_in_the_list_of_each_cni(cni: str, path: str) -> None:
 
 def test_what_it_needs_is_where_the_cnis_plugins_are() -> None:
     made = plan()
-    (cni,) = (one.layer for one in made.layers if one.layer.name == "cni")
+    (cni,) = (planned.layer for planned in made.layers if planned.layer.name == "cni")
     paths = {entry.path for entry in cni.entries}
     assert {f"/opt/cni/bin/{name}" for name in ("multinet", "macvlan", "host-local")} <= paths
 

@@ -171,7 +171,7 @@ def test_another_pods_are_left_alone(plugin: Plugin) -> None:
     (plugin.directory / "state/results/a-pod-12-net1").write_text("{}")
     (plugin.directory / "state/results/a-other-net1").write_text("{}")
     plugin("DEL", "a")
-    left = {one.name for one in (plugin.directory / "state" / "results").iterdir()}
+    left = {path.name for path in (plugin.directory / "state" / "results").iterdir()}
     assert left == {"a-pod-12-net1", "a-other-net1"}
 
 
@@ -239,5 +239,5 @@ def test_the_versions_of_all_our_lists_are_known(path: Path) -> None:
 def test_its_sources_are_all_that_is_built() -> None:
     (module,) = program().sources
     directory = files("xk8s_multinet").joinpath("program")
-    names = {one.name for one in directory.iterdir() if one.name.endswith(".go")}
+    names = {path.name for path in directory.iterdir() if path.name.endswith(".go")}
     assert set(module.extra_files) == names  # type: ignore[union-attr]

@@ -11,7 +11,7 @@ def test_it_keeps_the_contract() -> None:
 
 def test_kubelet_is_told_how_many_pods(plan: MakePlan) -> None:
     made = plan("my-overlay", "my-overlay.pods=17")
-    files = {entry.path: entry for one in made.layers for entry in one.layer.entries}
+    files = {entry.path: entry for planned in made.layers for entry in planned.layer.entries}
     assert b"maxPods: 17\n" in files["/etc/kubernetes/kubelet.yaml"].data
 
 
