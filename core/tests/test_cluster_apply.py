@@ -15,7 +15,8 @@ import attrs
 import pytest
 from attrs import field, frozen
 from xk8s.build.layers.build import layers_dir
-from xk8s.build.layers.diff import Difference, FilesLevel, Stack
+from xk8s.build.layers.diff import Difference
+from xk8s.build.layers.stack import FilesLevel, Stack
 from xk8s.cli.verbs.watch import summary
 from xk8s.cluster.change import watched
 from xk8s.cluster.change.apply import plan_again

@@ -390,6 +390,22 @@ def test_what_would_hide_too_much_of_the_images(
     assert caught.value.hint
 
 
+def test_what_a_file_between_two_layers_hides_is_not_replaced(work: Path, tmp_path: Path) -> None:
+    """As overlayfs: directories are merged down to the first layer that has something else."""
+    put(work, "srv/old")
+    plan = planned("./work")
+    layers, own = made(plan, tmp_path)
+    images = {}
+    for name, path in (("base", "srv/old"), ("app", "srv"), ("own", "srv/new")):
+        images[name] = tmp_path / f"{name}.srv.erofs"
+        make_image(put(tmp_path / f"{name}-srv", path), images[name])
+    layers = {**layers, "t-base": images["base"], "t-app": images["app"]}
+    own = dict.fromkeys(own, images["own"])
+    (found,) = over_images(plan, layers, own)
+    assert found.replaced == ()
+    assert "/srv/old" in found.added
+
+
 def test_without_directories_no_image_is_opened() -> None:
     assert over_images(planned(), {}, {}) == ()
 

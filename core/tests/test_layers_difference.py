@@ -18,18 +18,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from xk8s.build.layers.build import stage_entries
-from xk8s.build.layers.diff import (
-    Difference,
-    FilesLevel,
-    ImageLevel,
-    Stack,
-    StackLevel,
-    difference,
-    entries,
-    identity,
-)
+from xk8s.build.layers.diff import Difference, difference, entries
 from xk8s.build.layers.erofs_read import open_image
 from xk8s.build.layers.erofs_write import make_image
+from xk8s.build.layers.stack import FilesLevel, ImageLevel, Stack, StackLevel, identity
 from xk8s.cluster.change.push import STAGE, push
 from xk8s.context import ExecResult
 from xk8s.errors import MachineError

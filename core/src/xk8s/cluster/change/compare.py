@@ -8,8 +8,9 @@ from contextlib import ExitStack
 import attrs
 
 from xk8s.build.layers.build import layers_dir
-from xk8s.build.layers.diff import Difference, FilesLevel, ImageLevel, Stack, StackLevel, difference
+from xk8s.build.layers.diff import Difference, difference
 from xk8s.build.layers.erofs_read import open_image
+from xk8s.build.layers.stack import FilesLevel, ImageLevel, Stack, StackLevel
 from xk8s.cluster.change.units import Actions, actions
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.state.guest_files import GuestFiles, NodeFiles, node_files

@@ -2,124 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from attrs import define, field
+from attrs import define, evolve
 
-from xk8s.build.layers.erofs_read import ErofsEntry, ErofsImage, open_image
-from xk8s.overlay import Directory
+from xk8s.build.layers.erofs_read import open_image
+from xk8s.build.layers.stack import ImageLevel, Stack
+from xk8s.overlay import Directory, Entry
 from xk8s.planning.overrides import Override, Replaced, hides, leads_through
-from xk8s.planning.plan import Plan
+from xk8s.planning.plan import NODE_LAYER, Plan
 
 
 @define(eq=False)
-class _Level:
-    """An image that a directory lies over: a layer of an overlay, or the own one of a node."""
+class _Below:
+    """What is below a directory's layer in one node. ``overlays`` has the owner of each layer,
+    ``owners`` those of the node's own files by path.
+    """
 
-    image: ErofsImage
-    overlay: str
-    layer: str = ""
-    node: str = ""
-    _known: dict[str, ErofsEntry | None] = field(factory=dict, init=False)
+    directory: str
+    node: str
+    stack: Stack
+    overlays: Mapping[str, str]
+    owners: Mapping[str, str]
 
-    def find(self, path: str) -> ErofsEntry | None:
-        """Find as `ErofsImage.find` does."""
-        if path not in self._known:
-            self._known[path] = self.image.find(path)
-        return self._known[path]
+    def replaced(self, entry: Entry) -> Replaced | None:
+        """Return what exists at the path of ``entry`` already; None if nothing does."""
+        is_directory = isinstance(entry, Directory)
+        parts = entry.path.split("/")[1:]
+        for count in range(1, len(parts) + is_directory):
+            prefix = "/" + "/".join(parts[:count])
+            if (there := self.stack.find(prefix)) and there[1].kind != "directory":
+                raise leads_through(
+                    self.directory, entry.path, prefix, self._whose(there[0].name), there[1].target
+                )
+        if (there := self.stack.find(entry.path)) is None:
+            return None
+        level, found = there
+        if found.kind == "directory" and not is_directory:
+            raise hides(self.directory, entry.path, self._whose(level.name))
+        if level.name == NODE_LAYER:
+            overlay = self.owners.get(entry.path, "xk8s")
+            return Replaced(path=entry.path, overlay=overlay, nodes=(self.node,))
+        return Replaced(path=entry.path, overlay=self.overlays[level.name], layer=level.name)
 
-    @property
-    def whose(self) -> str:
+    def _whose(self, layer: str) -> str:
         """Name the owner, for errors."""
-        return f"{self.overlay} (layer {self.layer})" if self.layer else f"{self.node} itself"
+        if layer == NODE_LAYER:
+            return f"{self.node} itself"
+        return f"{self.overlays[layer]} (layer {layer})"
 
 
 def over_images(
     plan: Plan, layers: Mapping[str, Path], own: Mapping[str, Path]
 ) -> tuple[Override, ...]:
-    """What each local directory of ``plan`` does. ``layers`` are images by the name of their
+    """Return what each local directory of ``plan`` does. ``layers`` are images by the name of their
     layer, ``own`` those of the nodes by theirs.
 
-    `PlanError` where a file or link would hide a directory of an image, or a directory what is
-    none.
+    `PlanError` where a file or link would hide a directory of an image, or a directory would hide
+    a file or link.
     """
     if not plan.directories:
         return ()
-    with ExitStack() as stack:
+    with ExitStack() as images:
+
+        def level(name: str, path: Path) -> ImageLevel:
+            image = images.enter_context(open_image(path))
+            return ImageLevel(name=name, key=str(path), image=image)
+
         levels = {
-            planned.layer.name: _Level(
-                stack.enter_context(open_image(layers[planned.layer.name])),
-                planned.overlay,
-                layer=planned.layer.name,
-            )
+            planned.layer.name: level(planned.layer.name, layers[planned.layer.name])
             for planned in plan.layers
         }
-        nodes = {
-            name: _Level(stack.enter_context(open_image(path)), "", node=name)
-            for name, path in own.items()
-        }
+        nodes = {name: level(NODE_LAYER, path) for name, path in own.items()}
         return tuple(_over(plan, planned, levels, nodes) for planned in plan.directories)
 
 
 def _over(
-    plan: Plan, planned: Override, levels: Mapping[str, _Level], nodes: Mapping[str, _Level]
+    plan: Plan, planned: Override, levels: Mapping[str, ImageLevel], nodes: Mapping[str, ImageLevel]
 ) -> Override:
-    entries = next(
-        planned_layer.layer.entries
-        for planned_layer in plan.layers
-        if planned_layer.layer.name == planned.layer
-    )
+    (entries,) = (layer.layer.entries for layer in plan.layers if layer.layer.name == planned.layer)
+    overlays = {layer.layer.name: layer.overlay for layer in plan.layers}
     # Of a node's own files the plan knows whose they are; what it does not know is made at start.
     owners = {replaced.path: replaced.overlay for replaced in planned.replaced if replaced.nodes}
-    replaced: dict[tuple[str, str, str], list[str]] = {}
+    replaced: dict[Replaced, list[str]] = {}
     added: dict[str, None] = {}
     for node in plan.nodes:
-        below = list(_below(plan.stack(node), planned.layer, levels, nodes[node.node.name]))
+        name = node.node.name
+        stack = plan.stack(node)
+        below = _Below(
+            directory=planned.directory,
+            node=name,
+            stack=Stack(
+                [levels.get(layer, nodes[name]) for layer in stack[: stack.index(planned.layer)]]
+            ),
+            overlays=overlays,
+            owners=owners,
+        )
         for entry in entries:
-            level = _check(planned.directory, entry.path, isinstance(entry, Directory), below)
-            if level is None:
-                slash = "/" if isinstance(entry, Directory) else ""
-                added.setdefault(entry.path + slash)
+            there = below.replaced(entry)
+            if there is None:
+                added.setdefault(entry.path + ("/" if isinstance(entry, Directory) else ""))
             elif not isinstance(entry, Directory):
-                overlay = level.overlay or owners.get(entry.path, "xk8s")
-                replaced.setdefault((entry.path, overlay, level.layer), []).append(level.node)
-    over = {path for path, _, _ in replaced}
+                replaced.setdefault(evolve(there, nodes=()), []).extend(there.nodes)
+    over = {there.path for there in replaced}
     return Override(
         directory=planned.directory,
         layer=planned.layer,
-        replaced=tuple(
-            Replaced(path=path, overlay=overlay, layer=layer, nodes=() if layer else tuple(names))
-            for (path, overlay, layer), names in replaced.items()
-        ),
+        replaced=tuple(evolve(there, nodes=tuple(names)) for there, names in replaced.items()),
         added=tuple(path for path in added if path not in over),
     )
-
-
-def _below(
-    stack: Sequence[str], layer: str, levels: Mapping[str, _Level], own: _Level
-) -> Iterator[_Level]:
-    """What lies below a layer in the stack of a node, topmost first."""
-    for name in reversed(stack[: stack.index(layer)]):
-        yield levels.get(name, own)
-
-
-def _check(directory: str, path: str, is_directory: bool, below: Sequence[_Level]) -> _Level | None:
-    """Return where something exists at ``path`` already; None if nowhere."""
-    parts = path.split("/")[1:]
-    for count in range(1, len(parts) + is_directory):
-        prefix = "/" + "/".join(parts[:count])
-        if (there := _topmost(prefix, below)) and there[1].kind != "directory":
-            raise leads_through(directory, path, prefix, there[0].whose, there[1].target)
-    there = _topmost(path, below)
-    if there is None:
-        return None
-    level, found = there
-    if found.kind == "directory" and not is_directory:
-        raise hides(directory, path, level.whose)
-    return level
-
-
-def _topmost(path: str, below: Sequence[_Level]) -> tuple[_Level, ErofsEntry] | None:
-    return next(((level, found) for level in below if (found := level.find(path))), None)

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 import attrs
 from attrs import frozen
 
-from xk8s.build.layers.diff import Difference, Stack
+from xk8s.build.layers.diff import Difference
+from xk8s.build.layers.stack import Stack
 from xk8s.cluster.handle import Cluster
 from xk8s.errors import MachineError
 from xk8s.overlay import Entry, Take

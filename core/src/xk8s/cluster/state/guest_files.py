@@ -14,7 +14,7 @@ import attrs
 import cattrs
 from attrs import frozen
 
-from xk8s.build.layers.diff import identity
+from xk8s.build.layers.stack import identity
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.errors import StateError
 from xk8s.overlay import File
@@ -29,7 +29,7 @@ GUEST_FILES = "now.json"
 class NodeFiles:
     """A guest's files. ``stack``: (layer, key of its image), lowest first, the node's own files
     among them with key "". ``files``: of these and of secrets, path -> identity (see
-    `xk8s.build.layers.diff`). ``unsure`` are
+    `xk8s.build.layers.stack`). ``unsure`` are
     paths that an apply was about to change, ``units`` those that it had yet to restart.
     """
 
