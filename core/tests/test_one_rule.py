@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from click.testing import CliRunner
 from xk8s import apt, subordinate_ids
 from xk8s.cli.verbs import layers, logs
@@ -15,6 +17,9 @@ from xk8s.errors import UsageError
 from xk8s.machine.qemu import command
 from xk8s.machine.qemu.accelerator import Accel
 from xk8s.report import doctor
+from xk8s.util.host_memory import memory_of_host, parse_meminfo, proportional_memory
+from xk8s.util.jobs import MARK, kill_marked, marked
+from xk8s.util.processes import CLUSTER_VARIABLE, Process, all_processes, end, leftovers
 from xk8s.util.units import parse_duration
 from xk8s_debian import base, mirror
 from xk8s_images import stores
@@ -111,3 +116,37 @@ def test_what_is_not_a_duration_is_refused(text: str) -> None:
         logs.started(text)
     result = CliRunner().invoke(layers.command, ["prune", "--older-than", text])
     assert result.exit_code != 0
+
+
+# --- T14: memory ------------------------------------------------------------------------------
+
+
+def test_memory_is_in_bytes_for_a_host_a_guest_and_a_process() -> None:
+    text = "MemTotal:        2048 kB\nMemAvailable:    1024 kB\nHugePages_Total:       3\n"
+    assert parse_meminfo(text) == {"MemTotal": 2048 << 10, "MemAvailable": 1024 << 10}
+    total, available = memory_of_host("MemTotal"), memory_of_host("MemAvailable")
+    assert 0 < available < total
+    assert 1 << 20 < proportional_memory(os.getpid()) < total
+    assert proportional_memory(2**22 + 1) == 0, "no pid is that high"
+
+
+# --- T8: processes by a mark in their environment ---------------------------------------------
+
+
+def test_every_scanner_finds_the_same_process_and_ends_only_that(tmp_path: Path) -> None:
+    marks = {MARK: str(tmp_path / "lock"), CLUSTER_VARIABLE: str(tmp_path)}
+    child = subprocess.Popen(["sleep", "60"], env={**os.environ, **marks})
+    try:
+        (process,) = leftovers(tmp_path)
+        assert process == Process.of(child.pid)
+        assert process.variable(MARK) == marks[MARK]
+        assert marked()[process] == marks[MARK]
+        assert process in all_processes()
+        earlier = evolve(process, started=process.started - 1)
+        assert end([earlier]) == ()
+        assert child.poll() is None, "a process that had this pid before is not this one"
+        assert kill_marked(marks[MARK]) == [child.pid]
+        assert leftovers(tmp_path) == ()
+    finally:
+        child.kill()
+        child.wait()

@@ -31,6 +31,7 @@ from xk8s.planning.make_plan import make_plan
 from xk8s.planning.plan import Plan
 from xk8s.progress import Progress
 from xk8s.sources import Artifact
+from xk8s.util.host_memory import proportional_memory
 from xk8s.util.paths import cache_dir, runtime_dir, state_dir
 
 LOOPBACK = "127.0.0.1"
@@ -155,7 +156,7 @@ class Cluster:
                     "pid": node.pid,
                     "cpus": planned[node.name].cpus,
                     "memory_mib": planned[node.name].memory,
-                    "host_memory_mib": proportional_memory(node.pid),
+                    "host_memory_mib": proportional_memory(node.pid) >> 20,
                     "addresses": [
                         address
                         for nic in planned[node.name].nics
@@ -218,14 +219,3 @@ def tail(path: Path, lines: int = 30) -> str:
     except OSError:
         return ""
     return "\n".join(text.splitlines()[-lines:])
-
-
-def proportional_memory(pid: int) -> int:
-    """PSS of a process in MiB: shared pages count by their share; 0 when it is gone."""
-    try:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                return int(line.split()[1]) // 1024
-    except OSError:
-        pass
-    return 0

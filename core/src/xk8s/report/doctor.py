@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from attrs import frozen
 from xk8s import apt, subordinate_ids
 from xk8s.errors import HostError, Xk8sError
 from xk8s.util import host_programs
+from xk8s.util.host_memory import memory_of_host
 from xk8s.util.paths import cache_dir, clusters_dir
 from xk8s.util.run_program import run_program
 
@@ -183,8 +183,7 @@ def room(name: str, path: Path, wanted: int, least: int) -> Probe:
 
 def memory() -> tuple[Severity, str, str]:
     """Check the memory that is available without swapping."""
-    found = re.search(r"^MemAvailable:\s+(\d+) kB", Path("/proc/meminfo").read_text(), re.M)
-    mib = int(found[1]) >> 10 if found else 0
+    mib = memory_of_host("MemAvailable") >> 20
     text = f"{mib} MiB available"
     do = "stop other programs, or use fewer nodes: --nodes 1 --memory control-plane=1536"
     if mib < MEMORY_MIB_LEAST:

@@ -13,6 +13,7 @@ from typing import Any
 from xk8s.names.allow_list import careful_policy
 from xk8s.names.discovery import COMMANDS_GROUP, OVERLAYS_GROUP, offered
 from xk8s.report.doctor import examine
+from xk8s.util.host_memory import memory_of_host
 
 
 def versions() -> dict[str, Any]:
@@ -28,7 +29,7 @@ def versions() -> dict[str, Any]:
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "system": _try(_system),
         "cpu": _try(_cpu),
-        "memory": _try(lambda: _first(r"^MemTotal:\s*(.+)$", "/proc/meminfo")),
+        "memory": _try(lambda: f"{memory_of_host('MemTotal') >> 20} MiB"),
     }
 
 

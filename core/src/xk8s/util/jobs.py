@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from xk8s.errors import BuildError, HostError, Interrupted
 from xk8s.util.disk_full import disk_full, says_full
 from xk8s.util.log import get_logger
+from xk8s.util.processes import Process, end, processes_with
 
 _log = get_logger(__name__)
 
@@ -236,34 +237,17 @@ def _end(processes: Iterable[subprocess.Popen[bytes]]) -> None:
         _signal_group(process.pid, signal.SIGKILL)
 
 
-def marked() -> dict[int, str]:
-    """Processes (of users whose environment we may read) started by `Jobs.run`: pid -> mark."""
-    found = {}
-    prefix = f"{MARK}=".encode()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal() or int(entry.name) == os.getpid():
-            continue
-        try:
-            words = (entry / "environ").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        for word in words:
-            if word.startswith(prefix):
-                found[int(entry.name)] = word.removeprefix(prefix).decode(errors="replace")
-    return found
+def marked() -> dict[Process, str]:
+    """Return the processes started by `Jobs.run`, with their marks."""
+    found = processes_with(MARK)
+    return {process: mark for process, mark in found if process.pid != os.getpid()}
 
 
 def kill_marked(mark: str) -> list[int]:
-    """Kill what still runs with this mark; only for the holder of that lock. The pids."""
-    killed = []
-    for pid, process_mark in marked().items():
-        if process_mark == mark:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                continue
-            killed.append(pid)
-    return killed
+    """End what still runs with this mark; only for the holder of that lock. Return the pids."""
+    processes = [process for process, its_mark in marked().items() if its_mark == mark]
+    end(processes, grace=0.0)
+    return [process.pid for process in processes]
 
 
 def end_leftovers(cache: Path) -> list[int]:

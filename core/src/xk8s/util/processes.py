@@ -1,7 +1,8 @@
-"""The processes that belong to a cluster, and how to end exactly those.
+"""Processes found by a mark in their environment, and how to end exactly those.
 
-Every process of a cluster carries its runtime directory in the environment, so that it is found
-even when the `xk8s up` that started it was killed before it could write anything down.
+Every process of a cluster carries its runtime directory in the environment (a program that builds
+something its lock), so that it is found even when the `xk8s up` that started it was killed before
+it could write anything down.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from attrs import frozen
@@ -51,6 +52,19 @@ class Process:
             return ""
         return b" ".join(words).decode(errors="replace").strip()
 
+    def variable(self, name: str) -> str | None:
+        """Return a variable of its environment; None if it has none, is gone or is another
+        user's.
+        """
+        prefix = f"{name}=".encode()
+        try:
+            words = Path(f"/proc/{self.pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            return None
+        values = (word.removeprefix(prefix) for word in words if word.startswith(prefix))
+        value = next(values, None)
+        return None if value is None else os.fsdecode(value)
+
 
 def cluster_environment(runtime_dir: Path, env: Mapping[str, str] | None = None) -> dict[str, str]:
     """``env`` (default: that of this process) with the mark of the cluster."""
@@ -59,27 +73,40 @@ def cluster_environment(runtime_dir: Path, env: Mapping[str, str] | None = None)
     return environment
 
 
-def leftovers(runtime_dir: Path) -> tuple[Process, ...]:
-    """Processes of this user that carry the cluster's mark, by pid; without this process and
-    its parents (an `xk8s` that was itself started from inside is not its own leftover).
+def all_processes() -> Iterator[Process]:
+    """Yield what runs now, kernel threads and other users' processes too."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):  # gone meanwhile
+                yield Process.of(int(entry.name))
+
+
+def processes_with(variable: str) -> Iterator[tuple[Process, str]]:
+    """Yield the processes that have a variable in their environment, and its value. Those of other
+    users are left out unless their environment may be read.
     """
-    mark = f"{CLUSTER_VARIABLE}={runtime_dir.resolve()}".encode()
+    for process in all_processes():
+        if (value := process.variable(variable)) is not None:
+            yield process, value
+
+
+def leftovers(runtime_dir: Path) -> tuple[Process, ...]:
+    """Return the processes of this user that carry the cluster's mark, by pid; without this
+    process and its parents (an `xk8s` that was itself started from inside is not its own leftover).
+    """
+    mark = str(runtime_dir.resolve())
     spare = _lineage()
     found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) in spare:
-            continue
-        with contextlib.suppress(OSError):  # gone meanwhile, or another user's
-            if entry.stat().st_uid != os.getuid():
-                continue
-            if mark not in (entry / "environ").read_bytes().split(b"\0"):
-                continue
-            found.append(Process.of(int(entry.name)))
+    for process, value in processes_with(CLUSTER_VARIABLE):
+        if value == mark and process.pid not in spare:
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{process.pid}").stat().st_uid == os.getuid():
+                    found.append(process)
     return tuple(sorted(found))
 
 
 def end(processes: Iterable[Process], *, grace: float = 5.0) -> tuple[Process, ...]:
-    """SIGTERM, and SIGKILL to those that are left after ``grace`` seconds. Returns those that
+    """Send SIGTERM, and SIGKILL to those that are left after ``grace`` seconds. Return those that
     even so did not go within two seconds more (stuck in the kernel): normally none.
     """
     watched: dict[int, Process] = {}

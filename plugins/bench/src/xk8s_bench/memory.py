@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from xk8s.cluster.down import down
-from xk8s.cluster.handle import Cluster, proportional_memory
+from xk8s.cluster.handle import Cluster
 from xk8s.cluster.up import back_to, snapshot, up
 from xk8s.errors import MachineError
 from xk8s.planning.plan import Plan
 from xk8s.progress import Silent
+from xk8s.util.host_memory import proportional_memory
 
 from xk8s_bench.comparison import Comparison, Prepared, Quantity, Way
 from xk8s_bench.lab import NAME, Lab
@@ -77,7 +78,7 @@ def _runner(lab: Lab, plan: Plan) -> Callable[[], Mapping[str, float]]:
 
 def proportional(cluster: Cluster) -> float:
     """PSS of all its VMs in MiB; `MachineError` when one is gone."""
-    each = {node.name: proportional_memory(node.pid) for node in cluster.record.nodes}
+    each = {node.name: proportional_memory(node.pid) >> 20 for node in cluster.record.nodes}
     if gone := [name for name, used in each.items() if not used]:
         raise MachineError(f"the memory of {', '.join(gone)} cannot be read", where="/proc")
     return float(sum(each.values()))

@@ -26,6 +26,7 @@ from xk8s.machine.qemu.command import DiskImage, MachineSpec, Memory, UserNic
 from xk8s.overlay import Take
 from xk8s.planning.plan import NODE_LAYER, Plan, PlannedNode
 from xk8s.progress import Progress
+from xk8s.util.host_memory import parse_meminfo
 from xk8s.util.paths import make_private, runtime_dir, runtime_root, state_dir
 
 SECONDS = 600.0
@@ -136,9 +137,8 @@ def used(meminfo: str) -> float:
     """Return MiB in use, from the text of /proc/meminfo: what could not be freed without swapping,
     so files of a tmpfs count and the page cache does not.
     """
-    fields = dict(line.split(":", 1) for line in meminfo.splitlines() if ":" in line)
-    total, free = (int(fields[name].split()[0]) for name in ("MemTotal", "MemAvailable"))
-    return (total - free) / 1024
+    fields = parse_meminfo(meminfo)
+    return (fields["MemTotal"] - fields["MemAvailable"]) / (1 << 20)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from xk8s.cluster.state.booted import BOOT
 from xk8s.cluster.state.guest_files import GUEST_FILES, read_guest_files
 from xk8s.errors import StateError
 from xk8s.util.paths import clusters_dir, snapshots_root
-from xk8s.util.processes import CLUSTER_VARIABLE
+from xk8s.util.processes import CLUSTER_VARIABLE, all_processes
 
 _IMAGE = re.compile(rb"/([0-9a-f]{64})\.erofs\b")
 _ARTIFACT = re.compile(rb"artifacts/([0-9a-f]{64})/")
@@ -51,21 +51,11 @@ def artifact_users(cache: Path) -> Mapping[str, tuple[str, ...]]:
 
 def _in_processes(pattern: re.Pattern[bytes]) -> Iterator[tuple[str, str]]:
     """Read command lines: they cannot be wrong about which files a QEMU has open."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdecimal():
-            continue
-        with contextlib.suppress(OSError):  # gone meanwhile
-            for key in {*pattern.findall((entry / "cmdline").read_bytes())}:
-                yield key.decode(), _cluster(entry) or f"process {entry.name}"
-
-
-def _cluster(process: Path) -> str:
-    mark = f"{CLUSTER_VARIABLE}=".encode()
-    with contextlib.suppress(OSError):  # another user's
-        for word in (process / "environ").read_bytes().split(b"\0"):
-            if word.startswith(mark):
-                return f"cluster {Path(os.fsdecode(word.removeprefix(mark))).name}"
-    return ""
+    for process in all_processes():
+        for key in {*pattern.findall(os.fsencode(process.command))}:
+            runtime = process.variable(CLUSTER_VARIABLE)
+            who = f"process {process.pid}" if runtime is None else f"cluster {Path(runtime).name}"
+            yield key.decode(), who
 
 
 def snapshot_roots(cache: Path) -> tuple[Path, ...]:

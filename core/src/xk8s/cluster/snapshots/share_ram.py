@@ -24,6 +24,7 @@ from xk8s.machine.qemu.accelerator import qemu_version
 from xk8s.machine.qemu.command import Memory
 from xk8s.machine.qemu.qmp import Qmp
 from xk8s.progress import Progress
+from xk8s.util.host_memory import memory_of_host
 from xk8s.util.paths import runtime_dir
 from xk8s.util.processes import end
 
@@ -100,17 +101,9 @@ def _with(record: Record, node: NodeRecord) -> Record:
 
 def _check_room(directory: Path, size: int) -> None:
     """A VM's RAM is there twice while it moves."""
-    free = min(shutil.disk_usage(directory).free, _available() - _SPARE)
+    free = min(shutil.disk_usage(directory).free, memory_of_host("MemAvailable") - _SPARE)
     if free < size:
         raise HostError(
             f"not enough space for another {size >> 20} MiB of memory: {free >> 20} MiB are free",
             where=str(directory),
         )
-
-
-def _available() -> int:
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        key, _, value = line.partition(":")
-        if key == "MemAvailable":
-            return int(value.split()[0]) * 1024
-    return 1 << 62
