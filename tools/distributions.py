@@ -31,13 +31,13 @@ def distributions(root: Path = ROOT) -> tuple[Path, ...]:
 
 
 def version(root: Path = ROOT) -> str:
-    """The version of all of them: that of the core."""
+    """Return the version of all of them: that of the core."""
     project = tomllib.loads((root / "core" / "pyproject.toml").read_text())["project"]
     return str(project["version"])
 
 
 def aligned(text: str, new: str, names: frozenset[str]) -> str:
-    """The text of a pyproject.toml with that version, and ``names`` pinned to it."""
+    """Return the text of a pyproject.toml with that version, and ``names`` pinned to it."""
 
     def pin(match: re.Match[str]) -> str:
         if match[1] not in names:

@@ -19,7 +19,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def canonical(requirement: str) -> str:
-    """The normalized project name (PEP 503) that a requirement starts with."""
+    """Return the normalized project name (PEP 503) that a requirement starts with."""
     match = _NAME.match(requirement)
     assert match, requirement
     return re.sub(r"[-_.]+", "-", match[0]).lower()

@@ -63,7 +63,7 @@ def say(text: str) -> None:
 
 
 def has_venv(python: str) -> bool:
-    """Whether ``python -m venv`` works: Debian keeps ensurepip in a package of its own."""
+    """Return whether ``python -m venv`` works: Debian keeps ensurepip in a package of its own."""
     done = subprocess.run([python, "-c", "import venv, ensurepip"], stderr=subprocess.DEVNULL)
     return done.returncode == 0
 
@@ -97,7 +97,7 @@ def kvm_usable() -> bool:
 
 
 def read(path: str) -> str:
-    """The file's text, empty when it cannot be read."""
+    """Return the file's text, empty when it cannot be read."""
     try:
         return Path(path).read_text(errors="replace")
     except OSError:
@@ -127,7 +127,7 @@ def codename() -> str:
 
 
 def debian_sources(etc: Path, suite: str) -> dict[str, str]:
-    """The host's own apt sources that have ``suite``, and the same for ``suite``-backports.
+    """Return the host's own apt sources that have ``suite``, and the same for ``suite``-backports.
 
     Returns file name -> text for a directory that stands in for sources.list.d. Both forms are
     read: deb822 (``*.sources``) and one-line (``*.list``, sources.list). Nobody else's sources
@@ -173,7 +173,7 @@ def debian_sources(etc: Path, suite: str) -> dict[str, str]:
 
 
 def as_root() -> list[str] | None:
-    """The prefix that makes a command run as root, None when there is no way."""
+    """Return the prefix that makes a command run as root, None when there is no way."""
     if os.geteuid() == 0:
         return []
     sudo = shutil.which("sudo")
@@ -198,7 +198,7 @@ def apt(prefix: Sequence[str], log: Path, *arguments: str) -> int:
 
 
 def tail(log: Path, lines: int = 25) -> str:
-    """The end of a log, indented."""
+    """Return the end of a log, indented."""
     return "\n".join("  | " + line for line in read(str(log)).splitlines()[-lines:])
 
 
@@ -305,7 +305,7 @@ def step(what: str, command: Sequence[str], log: Path) -> None:
 
 
 def pinned(lock: str, name: str) -> str:
-    """The part of requirements.lock that is about one package, with its hashes."""
+    """Return the part of requirements.lock that is about one package, with its hashes."""
     match = re.search(rf"^{re.escape(name)}==.*(?:\n +.*)*", lock, re.MULTILINE)
     if match is None:
         raise Failed(f"{name} is not in requirements.lock")
@@ -313,7 +313,7 @@ def pinned(lock: str, name: str) -> str:
 
 
 def members(root: Path = ROOT) -> list[Path]:
-    """The workspace's distributions: core first."""
+    """Return the workspace's distributions: core first."""
     return [root / "core", *sorted(p.parent for p in root.glob("plugins/*/pyproject.toml"))]
 
 

@@ -66,7 +66,7 @@ class Keys:
         self.directory = directory
 
     def ca(self, name: str, *, common_name: str | None = None) -> Pair:
-        """The certificate authority ``name`` (ECDSA P-256, path length 0)."""
+        """Return the certificate authority ``name`` (ECDSA P-256, path length 0)."""
 
         def make() -> Pair:
             key = ec.generate_private_key(ec.SECP256R1())

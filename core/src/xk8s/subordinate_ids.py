@@ -21,7 +21,7 @@ def login() -> str:
 
 
 def has_range(path: Path) -> bool:
-    """Whether ``path`` gives this user, by name or by number, a range of `NEEDED` ids."""
+    """Return whether ``path`` gives this user, by name or by number, a range of `NEEDED` ids."""
     return largest_range(path) >= NEEDED
 
 

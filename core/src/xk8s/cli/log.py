@@ -46,7 +46,7 @@ class _Console:
     quiet = False
 
     def wants(self, level: int, logger: str) -> bool:
-        """What the options ask for. Progress is drawn otherwise, unless all is JSON."""
+        """Return what the options ask for. Progress is drawn otherwise, unless all is JSON."""
         if logger == PROGRESS:
             return self.as_json and not self.quiet
         return level >= self.level

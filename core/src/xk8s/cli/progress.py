@@ -145,7 +145,9 @@ class _Repeats:
         self._told: dict[str, tuple[float, str]] = {}
 
     def due(self, key: str, line: str) -> bool:
-        """Whether it is new, or has changed and was not written lately; it counts as written."""
+        """Return whether it is new, or has changed and was not written lately; it counts as
+        written.
+        """
         now = time.monotonic()
         last, said = self._told.get(key, (float("-inf"), ""))
         if now - last < self._seconds or line == said:

@@ -56,7 +56,7 @@ class Cluster:
         return self._plan or make_plan(read_request(self.name))
 
     def as_of(self, record: Record) -> Cluster:
-        """The same with another record; its plan is not made again."""
+        """Return this cluster with another record; its plan is not made again."""
         return Cluster(record, self._plan or self.__dict__.get("plan"))
 
     @property
@@ -95,16 +95,16 @@ class Cluster:
         return Namespace.attach(self.runtime_dir)
 
     def sockets(self, node: str) -> Sockets:
-        """The unix sockets of a node; `StateError` for an unknown one."""
+        """Return the unix sockets of a node; `StateError` for an unknown one."""
         return self.record.sockets(self.record.node(node).name)
 
     def agent(self, node: str) -> Agent:
-        """The guest agent of a node."""
+        """Return the guest agent of a node."""
         self.check_alive(node)
         return Agent(self.sockets(node).agent, node)
 
     def console_log(self, node: str) -> Path:
-        """What the node's kernel and init printed."""
+        """Return what the node's kernel and init printed."""
         return self.state_dir / CONSOLES / f"{self.record.node(node).name}.log"
 
     def forward(self, name: str) -> tuple[str, int]:
@@ -125,7 +125,7 @@ class Cluster:
         return self.namespace.dial(address, port, timeout=timeout)
 
     def alive(self, node: str) -> bool:
-        """Whether the node's QEMU runs."""
+        """Return whether the node's QEMU runs."""
         return self.record.node(node).process.alive
 
     def check_alive(self, *nodes: str) -> None:
@@ -171,7 +171,7 @@ class Cluster:
 
 
 def open_cluster(name: str) -> Cluster:
-    """The cluster of that name; `StateError` when none runs."""
+    """Return the cluster of that name; `StateError` when none runs."""
     record = read_record(name)
     if record is None:
         known = list_clusters()
@@ -185,8 +185,8 @@ def open_cluster(name: str) -> Cluster:
 
 
 def open_started(name: str) -> Cluster:
-    """The same of one whose VMs all run, checks passed or not; `StateError` of one that an `up` has
-    not started to its end, `MachineError` when a VM has died.
+    """Return a cluster whose VMs all run, checks passed or not; `StateError` of one that an
+    `up` has not started to its end, `MachineError` when a VM has died.
     """
     cluster = open_cluster(name)
     if cluster.record.phase == "starting":
@@ -211,7 +211,7 @@ def machine_error(message: str, console: Path, *, hint: str) -> MachineError:
 
 
 def tail(path: Path, lines: int = 30) -> str:
-    """The last lines of a text file, or "" when it cannot be read."""
+    """Return the last lines of a text file, or "" when it cannot be read."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - 200 * lines))

@@ -57,7 +57,7 @@ class Clock:
 
 
 def make_inputs(plan: Plan, clock: Clock, held: ExitStack) -> ClusterInputs:
-    """The inputs of a plan. Errors are those of `build`, and `HostError` for want of QEMU."""
+    """Return the inputs of a plan. Errors are those of `build`, and `HostError` without QEMU."""
     accel = decide(plan.cluster.accel)
     for note in accel.notes:
         clock.note(note)

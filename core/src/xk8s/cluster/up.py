@@ -99,7 +99,7 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = Fals
 
 
 def _up(inputs: ClusterInputs, clock: Clock, *, checks: bool, cold: bool) -> Cluster:
-    """The cluster restored, changed or booted."""
+    """Return the cluster restored, changed or booted."""
     cluster = None
     if inputs.plan.cluster.snapshot and not cold:
         cluster = _restored(inputs, clock, checks=checks)
@@ -167,7 +167,9 @@ def _unfit(value: store.Snapshot, boot: BootedCluster) -> str | None:
 
 
 def _damage(value: store.Snapshot, clock: Clock) -> str | None:
-    """What is damaged of a snapshot that was not read since this machine was started, or None."""
+    """Return what is damaged of a snapshot that was not read since this machine was started, or
+    None.
+    """
     if store.verified(value):
         return None
     with clock.stage("verify"):
@@ -254,8 +256,8 @@ def _boot(inputs: ClusterInputs, clock: Clock) -> Cluster:
 def _backing(
     inputs: ClusterInputs, boot: BootedCluster, templates: Mapping[str, Template]
 ) -> Backing:
-    """The kind of RAM that suits: to be saved all of it has to be in a file of its own, and else
-    what VMs have of a template is there once.
+    """Return the kind of RAM that suits: to be saved all of it has to be in a file of its own, and
+    else what VMs have of a template is there once.
     """
     ram_directory(boot.cluster)
     if templates and not inputs.plan.cluster.snapshot:
@@ -266,7 +268,7 @@ def _backing(
 
 
 def _restored(inputs: ClusterInputs, clock: Clock, *, checks: bool) -> Cluster | None:
-    """The cluster from its snapshot, or None (with a note why) when it has to be booted.
+    """Return the cluster from its snapshot, or None (with a note why) when it has to be booted.
 
     `CheckFailed` when checks do not pass with what they depend on now: nothing is wrong with the
     snapshot then, and a boot would not help.
@@ -307,8 +309,8 @@ def _restored(inputs: ClusterInputs, clock: Clock, *, checks: bool) -> Cluster |
 
 
 def _changed(inputs: ClusterInputs, clock: Clock, *, checks: bool) -> Cluster | None:
-    """The cluster from a snapshot of another plan with what is different put into it, or None (with
-    a note why) when it has to be booted.
+    """Return the cluster from a snapshot of another plan with what is different put into it, or
+    None (with a note why) when it has to be booted.
     """
     found = nearest_snapshot(inputs)
     if found is None:
@@ -367,7 +369,7 @@ def _restore(
 
 
 def _saved(cluster: Cluster, inputs: ClusterInputs, clock: Clock) -> Cluster:
-    """The cluster with a snapshot for the next `up`; a failure to save is only a note."""
+    """Return the cluster with a snapshot for the next `up`; a failure to save is only a note."""
     if not inputs.plan.cluster.snapshot:
         return cluster
     if why := unsavable(cluster.record):

@@ -182,7 +182,7 @@ def _short(line: str, match: re.Match[str]) -> str:
 
 
 def _over(line: str, now: float) -> bool:
-    """Whether the line says that it is older than `FRESH_SECONDS`."""
+    """Return whether the line says that it is older than `FRESH_SECONDS`."""
     found = _TIME.match(line)
     if found is None:
         return False

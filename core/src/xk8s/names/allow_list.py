@@ -29,7 +29,7 @@ class Policy(NamedTuple):
     timeout: float = 60.0
 
     def allows(self, distribution: str) -> bool:
-        """Whether plugins of that distribution may be imported."""
+        """Return whether plugins of that distribution may be imported."""
         name = canonical(distribution)
         return any(fnmatchcase(name, canonical(pattern)) for pattern in self.allow)
 
@@ -64,7 +64,7 @@ def policy(request: Request | None = None) -> Policy:
 
 
 def _mentioned(path: Path) -> bool:
-    """Whether the file may say something about plugins; others report what is wrong with it."""
+    """Return whether the file may mention plugins; others report what is wrong with it."""
     try:
         return "plugins" in tomllib.loads(path.read_text())
     except FileNotFoundError:

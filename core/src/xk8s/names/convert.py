@@ -45,7 +45,7 @@ def type_name(type_: Any) -> str:
 
 
 def is_table(type_: Any) -> bool:
-    """Whether a setting of this type is a table of names and values itself."""
+    """Return whether a setting of this type is a table of names and values itself."""
     return typing.get_origin(_inner(type_)) is dict
 
 
@@ -96,7 +96,7 @@ def text(value: object) -> str:
 
 
 def _is_plain(item: str) -> bool:
-    """Whether it stays one item of a comma-separated text."""
+    """Return whether it stays one item of a comma-separated text."""
     return bool(item) and item == item.strip() and "," not in item and item[0] not in "[{"
 
 

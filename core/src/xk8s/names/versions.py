@@ -23,7 +23,7 @@ _NUMBERS = re.compile(r"\d+(\.\d+)*")
 
 @functools.cache
 def core_version() -> str:
-    """The version of xk8s itself, "" when it is not installed but run from its sources."""
+    """Return the version of xk8s itself, "" when it is not installed but run from its sources."""
     try:
         return version(CORE)
     except PackageNotFoundError:
@@ -31,7 +31,9 @@ def core_version() -> str:
 
 
 def core_requirement(requirements: Iterable[str]) -> str:
-    """What the lines of Requires-Dist say of the version of xk8s: ``==0.1.0``, ``>=0.1``, ""."""
+    """Return what the lines of Requires-Dist say of the version of xk8s: ``==0.1.0``, ``>=0.1``,
+    "".
+    """
     for line in requirements:
         match = _REQUIREMENT.fullmatch(line.strip())
         if match is not None and "extra" not in (match[2] or ""):
@@ -40,7 +42,7 @@ def core_requirement(requirements: Iterable[str]) -> str:
 
 
 def is_met(requirement: str, installed: str) -> bool:
-    """Whether that version of xk8s will do. What is not understood counts as met."""
+    """Return whether that version of xk8s will do. What is not understood counts as met."""
     if not installed:
         return True
     for clause in requirement.split(","):

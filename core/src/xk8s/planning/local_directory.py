@@ -56,7 +56,7 @@ class LocalDirectory:
 
 
 def is_directory(name: str) -> bool:
-    """Whether a name on the command line means a directory and not an installed overlay."""
+    """Return whether a name on the command line means a directory and not an installed overlay."""
     return "/" in name or name in (".", "..") or name.startswith("~")
 
 

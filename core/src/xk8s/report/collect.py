@@ -58,7 +58,7 @@ class CollectedReport:
 
 
 def collect(name: str, progress: Progress, *, checks: bool = True) -> CollectedReport:
-    """The report of a cluster that runs, whole or in part, or of what a failed `up` left.
+    """Return the report of a cluster that runs, whole or in part, or of what a failed `up` left.
 
     Raises `StateError` when there is neither; all else that goes wrong is noted in the report.
     """

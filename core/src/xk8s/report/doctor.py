@@ -125,7 +125,7 @@ def programs() -> tuple[Severity, str, str]:
 
 
 def _only_for_users(program: host_programs.Program) -> bool:
-    """Whether root can do without it."""
+    """Return whether root can do without it."""
     return program.name == "newuidmap" and os.geteuid() == 0
 
 

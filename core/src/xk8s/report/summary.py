@@ -30,7 +30,7 @@ class Summary:
 
 
 def summary(known: Summary, contents: Contents) -> str:
-    """The page, in Markdown."""
+    """Return the page, in Markdown."""
     made = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(known.made))
     lines = [
         f"# Report of cluster {known.cluster!r}",

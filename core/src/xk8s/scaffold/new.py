@@ -23,7 +23,7 @@ _NAME = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
 def check_overlay_name(name: str, *, again: bool = False) -> str:
-    """The name itself, or `UsageError`; ``again``: one that is installed will do."""
+    """Return the name itself, or `UsageError`; ``again``: one that is installed will do."""
     if not _NAME.fullmatch(name) or "--" in name:
         raise UsageError(
             f"{name!r} is not a name for an overlay",

@@ -97,7 +97,7 @@ class Xk8s:
         return found
 
     def left(self) -> list[str]:
-        """What a cluster that is down must not have left: processes, sockets, state."""
+        """Return what a cluster that is down must not have left: processes, sockets, state."""
         assert self.root is not None, "the user's own clusters are not ours to look at"
         files = [
             str(path)
@@ -114,7 +114,9 @@ class Xk8s:
 
 
 def _ends(text: str, length: int = 6000) -> str:
-    """What a command printed, in short: how it begins says what failed, how it ends how it was."""
+    """Return what a command printed, in short: how it begins says what failed, how it ends how it
+    was.
+    """
     cut = len(text) - length
     return text if cut <= 0 else f"{text[: length // 2]}\n[… {cut} …]\n{text[-length // 2 :]}"
 

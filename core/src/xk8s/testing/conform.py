@@ -57,7 +57,7 @@ def assert_conforms(overlay: str, *beside: str, sets: tuple[str, ...] = ()) -> N
 
 
 def violations(overlay: str, *beside: str, sets: tuple[str, ...] = ()) -> tuple[Violation, ...]:
-    """What `assert_conforms` fails with."""
+    """Return what `assert_conforms` fails with."""
     request = overlay, beside, (*NODES, *sets)
     notes = take_notes(*request)
     found = list(_io(overlay, notes.did))
@@ -195,7 +195,7 @@ def _types(overlay: str, notes: Notes) -> Iterator[Violation]:
 
 
 def _content(value: object) -> str | None:
-    """What is wrong with a value whose types are right."""
+    """Return what is wrong with a value whose types are right."""
     if isinstance(value, Fault):
         problem = faults.problem_of(value)
         return f"{value.name}: {problem}" if problem else None
@@ -235,7 +235,7 @@ def _fragments(overlay: str, notes: Notes) -> Iterator[Violation]:
 
 
 def _points_beside(point: str, registry: Registry) -> tuple[Mapping[str, Point], str]:
-    """The points of whom this one would belong to, and a word on them."""
+    """Return the points of whom this one would belong to, and a word on them."""
     owner = point.partition(".")[0]
     if owner == "cluster":
         return CORE_POINTS, f"points of the core: {', '.join(CORE_POINTS)}"

@@ -18,9 +18,9 @@ def context_of(
     fragments: Mapping[str, Sequence[object]] | None = None,
     **cluster: Any,
 ) -> Context:
-    """The context of a cluster of these overlays: two nodes and a router, where ``cluster`` (core
-    settings by name: ``nodes=3, mtu=9000``) does not say otherwise. ``settings`` are those of the
-    overlays, ``fragments`` the values that each extension point got.
+    """Return the context of a cluster of these overlays: two nodes and a router, where ``cluster``
+    (core settings by name: ``nodes=3, mtu=9000``) does not say otherwise. ``settings`` are those of
+    the overlays, ``fragments`` the values that each extension point got.
     """
     chosen = ClusterSettings(ip_family=family, **cluster)
     return Context(

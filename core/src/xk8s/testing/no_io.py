@@ -79,7 +79,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def _judge(event: str, arguments: tuple[Any, ...]) -> tuple[str, bool]:
-    """What to say of it ("" when it is allowed), and whether to refuse it."""
+    """Return what to say of it ("" when it is allowed), and whether to refuse it."""
     what = str(arguments[0]) if arguments else ""
     if event == "open":
         path, _, flags = arguments

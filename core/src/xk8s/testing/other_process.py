@@ -13,7 +13,9 @@ _OTHER_SEED = {"0": "1"}
 
 
 def ask_again(overlay: str, beside: tuple[str, ...], sets: tuple[str, ...]) -> dict[str, Any]:
-    """What `take_notes` finds in a fresh interpreter whose hashes of strings differ from ours."""
+    """Return what `take_notes` finds in a fresh interpreter whose hashes of strings differ from
+    ours.
+    """
     seed = _OTHER_SEED.get(os.environ.get("PYTHONHASHSEED", ""), "0")
     path = os.pathsep.join(entry for entry in sys.path if entry)
     request = json.dumps({"overlay": overlay, "beside": beside, "sets": sets})

@@ -40,7 +40,7 @@ def plan_of(
     name: str = "test",
     plugins: Mapping[str, object] | None = None,
 ) -> Plan:
-    """The plan that ``xk8s up`` would follow for these overlays.
+    """Return the plan that ``xk8s up`` would follow for these overlays.
 
     ``sets`` are settings as on the command line ("cluster.nodes=1"); neither the environment nor
     an xk8s.toml count. ``plugins`` are overlays that are not installed: name -> module, or what

@@ -29,7 +29,7 @@ class UnsafeArchive(Exception):
 
 
 def inside(name: str) -> PurePosixPath:
-    """The relative path of an archive's name; `UnsafeArchive` when it leaves the target."""
+    """Return the relative path of an archive's name; `UnsafeArchive` when it leaves the target."""
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\0" in name:
         raise UnsafeArchive(f"the archive has an unsafe path: {name!r}")

@@ -20,7 +20,7 @@ class DiskFull(HostError):
 
 
 def disk_full(directory: Path, *, log: str = "") -> DiskFull:
-    """The error for a file system without room below ``directory`` (need not exist)."""
+    """Return the error for a file system without room below ``directory`` (need not exist)."""
     there = directory
     while not there.exists():
         there = there.parent
@@ -35,12 +35,12 @@ def disk_full(directory: Path, *, log: str = "") -> DiskFull:
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a system call failed for want of room."""
+    """Return whether a system call failed for want of room."""
     return error.errno in _FULL
 
 
 def says_full(log: str) -> bool:
-    """Whether a program's output blames a full disk."""
+    """Return whether a program's output blames a full disk."""
     return any(text in log for text in _TEXT)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def absolute(path: Path) -> Path:
-    """The path from the root: what programs that run elsewhere are given."""
+    """Return the path from the root: what programs that run elsewhere are given."""
     return path.absolute()
 
 

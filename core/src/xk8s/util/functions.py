@@ -10,7 +10,7 @@ from xk8s.errors import PluginError
 
 
 def load_function(function: str, *, what: str = "recipe function") -> Callable[[Any], object]:
-    """The function named "package.module:name"; `PluginError` when there is none."""
+    """Return the function named "package.module:name"; `PluginError` when there is none."""
     module, _, name = function.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)

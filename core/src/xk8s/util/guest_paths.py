@@ -11,7 +11,7 @@ one would hide the whole system.
 
 
 def guest_path(path: str) -> PurePosixPath:
-    """The path relative to the guest's root. ValueError says what is wrong with it."""
+    """Return the path relative to the guest's root. ValueError says what is wrong with it."""
     parts = path.split("/")
     if not path.startswith("/") or "\0" in path:
         raise ValueError(f"{path!r} is not an absolute path")

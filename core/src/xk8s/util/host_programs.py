@@ -77,12 +77,12 @@ _INSTALL = {
 
 
 def find(name: str) -> str | None:
-    """The program's path; sbin is searched too, which an ordinary user's PATH lacks."""
+    """Return the program's path; sbin is searched too, which an ordinary user's PATH lacks."""
     return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{_SBIN}")
 
 
 def is_there(program: Program) -> bool:
-    """Whether this machine has it."""
+    """Return whether this machine has it."""
     if program.name.startswith("/"):
         return any(Path(path).exists() for path in (program.name, program.instead) if path)
     return find(program.name) is not None
@@ -113,7 +113,7 @@ def package_manager(os_release: str | None = None) -> str:
 
 
 def packages(programs: Iterable[Program], manager: str) -> tuple[str, ...]:
-    """The packages that bring the programs, each once."""
+    """Return the packages that bring the programs, each once."""
     return tuple(
         dict.fromkeys(program.apt if manager == "apt" else program.dnf for program in programs)
     )

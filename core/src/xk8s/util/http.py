@@ -173,7 +173,7 @@ def check_url(url: str) -> None:
 
 
 def loggable_url(url: str) -> str:
-    """The URL without user, password and query: tokens stand there, as in signed addresses."""
+    """Return the URL without user, password and query, where tokens are in signed addresses."""
     parts = urlsplit(url)
     bare = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     return f"{bare}?…" if parts.query else bare
@@ -199,7 +199,7 @@ def probe(url: str) -> None:
 
 
 def _proxy(url: str) -> str:
-    """The URL of the proxy that the environment names for ``url``, or ""."""
+    """Return the URL of the proxy that the environment names for ``url``, or ""."""
     parts = urlsplit(url)
     proxies = urllib.request.getproxies()
     found = proxies.get(parts.scheme) or proxies.get("all") or ""

@@ -31,7 +31,7 @@ _GRACE = 3.0
 
 
 def tail(path: Path, lines: int = 30) -> str:
-    """The last lines of a log, for an error; at most 64 KiB are read."""
+    """Return the last lines of a log, for an error; at most 64 KiB are read."""
     try:
         with path.open("rb") as stream:
             stream.seek(0, os.SEEK_END)
@@ -216,7 +216,7 @@ def _ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def _signal_group(pid: int, number: int) -> bool:
-    """Whether there was still a process in the group that ``pid`` leads."""
+    """Return whether there was still a process in the group that ``pid`` leads."""
     try:
         os.killpg(pid, number)
     except (ProcessLookupError, PermissionError):

@@ -16,7 +16,7 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
 def check_name(name: str) -> str:
-    """The cluster name itself, or `UsageError`: it becomes file and host names."""
+    """Return the cluster name itself, or `UsageError`: it becomes file and host names."""
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} is not a cluster name",

@@ -31,7 +31,7 @@ class Process:
 
     @classmethod
     def of(cls, pid: int) -> Process:
-        """The process that has this pid now; OSError when there is none."""
+        """Return the process that has this pid now; OSError when there is none."""
         return cls(pid=pid, started=_started(pid))
 
     @property

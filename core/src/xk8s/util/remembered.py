@@ -34,8 +34,8 @@ class Fingerprints:
         compute: Callable[[Path], str] = file_digest,
         kind: str = "",
     ) -> dict[Path, str]:
-        """What ``compute`` says of each file, by default its hex sha256. ``kind`` keeps apart
-        what several functions say of one file.
+        """Return what ``compute`` says of each file, by default its hex sha256. ``kind`` keeps
+        apart what several functions say of one file.
         """
         found: dict[Path, str] = {}
         learned: dict[str, tuple[str, str]] = {}

@@ -64,7 +64,7 @@ class Scrubber:
         self.removed = 0
 
     def __call__(self, text: str) -> str:
-        """The text with `REMOVED` in place of each secret."""
+        """Return the text with `REMOVED` in place of each secret."""
         text = _PEM.sub(self._all, text)
         if _PEM_PART.search(text):
             text = self._cut_pem(text)
@@ -113,7 +113,9 @@ class Scrubber:
 
 
 def names_secret(word: str) -> bool:
-    """Whether a field or an option of this name (``--token``, ``client_secret``) has a secret."""
+    """Return whether a field or an option of this name (``--token``, ``client_secret``) has a
+    secret.
+    """
     return _SECRET_NAME.fullmatch(word) is not None
 
 
@@ -151,7 +153,7 @@ def keys_below(directory: Path) -> list[str]:
 
 
 def _hides_a_key(run: str) -> bool:
-    """Whether base64 has a PEM private key in it (at any of its four alignments)."""
+    """Return whether base64 has a PEM private key in it (at any of its four alignments)."""
     for shift in range(4):
         text = run[shift:].rstrip("=")
         text = text[: len(text) - len(text) % 4]

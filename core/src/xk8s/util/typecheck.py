@@ -17,8 +17,9 @@ _SEQUENCES = (tuple, list, set, frozenset)
 
 
 def problem(value: object, type_: Any) -> str | None:
-    """What is wrong, as "entries[2].data is 'x', not bytes", or None. Fields of attrs classes and
-    items of tuples, lists, sets and mappings are looked at; of a callable only that it is one.
+    """Return what is wrong, as "entries[2].data is 'x', not bytes", or None. Fields of attrs
+    classes and items of tuples, lists, sets and mappings are looked at; of a callable only that it
+    is one.
     """
     return _Look().problem(value, type_, "")
 

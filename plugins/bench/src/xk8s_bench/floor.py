@@ -43,7 +43,7 @@ _INIT = ("rdinit=/bin/sh", "--", "-c", f'"echo {_WORDS}; poweroff -f"')
 
 
 def prepare(lab: Lab) -> Prepared:
-    """The base overlay's VM, and the cluster of all overlays when there are more."""
+    """Return the base overlay's VM, and the cluster of all overlays when there are more."""
     plan = lab.plan_of_nodes(1, "cluster.snapshot=false")
     base = base_overlay(plan)
     alone = lab.plan_of_nodes(1, overlays=(base,))
@@ -62,7 +62,7 @@ def prepare(lab: Lab) -> Prepared:
 
 
 def base_overlay(plan: Plan) -> str:
-    """The overlay that provides the base system."""
+    """Return the overlay that provides the base system."""
     for name in plan.ctx.overlays:
         if "base" in plan.registry.overlay(name).provides:
             return name

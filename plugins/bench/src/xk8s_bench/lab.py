@@ -72,7 +72,7 @@ class Lab:
         )
 
     def words(self) -> tuple[str, ...]:
-        """The request as words of a command line, behind ``xk8s up``."""
+        """Return the request as words of a command line, behind ``xk8s up``."""
         request = self.request
         sets = (word for setting in request.sets for word in ("-s", setting))
         file = () if request.config_file is None else ("--config", str(request.config_file))

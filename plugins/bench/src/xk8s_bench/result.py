@@ -135,7 +135,7 @@ _converter = cattrs.Converter(forbid_extra_keys=False)
 
 
 def to_json(result: Result) -> str:
-    """The same result, the same text."""
+    """Return the result as JSON, the same text for the same result."""
     data = _converter.unstructure(result)
     data = {"version": data.pop("version"), **data}
     for measure, shown in zip(result.measures, data["measures"], strict=True):
@@ -150,7 +150,7 @@ def to_json(result: Result) -> str:
 
 
 def from_json(text: str, where: str) -> Result:
-    """The inverse of `to_json`, up to rounding. `UsageError` for anything else."""
+    """Return the inverse of `to_json`, up to rounding. `UsageError` for anything else."""
     try:
         data = json.loads(text)
         if not isinstance(data, dict) or data.get("version") != VERSION:
@@ -173,7 +173,7 @@ def _said(error: BaseException, kind: type | None) -> str:
 
 
 def read(path: Path) -> Result:
-    """The result in a file; `UsageError` when it cannot be read."""
+    """Return the result in a file; `UsageError` when it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

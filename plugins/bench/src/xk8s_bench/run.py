@@ -20,8 +20,8 @@ _MACHINE = ("memory", "kernel", "system", "qemu")
 
 
 def measure(comparison: Comparison, lab: Lab, runs: int) -> Result:
-    """The result of ``runs`` runs of each series, in alternating order (A B A B …): what changes on
-    this machine meanwhile meets all of them.
+    """Return the result of ``runs`` runs of each series, in alternating order (A B A B …): what
+    changes on this machine meanwhile meets all of them.
 
     Raises what a run raises, with its name in ``where``: a result has no holes.
     """

@@ -134,7 +134,7 @@ def prepare(lab: Lab) -> Prepared:
 
 
 def has_api(plan: Plan) -> bool:
-    """Whether there is an API server to be asked."""
+    """Return whether there is an API server to be asked."""
     return any(forward.name == _API for node in plan.nodes for forward in node.forwards)
 
 
@@ -238,7 +238,7 @@ class Command:
 
 
 def all_run() -> bool:
-    """Whether every VM of the cluster has a virtual CPU that has worked."""
+    """Return whether every VM of the cluster has a virtual CPU that has worked."""
     record = read_record(NAME)
     if record is None or not record.nodes:
         return False

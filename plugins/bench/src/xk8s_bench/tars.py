@@ -80,9 +80,9 @@ def write_tar(image: Path, out: Path) -> list[str]:
 
 
 def tar_disk(layers: Sequence[tuple[str, Path]], init: str, out: Path) -> tuple[int, list[str]]:
-    """The disk with a tar file for each layer (name, image), lowest first, and the program that
-    unpacks them and then runs ``init``. How many bytes the tars have, and one path of a file in
-    each that has any.
+    """Return the disk with a tar file for each layer (name, image), lowest first, and the program
+    that unpacks them and then runs ``init``. How many bytes the tars have, and one path of a file
+    in each that has any.
     """
     some: list[str] = []
     size = 0

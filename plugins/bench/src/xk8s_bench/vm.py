@@ -108,7 +108,7 @@ class Vm:
         return time.monotonic() - self.since
 
     def said(self, argv: Sequence[str]) -> str:
-        """What a command in the guest prints; `MachineError` when it fails."""
+        """Return what a command in the guest prints; `MachineError` when it fails."""
         self.agent.wait(60.0)
         done = self.agent.exec(argv)
         if done.exit_code != 0:

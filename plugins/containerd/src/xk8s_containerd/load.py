@@ -119,7 +119,7 @@ def _verify(delivery: Delivery) -> None:
 
 
 def _complete(listing: str, parcel: LoadableImage) -> bool:
-    """Whether both names are listed with the image's digest, complete and unpacked."""
+    """Return whether both names are listed with the image's digest, complete and unpacked."""
     # REF TYPE DIGEST STATUS SIZE UNPACKED; the status is "complete (2/2)".
     good = set()
     for line in listing.splitlines():

@@ -35,7 +35,7 @@ def sources_list(suite: str) -> list[str]:
 
 
 def security_archives(uris: str) -> list[str]:
-    """The first security archive among addresses of archives, a line each; or none. The last
+    """Return the first security archive among addresses of archives, a line each; or none. The last
     part of its path is the same on every mirror.
     """
     return [uri for uri in uris.split() if uri.rstrip("/").endswith("/debian-security")][:1]

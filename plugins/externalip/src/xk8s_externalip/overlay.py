@@ -111,7 +111,7 @@ def route(prefix: str, gateways: list[str]) -> str:
 
 
 def _learnt(ctx: Context) -> bool:
-    """Whether routers learn the routes to the nodes by BGP, and so notice that one of them
+    """Return whether routers learn the routes to the nodes by BGP, and so notice that one of them
     is gone.
     """
     return "frr" in ctx.overlays

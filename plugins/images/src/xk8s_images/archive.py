@@ -48,7 +48,7 @@ class ArchivedImage:
 
 
 def read_images(transport: str, path: Path) -> list[ArchivedImage]:
-    """The images of a layout or archive; of a file it is remembered until the file changes.
+    """Return the images of a layout or archive; of a file it is remembered until the file changes.
     `UsageError` when it is none.
     """
     where = f"{transport}:{path}"
@@ -179,7 +179,7 @@ def blob_name(digest: str) -> str:
 
 
 def _is_name(word: str) -> bool:
-    """Whether a recorded word is a reference rather than just a tag."""
+    """Return whether a recorded word is a reference rather than just a tag."""
     if "/" not in word and ":" not in word:
         return False
     try:

@@ -66,7 +66,7 @@ def members_of(tree: Path, path: str, mode: int | None) -> Iterable[Member]:
 
 
 def layer_tar(members: Iterable[Member]) -> bytes:
-    """The tar of one layer, as `write_layer` writes it."""
+    """Return the tar of one layer, as `write_layer` writes it."""
     buffer = io.BytesIO()
     write_layer(members, buffer)
     return buffer.getvalue()
@@ -233,7 +233,9 @@ def _document(layout: Path, descriptor: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_ours(platform: Mapping[str, str] | None) -> bool:
-    """Whether a platform, or an image's configuration, is linux/amd64 or says nothing about it."""
+    """Return whether a platform, or an image's configuration, is linux/amd64 or says nothing about
+    it.
+    """
     found = platform or {}
     return found.get("os", "linux") == "linux" and found.get("architecture", "amd64") == "amd64"
 

@@ -58,7 +58,7 @@ class LocalImage:
 
 
 def is_local(text: str) -> bool:
-    """Whether the text begins with one of the transports."""
+    """Return whether the text begins with one of the transports."""
     return text.partition(":")[0] in TRANSPORTS and ":" in text
 
 
@@ -79,7 +79,7 @@ def parse(text: str) -> LocalImage:
 
 
 def pin(text: str) -> tuple[LocalImage, ...]:
-    """What the words mean now: one image, or all of an archive when no REF is given.
+    """Return what the words mean now: one image, or all of an archive when no REF is given.
 
     Reads files, and asks docker's socket; a text that has a digest is taken at its word.
     `UsageError` when there is no such image or it has no name; `HostError` when a store cannot

@@ -28,5 +28,5 @@ def load_missing(access: ClusterAccess, progress: Progress) -> None:
 
 
 def has(listing: Mapping[str, frozenset[str]], parcel: LoadableImage) -> bool:
-    """Whether exactly that image is among those of a node."""
+    """Return whether exactly that image is among those of a node."""
     return not {parcel.digest, parcel.id}.isdisjoint(listing.get(parcel.ref, ()))

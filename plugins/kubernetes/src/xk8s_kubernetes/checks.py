@@ -176,8 +176,8 @@ def _problem(name: str, node: dict[str, Any] | None) -> str:
 
 
 def _has_ended_well(status: dict[str, Any]) -> bool:
-    """Whether its program ended with exit code 0; kubelet reports seconds later that the pod has
-    ended.
+    """Return whether its program ended with exit code 0; kubelet reports seconds later that the pod
+    has ended.
     """
     ended = [
         container.get("state", {}).get("terminated", {}).get("exitCode")

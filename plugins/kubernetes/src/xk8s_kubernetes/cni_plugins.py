@@ -94,7 +94,7 @@ def split(pinned: str) -> tuple[str, frozenset[str]]:
 
 
 def _is_program(path: Path) -> bool:
-    """Whether it is meant to be run. A program that lost its x bit on the way is one too."""
+    """Return whether it is meant to be run. A program that lost its x bit on the way is one too."""
     if path.name.startswith(".") or not path.is_file():
         return False
     return os.access(path, os.X_OK) or path.read_bytes()[:4] == b"\x7fELF"

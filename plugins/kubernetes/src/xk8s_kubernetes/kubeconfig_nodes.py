@@ -77,7 +77,7 @@ def _no_twice(what: str, names: list[Any]) -> None:
 
 
 def same(one: Node | None, two: Node | None) -> bool:
-    """Whether two texts' nodes mean the same: tags, values and their order. Takes time in
+    """Return whether two texts' nodes mean the same: tags, values and their order. Takes time in
     proportion to the nodes, even if aliases multiply them.
     """
     numbers: dict[Any, int] = {}

@@ -142,7 +142,7 @@ def _have_tokens(api: Api, secrets: Iterable[str]) -> None:
 
 
 def holds_keys(pod: dict[str, Any], secrets: Iterable[str]) -> bool:
-    """Whether a running pod has a token or an authority of the cluster among its files."""
+    """Return whether a running pod has a token or an authority of the cluster among its files."""
     meta = pod["metadata"]
     if "deletionTimestamp" in meta or pod["status"].get("phase") in ("Succeeded", "Failed"):
         return False

@@ -47,7 +47,7 @@ _MODULES: Mapping[type[Source], str] = {
 
 
 def provider(source: Source) -> Provider:
-    """The function that serves this kind of source. Imported on first use: with a full cache
+    """Return the function that serves this kind of source. Imported on first use: with a full cache
     none is needed, and an HTTP client takes long to import.
     """
     module = importlib.import_module(f"xk8s.build.artifacts.sources.{_MODULES[type(source)]}")
@@ -143,8 +143,8 @@ def gather(
 
 
 def _own_are_asked(artifact: Artifact, number: int) -> bool:
-    """Whether the sources before this one are the user's own, and the others give members only
-    (a recipe may write more, which has to stay together).
+    """Return whether the sources before this one are the user's own, and the others give members
+    only (a recipe may write more, which has to stay together).
     """
     own = [isinstance(source, OwnDirectory) for source in artifact.sources]
     recipe = any(isinstance(source, Recipe) for source in artifact.sources)
@@ -152,7 +152,7 @@ def _own_are_asked(artifact: Artifact, number: int) -> bool:
 
 
 def _offers(source: Source, artifact: Artifact) -> set[str]:
-    """The members that a source may have."""
+    """Return the members that a source may have."""
     match source:
         case OwnDirectory() | Recipe():
             return set(artifact.members)

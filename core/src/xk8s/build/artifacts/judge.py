@@ -16,7 +16,7 @@ RECORD = "verified.json"
 
 
 def notes_of(function: str, entry: Path) -> tuple[str, ...] | None:
-    """What the function said of this cache entry; None when it has not judged it yet."""
+    """Return what the function said of this cache entry; None when it has not judged it yet."""
     try:
         document = json.loads((entry / RECORD).read_text())
         if document["function"] == function:

@@ -30,7 +30,7 @@ class Pin:
 
     @classmethod
     def of(cls, resolved: Resolved) -> Pin:
-        """The pin that a resolved artifact would have."""
+        """Return the pin that a resolved artifact would have."""
         return cls(
             name=resolved.name,
             version=resolved.version,
@@ -58,7 +58,7 @@ class LockFile:
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
 
     def read(self) -> tuple[Pin, ...]:
-        """The pins by name and key. `ArtifactError` when the file is damaged."""
+        """Return the pins by name and key. `ArtifactError` when the file is damaged."""
         try:
             document = json.loads(self.path.read_text())
         except FileNotFoundError:

@@ -49,11 +49,11 @@ class Store:
     jobs: Jobs = field(factory=Jobs, kw_only=True)
 
     def cached(self, artifact: Artifact, key: str | None = None) -> Resolved | None:
-        """The artifact if the cache has it."""
+        """Return the artifact if the cache has it."""
         return self._read(key or artifact_key(artifact))
 
     def get(self, artifact: Artifact, progress: Progress, *, offline: bool = False) -> Resolved:
-        """The artifact, complete, from the cache or made now (its inputs too).
+        """Return the artifact, complete, from the cache or made now (its inputs too).
 
         ``offline`` asks no network. Raises `ArtifactError` naming every source and its
         reason; the error itself when the only source was a recipe that raised one; `HostError`
@@ -80,7 +80,7 @@ class Store:
         return resolve(self, artifacts, progress, offline=offline)
 
     def by_key(self, key: str) -> Resolved | None:
-        """The entry of that key if the cache has it; `ArtifactError` when it is damaged."""
+        """Return the entry of that key if the cache has it; `ArtifactError` when it is damaged."""
         return self._read(key)
 
     def place(self, key: str) -> Path:
@@ -88,7 +88,7 @@ class Store:
         return self._root / key / "tree"
 
     def list_cached(self) -> tuple[Resolved, ...]:
-        """What the cache has, by name and version."""
+        """Return what the cache has, by name and version."""
         found = (self._read(path.parent.name) for path in self._root.glob(f"*/{PROVENANCE}"))
         return tuple(
             sorted(
@@ -247,8 +247,8 @@ class Store:
         offline: bool,
         failures: Sequence[Failure],
     ) -> Resolved:
-        """What the user's own directory lacks, as a cache entry of its own: when the next own
-        build comes, the rest is neither fetched nor built again. The whole artifact does as
+        """Return what the user's own directory lacks, as a cache entry of its own: when the next
+        own build comes, the rest is neither fetched nor built again. The whole artifact does as
         well, if it exists.
         """
         sources = tuple(

@@ -75,8 +75,8 @@ def list_layers(cache_dir: Path) -> tuple[CachedLayer, ...]:
 
 
 def find_layers(cache_dir: Path, name: str) -> tuple[CachedLayer, ...]:
-    """The images of that name, or whose digest begins so, the one used last first; `UsageError`
-    with the nearest name when there is none.
+    """Return the images of that name, or whose digest begins so, the one used last first;
+    `UsageError` with the nearest name when there is none.
     """
     layers = list_layers(cache_dir)
     found = [layer for layer in layers if layer.name == name]

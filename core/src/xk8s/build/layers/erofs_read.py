@@ -67,12 +67,12 @@ class ErofsImage:
         yield from self._walk("", (self._root,))
 
     def find(self, path: str) -> ErofsEntry | None:
-        """The entry at an absolute path, or None; links on the way are not followed."""
+        """Return the entry at an absolute path, or None; links on the way are not followed."""
         inode = self._lookup(path)
         return None if inode is None else self._found(path, inode)
 
     def read(self, path: str) -> bytes:
-        """The content of a file; `BuildError` when there is no file at that path."""
+        """Return the content of a file; `BuildError` when there is no file at that path."""
         inode = self._lookup(path)
         if inode is None or not stat.S_ISREG(inode.mode):
             what = "is not a file" if inode else "does not exist"

@@ -52,7 +52,7 @@ def make_image(
 
 
 def is_padded(image: Path) -> bool:
-    """Whether its size is a multiple of `ALIGNMENT`."""
+    """Return whether its size is a multiple of `ALIGNMENT`."""
     return image.stat().st_size % ALIGNMENT == 0
 
 

@@ -135,7 +135,7 @@ def put(
     named: Sequence[str] = (),
     checks: Checks,
 ) -> Applied:
-    """The same with a plan that is made already, for a caller that holds the cluster's lock. The
+    """Change a running cluster to a plan that is made already; the caller holds its lock. The
     checks of ``named`` overlays are run though nothing of them changed.
     """
     work = _Apply(cluster, inputs, clock)
@@ -177,7 +177,7 @@ def checks_due(plan: Plan, state: Path, named: Sequence[str], checks: Checks) ->
 
 
 def plan_again(name: str, overlays: Sequence[str], sets: tuple[str, ...]) -> Plan:
-    """The plan of a running cluster, made again with more overlays and other settings."""
+    """Return the plan of a running cluster, made again with more overlays and other settings."""
     kept = read_request(name)
     known = {*kept.overlays}
     given = [str(absolute(overlay)) if is_directory(overlay) else overlay for overlay in overlays]

@@ -47,7 +47,7 @@ class NodeWork:
         return not self.change.paths and self.todo == Actions()
 
     def own(self, path: str) -> bytes:
-        """The content of one of the node's own files or secrets."""
+        """Return the content of one of the node's own files or secrets."""
         for file in (*self.planned.files, *flat(self.secrets)):
             if file.path == path:
                 return file.data
@@ -62,7 +62,7 @@ class Levels:
     _open: dict[str, ImageLevel] = attrs.field(factory=dict, init=False)
 
     def stack(self, node: NodeFiles) -> Stack:
-        """What a node has."""
+        """Return what a node has."""
         return Stack([self._level(name, key, node) for name, key in node.stack])
 
     def _level(self, name: str, key: str, node: NodeFiles) -> StackLevel:

@@ -18,7 +18,7 @@ def refuse(boot: BootedCluster, now: GuestFiles, inputs: ClusterInputs) -> None:
 
 
 def refuse_plan(boot: BootedCluster, plan: Plan) -> None:
-    """The same as far as a plan says it: before a base system is made that is not used then."""
+    """Raise the same error as far as a plan tells, before a base system is made for nothing."""
     accel = decide(plan.cluster.accel)
     _refuse(boot, dict.fromkeys(_machines(boot, planned_boot(plan, accel, {}))))
 

@@ -147,7 +147,7 @@ class _Scale:
             raise
 
     def _with(self, more: Sequence[str], less: Sequence[str]) -> tuple[BootedCluster, GuestFiles]:
-        """What is written down of the cluster, with and without some nodes."""
+        """Return what is written down of the cluster, with and without some nodes."""
         kept = {
             planned.node.name: planned
             for planned in self.boot.nodes

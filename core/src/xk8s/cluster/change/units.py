@@ -156,8 +156,8 @@ class _Owners:
         return layers[before].units
 
     def bring(self, unit: str) -> bool:
-        """Whether an overlay brings the unit: the base system may have one of that name or not,
-        and that one may be switched off.
+        """Return whether an overlay brings the unit: the base system may have one of that name or
+        not, and that one may be switched off.
         """
         name = re.sub(r"@[^.]+\.", "@.", unit)
         layers = [
@@ -177,7 +177,7 @@ class _Owners:
 
 
 def units_of(plan: Plan, planned: PlannedNode, overlays: Iterable[str]) -> tuple[str, ...]:
-    """The units of a node that use what these overlays put there."""
+    """Return the units of a node that use what these overlays put there."""
     wanted = set(overlays)
     return tuple(
         dict.fromkeys(
@@ -289,7 +289,7 @@ def restart(
 
 
 def short(units: Iterable[str]) -> str:
-    """Names of units for people."""
+    """Return names of units for people."""
     return ", ".join(unit.removesuffix(".service") for unit in units)
 
 

@@ -115,7 +115,7 @@ def _files(directory: str, *, deep: bool) -> Iterator[str]:
 
 
 def _package(value: str) -> Path:
-    """The directory of an entry point's top package."""
+    """Return the directory of an entry point's top package."""
     top = value.partition(":")[0].partition(".")[0]
     spec = importlib.util.find_spec(top)
     origin = spec.origin if spec is not None else None

@@ -46,8 +46,8 @@ def examine(cluster: Cluster, progress: Progress, *, first: Iterable[Log] = ()) 
 
 
 def console_logs(paths: Iterable[Path]) -> tuple[Log, ...]:
-    """What guests and QEMUs left on the host, of consoles' logs and `qemu_log` ones: there even
-    when a VM is not.
+    """Return what guests and QEMUs left on the host, of consoles' logs and `qemu_log` ones: there
+    even when a VM is not.
     """
     found = []
     for path in paths:
@@ -73,7 +73,7 @@ def as_logs(seen: Iterable[Observed]) -> tuple[Log, ...]:
 def failed_check(
     cluster: Cluster, check: Check, result: CheckResult, progress: Progress, *, hint: str
 ) -> CheckFailed:
-    """The error for a check that did not pass: with the log that it holds to matter, and the
+    """Return the error for a check that did not pass: with the log that it holds to matter, and the
     faults that are known of all logs.
     """
     log = result.log

@@ -36,7 +36,7 @@ class LogSource(Protocol):
         """Return the end of the log so far."""
 
     def more(self) -> str:
-        """What has come since the last call."""
+        """Return what has come since the last call."""
 
 
 def since_argument(text: str) -> str:
@@ -75,7 +75,7 @@ class Journal:
         return f"{self.node}: {', '.join(self.units) or 'journal'}"
 
     def first(self) -> str:
-        """The end of the journal. `UsageError` when there is no such unit in the node."""
+        """Return the end of the journal. `UsageError` when there is no such unit in the node."""
         text = self._ask(self.units)
         if self.units and not text.strip():
             real = [self._real(unit) for unit in self.units]
@@ -85,7 +85,7 @@ class Journal:
         return text
 
     def more(self) -> str:
-        """What has come behind the cursor."""
+        """Return what has come behind the cursor."""
         return self._ask(self.units, follow=True)
 
     def _ask(self, units: Sequence[str], *, follow: bool = False) -> str:
@@ -103,7 +103,7 @@ class Journal:
         return text
 
     def _call(self, argv: list[str]) -> tuple[str, str]:
-        """What journalctl printed, and its cursor ("" when there were no entries)."""
+        """Return what journalctl printed, and its cursor ("" when there were no entries)."""
         result = self.cluster.run(self.node, argv)
         text, said = (stream.decode(errors="replace") for stream in (result.stdout, result.stderr))
         if result.exit_code != 0 and not text and said.strip():
@@ -119,7 +119,7 @@ class Journal:
         return body.replace("-- No entries --\n", ""), cursor.strip()
 
     def _real(self, unit: str) -> str:
-        """The unit's own name: of an alias (cri), or without what its name begins with
+        """Return the unit's own name: of an alias (cri), or without what its name begins with
         (apiserver). `UsageError` when there is none.
         """
         argv = ["systemctl", "show", "--property=Id,LoadState", unit]
@@ -143,8 +143,8 @@ class NoUnitError(UsageError):
 
 
 def units(cluster: Cluster, node: str, *, stopped: bool = False) -> list[str]:
-    """Names of the services that run, wait or have failed, without ".service"; ``stopped``: also
-    of those that do not.
+    """Return names of the services that run, wait or have failed, without ".service"; ``stopped``:
+    also of those that do not.
     """
     argv = ["systemctl", "list-units", "--type=service", "--plain", "--no-legend", "--no-pager"]
     argv += ["--all"] if stopped else []
@@ -169,7 +169,7 @@ class HostFile:
         return last_lines(self._read(), self.lines)
 
     def more(self) -> str:
-        """What was added."""
+        """Return what was added."""
         return self._read()
 
     def _read(self) -> str:
@@ -213,11 +213,11 @@ class GuestFiles:
         return self.node
 
     def first(self) -> str:
-        """The end of each."""
+        """Return the end of each."""
         return self._read(self.lines)
 
     def more(self) -> str:
-        """What was added to them."""
+        """Return what was added to them."""
         return self._read(None)
 
     def paths(self) -> list[str]:
@@ -246,7 +246,7 @@ def _later(lines: Iterable[str], since: str) -> Iterator[str]:
 
 
 def last_lines(text: str, count: int | None) -> str:
-    """The last ``count`` lines, all of it for None."""
+    """Return the last ``count`` lines, all of it for None."""
     lines = text.splitlines(keepends=True)
     if count is not None:
         lines = lines[-count:] if count else []

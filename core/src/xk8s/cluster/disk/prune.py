@@ -121,7 +121,7 @@ def _stale(piece: Piece, now: float) -> bool:
 
 
 def _remove(cache: Path, piece: Piece) -> bool:
-    """Whether it could be: it may be in use by now."""
+    """Remove it; return whether that was possible (it may be in use by now)."""
     try:
         if piece.path.parent == cache / "artifacts":
             key = piece.path.name.removeprefix(".tmp-")[:64]

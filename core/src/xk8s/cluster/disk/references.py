@@ -34,7 +34,7 @@ def users(cache: Path) -> Mapping[str, tuple[str, ...]]:
 
 
 def artifact_users(cache: Path) -> Mapping[str, tuple[str, ...]]:
-    """The same of artifacts: the kernels of VMs that run or may be restored."""
+    """Return who needs each artifact: the kernels of VMs that run or may be restored."""
     found: dict[str, dict[str, None]] = {}
     for key, who in _in_processes(_ARTIFACT):
         found.setdefault(key, {})[who] = None

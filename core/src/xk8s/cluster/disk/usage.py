@@ -49,7 +49,7 @@ class Piece:
 
 
 def running_clusters() -> frozenset[str]:
-    """Names of those of which a VM runs."""
+    """Return the names of clusters with a running VM."""
     records = {name: read_record(name) for name in list_clusters()}
     return frozenset(
         name

@@ -173,7 +173,7 @@ def _stand_still(cluster: Cluster, work: Path) -> float:
 
 
 def _copy_ram(cluster: Cluster, work: Path, progress: Progress) -> dict[str, str]:
-    """The RAM of all VMs to the disk; sums by file name."""
+    """Copy the RAM of all VMs to the disk; return the sums by file name."""
     sums = {}
     for node in cluster.record.nodes:
         progress.item(node.name, f"copying the memory of {node.name}")

@@ -72,12 +72,12 @@ class Snapshot:
         return directory(self.cluster, self.label)
 
     def ram(self, node: str) -> Path | None:
-        """The node's RAM, or None when the state holds it."""
+        """Return the node's RAM, or None when the state holds it."""
         path = self.directory / f"{node}.ram"
         return path if path.name in self.files else None
 
     def state(self, node: str) -> Path:
-        """The state of the node's devices."""
+        """Return the state of the node's devices."""
         return self.directory / f"{node}.state"
 
     @property
@@ -182,8 +182,8 @@ def verify(saved: Snapshot) -> str | None:
 
 
 def verified(saved: Snapshot) -> bool:
-    """Whether it was verified (or saved) since this machine was started. Files that lie in the
-    page cache do not change by themselves; those that are read from a disk might.
+    """Return whether it was verified (or saved) since this machine was started. Files that lie in
+    the page cache do not change by themselves; those that are read from a disk might.
     """
     try:
         return (saved.directory / _VERIFIED).read_text() == _BOOT_ID.read_text()
@@ -197,7 +197,7 @@ def _mark_verified(where: Path) -> None:
 
 
 def read(cluster: str, label: str) -> Snapshot | None:
-    """The snapshot, or None when there is none (or a killed save left a part of one)."""
+    """Return the snapshot, or None when there is none (or a killed save left a part of one)."""
     return _load(directory(cluster, label))
 
 
@@ -258,7 +258,7 @@ def _load(where: Path) -> Snapshot | None:
 
 
 def is_small(path: Path) -> bool:
-    """Whether it can be hashed whenever it is used."""
+    """Return whether it can be hashed whenever it is used."""
     return path.stat().st_size < 64 << 20
 
 

@@ -75,7 +75,7 @@ class BootedCluster:
         return {disk.layer: disk.key for node in self.nodes for disk in node.disks if disk.key}
 
     def missing(self) -> str | None:
-        """What no longer exists of what the VMs are started from, in words, or None."""
+        """Return what no longer exists of what the VMs are started from, in words, or None."""
         for path in (self.kernel, self.initrd):
             if not (cache_dir() / path).exists():
                 return f"{cache_dir() / path} no longer exists"
@@ -94,7 +94,7 @@ def boot_of(inputs: ClusterInputs) -> BootedCluster:
 
 
 def planned_boot(plan: Plan, accel: Accel, keys: Mapping[str, str]) -> BootedCluster:
-    """The same when not all is made; ``keys`` are those of layers' images, as far as known."""
+    """Return what will boot before all of it is made; ``keys`` are the known ones of images."""
     return BootedCluster(
         cluster=plan.name,
         accel=accel,
@@ -125,7 +125,7 @@ def write_boot(boot: BootedCluster, directory: Path) -> None:
 
 
 def read_boot(directory: Path) -> BootedCluster:
-    """What `write_boot` kept; `StateError` when there is none."""
+    """Return what `write_boot` kept; `StateError` when there is none."""
     try:
         data = json.loads((directory / BOOT).read_text())
         return _converter.structure(data, BootedCluster)

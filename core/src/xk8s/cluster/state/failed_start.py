@@ -55,7 +55,7 @@ def forget(name: str) -> None:
 
 
 def list_failures() -> tuple[str, ...]:
-    """Names of clusters whose last `up` left something, sorted."""
+    """Return names of clusters whose last `up` left something, sorted."""
     try:
         return tuple(sorted(path.name for path in failure_dir("x").parent.iterdir()))
     except FileNotFoundError:

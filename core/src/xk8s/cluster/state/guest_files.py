@@ -59,7 +59,7 @@ class GuestFiles:
 def guest_files_of(
     inputs: ClusterInputs, key: str, secrets: Mapping[str, Sequence[File]]
 ) -> GuestFiles:
-    """What the guests have that were just booted (or brought to a plan); secrets by node."""
+    """Return what the guests have that were just booted (or brought to a plan); secrets by node."""
     plan = inputs.plan
     return GuestFiles(
         key=key,
@@ -72,7 +72,7 @@ def guest_files_of(
 
 
 def node_files(inputs: ClusterInputs, planned: PlannedNode, secrets: Iterable[File]) -> NodeFiles:
-    """The same of one node."""
+    """Return what one node has."""
     return NodeFiles(
         stack=tuple(
             (name, "" if name == NODE_LAYER else inputs.layers[name].key)
@@ -111,7 +111,7 @@ def write_guest_files(now: GuestFiles, directory: Path) -> None:
 
 
 def read_guest_files(directory: Path) -> GuestFiles:
-    """What `write_guest_files` kept; `StateError` when there is none."""
+    """Return what `write_guest_files` kept; `StateError` when there is none."""
     try:
         return cattrs.structure(json.loads((directory / GUEST_FILES).read_text()), GuestFiles)
     except (OSError, ValueError, TypeError, cattrs.BaseValidationError) as error:

@@ -52,7 +52,7 @@ class _Recording(Mapping[K, Any]):
 
 
 def checks_of(plan: Plan) -> dict[str, tuple[Check, ...]]:
-    """The checks of each overlay that has any, in the order in which they run."""
+    """Return the checks of each overlay that has any, in the order in which they run."""
     found = {name: plan.registry.hooks.checks(name, plan.ctx) for name in plan.ctx.overlays}
     return {name: checks for name, checks in found.items() if checks}
 

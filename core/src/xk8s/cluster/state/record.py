@@ -97,7 +97,7 @@ class Record:
     seconds: dict[str, float] = field(factory=dict)
 
     def sockets(self, node: str) -> Sockets:
-        """The unix sockets of a node's present process."""
+        """Return the unix sockets of a node's present process."""
         own = next((recorded.generation for recorded in self.nodes if recorded.name == node), None)
         return sockets_of(self.name, node, self.generation if own is None else own)
 
@@ -126,7 +126,7 @@ def sockets_of(cluster: str, node: str, generation: int) -> Sockets:
 
 
 def qemu_log(console: Path) -> Path:
-    """What a VM's QEMU said, beside the log of the VM's console."""
+    """Return what a VM's QEMU said, beside the log of the VM's console."""
     return console.with_suffix(".qemu.log")
 
 
@@ -139,7 +139,7 @@ def write_record(record: Record) -> None:
 
 
 def read_record(name: str) -> Record | None:
-    """The record, or None when there is none or an older version wrote it."""
+    """Return the record, or None when there is none or an older version wrote it."""
     try:
         data = json.loads((state_dir(name) / RECORD).read_text())
         return _converter.structure(data, Record)
@@ -173,7 +173,7 @@ def write_local(plan: Plan, directory: Path) -> None:
 
 
 def read_request(name: str) -> Request:
-    """The request that gives the running cluster's plan again."""
+    """Return the request that gives the running cluster's plan again."""
     directory = state_dir(name)
     path = directory / REQUEST
     try:
@@ -193,7 +193,7 @@ def read_request(name: str) -> Request:
 
 
 def list_clusters() -> tuple[str, ...]:
-    """Names of clusters with a state directory, sorted."""
+    """Return names of clusters with a state directory, sorted."""
     try:
         return tuple(sorted(path.name for path in clusters_dir().iterdir() if path.is_dir()))
     except FileNotFoundError:

@@ -18,7 +18,7 @@ PKI = "pki"
 
 
 def secrets(plan: Plan, node: Node, keys: Keys) -> Mapping[str, tuple[File, ...]]:
-    """The files of one node by overlay, of those that have any. Missing keys are made."""
+    """Return the files of one node by overlay, of those that have any. Missing keys are made."""
     given = {
         name: tuple(plan.registry.hooks.secrets(name, plan.ctx, node, keys))
         for name in plan.ctx.overlays
@@ -27,7 +27,7 @@ def secrets(plan: Plan, node: Node, keys: Keys) -> Mapping[str, tuple[File, ...]
 
 
 def flat(given: Mapping[str, Sequence[File]]) -> tuple[File, ...]:
-    """The files of all overlays."""
+    """Return the files of all overlays."""
     return tuple(file for files in given.values() for file in files)
 
 

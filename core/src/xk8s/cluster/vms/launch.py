@@ -118,7 +118,7 @@ def start(
 
 
 def layers_argument(booted: BootedNode) -> str:
-    """What tells a guest the names of its layers, lowest first."""
+    """Return what tells a guest the names of its layers, lowest first."""
     return LAYERS + ",".join(disk.layer.replace("/", "-") for disk in booted.disks)
 
 
@@ -130,7 +130,7 @@ def spec(
     nics: tuple[UserNic | TapNic, ...] = (),
     generation: int = 0,
 ) -> MachineSpec:
-    """The VM of a node, to be booted."""
+    """Return the VM of a node, to be booted."""
     name, node = boot.cluster, booted.node
     own = image_path(name, node.name)
     paths = [disk.path if disk.key else own for disk in booted.disks]
@@ -187,8 +187,8 @@ def wait_booted(cluster: Cluster, progress: Progress) -> None:
 
 
 def is_stalled(console: Path) -> bool:
-    """Whether a booting guest reports that a CPU lost its timer, and so will not continue. That
-    happened to one of some hundred boots without KVM, before the first program ran.
+    """Return whether a booting guest reports that a CPU lost its timer, and so will not continue.
+    That happened to one of some hundred boots without KVM, before the first program ran.
     """
     try:
         return _STALLED in console.read_bytes()
@@ -197,7 +197,7 @@ def is_stalled(console: Path) -> bool:
 
 
 def networks(boot: BootedCluster) -> Namespace:
-    """The cluster's namespace with its bridges and routes."""
+    """Return the cluster's namespace with its bridges and routes."""
     namespace = Namespace.start(runtime_dir(boot.cluster))
     host = HOST_PART
     for network in boot.networks:
@@ -240,7 +240,7 @@ def _nic(
 
 
 def own_files(planned: PlannedNode, secrets: Sequence[File]) -> list[File]:
-    """What the own layer of a node has; `PlanError` for a file that is given twice."""
+    """Return what the own layer of a node has; `PlanError` for a file that is given twice."""
     files = {file.path: file for file in planned.files}
     for secret in secrets:
         if secret.path in files:

@@ -12,7 +12,7 @@ from xk8s.util.paths import make_private, memory_dir
 
 
 def ram_path(cluster: str, node: str) -> Path:
-    """The file with a node's RAM while the cluster runs."""
+    """Return the file with a node's RAM while the cluster runs."""
     return memory_dir(cluster) / f"{node}.ram"
 
 
@@ -36,6 +36,6 @@ def memory_of(boot: BootedCluster, backing: Backing) -> dict[str, Memory]:
 
 
 def room_for_memory(boot: BootedCluster) -> bool:
-    """Whether the tmpfs takes the RAM of all VMs, so that it can be shared and saved."""
+    """Return whether the tmpfs takes the RAM of all VMs, so that it can be shared and saved."""
     wanted = sum(planned.node.memory for planned in boot.nodes) << 20
     return shutil.disk_usage(ram_directory(boot.cluster)).free > wanted

@@ -87,8 +87,8 @@ def discard(template: Template) -> None:
 def get_templates(
     inputs: ClusterInputs, boot: BootedCluster, progress: Progress
 ) -> Mapping[str, Template]:
-    """The template of each node, by its name; what is missing is made first. Nodes that have to
-    boot by themselves are left out, with a note if that is not what was meant.
+    """Return the template of each node, by its name; what is missing is made first. Nodes that have
+    to boot by themselves are left out, with a note if that is not what was meant.
     """
     plan = inputs.plan
     if not (plan.cluster.template and plan.boot.template):
@@ -114,7 +114,7 @@ def get_templates(
 
 
 def _key(inputs: ClusterInputs, boot: BootedCluster, booted: BootedNode) -> str | None:
-    """What its template must be made of, or None when it can have none."""
+    """Return what its template must be made of, or None when it can have none."""
     spec = launch.spec(boot, booted, memory=Memory(size=booted.node.memory))
     if not _pluggable(spec.extra) or room(spec.images) != room(()):
         return None
@@ -149,8 +149,8 @@ def _bare(spec: MachineSpec) -> MachineSpec:
 
 
 def _pluggable(words: Sequence[str]) -> bool:
-    """Whether QEMU arguments are of PCI devices and their back ends alone. A copy finds those when
-    it scans the bus; anything else would have to be in the template as well.
+    """Return whether QEMU arguments are of PCI devices and their back ends alone. A copy finds
+    those when it scans the bus; anything else would have to be in the template as well.
     """
     pairs = zip(words[::2], words[1::2], strict=False)
     return len(words) % 2 == 0 and all(

@@ -85,7 +85,7 @@ class Namespace:
 
     @classmethod
     def attach(cls, runtime_dir: Path) -> Namespace:
-        """The running namespace of a cluster; `MachineError` when it does not answer."""
+        """Return the running namespace of a cluster; `MachineError` when it does not answer."""
         self = cls(runtime_dir)
         self.ping()
         return self
@@ -251,7 +251,7 @@ class NamespaceProcess:
         self._argv, self._start = argv, start
 
     def wait(self, timeout: float | None = None) -> int:
-        """The exit code (negative: ended by that signal). TimeoutError past ``timeout``."""
+        """Return the exit code (negative: ended by that signal). TimeoutError past ``timeout``."""
         if self.returncode is None:
             reply, _ = self._channel.receive(timeout)
             self.returncode = int(reply["exit"])
@@ -261,7 +261,7 @@ class NamespaceProcess:
         return self.returncode
 
     def poll(self) -> int | None:
-        """The exit code, or None while it runs."""
+        """Return the exit code, or None while it runs."""
         try:
             return self.wait(0)
         except TimeoutError:
@@ -291,7 +291,7 @@ class NamespaceProcess:
 def _stream(
     number: int, stream: Stream, ours: contextlib.ExitStack
 ) -> tuple[int, IO[bytes] | None]:
-    """The descriptor to send (closed with ``ours`` when made here) and our end of a pipe."""
+    """Return the descriptor to send (closed with ``ours`` when made here) and our end of a pipe."""
     if stream is None:
         return number, None
     if stream == subprocess.DEVNULL:

@@ -52,7 +52,7 @@ def unshare_argv() -> tuple[str, ...]:
 
 
 def ip_argv() -> tuple[str, ...]:
-    """The iproute2 program; `HostError` when it is missing."""
+    """Return the iproute2 program; `HostError` when it is missing."""
     return (_program("ip"),)
 
 
@@ -64,7 +64,7 @@ def _program(name: str) -> str:
 
 
 def namespace_hint() -> str:
-    """What to do so that the kernel permits namespaces to this user."""
+    """Return what to do so that the kernel permits namespaces to this user."""
     for name, bad, todo in (
         ("kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
         (

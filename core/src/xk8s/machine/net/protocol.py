@@ -49,7 +49,7 @@ class Channel:
         return reply, received
 
     def receive(self, patience: float | None) -> tuple[dict[str, Any], list[int]]:
-        """The next answer. TimeoutError past ``patience`` seconds (None: wait for ever)."""
+        """Return the next answer. TimeoutError past ``patience`` seconds (None: wait for ever)."""
         fds: list[int] = []
         self.socket.settimeout(patience)
         while b"\n" not in self._buffer:
@@ -82,7 +82,7 @@ class Channel:
 
 
 def gone(where: str, error: OSError) -> MachineError:
-    """What to raise when the holder cannot be asked."""
+    """Return what to raise when the holder cannot be asked."""
     return MachineError(
         f"the cluster's network namespace does not answer: {error.strerror or error}",
         where=where,

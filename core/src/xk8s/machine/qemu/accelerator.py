@@ -103,7 +103,7 @@ def kvm_problem(program: str = PROGRAM) -> str | None:
 
 
 def cpu_has_virtualization(cpuinfo: str) -> bool:
-    """Whether the text of /proc/cpuinfo has the flag vmx (Intel) or svm (AMD)."""
+    """Return whether the text of /proc/cpuinfo has the flag vmx (Intel) or svm (AMD)."""
     for line in cpuinfo.splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "flags":

@@ -129,7 +129,7 @@ class Agent:
                 session.call("guest-file-write", handle=handle, **{"buf-b64": chunk})
 
     def read_file(self, path: str) -> bytes:
-        """The content of a file of the guest."""
+        """Return the content of a file of the guest."""
         parts = []
         with (
             self._logged("guest-file-read", path=path) as logged,
@@ -237,7 +237,7 @@ class Agent:
 
 
 def _set_clock(session: _Session) -> bool:
-    """Whether the guest's clock is the host's now."""
+    """Set the guest's clock to the host's; return whether that worked."""
     for _ in range(_CLOCK_TRIES):
         try:
             before = time.time_ns()

@@ -146,7 +146,7 @@ class MachineSpec:
         return tuple(nic.fd for nic in self.nics if isinstance(nic, TapNic))
 
     def with_any_ports(self) -> MachineSpec:
-        """The same with host ports that QEMU picks by itself."""
+        """Return the VM with host ports that QEMU picks by itself."""
         nics = tuple(
             evolve(nic, forwards=tuple(evolve(f, host_port=0) for f in nic.forwards))
             if isinstance(nic, UserNic)
@@ -157,7 +157,7 @@ class MachineSpec:
 
 
 def command(spec: MachineSpec) -> list[str]:
-    """The argv of the VM. Raises ValueError when it has more devices than slots."""
+    """Return the argv of the VM. Raises ValueError when it has more devices than slots."""
     if len(spec.images) > MAX_IMAGES:
         raise ValueError(f"{spec.name}: {len(spec.images)} layers; a VM takes {MAX_IMAGES}")
     if len(spec.disks) > MAX_DISKS:
@@ -194,7 +194,9 @@ def reference_command(accel: Accel) -> list[str]:
 
 
 def product_uuid(name: str) -> uuid.UUID:
-    """The DMI product UUID of the VM of that name: a node keeps it from one start to the next."""
+    """Return the DMI product UUID of the VM of that name: a node keeps it from one start to the
+    next.
+    """
     return uuid.uuid5(uuid.NAMESPACE_DNS, f"{name}.xk8s.invalid")
 
 

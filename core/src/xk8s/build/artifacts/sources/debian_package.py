@@ -75,7 +75,7 @@ def provide(source: DebPackage, wanted: frozenset[str], attempt: Attempt) -> lis
 def _download(
     mirror: str, suite: str, packages: list[str], attempt: Attempt
 ) -> dict[str, tuple[str, Path]]:
-    """The packages' files by name, with their versions, in ``attempt.work``."""
+    """Return the packages' files by name, with their versions, in ``attempt.work``."""
     if not re.fullmatch(r"[a-z][a-z0-9.-]*", suite):
         raise SourceFailed(f"{suite!r} is not a suite of Debian")
     debs = attempt.work / "debs"

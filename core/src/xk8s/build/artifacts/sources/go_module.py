@@ -120,7 +120,7 @@ def batches(packages: dict[str, str]) -> Iterable[dict[str, str]]:
 
 
 def program_name(package: str) -> str:
-    """The file name that `go build` gives a program: the last element of its import path, or
+    """Return the file name that `go build` gives a program: the last element of its import path, or
     the one before when that is a major version.
     """
     *before, last = package.split("/")
@@ -150,7 +150,7 @@ def modules(go_mod: str) -> dict[str, str]:
 
 
 def _origin(package: str, versions: dict[str, str]) -> str:
-    """The module that has the package, with its version; of a main package of our own: what
+    """Return the module that has the package, with its version; of a main package of our own: what
     it requires first.
     """
     owners = [path for path in versions if package == path or package.startswith(f"{path}/")]

@@ -61,8 +61,8 @@ def provide(source: GoRelease, wanted: frozenset[str], attempt: Attempt) -> list
 
 
 def go_mod(source: GoRelease, given: Mapping[str, Any]) -> str:
-    """The go.mod of a module that requires just this version; ``given`` is the version's own one
-    as `go mod edit -json` prints it. Replacements count in a main module only, so they are
+    """Return the go.mod of a module that requires just this version; ``given`` is the version's own
+    one as `go mod edit -json` prints it. Replacements count in a main module only, so they are
     repeated here. `SourceFailed` when it needs ``staging`` and the source has none.
     """
     lines = ["module xk8s.invalid/build", f"go {given['Go']}"]
@@ -99,7 +99,7 @@ class _Asker:
     work: Path
 
     def text(self, *words: str | Path) -> str:
-        """What it prints; `SourceFailed` with the reason when it fails."""
+        """Return what it prints; `SourceFailed` with the reason when it fails."""
         said = self.work / "said"
         try:
             self.attempt.run(
@@ -110,7 +110,7 @@ class _Asker:
         return said.read_text().strip()
 
     def json(self, *words: str | Path) -> dict[str, Any]:
-        """What it prints, as JSON."""
+        """Return what it prints, as JSON."""
         found: dict[str, Any] = json.loads(self.text(*words))
         return found
 

@@ -31,7 +31,7 @@ class Go:
 
 
 def environment(*, offline: bool = False) -> dict[str, str]:
-    """What every call of Go gets. Nothing of the user's settings that changes the result;
+    """Return what every call of Go gets. Nothing of the user's settings that changes the result;
     the user's proxy, private modules and caches stay.
     """
     settings = {
@@ -51,7 +51,7 @@ def environment(*, offline: bool = False) -> dict[str, str]:
 
 
 def parse(text: str) -> tuple[int, int, int]:
-    """The version in "go1.26.8" or the `go` line of a go.mod. ValueError when there is none."""
+    """Return the version in "go1.26.8" or the `go` line of a go.mod. ValueError without one."""
     found = _VERSION.search(text if text.startswith("go") else f"go{text}")
     if found is None:
         raise ValueError(f"no Go version in {text!r}")
@@ -59,7 +59,7 @@ def parse(text: str) -> tuple[int, int, int]:
 
 
 def wanted(go_mod: str) -> str:
-    """The version in the `go` line of a go.mod. ValueError when it has none."""
+    """Return the version in the `go` line of a go.mod. ValueError when it has none."""
     found = re.search(r"^go\s+(\S+)", go_mod, re.MULTILINE)
     if found is None:
         raise ValueError("go.mod has no go line")

@@ -105,7 +105,7 @@ def provide(source: OciImage, wanted: frozenset[str], attempt: Attempt) -> list[
 
 
 def current(ref: str) -> str:
-    """The digest, ``sha256:…``, of the manifest for linux/amd64 that a reference means now.
+    """Return the digest, ``sha256:…``, of the manifest for linux/amd64 that a reference means now.
     `SourceFailed` when its registry does not tell.
     """
     with client() as http:
@@ -119,7 +119,7 @@ def current(ref: str) -> str:
 
 
 def _manifest(ref: Reference, http: Client) -> tuple[bytes, str]:
-    """The image's manifest and its media type, an index followed to our platform."""
+    """Return the image's manifest and its media type, an index followed to our platform."""
     body, kind = _get(ref, ref.tag, http)
     if kind not in _INDEXES:
         return body, kind
