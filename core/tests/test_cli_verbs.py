@@ -17,7 +17,7 @@ from xk8s.cli.session import CliSession
 from xk8s.cli.verbs import down
 from xk8s.cluster.state.record import NodeRecord, Record
 from xk8s.context import ExecResult
-from xk8s.errors import CheckFailed, MachineError
+from xk8s.errors import CheckFailed, MachineError, UsageError
 from xk8s.machine.qemu.agent import AgentError
 from xk8s.names.registry import Registry
 from xk8s.overlay import Check
@@ -413,3 +413,11 @@ def test_artifacts_tells_provenance_and_locks_it(
     assert found["members"][0]["source"] == "own directory"
     assert app.run(["artifacts"]) == 0
     assert "tools 1" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("words", [("apply",), ("watch",), ("scale", "--nodes", "2")])
+def test_verbs_that_change_a_cluster_take_the_same_options_for_checks(
+    words: tuple[str, ...],
+) -> None:
+    with pytest.raises(UsageError, match="--all-checks and --no-check are opposites"):
+        app.xk8s.main([*words, "--all-checks", "--no-check"], standalone_mode=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
+from xk8s.errors import UsageError
 from xk8s.verbs import DEFAULT_NAME, Decorated, KeyRotation, Session, current_session, store
 
 if TYPE_CHECKING:
@@ -190,6 +192,28 @@ def plan_options(function: Decorated) -> Decorated:
     )):  # fmt: skip
         function = option(function)
     return function
+
+
+def checks_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add ``--all-checks`` and ``--no-check``, passed as ``checks``: "all", "none" or "changed"."""
+
+    @click.option(
+        "--all-checks", is_flag=True, help="Run all checks, not only those of changed overlays."
+    )
+    @click.option("--no-check", is_flag=True, help="Skip the checks.")
+    @functools.wraps(function)
+    def with_checks(*args: Any, all_checks: bool, no_check: bool, **more: Any) -> None:
+        if all_checks and no_check:
+            raise UsageError(
+                "--all-checks and --no-check are opposites", hint="leave one of them out"
+            )
+        checks = "all" if all_checks else "none" if no_check else "changed"
+        function(*args, checks=checks, **more)
+
+    return with_checks
+
+
+dry_run_option = click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 
 
 # --- completion -------------------------------------------------------------------------

@@ -6,26 +6,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xk8s.cli.session import CliSession, complete_overlays, pass_session, set_option
+from xk8s.cli.session import CliSession, checks_options, complete_overlays, pass_session, set_option
 from xk8s.verbs import cluster_option, json_option, print_json
 
 if TYPE_CHECKING:
-    from xk8s.cluster.change.apply import Applied
+    from xk8s.cluster.change.apply import Applied, Checks
 
 
 @click.command()
 @click.argument("overlays", nargs=-1, shell_complete=complete_overlays)
-@click.option(
-    "--all-checks", is_flag=True, help="Run all checks, not only those of changed overlays."
-)
-@click.option("--no-check", is_flag=True, help="Skip the checks.")
+@checks_options
 @json_option
 @set_option
 @cluster_option
 @pass_session
-def command(
-    session: CliSession, overlays: tuple[str, ...], all_checks: bool, no_check: bool, as_json: bool
-) -> None:
+def command(session: CliSession, overlays: tuple[str, ...], checks: Checks, as_json: bool) -> None:
     """Apply changes to the running cluster, and add OVERLAYS that it does not have yet.
 
     Overlays, settings given with -s, your own builds and local directories are read again. Only
@@ -34,17 +29,14 @@ def command(
     system, the size of the VMs) is an error, and then nothing is changed.
     """
     from xk8s.cluster.change.apply import apply
-    from xk8s.errors import UsageError
 
-    if all_checks and no_check:
-        raise UsageError("--all-checks and --no-check are opposites", hint="leave one of them out")
     with session.progress() as progress:
         applied = apply(
             session.name,
             progress,
             overlays=overlays,
             sets=session.sets,
-            checks="all" if all_checks else "none" if no_check else "changed",
+            checks=checks,
         )
     if as_json:
         print_json(applied.to_json())

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xk8s.cli.session import CliSession, pass_session
+from xk8s.cli.session import CliSession, dry_run_option, pass_session
 from xk8s.util.units import ago, parse_size, size_text
 from xk8s.verbs import ListingGroup, cluster_option, json_option, print_json, table
 
@@ -73,7 +73,7 @@ def list_all(session: CliSession, every: bool, as_json: bool) -> None:
     "--max-size", metavar="SIZE", callback=parse_size,
     help="Continue, least recently used first, until the total is at most SIZE: 20G, 512M.",
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
+@dry_run_option
 @json_option
 @cluster_option
 @pass_session

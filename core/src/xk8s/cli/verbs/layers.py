@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from xk8s.cli.session import CliSession, complete_overlays, pass_session, plan_options
+from xk8s.cli.session import (
+    CliSession,
+    complete_overlays,
+    dry_run_option,
+    pass_session,
+    plan_options,
+)
 from xk8s.util.units import ago, parse_duration, size_text
 from xk8s.verbs import ListingGroup, cluster_option, json_option, print_json, table
 
@@ -202,7 +208,7 @@ def cat(session: CliSession, layer: str, path: str) -> None:
     "--older-than", metavar="AGE", callback=_age,
     help="Only images not used for this long: 90m, 12h, 7d, 2w.",
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
+@dry_run_option
 @json_option
 @cluster_option
 @pass_session

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
-from xk8s.cli.session import CliSession, pass_session
+from xk8s.cli.session import CliSession, checks_options, pass_session
 from xk8s.verbs import cluster_option, json_option, print_json
+
+if TYPE_CHECKING:
+    from xk8s.cluster.change.apply import Checks
 
 
 @click.command()
 @click.option("--nodes", type=int, help="Number of Kubernetes nodes, including the control plane.")
 @click.option("--routers", type=int, help="Number of routers between the nodes and the outside.")
 @click.option("--testers", type=int, help="Number of VMs on the outside.")
-@click.option("--no-check", is_flag=True, help="Skip the checks.")
+@checks_options
 @json_option
 @cluster_option
 @pass_session
@@ -21,7 +26,7 @@ def command(
     nodes: int | None,
     routers: int | None,
     testers: int | None,
-    no_check: bool,
+    checks: Checks,
     as_json: bool,
 ) -> None:
     """Add VMs to or remove them from the running cluster.
@@ -38,7 +43,7 @@ def command(
     if not counts:
         raise UsageError("how many of what?", hint="for example: xk8s scale --nodes 4")
     with session.progress() as progress:
-        scaled = scale(session.name, counts, progress, checks="none" if no_check else "changed")
+        scaled = scale(session.name, counts, progress, checks=checks)
     if as_json:
         print_json(scaled.to_json())
         return

@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xk8s.cli.session import CliSession, complete_overlays, pass_session, set_option
+from xk8s.cli.session import CliSession, checks_options, complete_overlays, pass_session, set_option
 from xk8s.verbs import cluster_option
 
 if TYPE_CHECKING:
+    from xk8s.cluster.change.apply import Checks
     from xk8s.cluster.change.watched import WatchedSource
 
 
 @click.command()
 @click.argument("overlays", nargs=-1, shell_complete=complete_overlays)
-@click.option("--no-check", is_flag=True, help="Skip the checks.")
+@checks_options
 @set_option
 @cluster_option
 @pass_session
-def command(session: CliSession, overlays: tuple[str, ...], no_check: bool) -> None:
+def command(session: CliSession, overlays: tuple[str, ...], checks: Checks) -> None:
     """Run `xk8s apply` now, and again each time a source of OVERLAYS is saved.
 
     Without OVERLAYS, the sources of the whole cluster are watched: local directories, the files of
@@ -35,7 +36,7 @@ def command(session: CliSession, overlays: tuple[str, ...], no_check: bool) -> N
     from xk8s.cluster.change.watched import marks, sources_of, wait_for_change
 
     words = ["apply", *overlays, "--json", "--quiet", "--name", session.name]
-    words += ["--no-check"] if no_check else []
+    words += {"none": ["--no-check"], "all": ["--all-checks"], "changed": []}[checks]
     words += [word for text in session.sets for word in ("--set", text)]
     # By another process each time: what is imported of an overlay stays what it was.
     argv = [sys.executable, "-m", "xk8s.cli", *words]
