@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from xk8s.cluster.snapshots import store
 from xk8s.cluster.snapshots.store import Snapshot
 from xk8s.errors import StateError, UsageError
-from xk8s.util.sparse import content_sum, flush, sparse_copy
+from xk8s.util.files import flush
+from xk8s.util.sparse import content_sum, sparse_copy
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 

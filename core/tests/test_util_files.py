@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from pathlib import Path
 
 import pytest
-from xk8s.util.files import write_atomic
+from xk8s.util.files import put_in_place, write_atomic
 
 
 def test_a_file_is_replaced_with_its_mode(tmp_path: Path) -> None:
@@ -55,3 +57,47 @@ def test_a_write_that_fails_leaves_the_old_content_alone(
         write_atomic(path, "new")
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]
+
+
+@pytest.mark.parametrize("directory", [False, True])
+def test_what_is_put_in_place_is_on_the_disk_first(
+    tmp_path: Path, directory: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it is flushed before it has its name; what cannot be flushed replaces nothing."""
+
+    def make(name: str, text: str) -> Path:
+        path = tmp_path / name
+        if directory:
+            (path / "in").mkdir(parents=True)
+            (path / "in/file").write_text(text)
+            (path / "link").symlink_to("/nowhere")
+            return path
+        path.write_text(text)
+        return path
+
+    def content(path: Path) -> str:
+        return (path / "in/file" if directory else path).read_text()
+
+    target, work = make("target", "old"), make("work", "new")
+    synced: list[str] = []
+    real = os.fsync
+
+    def record(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced.append(str(path.relative_to(tmp_path)))
+        assert path == tmp_path or content(target) == "old"
+        real(descriptor)
+
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.EIO, "bad disk")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="bad disk"):
+            put_in_place(work, target)
+    assert (content(target), content(work)) == ("old", "new")
+    monkeypatch.setattr(os, "fsync", record)
+    put_in_place(work, target)
+    assert content(target) == "new"
+    assert not work.exists()
+    assert synced == (["work/in/file", "work/in", "work", "."] if directory else ["work", "."])

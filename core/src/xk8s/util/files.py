@@ -140,12 +140,35 @@ def write_atomic(path: Path, data: bytes | str, *, mode: int | None = None) -> N
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    sync(path.parent)
 
 
-def sync_directory(directory: Path) -> None:
-    """Return when the names in a directory are on the disk."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+def put_in_place(work: Path, target: Path) -> None:
+    """Give a finished file or directory its name, replacing an earlier one, once all of it is on
+    the disk. After a power loss a file is the old or the new one; a directory is one of them or
+    missing, never a part.
+    """
+    flush(work)
+    if target.is_dir():
+        remove_tree(target)
+    work.replace(target)
+    sync(target.parent)
+
+
+def flush(path: Path) -> None:
+    """Return once a file, or a directory with everything in it, is on the disk."""
+    if path.is_dir():
+        for below in walk(path):
+            if below.is_file() and not below.is_symlink():
+                sync(below)
+        for directory in walk_dirs(path):
+            sync(directory)
+    sync(path)
+
+
+def sync(path: Path) -> None:
+    """Return once the content of a file, or the names in a directory, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:

@@ -12,8 +12,6 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from xk8s.util.files import walk, walk_dirs
-
 _BLOCK = 64 << 10
 _PAGE = 4 << 10
 _ZEROS = bytes(_BLOCK)
@@ -48,24 +46,6 @@ def content_sum(path: Path) -> str:
         for offset, data in _blocks(file.fileno(), size):
             total = _add(total, offset, data)
     return f"{total:08x}"
-
-
-def flush(directory: Path) -> None:
-    """Return once its content and the names are on the disk."""
-    for path in walk(directory):
-        if not path.is_symlink():
-            _flush(path)
-    for path in walk_dirs(directory):
-        _flush(path)
-    _flush(directory)
-
-
-def _flush(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _add(total: int, offset: int, data: bytes) -> int:

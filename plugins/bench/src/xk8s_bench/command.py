@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 from xk8s.cli.session import CliSession, complete_overlays, pass_session, plan_options
 from xk8s.errors import UsageError
+from xk8s.util.files import write_atomic
 from xk8s.verbs import json_option, print_json, table, talk_options
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ def _draw(source: Path) -> None:
     from xk8s_bench.result import read
 
     target = source.with_suffix(".svg")
-    _replace(target, svg(read(source)))
+    write_atomic(target, svg(read(source)))
     click.echo(str(target))
 
 
@@ -144,15 +145,8 @@ def _write(result: Result, output: Path) -> None:
     from xk8s_bench.draw import svg
     from xk8s_bench.result import to_json
 
-    _replace(output / f"{result.comparison}.json", to_json(result))
-    _replace(output / f"{result.comparison}.svg", svg(result))
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write in one step: a reader sees the old file or the new one."""
-    new = path.with_name(f".{path.name}.new")
-    new.write_text(text, encoding="utf-8")
-    new.replace(path)
+    write_atomic(output / f"{result.comparison}.json", to_json(result))
+    write_atomic(output / f"{result.comparison}.svg", svg(result))
 
 
 def _show(results: list[Result], output: Path, *, as_json: bool) -> None:

@@ -31,7 +31,7 @@ from xk8s.errors import ArtifactError
 from xk8s.progress import Progress
 from xk8s.sources import Artifact, OwnDirectory, Provenance
 from xk8s.util.disk_full import disk_guard
-from xk8s.util.files import absolute, remove_tree, tree_digest
+from xk8s.util.files import absolute, put_in_place, remove_tree, tree_digest
 from xk8s.util.jobs import Jobs, kill_marked
 from xk8s.util.log import get_logger
 
@@ -232,7 +232,7 @@ class Store:
                 "members": [asdict(origin) for origin in provenance],
             }
             (entry / PROVENANCE).write_text(json.dumps(document, indent=1) + "\n")
-            entry.rename(self._root / key)
+            put_in_place(entry, self._root / key)
             return resolved
         finally:
             progress.finish(artifact.name)

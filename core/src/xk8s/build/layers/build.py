@@ -28,7 +28,7 @@ from xk8s.overlay import Directory, Entry, File, Layer, Symlink, Take
 from xk8s.progress import Progress, Silent
 from xk8s.util.digest import canonical, sha256_text
 from xk8s.util.disk_full import disk_guard
-from xk8s.util.files import absolute, copy_file, copy_tree, remove_tree, write_atomic
+from xk8s.util.files import absolute, copy_file, copy_tree, put_in_place, remove_tree, write_atomic
 from xk8s.util.guest_paths import guest_path
 from xk8s.util.jobs import Jobs, kill_marked
 from xk8s.util.log import get_logger
@@ -245,7 +245,7 @@ class LayerStore:
             if private:
                 new.chmod(0o600)
             write_atomic(self._root / f"{key}.json", json.dumps(document, indent=1) + "\n")
-            new.replace(image)  # last: where there is an image there is its record
+            put_in_place(new, image)  # last: where there is an image there is its record
         finally:
             remove_tree(stage)
             lock.release()

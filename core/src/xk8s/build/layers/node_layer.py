@@ -10,6 +10,7 @@ from xk8s.build.layers.build import stage_entries
 from xk8s.build.layers.erofs_write import make_image
 from xk8s.overlay import File
 from xk8s.util.disk_full import disk_guard
+from xk8s.util.files import put_in_place
 
 
 def make_node_image(files: Sequence[File], out: Path) -> None:
@@ -28,4 +29,4 @@ def make_node_image(files: Sequence[File], out: Path) -> None:
         image.touch(mode=0o600)
         make_image(tree, image)
         image.chmod(0o600)
-        image.replace(out)
+        put_in_place(image, out)

@@ -37,9 +37,9 @@ from xk8s.machine.qemu.agent import Agent
 from xk8s.machine.qemu.qmp import Qmp
 from xk8s.progress import Progress
 from xk8s.util.disk_full import is_full
-from xk8s.util.files import sync_directory
+from xk8s.util.files import put_in_place
 from xk8s.util.paths import cache_dir, make_private, memory_dir, state_dir
-from xk8s.util.sparse import content_sum, flush, sparse_copy
+from xk8s.util.sparse import content_sum, sparse_copy
 
 _STATES = 16 << 20
 """Bytes of disk that the states of a VM's devices, its own layer and keys never take."""
@@ -88,9 +88,7 @@ def save(
                 pool.submit(_set_clock, cluster, node.name, progress)
             sums = _copy_ram(cluster, work, progress) if shared else {}
             _keep(cluster, boot, now, label, work, sums)
-            shutil.rmtree(target, ignore_errors=True)
-            work.rename(target)
-            sync_directory(target.parent)
+            put_in_place(work, target)
             record = attrs.evolve(cluster.record, snapshot=label)
             write_record(record)
             cluster = cluster.as_of(record)
@@ -221,4 +219,3 @@ def _keep(
     )
     store.write(value, work)
     remember_snapshots(cache_dir())
-    flush(work)

@@ -38,10 +38,10 @@ from xk8s.machine.qemu.qmp import Qmp
 from xk8s.progress import Progress
 from xk8s.util.digest import digest
 from xk8s.util.disk_full import disk_guard
-from xk8s.util.files import remove_tree, sync_directory
+from xk8s.util.files import put_in_place, remove_tree
 from xk8s.util.log import get_logger
 from xk8s.util.paths import cache_dir, make_private, runtime_dir, state_dir, write_private
-from xk8s.util.sparse import content_sum, flush, sparse_copy
+from xk8s.util.sparse import content_sum, sparse_copy
 
 log = get_logger(__name__)
 
@@ -265,10 +265,7 @@ def _boot(
             started.kill()
             sums = {"ram": sparse_copy(ram, work / "ram"), "state": content_sum(work / "state")}
             write_private(work / META, json.dumps(sums).encode())
-            flush(work)
-            remove_tree(target)  # a damaged one
-            work.rename(target)
-            sync_directory(target.parent)
+            put_in_place(work, target)  # of a damaged one
     finally:
         if started is not None:
             started.kill()

