@@ -83,7 +83,7 @@ def test_what_is_put_in_place_is_on_the_disk_first(
     real = os.fsync
 
     def record(descriptor: int) -> None:
-        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
         synced.append(str(path.relative_to(tmp_path)))
         assert path == tmp_path or content(target) == "old"
         real(descriptor)
