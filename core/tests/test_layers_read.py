@@ -136,3 +136,19 @@ def test_a_damaged_image_is_an_error_and_no_hang(tmp_path: Path, image: Path) ->
         except BuildError:
             errors += 1
     assert errors > 100, errors
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root makes devices")
+def test_only_one_device_is_a_whiteout(tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name, kind, number in (
+        ("whiteout", stat.S_IFCHR, (0, 0)),
+        ("null", stat.S_IFCHR, (1, 3)),
+        ("disk", stat.S_IFBLK, (0, 0)),
+    ):
+        os.mknod(tree / name, kind, os.makedev(*number))
+    make_image(tree, tmp_path / "image", digest="devices")
+    with open_image(tmp_path / "image") as image:
+        found = {entry.path: entry.kind for entry in image.walk()}
+    assert found == {"/whiteout": "whiteout", "/null": "other", "/disk": "other"}

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,9 +21,17 @@ from xk8s.errors import UsageError
 from xk8s.machine.qemu import command
 from xk8s.machine.qemu.accelerator import Accel
 from xk8s.report import doctor
+from xk8s.testing.command import Xk8s
 from xk8s.util.host_memory import memory_of_host, parse_meminfo, proportional_memory
 from xk8s.util.jobs import MARK, kill_marked, marked
-from xk8s.util.processes import CLUSTER_VARIABLE, Process, all_processes, end, leftovers
+from xk8s.util.processes import (
+    CLUSTER_VARIABLE,
+    Process,
+    all_processes,
+    cluster_environment,
+    end,
+    leftovers,
+)
 from xk8s.util.units import parse_duration
 from xk8s_debian import base, mirror
 from xk8s_images import stores
@@ -133,10 +145,26 @@ def test_memory_is_in_bytes_for_a_host_a_guest_and_a_process() -> None:
 # --- T8: processes by a mark in their environment ---------------------------------------------
 
 
+@contextmanager
+def running(
+    argv: Sequence[str | Path], env: Mapping[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program, once its environment can be read: Popen returns a little earlier."""
+    child = subprocess.Popen(argv, env=env)
+    try:
+        until = time.monotonic() + 20
+        while not Path(f"/proc/{child.pid}/environ").read_bytes():
+            assert time.monotonic() < until
+            time.sleep(0.005)
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
 def test_every_scanner_finds_the_same_process_and_ends_only_that(tmp_path: Path) -> None:
     marks = {MARK: str(tmp_path / "lock"), CLUSTER_VARIABLE: str(tmp_path)}
-    child = subprocess.Popen(["sleep", "60"], env={**os.environ, **marks})
-    try:
+    with running(["sleep", "60"], {**os.environ, **marks}) as child:
         (process,) = leftovers(tmp_path)
         assert process == Process.of(child.pid)
         assert process.variable(MARK) == marks[MARK]
@@ -147,6 +175,23 @@ def test_every_scanner_finds_the_same_process_and_ends_only_that(tmp_path: Path)
         assert child.poll() is None, "a process that had this pid before is not this one"
         assert kill_marked(marks[MARK]) == [child.pid]
         assert leftovers(tmp_path) == ()
-    finally:
-        child.kill()
-        child.wait()
+
+
+def test_a_process_whose_name_is_cut_within_a_character_stops_no_scan(tmp_path: Path) -> None:
+    """Linux cuts names after 15 bytes: every process of the machine is looked at, also this one."""
+    program = tmp_path / ("é" * 8)
+    shutil.copy("/bin/sleep", program)
+    with running([program, "60"], cluster_environment(tmp_path)) as child:
+        name = Path(f"/proc/{child.pid}/comm").read_bytes().rstrip(b"\n")
+        assert name == ("é" * 8).encode()[:15]
+        assert [process.pid for process in leftovers(tmp_path)] == [child.pid]
+
+
+def test_processes_of_a_similar_state_directory_are_not_counted(tmp_path: Path) -> None:
+    """A cluster below /tmp/x2 was counted as left by the tests whose state is in /tmp/x."""
+    (tmp_path / "x").mkdir()
+    (tmp_path / "link").symlink_to("x")
+    mine, similar = (cluster_environment(tmp_path / name / "r") for name in ("x", "x2"))
+    with running(["sleep", "61"], mine), running(["sleep", "62"], similar):
+        assert Xk8s(root=tmp_path / "x").processes() == ["sleep 61"]
+        assert Xk8s(root=tmp_path / "link").processes() == ["sleep 61"]

@@ -13,6 +13,8 @@ from typing import Any
 
 from attrs import frozen
 
+from xk8s.util.processes import CLUSTER_VARIABLE, processes_with
+
 
 @frozen(kw_only=True)
 class Xk8s:
@@ -86,15 +88,12 @@ class Xk8s:
     def processes(self) -> list[str]:
         """Command lines of all processes that were started for clusters of this state."""
         assert self.root is not None, "the user's own clusters are not ours to look at"
-        mark = f"XK8S_CLUSTER={self.root}".encode()
-        found = []
-        for entry in Path("/proc").iterdir():
-            try:
-                if entry.name.isdigit() and mark in (entry / "environ").read_bytes():
-                    found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-            except OSError:
-                continue
-        return found
+        root = self.root.resolve()
+        return [
+            process.command
+            for process, runtime in processes_with(CLUSTER_VARIABLE)
+            if Path(runtime).is_relative_to(root)
+        ]
 
     def left(self) -> list[str]:
         """Return what a cluster that is down must not have left: processes, sockets, state."""

@@ -147,8 +147,10 @@ def _signal_and_wait(
 
 
 def _stat(pid: int) -> list[str]:
-    """/proc/PID/stat from field 3 on: the name in field 2 may hold anything, even ")"."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    """/proc/PID/stat from field 3 on: the name in field 2 may hold anything, even ")" or half a
+    character.
+    """
+    return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
 def _state(pid: int) -> str:

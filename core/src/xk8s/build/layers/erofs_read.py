@@ -27,16 +27,23 @@ _LAYOUTS_OF_48_BITS = 0x80 | 0x100
 
 @frozen(kw_only=True)
 class ErofsEntry:
-    """A path in an image. ``size`` is in bytes; ``target`` is that of a link, else ""."""
+    """A path in an image. ``size`` is in bytes; ``target`` is that of a link, else "". ``device``
+    is the number of a device, else 0.
+    """
 
     path: str
     mode: int
     size: int
     target: str = ""
+    device: int = 0
 
     @property
     def kind(self) -> str:
-        """file, directory, link, or other (a device, socket or pipe)."""
+        """file, directory, link, whiteout (the device by which overlayfs hides what is below), or
+        other (another device, a socket or pipe).
+        """
+        if stat.S_ISCHR(self.mode) and self.device == 0:
+            return "whiteout"
         kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "directory", stat.S_IFLNK: "link"}
         return kinds.get(stat.S_IFMT(self.mode), "other")
 
@@ -47,6 +54,7 @@ class _Inode:
     size: int
     layout: int
     block: int
+    """The first block of the data; the number of a device."""
     tail: int
     """Where data beside the inode begins, in bytes from the image's."""
 
@@ -110,7 +118,9 @@ class ErofsImage:
         link = stat.S_ISLNK(inode.mode)
         target = self._content(inode).decode(errors="surrogateescape") if link else ""
         size = 0 if stat.S_ISDIR(inode.mode) else inode.size
-        return ErofsEntry(path=path, mode=inode.mode, size=size, target=target)
+        is_device = stat.S_ISCHR(inode.mode) or stat.S_ISBLK(inode.mode)
+        device = inode.block if is_device else 0
+        return ErofsEntry(path=path, mode=inode.mode, size=size, target=target, device=device)
 
     def _inode(self, number: int) -> _Inode:
         at = self._meta + number * _SLOT

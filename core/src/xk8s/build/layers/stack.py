@@ -1,7 +1,8 @@
 """What a guest sees at a path, given its stack of layers.
 
 A stack is seen as overlayfs does: the topmost layer with a path counts; directories of several
-layers are merged, unless something else lies between them.
+layers are merged, unless something else lies between them. Opaque directories are not known here:
+images that xk8s makes have no extended attributes.
 """
 
 from __future__ import annotations
@@ -123,7 +124,7 @@ class Stack:
         above = str(PurePosixPath(path).parent)
         for level in self._merged(above):
             if found := level.find(path):
-                return level, found
+                return None if found.kind == "whiteout" else (level, found)
         return None
 
     def _merged(self, directory: str) -> tuple[StackLevel, ...]:
