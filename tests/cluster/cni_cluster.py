@@ -13,13 +13,13 @@ SMALL = ("--nodes", "2", "--routers", "0", "-s", "cluster.snapshot=false")
 
 
 class Cluster:
-    """A running cluster with one CNI."""
+    """A running cluster, by its name."""
 
-    def __init__(self, xk8s: Xk8s, cni: str) -> None:
-        self.xk8s, self.cni = xk8s, cni
+    def __init__(self, xk8s: Xk8s, name: str) -> None:
+        self.xk8s, self.name = xk8s, name
 
     def __call__(self, *words: str, **more: Any) -> str:
-        return self.xk8s("--name", self.cni, *words, **more)
+        return self.xk8s("--name", self.name, *words, **more)
 
     def json(self, *words: str, **more: Any) -> Any:
         return json.loads(self(*words, "--json", **more))
@@ -31,11 +31,11 @@ class Cluster:
         return self.guest("vm-001", "kubectl", *words, **more)
 
 
-def cluster(xk8s: Xk8s, cni: str, *words: str) -> Iterator[Cluster]:
+def cluster(xk8s: Xk8s, cni: str) -> Iterator[Cluster]:
     made = Cluster(xk8s, cni)
     try:
         xk8s("artifacts", *OVERLAYS, cni, "--fetch", timeout=3600)
-        made("up", *OVERLAYS, cni, *SMALL, *words, timeout=3000)
+        made("up", *OVERLAYS, cni, *SMALL, timeout=3000)
         yield made
     finally:
         made("down")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.cni_cluster import OVERLAYS, Cluster, cluster
+from tests.cluster.cni_cluster import Cluster
+from tests.cluster.pod_networks import POD_NETWORKS
 from tests.conftest import Xk8s
 
 pytestmark = pytest.mark.cluster
@@ -19,7 +20,8 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture(scope="module")
 def flannel(xk8s: Xk8s) -> Iterator[Cluster]:
-    yield from cluster(xk8s, "flannel", "--ip-family", "dual")
+    with POD_NETWORKS.running(xk8s):
+        yield Cluster(xk8s, POD_NETWORKS.name)
 
 
 def test_flannel_has_tunnels_in_both_families_to_the_planned_ranges(flannel: Cluster) -> None:
@@ -47,7 +49,7 @@ def test_own_plugin_and_another_backend_are_put_into_the_running_cluster(
     """A plugin of the user in place of flannel's, and one more that it calls. The backend's MTU
     is the larger one, which the bridge that is there has not: hence the setting.
     """
-    plan = flannel.xk8s.json("artifacts", *OVERLAYS, "flannel", "--json")["artifacts"]
+    plan = flannel.xk8s.json("artifacts", *POD_NETWORKS.up, "--json")["artifacts"]
     (made,) = (artifact for artifact in plan if artifact["name"] == "flannel-cni-plugin")
     shutil.copy(Path(made["path"]) / "flannel", tmp_path / "flannel-theirs")
     script = tmp_path / "flannel"
@@ -59,9 +61,13 @@ def test_own_plugin_and_another_backend_are_put_into_the_running_cluster(
         "apply", "-s", f"kubernetes.cni_dir={tmp_path}", "-s", "flannel.backend=host-gw",
         "-s", "kubernetes.pod_mtu=1430", timeout=1800,
     )["nodes"]  # fmt: skip
-    for node in done:
+    changed = {node["node"]: node for node in done}
+    for name in ("vm-001", "vm-002"):
+        node = changed.pop(name)
         assert {"/opt/cni/bin/flannel", "/opt/cni/bin/flannel-theirs"} <= set(node["files"])
         assert node["restarted"] == ["flanneld.service"]
+    # The router has none of it.
+    assert [(node["files"], node["restarted"]) for node in changed.values()] == [([], [])]
     # The checks made pods, so that the plugin was called on both nodes.
     for node, route in (
         ("vm-001", "11.0.2.0/24 via 192.168.1.2 dev eth1"),

@@ -1,4 +1,4 @@
-"""multinet on bridge: `up` passes its check, so pods reach each other by net1 with the largest
+"""multinet on flannel: `up` passes its check, so pods reach each other by net1 with the largest
 packet that fits. Here: who else reaches them, what comes of bad annotations, what pods leave.
 """
 
@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from tests.cluster.cni_cluster import Cluster
+from tests.cluster.pod_networks import POD_NETWORKS
 from tests.conftest import Xk8s
 
 pytestmark = pytest.mark.cluster
 
-OVERLAYS = ("kubernetes", "containerd", "multinet")
 NETWORKS = "k8s.v1.cni.cncf.io/networks"
 
 REFUSED = """\
@@ -30,16 +30,8 @@ except ConnectionRefusedError:
 
 @pytest.fixture(scope="module")
 def multinet(xk8s: Xk8s) -> Iterator[Cluster]:
-    made = Cluster(xk8s, "multinet")
-    try:
-        xk8s("artifacts", *OVERLAYS, "-s", "cluster.node_networks=1,2", "--fetch", timeout=3600)
-        made(
-            "up", *OVERLAYS, "--nodes", "2", "--routers", "1", "--ip-family", "dual",
-            "-s", "cluster.node_networks=1,2", "-s", "cluster.snapshot=false", timeout=3000,
-        )  # fmt: skip
-        yield made
-    finally:
-        made("down")
+    with POD_NETWORKS.running(xk8s):
+        yield Cluster(xk8s, POD_NETWORKS.name)
 
 
 def apply(cluster: Cluster, name: str, node: str, networks: str) -> None:
