@@ -14,10 +14,11 @@ import pytest
 from attrs import evolve
 from click.testing import CliRunner
 from xk8s import apt, subordinate_ids
+from xk8s.build.artifacts.sources import oci_image
 from xk8s.cli.verbs import layers, logs
 from xk8s.cluster.checks.logs import since_argument
 from xk8s.cluster.vms.machine_key import machine_key
-from xk8s.errors import UsageError
+from xk8s.errors import SourceFailed, UsageError
 from xk8s.machine.qemu import command
 from xk8s.machine.qemu.accelerator import Accel
 from xk8s.report import doctor
@@ -35,6 +36,7 @@ from xk8s.util.processes import (
 from xk8s.util.units import parse_duration
 from xk8s_debian import base, mirror
 from xk8s_images import stores
+from xk8s_images.reference import cluster_name, full_ref
 
 TCG = Accel(name="tcg", args=("-accel", "tcg"), reason="test")
 
@@ -195,3 +197,34 @@ def test_processes_of_a_similar_state_directory_are_not_counted(tmp_path: Path) 
     with running(["sleep", "61"], mine), running(["sleep", "62"], similar):
         assert Xk8s(root=tmp_path / "x").processes() == ["sleep 61"]
         assert Xk8s(root=tmp_path / "link").processes() == ["sleep 61"]
+
+
+# --- T13: image references ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ref", "valid"),
+    [
+        ("r.example/a", True),
+        ("r.example:5000/a/b_c:v1.0-x", True),
+        (f"r.example/a:1@sha256:{'0' * 64}", True),
+        ("r.example/a:", False),
+        ("r.example/a@", False),
+        ("r.example/a:é", False),
+        ("r.example:٣/a", False),
+        (f"r.example/a@sha256:{'0' * 63}", False),
+        ("r.example/A", False),
+    ],
+)
+def test_sources_and_settings_take_the_same_references(ref: str, valid: bool) -> None:
+    """Half of the invalid ones were sent to the registry: as `latest`, or with a letter that is
+    not ASCII.
+    """
+    if valid:
+        assert oci_image.parse(ref).host == ref.partition("/")[0]
+        assert cluster_name(full_ref(ref))
+        return
+    with pytest.raises(SourceFailed, match="is not an image reference like"):
+        oci_image.parse(ref)
+    with pytest.raises(UsageError, match="is not an image reference"):
+        cluster_name(ref)

@@ -12,11 +12,13 @@ from xk8s.fragments import argument_sets, config_sets, merged
 from xk8s.names.registry import Registry
 from xk8s.names.request import Request
 from xk8s.overlay import (
+    ALL_ROLES,
     NODE_ROLES,
     BootOptions,
     DropIn,
     File,
     Fragment,
+    KernelNeeds,
     Layer,
     Overlay,
     Point,
@@ -250,10 +252,10 @@ def test_options_of_a_unit_are_one_drop_in() -> None:
 # --- kernel arguments: a hook, and no fragment ----------------------------------------------
 
 
-def booter(*args: str) -> object:
+def booter(*args: str, roles: frozenset[Role] = ALL_ROLES) -> object:
     return plugin(
         overlay=lambda: Overlay(summary="boots"),
-        boot=lambda ctx, node: BootOptions(kernel_args=args),
+        boot=lambda ctx, node: BootOptions(kernel_args=args if node.role in roles else ()),
     )
 
 
@@ -262,6 +264,46 @@ def test_two_values_of_a_kernel_argument_name_both_overlays() -> None:
         plan(t_a=booter("nohz=on"), t_b=booter("nohz=off"))
     made = plan(t_a=booter("nohz=on", "console=tty1"), t_b=booter("nohz=on", "console=ttyS1"))
     assert made.nodes[0].kernel_args[-4:] == ("nohz=on", "console=tty1", "nohz=on", "console=ttyS1")
+
+
+def test_an_overlay_may_repeat_an_argument_and_all_its_values_count() -> None:
+    """Only the first was compared, and the last counts: t-b silently changed what t-a asked for."""
+    pages = ("hugepagesz=2M", "hugepages=9", "hugepagesz=1G", "hugepages=1")
+    made = plan(t_a=booter(*pages), t_b=booter(*pages))
+    assert made.nodes[0].kernel_args[-8:] == pages * 2
+    with pytest.raises(PlanError, match="the kernel argument hugepages: to '9 1' and to '9'"):
+        plan(t_a=booter(*pages), t_b=booter("hugepages=9", *pages[::2]))
+
+
+# Three ways lead into the kernel: a fragment, kernel arguments, and modules to load.
+
+
+@pytest.mark.parametrize("argument", ["sysctl.net.core.somaxconn=1", "sysctl.net/core/somaxconn=1"])
+def test_a_sysctl_as_a_kernel_argument_contradicts_a_fragment(argument: str) -> None:
+    """At boot the fragment's file won, without a word."""
+    sysctl = Sysctl(key="net.core.somaxconn", value="4096", roles=NODE_ROLES)
+    message = "'t-a' and 't-b' both set net/core/somaxconn on a .*: to '4096' and to '1'"
+    with pytest.raises(PlanError, match=message):
+        plan(("cluster.sysctl", sysctl), t_b=booter(argument))
+    plan(("cluster.sysctl", sysctl), t_b=booter("sysctl.net.core.somaxconn=4096"))
+    plan(("cluster.sysctl", sysctl), t_b=booter(argument, roles=frozenset({"router"})))
+
+
+def loader(*modules: str) -> object:
+    return plugin(
+        overlay=lambda: Overlay(summary="loads"),
+        kernel=lambda ctx: KernelNeeds(modules=modules, load=modules, roles=NODE_ROLES),
+    )
+
+
+@pytest.mark.parametrize("name", ["module_blacklist", "modprobe.blacklist"])
+def test_a_module_to_load_that_another_overlay_blocks(name: str) -> None:
+    blocker = booter(f"{name}=floppy,ip-tables")
+    message = "'t-a' and 't-b' both set the module ip_tables: to 'loaded' and to 'blocked'"
+    with pytest.raises(PlanError, match=message):
+        plan(t_a=loader("ip_tables"), t_b=blocker)
+    plan(t_a=blocker, t_b=booter(f"{name}=pcspkr"))  # lists add up
+    plan(t_a=loader("ip_tables"), t_b=booter(f"{name}=ip_tables", roles=frozenset({"router"})))
 
 
 # --- arguments and configurations -----------------------------------------------------------

@@ -36,6 +36,7 @@ PUBLIC: Mapping[str, tuple[str, ...]] = {
         "ZSTD", "UnsafeArchive", "file_digest", "fingerprints", "open_tar", "unpack", "walk",
     ),
     "xk8s.releases": ("why_unavailable",),
+    "xk8s.image_reference": ("DIGEST", "split_ref"),
     "xk8s.image_tags": ("pinned",),
     "xk8s.apt": ("KEYRING", "host_mirror", "index_targets"),
     "xk8s.subordinate_ids": ("FILES", "NEEDED", "has_range", "login", "remedy"),

@@ -24,9 +24,10 @@ _LEAD = (
     "A value either sets something (each example says what) or adds to other values. If two "
     "overlays set one thing to different values, nothing is started: the error names both. The "
     "user's settings come last.",
-    "Kernel modules are requested with the hook `xk8s_kernel` and never conflict; kernel arguments "
-    "and devices are added with `xk8s_boot`, and two overlays that contradict each other are an "
-    "error as well. An overlay declares its own points with "
+    "Kernel modules are requested with the hook `xk8s_kernel`; kernel arguments and devices are "
+    "added with `xk8s_boot`. Two overlays that contradict each other there are an error as well, "
+    "and so are a sysctl that is also a kernel argument (`sysctl.NAME=VALUE`) with another value "
+    "and a module to load that `module_blacklist` names. An overlay declares its own points with "
     '`Overlay(points={"NAME.…": Point(…)})`, and reads them with `ctx.fragments`.',
 )
 

@@ -38,13 +38,24 @@ def sysctl_key(key: str) -> str:
     return key.translate(str.maketrans("./", "/.")) if first and first[0] == "." else key
 
 
+def sysctl_of_role(key: str, role: Role) -> str:
+    """Name a sysctl of the nodes of a role, for errors; the same however ``key`` is written."""
+    return f"{sysctl_key(key)} on a {role}"
+
+
+def sysctl_value(value: str) -> str:
+    """Return a value as the kernel takes it: spaces do not count."""
+    return " ".join(value.split())
+
+
 def _sysctl(value: Sysctl) -> Mapping[str, str]:
     if not _SYSCTL.fullmatch(value.key) or ".." in value.key:
         raise ValueError(f"{value.key!r} is not the name of a sysctl")
     if "\n" in value.value or not value.value.strip():
         raise ValueError(f"{value.value!r} is not a value of a sysctl")
-    key = sysctl_key(value.key)
-    return {f"{key} on a {role}": " ".join(value.value.split()) for role in sorted(value.roles)}
+    return {
+        sysctl_of_role(value.key, role): sysctl_value(value.value) for role in sorted(value.roles)
+    }
 
 
 def _dropin(value: DropIn) -> Mapping[str, str]:

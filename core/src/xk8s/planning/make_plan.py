@@ -29,8 +29,8 @@ from xk8s.overlay import (
     Node,
 )
 from xk8s.planning import topology
-from xk8s.planning.core_points import guest_files
-from xk8s.planning.kernel import check_arguments, check_kernel, module_files
+from xk8s.planning.core_points import SYSCTL_POINT, guest_files
+from xk8s.planning.kernel import check_kernel, check_settings, module_files
 from xk8s.planning.local_directory import LocalDirectory, is_directory, read_directories
 from xk8s.planning.overrides import over_plan
 from xk8s.planning.ownership import check_owners
@@ -236,7 +236,7 @@ def _node(
         option = registry.hooks.boot(name, ctx, node)
         if option:
             given.append((name, option))
-    check_arguments(given, node.name)
+    check_settings(given, needs, ctx.all_fragments.get(SYSCTL_POINT, ()), node)
     # The user's come last: the last of repeated kernel arguments counts.
     options = [*(option for _, option in given), own]
     kernel_args = [*boot.kernel_args, *(arg for option in options for arg in option.kernel_args)]

@@ -10,9 +10,10 @@ from collections.abc import Iterator, Mapping
 import attrs
 
 from xk8s.context import Context
-from xk8s.errors import PlanError, PluginError, Xk8sError, nearest
+from xk8s.errors import PluginError, Xk8sError, nearest
 from xk8s.names.registry import Registry
 from xk8s.overlay import Fragment, Overlay, Point
+from xk8s.planning.contradictions import check_values
 from xk8s.planning.core_points import DROPIN_POINT, DROPINS, SYSCTL_POINT, SYSCTLS
 from xk8s.util import typecheck
 
@@ -64,7 +65,8 @@ def collect(
             found.setdefault(fragment.point, []).append(attrs.evolve(fragment, overlay=name))
     for owner in points:
         for point, about in points[owner].items():
-            _check_values(registry, point, about, found.get(point, []))
+            values = _values(registry, about, found.get(point, []))
+            check_values(values, where=f"fragments of {point}")
     return {point: tuple(fragments) for point, fragments in sorted(found.items())}
 
 
@@ -109,24 +111,14 @@ def _check_absent(registry: Registry, name: str, overlay: Overlay, point: str) -
     )
 
 
-def _check_values(registry: Registry, point: str, about: Point, fragments: list[Fragment]) -> None:
-    seen: dict[str, tuple[str, object]] = {}
+def _values(
+    registry: Registry, about: Point, fragments: list[Fragment]
+) -> Iterator[tuple[str, str, object]]:
     for fragment in fragments:
         if problem := typecheck.problem(fragment.value, about.type):
             raise _unfit(registry, fragment, f"its value: {problem}", about)
-        for key, value in _sets(registry, fragment, about):
-            other, its = seen.setdefault(key, (fragment.overlay, value))
-            if its != value:
-                who = (
-                    f"overlays {other!r} and {fragment.overlay!r} both set"
-                    if other != fragment.overlay
-                    else f"overlay {other!r} sets twice"
-                )
-                raise PlanError(
-                    f"{who} {key}: to {typecheck.shown(its)} and to {typecheck.shown(value)}",
-                    where=f"fragments of {point}",
-                    hint="leave one of them out, or ask its authors for a setting",
-                )
+        for thing, value in _sets(registry, fragment, about):
+            yield fragment.overlay, thing, value
 
 
 def _sets(registry: Registry, fragment: Fragment, about: Point) -> Iterator[tuple[str, object]]:

@@ -18,9 +18,10 @@ from typing import Any
 from attrs import frozen
 from xk8s.errors import UsageError
 from xk8s.files import UnsafeArchive, fingerprints, open_tar
+from xk8s.image_reference import split_ref
 
 from xk8s_images.layout import CONTAINERD_NAME, REF_NAME, is_ours
-from xk8s_images.reference import full_ref, split
+from xk8s_images.reference import full_ref
 
 _SMALL = 4 << 20
 """Manifests, indexes and configurations are far smaller; layers are not read."""
@@ -183,7 +184,7 @@ def _is_name(word: str) -> bool:
     if "/" not in word and ":" not in word:
         return False
     try:
-        split(full_ref(word))
+        split_ref(full_ref(word))
     except UsageError:
         return False
     return True

@@ -8,8 +8,7 @@ from pathlib import Path
 from attrs import field, frozen
 from xk8s.context import ClusterAccess
 from xk8s.errors import MachineError
-
-from xk8s_images.reference import split
+from xk8s.image_reference import split_ref
 
 POINT = "images.loader"
 
@@ -38,7 +37,7 @@ class LoadableImage:
     @property
     def repository(self) -> str:
         """``registry/repository`` without tag and digest."""
-        return split(self.ref)[0]
+        return split_ref(self.ref)[0]
 
 
 @frozen(kw_only=True)

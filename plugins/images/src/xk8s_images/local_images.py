@@ -18,11 +18,12 @@ from pathlib import Path
 
 from attrs import frozen
 from xk8s.errors import UsageError
+from xk8s.image_reference import DIGEST, split_ref
 from xk8s.sources import Recipe
 
 from xk8s_images import containers
 from xk8s_images.archive import ArchivedImage, read_images
-from xk8s_images.reference import DIGEST, cluster_name, full_ref, split
+from xk8s_images.reference import cluster_name, full_ref
 
 PATHS = ("oci", "oci-archive", "docker-archive")
 """Transports that name a file or directory."""
@@ -140,7 +141,7 @@ def choose(found: list[ArchivedImage], ref: str, where: str) -> list[tuple[str, 
             hint=f"say what the cluster is to call the image: {where}:NAME:{ref}",
         )
     name = _full(ref)
-    tag = split(name)[1]
+    tag = split_ref(name)[1]
     for meant in (
         [image for image in found if name in image.names],
         [image for image in found if tag in image.tags],
@@ -158,5 +159,5 @@ def choose(found: list[ArchivedImage], ref: str, where: str) -> list[tuple[str, 
 
 def _full(ref: str) -> str:
     name = full_ref(ref)
-    split(name)  # or say what is wrong with it
+    split_ref(name)  # or say what is wrong with it
     return name

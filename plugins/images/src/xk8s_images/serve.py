@@ -16,10 +16,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from attrs import frozen
+from xk8s.image_reference import split_ref
 
 from xk8s_images.layout import blob_path, manifest_of
 from xk8s_images.loader import ServerPort
-from xk8s_images.reference import split
 
 _IDLE = 60.0
 """Seconds after which a silent connection is closed."""
@@ -90,7 +90,7 @@ def serving(offers: Sequence[ServedImage], clients: Sequence[str]) -> Iterator[I
 def _answers(offers: Sequence[ServedImage]) -> Iterator[tuple[str, _Answer]]:
     """Map paths behind the door to answers."""
     for offer in offers:
-        name, tag, digest = split(offer.ref)
+        name, tag, digest = split_ref(offer.ref)
         descriptor = manifest_of(offer.layout)
         path = blob_path(offer.layout, descriptor["digest"])
         document = json.loads(path.read_bytes())

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from attrs import frozen
 from xk8s.errors import UsageError
+from xk8s.image_reference import split_ref
 from xk8s.image_tags import pinned
 from xk8s.overlay import setting
 from xk8s.sources import OciImage
 
 from xk8s_images import directory, local_images
 from xk8s_images.image import Image
-from xk8s_images.reference import cluster_name, full_ref, split
+from xk8s_images.reference import cluster_name, full_ref
 
 
 def pin_refs(refs: Sequence[str]) -> tuple[str, ...]:
@@ -30,7 +31,7 @@ def pin_refs(refs: Sequence[str]) -> tuple[str, ...]:
 def pin_registry(ref: str) -> str:
     """Return a registry's reference, with the digest of a tag that was looked up again."""
     full = full_ref(ref.removeprefix("docker://"))
-    split(full)  # or say what is wrong with it
+    split_ref(full)  # or say what is wrong with it
     return pinned(full)
 
 
@@ -39,7 +40,7 @@ def pin_build(build: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for ref, text in build.items():
         name = full_ref(ref)
-        split(name)
+        split_ref(name)
         if name in found:
             raise UsageError(f"two directories are given for the image {name}")
         path = Path(text).expanduser().absolute()

@@ -18,7 +18,8 @@ from attrs import frozen
 
 from xk8s.build.artifacts.attempt import Attempt
 from xk8s.build.artifacts.sources.release import download
-from xk8s.errors import SourceFailed
+from xk8s.errors import SourceFailed, UsageError
+from xk8s.image_reference import split_ref
 from xk8s.sources import OciImage, Provenance
 from xk8s.util.files import content_digest
 from xk8s.util.http import LOOPBACK, Answer, Client, HttpError, client
@@ -52,18 +53,12 @@ class Reference:
 
 
 def parse(ref: str) -> Reference:
-    """A reference with its registry. `SourceFailed` for what is none."""
-    name, _, digest = ref.partition("@")
-    host, slash, rest = name.partition("/")
-    repository, _, tag = rest.partition(":")
-    if (
-        not slash
-        or not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d+)?", host)
-        or not re.fullmatch(r"[a-z0-9]+((\.|_{1,2}|-+|/)[a-z0-9]+)*", repository)
-        or (tag and not re.fullmatch(r"\w[\w.-]{0,127}", tag))
-        or (digest and not re.fullmatch(r"sha256:[0-9a-f]{64}", digest))
-    ):
-        raise SourceFailed(f"{ref!r} is not an image reference like registry.example/name:tag")
+    """Return a reference with its registry; `SourceFailed` if it is invalid."""
+    try:
+        name, tag, digest = split_ref(ref)
+    except UsageError as error:
+        raise SourceFailed(f"{error} like registry.example/name:tag") from error
+    host, _, repository = name.partition("/")
     return Reference(host=host, repository=repository, tag=digest or tag or "latest")
 
 
