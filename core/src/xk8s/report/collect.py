@@ -14,9 +14,9 @@ from typing import Any
 
 import attrs
 
-from xk8s.checks import run_checks
 from xk8s.cluster.checks.diagnosis import as_logs, console_logs
 from xk8s.cluster.checks.observe import Observed, observations, observe
+from xk8s.cluster.checks.run import results_of
 from xk8s.cluster.handle import Cluster
 from xk8s.cluster.state.failed_start import ERROR, failure_dir
 from xk8s.cluster.state.operation_log import LOGS
@@ -194,10 +194,7 @@ def _checks(
     ]
     found: list[dict[str, Any]] = []
     with contents.part("cluster/checks.json"):
-        for result in run_checks(
-            quick, cluster.checks, alive=cluster.check_alive, progress=progress.item
-        ):
-            progress.finish(result.name)
+        for result in results_of(cluster, quick, progress):
             detail = result.detail
             if not result.ok and min(limits[result.name], result.seconds) > CHECK_SECONDS:
                 detail += f" (`xk8s check` gives it {limits[result.name]:.0f} s)"

@@ -83,16 +83,13 @@ def chosen(checks: Sequence[Check], names: Sequence[str]) -> tuple[Check, ...]:
 
 def run(session: CliSession, cluster: Cluster, checks: Sequence[Check], *, as_json: bool) -> None:
     """Run the checks; `CheckFailed` for the first that fails, with log and known faults."""
-    from xk8s.checks import run_checks
     from xk8s.cluster.checks.diagnosis import failed_check
+    from xk8s.cluster.checks.run import results_of
 
     cluster.check_alive()
     results = []
     with session.progress() as progress:
-        for result in run_checks(
-            checks, cluster.checks, alive=cluster.check_alive, progress=progress.item
-        ):
-            progress.finish(result.name)
+        for result in results_of(cluster, checks, progress):
             results.append(result)
             if not as_json:
                 mark = "ok  " if result.ok else "FAIL"

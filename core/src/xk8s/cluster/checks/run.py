@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from itertools import chain
 from pathlib import Path
 
-from xk8s.checks import run_checks
+from xk8s.checks import CheckResult, run_checks
 from xk8s.cluster.checks.diagnosis import failed_check
 from xk8s.cluster.handle import Cluster
 from xk8s.cluster.state.passed_checks import checks_of, remember_passed
 from xk8s.overlay import Check
 from xk8s.progress import Progress
+
+
+def results_of(
+    cluster: Cluster, checks: Iterable[Check], progress: Progress
+) -> Iterator[CheckResult]:
+    """Run checks in order and yield each result as it arrives, up to the first failure. What a
+    check sees meanwhile is progress; a VM that dies ends them with its error.
+    """
+    for result in run_checks(
+        checks, cluster.checks, alive=cluster.check_alive, progress=progress.item
+    ):
+        progress.finish(result.name)
+        yield result
 
 
 def check(
@@ -32,13 +45,7 @@ def check(
             check for check in chain.from_iterable(kept) if check.after_restore or not restored
         ]
     by_name = {check.name: check for check in wanted}
-    for result in run_checks(
-        wanted,
-        cluster.checks,
-        alive=cluster.check_alive,
-        progress=lambda name, text: progress.item(name, text),
-    ):
-        progress.finish(result.name)
+    for result in results_of(cluster, wanted, progress):
         if result.ok:
             progress.note(f"check {result.name}: {result.detail} ({result.seconds:.1f} s)")
             continue
@@ -67,4 +74,4 @@ def check_again(cluster: Cluster, overlays: Set[str], progress: Progress, snapsh
         remember_passed(cluster.plan, directory, due)
 
 
-__all__ = ["check", "check_again"]
+__all__ = ["check", "check_again", "results_of"]
