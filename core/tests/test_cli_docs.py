@@ -61,7 +61,16 @@ def test_commands_parse(document: str, line: str) -> None:
     if words[1] == "xk8s":
         dry_parse(words[2:])
     else:
-        assert words[1] in {"prek", "pytest", "python", "sphinx-build", "towncrier", "true", "uv"}
+        assert words[1] in {
+            "coverage",
+            "prek",
+            "pytest",
+            "python",
+            "sphinx-build",
+            "towncrier",
+            "true",
+            "uv",
+        }
 
 
 def test_a_wrong_command_would_not_parse() -> None:
