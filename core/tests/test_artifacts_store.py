@@ -310,6 +310,8 @@ sys.path.insert(0, sys.argv[1])
 from xk8s.sources import Artifact, Recipe
 from xk8s.build.artifacts.store import Store
 from xk8s.progress import Silent
+from xk8s.cli.signals import handle_signals
+handle_signals()
 def artifact(n):
     source = Recipe(function="slow_recipe:sleep", params={"started": f"{sys.argv[3]}{n}"})
     return Artifact(name=f"slow{n}", version="1", members=("out",), sources=(source,))
@@ -349,7 +351,7 @@ def other_run(tmp_path: Path, cache: Path):
 def test_ctrl_c_ends_programs_and_removes_temporaries(cache: Path, other_run, count: int) -> None:
     process, pids = other_run(count)
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 130
+    assert process.wait(60) == 130
     for pid in pids:
         wait_gone(pid)
     assert not temporaries(cache)

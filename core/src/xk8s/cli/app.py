@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -15,6 +14,7 @@ from click.shell_completion import CompletionItem, shell_complete
 
 from xk8s.cli.errors import report
 from xk8s.cli.session import CliSession
+from xk8s.cli.signals import handle_signals
 from xk8s.errors import PluginError, UsageError, nearest
 from xk8s.names.allow_list import careful_policy
 from xk8s.names.call import guarded
@@ -153,7 +153,7 @@ def xk8s(ctx: click.Context) -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit code (see docs/reference/exit-codes.md)."""
-    _end_like_interrupts()
+    handle_signals()
     session = CliSession(name=os.environ.get("XK8S_NAME") or DEFAULT_NAME)
     before_dashes = [*argv, "--"][: [*argv, "--"].index("--")]
     try:
@@ -166,14 +166,3 @@ def run(argv: Sequence[str]) -> int:
     except BaseException as error:  # the one place where errors are shown
         return report(error, as_json=not {"--json", "--log-json"}.isdisjoint(before_dashes))
     return 0
-
-
-def _end_like_interrupts() -> None:
-    """SIGTERM and SIGHUP clean up as Ctrl-C does."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, interrupt)
