@@ -15,8 +15,8 @@ _BETWEEN = 0.1
 def handle_signals() -> None:
     """Make SIGTERM and SIGHUP clean up as Ctrl-C does, at once and whatever the command waits for.
 
-    The kernel may deliver a signal to any thread. Python acts on it in the main thread, which goes
-    on sleeping if it waits for a lock: for a future, an event, another thread. So a Ctrl-C was
+    The kernel may deliver a signal to any thread. Python acts on it in the main thread, which
+    does not wake up if it waits for a lock: for a future, an event, another thread. So a Ctrl-C was
     lost now and then while several artifacts were made.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 from xk8s.errors import BuildError, HostError, Interrupted
 from xk8s.util.disk_full import disk_full, says_full
 from xk8s.util.log import get_logger
-from xk8s.util.processes import Process, end, processes_with
+from xk8s.util.processes import Process, processes_with
 
 _log = get_logger(__name__)
 
@@ -244,10 +244,10 @@ def marked() -> dict[Process, str]:
 
 
 def kill_marked(mark: str) -> list[int]:
-    """End what still runs with this mark; only for the holder of that lock. Return the pids."""
-    processes = [process for process, its_mark in marked().items() if its_mark == mark]
-    end(processes, grace=0.0)
-    return [process.pid for process in processes]
+    """Kill what still runs with this mark; only for the holder of that lock. Return the pids."""
+    return [
+        process.pid for process, its_mark in marked().items() if its_mark == mark and process.kill()
+    ]
 
 
 def end_leftovers(cache: Path) -> list[int]:

@@ -43,6 +43,23 @@ class Process:
             return False
         return started == self.started and state not in "ZX"
 
+    def kill(self) -> bool:
+        """Send SIGKILL; return whether it was there and ours to kill. Does not wait for its end."""
+        try:
+            fd = os.pidfd_open(self.pid)
+        except OSError:
+            return False
+        try:
+            # The start time is read after pidfd_open: from then on the pid is pinned.
+            if _started(self.pid) != self.started:
+                return False
+            signal.pidfd_send_signal(fd, signal.SIGKILL)
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        return True
+
     @property
     def command(self) -> str:
         """Return its command line, or "" if it is gone."""
