@@ -45,14 +45,10 @@ class Process:
 
     def kill(self) -> bool:
         """Send SIGKILL; return whether it was there and ours to kill. Does not wait for its end."""
-        try:
-            fd = os.pidfd_open(self.pid)
-        except OSError:
+        fd = _pin(self)
+        if fd is None:
             return False
         try:
-            # The start time is read after pidfd_open: from then on the pid is pinned.
-            if _started(self.pid) != self.started:
-                return False
             signal.pidfd_send_signal(fd, signal.SIGKILL)
         except OSError:
             return False
@@ -129,19 +125,28 @@ def end(processes: Iterable[Process], *, grace: float = 5.0) -> tuple[Process, .
     watched: dict[int, Process] = {}
     try:
         for process in processes:
-            # The start time is read after pidfd_open: from then on the pid is pinned.
-            with contextlib.suppress(OSError):
-                fd = os.pidfd_open(process.pid)
+            if (fd := _pin(process)) is not None:
                 watched[fd] = process
-                if _started(process.pid) != process.started:
-                    os.close(fd)
-                    del watched[fd]
         left = _signal_and_wait(watched, set(watched), signal.SIGTERM, grace)
         left = _signal_and_wait(watched, left, signal.SIGKILL, 2.0)
         return tuple(sorted(watched[fd] for fd in left))
     finally:
         for fd in watched:
             os.close(fd)
+
+
+def _pin(process: Process) -> int | None:
+    """Return a pidfd of exactly that process, for the caller to close; None if it is gone."""
+    try:
+        fd = os.pidfd_open(process.pid)
+    except OSError:
+        return None
+    # The start time is read after pidfd_open: from then on the pid is pinned.
+    with contextlib.suppress(OSError):
+        if _started(process.pid) == process.started:
+            return fd
+    os.close(fd)
+    return None
 
 
 def _signal_and_wait(

@@ -52,9 +52,11 @@ def artifact_users(cache: Path) -> Mapping[str, tuple[str, ...]]:
 def _in_processes(pattern: re.Pattern[bytes]) -> Iterator[tuple[str, str]]:
     """Read command lines: they cannot be wrong about which files a QEMU has open."""
     for process in all_processes():
-        for key in {*pattern.findall(os.fsencode(process.command))}:
-            runtime = process.variable(CLUSTER_VARIABLE)
-            who = f"process {process.pid}" if runtime is None else f"cluster {Path(runtime).name}"
+        if not (keys := {*pattern.findall(os.fsencode(process.command))}):
+            continue
+        runtime = process.variable(CLUSTER_VARIABLE)
+        who = f"process {process.pid}" if runtime is None else f"cluster {Path(runtime).name}"
+        for key in keys:
             yield key.decode(), who
 
 
