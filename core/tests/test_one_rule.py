@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,14 +18,23 @@ from xk8s import apt, subordinate_ids
 from xk8s.build.artifacts.sources import oci_image
 from xk8s.cli.verbs import layers, logs
 from xk8s.cluster.checks.logs import since_argument
+from xk8s.cluster.inputs import ClusterInputs
+from xk8s.cluster.state.booted import boot_of
+from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.machine_key import machine_key
-from xk8s.errors import SourceFailed, UsageError
-from xk8s.machine.qemu import command
+from xk8s.cluster.vms.ram import choose_backing, memory_of
+from xk8s.errors import MachineError, SourceFailed, UsageError
+from xk8s.machine.qemu import command, process
 from xk8s.machine.qemu.accelerator import Accel
+from xk8s.machine.qemu.command import MachineSpec
+from xk8s.names.request import Request
+from xk8s.planning.make_plan import make_plan
+from xk8s.planning.plan import Plan
 from xk8s.report import doctor
 from xk8s.testing.command import Xk8s
 from xk8s.util.host_memory import memory_of_host, parse_meminfo, proportional_memory
 from xk8s.util.jobs import MARK, kill_marked, marked
+from xk8s.util.paths import make_private, runtime_dir, state_dir
 from xk8s.util.processes import (
     CLUSTER_VARIABLE,
     Process,
@@ -34,6 +44,7 @@ from xk8s.util.processes import (
     leftovers,
 )
 from xk8s.util.units import parse_duration
+from xk8s_bench import vm
 from xk8s_debian import base, mirror
 from xk8s_images import stores
 from xk8s_images.reference import cluster_name, full_ref
@@ -106,6 +117,53 @@ def test_another_command_line_is_another_machine(monkeypatch: pytest.MonkeyPatch
     assert machine_key(TCG) == before
     monkeypatch.setattr(command, "_NIC_SLOT", command._NIC_SLOT + 1)
     assert machine_key(TCG) != before
+
+
+# --- the VM that a bench measures ---------------------------------------------------------------
+
+
+def test_a_bench_measures_the_vm_that_up_boots_no_qemu_is_started(
+    own_places: Path, kit_of: Callable[[Plan], ClusterInputs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its VM once had anonymous RAM and no interface but the management network's."""
+    (own_places / "runtime").mkdir(mode=0o700)
+    monkeypatch.setenv("XK8S_MEMORY", str(own_places / "memory"))
+    sets = ("cluster.nodes=1", "cluster.routers=0")
+    inputs = kit_of(make_plan(Request(overlays=("debian",), sets=sets, environment={})))
+    boot = boot_of(inputs)
+    for directory in (runtime_dir(boot.cluster), state_dir(boot.cluster)):
+        make_private(directory)
+    own = launch.image_path(boot.cluster, boot.nodes[0].node.name)
+    for path in (own, *(layer.path for layer in inputs.layers.values())):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"erofs")
+    specs: list[MachineSpec] = []
+
+    def spawn(spec: MachineSpec, **_: object) -> None:
+        specs.append(spec)
+        raise MachineError("not here")
+
+    monkeypatch.setattr(process, "spawn", spawn)
+    backing = choose_backing(boot, saved=True, copied=False)
+    namespace = launch.networks(boot)
+    try:
+        with pytest.raises(MachineError, match="not here"):
+            launch.start(boot, namespace, memory_of(boot, backing))
+    finally:
+        namespace.stop()
+    parts = vm.Parts(
+        plan=inputs.plan, accel=inputs.accel, resolved=inputs.resolved, layers=inputs.layers,
+        own=own,
+    )  # fmt: skip
+    with pytest.raises(MachineError, match="not here"), vm.switched_on(parts, parts.stack):
+        pass
+    product, measured = (
+        # Descriptors have other numbers, and nobody connects to the one that is measured.
+        [re.sub(r"\bfd=\d+|,hostfwd=[^,]*", "", word) for word in command.command(spec)]
+        for spec in specs
+    )
+    assert measured == product
+    assert sum("virtio-net" in word for word in measured) > 1
 
 
 # --- durations ----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ VMs run but whose checks fail is kept, so that its user can look into it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -44,7 +44,6 @@ from xk8s.cluster.state.record import (
     LOCAL,
     PLAN,
     REQUEST,
-    Backing,
     Phase,
     Record,
     locked,
@@ -55,8 +54,8 @@ from xk8s.cluster.state.record import (
 from xk8s.cluster.state.secrets import PKI, flat, secrets, write_host_files
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.power_on import power_on
-from xk8s.cluster.vms.ram import ram_directory, room_for_memory
-from xk8s.cluster.vms.ram_template import Template, get_templates
+from xk8s.cluster.vms.ram import choose_backing
+from xk8s.cluster.vms.ram_template import get_templates
 from xk8s.errors import CheckFailed, StateError, Xk8sError
 from xk8s.machine.qemu.accelerator import decide
 from xk8s.pki import Keys
@@ -241,7 +240,7 @@ def _boot(inputs: ClusterInputs, clock: Clock) -> Cluster:
         write_guest_files(guest_files_of(inputs, store.key_of(inputs), own), state_dir(plan.name))
         _tell_on_top(inputs, clock)
         templates = get_templates(inputs, boot, clock)
-        backing = _backing(inputs, boot, templates)
+        backing = choose_backing(boot, saved=plan.cluster.snapshot, copied=bool(templates))
         started = power_on(boot, launch.networks(boot), backing, templates, clock)
         record = attrs.evolve(record, nodes=started, memory=backing)
         write_record(record)
@@ -251,20 +250,6 @@ def _boot(inputs: ClusterInputs, clock: Clock) -> Cluster:
         launch.wait_booted(cluster, clock.progress)
         check_guests(cluster, plan.guest)
     return cluster
-
-
-def _backing(
-    inputs: ClusterInputs, boot: BootedCluster, templates: Mapping[str, Template]
-) -> Backing:
-    """Return the kind of RAM that suits: to be saved all of it has to be in a file of its own, and
-    else what VMs have of a template is there once.
-    """
-    ram_directory(boot.cluster)
-    if templates and not inputs.plan.cluster.snapshot:
-        return "private"
-    if room_for_memory(boot):
-        return "shared"
-    return "private" if templates else "anonymous"
 
 
 def _restored(inputs: ClusterInputs, clock: Clock, *, checks: bool) -> Cluster | None:

@@ -1,29 +1,31 @@
 """One VM alone, without a cluster around it: from power-on to a line on its console, or its end.
 
-QEMU, the machine and the boot protocol are those of clusters; there is just the management network.
+It is the VM that `xk8s up` boots: `launch.spec` makes its machine, `choose_backing` places its RAM,
+and its interfaces are on the cluster's bridges. Only its layers may be others.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import attrs
 from attrs import frozen
-from xk8s.artifact_keys import artifact_key
-from xk8s.build.artifacts.store import Resolved
 from xk8s.build.layers.node_layer import make_node_image
-from xk8s.cluster.handle import machine_error, tail
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.prepare import build
-from xk8s.cluster.state.record import CONSOLES, qemu_log, sockets_of
+from xk8s.cluster.state.booted import boot_of
+from xk8s.cluster.state.record import CONSOLES, qemu_log
+from xk8s.cluster.vms import launch
+from xk8s.cluster.vms.boot_console import boot_error, wait_for_line
+from xk8s.cluster.vms.ram import choose_backing, memory_of
 from xk8s.errors import MachineError
 from xk8s.machine.qemu import process
 from xk8s.machine.qemu.accelerator import decide
 from xk8s.machine.qemu.agent import Agent
-from xk8s.machine.qemu.command import DiskImage, MachineSpec, Memory, UserNic
-from xk8s.overlay import Take
+from xk8s.machine.qemu.command import MachineSpec
 from xk8s.planning.plan import NODE_LAYER, Plan, PlannedNode
 from xk8s.progress import Progress
 from xk8s.util.host_memory import parse_meminfo
@@ -74,10 +76,14 @@ def parts(plan: Plan, progress: Progress, scratch: Path, held: ExitStack) -> Par
 class Vm:
     """A VM that was just started."""
 
-    spec: MachineSpec
     running: process.Spawned
     since: float
     """When it was switched on, of `time.monotonic`."""
+
+    @property
+    def spec(self) -> MachineSpec:
+        """What it was started as."""
+        return self.running.spec
 
     @property
     def agent(self) -> Agent:
@@ -88,22 +94,14 @@ class Vm:
         """Measure from power-on until the console shows ``text``. `MachineError` with the console's
         end if the VM ends or stays silent before that.
         """
-        wanted = text.encode()
-        while True:
-            alive = self.running.process.alive
-            if wanted in self._console():
-                return time.monotonic() - self.since
-            if not alive:
-                raise self._error(f"the VM ended before its console said {text!r}")
-            if time.monotonic() - self.since > SECONDS:
-                raise self._error(f"its console did not say {text!r} in {SECONDS:.0f} s")
-            time.sleep(_STEP)
+        wait_for_line(self.running, text, SECONDS)
+        return time.monotonic() - self.since
 
     def seconds_to_end(self) -> float:
         """Measure from power-on until QEMU is gone; `MachineError` if it stays."""
         while self.running.process.alive:
             if time.monotonic() - self.since > SECONDS:
-                raise self._error(f"it did not power off in {SECONDS:.0f} s")
+                raise boot_error(self.spec, f"it did not power off in {SECONDS:.0f} s")
             time.sleep(_STEP)
         return time.monotonic() - self.since
 
@@ -117,20 +115,6 @@ class Vm:
                 log=done.stderr.decode(errors="replace"),
             )
         return done.stdout.decode(errors="replace")
-
-    def _console(self) -> bytes:
-        try:
-            return self.spec.console_log.read_bytes()
-        except FileNotFoundError:
-            return b""
-
-    def _error(self, message: str) -> MachineError:
-        console = self.spec.console_log
-        error = machine_error(
-            f"{self.spec.name}: {message}", console, hint="`xk8s up` of the same overlays may tell"
-        )
-        error.log = error.log or tail(qemu_log(console))
-        return error
 
 
 def used(meminfo: str) -> float:
@@ -150,43 +134,30 @@ def switched_on(
     kernel_args: Sequence[str] = (),
 ) -> Iterator[Vm]:
     """A VM with these layers (name, image), as long as the block runs. ``memory`` is in MiB."""
-    node = made.node.node
     cluster = made.plan.name
     make_private(runtime_root())
     make_private(runtime_dir(cluster))
-    consoles = make_private(state_dir(cluster)) / CONSOLES
-    make_private(consoles)
-    console = consoles / f"{node.name}.log"
-    console.unlink(missing_ok=True)
-    names = ",".join(name.replace("/", "-") for name, _ in layers)
-    own = [f"xk8s.layers={names}"] if layers else []
-    spec = MachineSpec(
-        name=f"{cluster}/{node.name}",
-        cpus=made.accel.cpus(node.cpus),
-        memory=Memory(size=memory or node.memory),
-        accel=made.accel,
-        kernel=_member(made.plan.boot.kernel, made.resolved),
-        initrd=_member(made.plan.boot.initramfs, made.resolved),
-        cmdline=" ".join([*made.node.kernel_args, *own, *kernel_args]),
-        images=tuple(DiskImage(path=path, size=path.stat().st_size) for _, path in layers),
-        nics=tuple(
-            UserNic(mac=nic.mac, guest=nic.ipv4.partition("/")[0])
-            for nic in node.nics
-            if nic.network == 0
-        ),
-        sockets=sockets_of(cluster, node.name, 0),
-        console_log=console,
-        pidfile=runtime_dir(cluster) / f"{node.name}.pid",
-        extra=made.node.qemu_args,
-    )
-    since = time.monotonic()
-    running = process.spawn(spec, runtime_dir=runtime_dir(cluster), stderr=qemu_log(console))
+    make_private(make_private(state_dir(cluster)) / CONSOLES)
+    boot = boot_of(made)
+    booted = boot.nodes[0]
+    node = attrs.evolve(booted.node, memory=memory or booted.node.memory)
+    alone = attrs.evolve(boot, nodes=(attrs.evolve(booted, node=node),))
+    backing = choose_backing(alone, saved=made.plan.cluster.snapshot, copied=False)
+    namespace = launch.networks(boot)
+    running = None
     try:
-        yield Vm(spec=spec, running=running, since=since)
+        with launch.nics_of(boot, node, namespace) as nics:
+            spec = launch.spec(
+                boot, booted, memory=memory_of(alone, backing)[node.name], nics=nics, layers=layers
+            )
+            spec = attrs.evolve(spec, cmdline=" ".join([spec.cmdline, *kernel_args]))
+            spec.console_log.unlink(missing_ok=True)
+            since = time.monotonic()
+            running = process.spawn(
+                spec, runtime_dir=runtime_dir(cluster), stderr=qemu_log(spec.console_log)
+            )
+        yield Vm(running=running, since=since)
     finally:
-        running.kill()
-
-
-def _member(take: Take, resolved: Mapping[str, Resolved]) -> Path:
-    path: Path = resolved[artifact_key(take.artifact)].path / take.member
-    return path
+        if running is not None:
+            running.kill()
+        namespace.stop()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -15,13 +16,14 @@ from xk8s.build.layers.node_layer import make_node_image
 from xk8s.cluster.handle import Cluster, machine_error, tail
 from xk8s.cluster.state.booted import BootedCluster, BootedNode
 from xk8s.cluster.state.record import CONSOLES, NodeRecord, qemu_log, sockets_of
+from xk8s.cluster.vms.boot_console import is_stalled
 from xk8s.errors import MachineError, PlanError
 from xk8s.machine.net.namespace import Namespace
 from xk8s.machine.qemu import process
 from xk8s.machine.qemu.command import DiskImage, MachineSpec, Memory, PortForward, TapNic, UserNic
 from xk8s.machine.qemu.ports import Reservation
 from xk8s.machine.qemu.qmp import Qmp
-from xk8s.overlay import File, Nic
+from xk8s.overlay import File, Nic, Node
 from xk8s.planning.plan import Plan, PlannedNode
 from xk8s.progress import Progress
 from xk8s.util.paths import cache_dir, runtime_dir, state_dir
@@ -30,7 +32,6 @@ from xk8s.util.processes import end
 BOOT_SECONDS = 600.0
 NODES = "nodes"
 """Directory below the cluster's state."""
-_STALLED = b"kthread timer wakeup didn't happen"
 LAYERS = "xk8s.layers="
 """So begins the argument with the names of a VM's layers."""
 
@@ -77,23 +78,14 @@ def start(
             PortForward(guest_port=forward.guest_port, host_port=port)
             for forward, port in zip(wanted, ports, strict=True)
         )
-        nics: list[UserNic | TapNic] = []
-        try:
-            for nic in node.nics:
-                nics.append(_nic(boot, namespace, node.number, nic, forwards, generation))
-            own = spec(
-                boot, booted, nics=tuple(nics), memory=memory[node.name], generation=generation
-            )
+        with nics_of(boot, node, namespace, forwards=forwards, generation=generation) as nics:
+            own = spec(boot, booted, nics=nics, memory=memory[node.name], generation=generation)
             own = attrs.evolve(own, incoming=incoming, given=(given or {}).get(node.name, ""))
             started = process.start(
                 own,
                 runtime_dir=runtime_dir(boot.cluster),
                 stderr=qemu_log(own.console_log),
             )
-        finally:
-            for made in nics:
-                if isinstance(made, TapNic):
-                    os.close(made.fd)
         return NodeRecord(
             name=node.name,
             role=node.role,
@@ -117,9 +109,38 @@ def start(
         raise
 
 
-def layers_argument(booted: BootedNode) -> str:
+@contextmanager
+def nics_of(
+    boot: BootedCluster,
+    node: Node,
+    namespace: Namespace,
+    *,
+    forwards: tuple[PortForward, ...] = (),
+    generation: int = 0,
+) -> Iterator[tuple[UserNic | TapNic, ...]]:
+    """The interfaces of a node, for a QEMU that is started within the block: it has copies of
+    their descriptors then.
+    """
+    nics: list[UserNic | TapNic] = []
+    try:
+        for nic in node.nics:
+            nics.append(_nic(boot, namespace, node.number, nic, forwards, generation))
+        yield tuple(nics)
+    finally:
+        for made in nics:
+            if isinstance(made, TapNic):
+                os.close(made.fd)
+
+
+def layers_argument(names: Iterable[str]) -> str:
     """Return what tells a guest the names of its layers, lowest first."""
-    return LAYERS + ",".join(disk.layer.replace("/", "-") for disk in booted.disks)
+    return LAYERS + ",".join(name.replace("/", "-") for name in names)
+
+
+def layers_of(boot: BootedCluster, booted: BootedNode) -> tuple[tuple[str, Path], ...]:
+    """Return name and image of each layer of a node, lowest first."""
+    own = image_path(boot.cluster, booted.node.name)
+    return tuple((disk.layer, disk.path if disk.key else own) for disk in booted.disks)
 
 
 def spec(
@@ -129,11 +150,13 @@ def spec(
     memory: Memory,
     nics: tuple[UserNic | TapNic, ...] = (),
     generation: int = 0,
+    layers: Sequence[tuple[str, Path]] | None = None,
 ) -> MachineSpec:
-    """Return the VM of a node, to be booted."""
+    """Return the VM of a node, to be booted. ``layers`` (as `layers_of` returns them) replace its
+    own.
+    """
     name, node = boot.cluster, booted.node
-    own = image_path(name, node.name)
-    paths = [disk.path if disk.key else own for disk in booted.disks]
+    layers = layers_of(boot, booted) if layers is None else layers
     return MachineSpec(
         name=f"{name}/{node.name}",
         cpus=boot.accel.cpus(node.cpus),
@@ -141,8 +164,8 @@ def spec(
         accel=boot.accel,
         kernel=cache_dir().absolute() / boot.kernel,
         initrd=cache_dir().absolute() / boot.initrd,
-        cmdline=" ".join([*booted.kernel_args, layers_argument(booted)]),
-        images=tuple(DiskImage(path=path, size=path.stat().st_size) for path in paths),
+        cmdline=" ".join([*booted.kernel_args, layers_argument(name for name, _ in layers)]),
+        images=tuple(DiskImage(path=path, size=path.stat().st_size) for _, path in layers),
         nics=nics,
         sockets=sockets_of(name, node.name, generation),
         console_log=state_dir(name) / CONSOLES / f"{node.name}.log",
@@ -184,16 +207,6 @@ def wait_booted(cluster: Cluster, progress: Progress) -> None:
                 with Qmp(cluster.sockets(name).qmp, name) as qmp:
                     qmp.reset_ends()
         time.sleep(0.2)
-
-
-def is_stalled(console: Path) -> bool:
-    """Return whether a booting guest reports that a CPU lost its timer, and so will not continue.
-    That happened to one of some hundred boots without KVM, before the first program ran.
-    """
-    try:
-        return _STALLED in console.read_bytes()
-    except FileNotFoundError:
-        return False
 
 
 def networks(boot: BootedCluster) -> Namespace:

@@ -116,7 +116,7 @@ def _given(boot: BootedCluster, booted: BootedNode) -> str:
         "uuid": product_uuid(f"{boot.cluster}/{booted.node.name}"),
     }
     own = (f"xk8s.{key}={value}" for key, value in words.items())
-    return " ".join((launch.layers_argument(booted), *own))
+    return " ".join((launch.layers_argument(disk.layer for disk in booted.disks), *own))
 
 
 def _load(boot: BootedCluster, node: NodeRecord, template: Template) -> None:

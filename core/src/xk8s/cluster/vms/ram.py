@@ -35,6 +35,19 @@ def memory_of(boot: BootedCluster, backing: Backing) -> dict[str, Memory]:
     }
 
 
+def choose_backing(boot: BootedCluster, *, saved: bool, copied: bool) -> Backing:
+    """Return the kind of RAM that suits VMs that will be ``saved``, or are ``copied`` from a
+    template: to be saved all of it has to be in a file of its own, and else what VMs have of a
+    template is there once.
+    """
+    ram_directory(boot.cluster)
+    if copied and not saved:
+        return "private"
+    if room_for_memory(boot):
+        return "shared"
+    return "private" if copied else "anonymous"
+
+
 def room_for_memory(boot: BootedCluster) -> bool:
     """Return whether the tmpfs takes the RAM of all VMs, so that it can be shared and saved."""
     wanted = sum(planned.node.memory for planned in boot.nodes) << 20

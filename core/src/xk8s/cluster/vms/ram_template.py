@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,11 +22,11 @@ from attrs import frozen
 from filelock import FileLock, Timeout
 
 from xk8s.artifact_keys import artifact_key
-from xk8s.cluster.handle import machine_error
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.state.booted import BootedCluster, BootedNode
 from xk8s.cluster.state.record import CONSOLES, qemu_log, sockets_of
 from xk8s.cluster.vms import launch
+from xk8s.cluster.vms.boot_console import StalledError, wait_for_line
 from xk8s.cluster.vms.machine_key import machine_key
 from xk8s.cluster.vms.ram import ram_directory
 from xk8s.errors import HostError, MachineError, Xk8sError
@@ -47,7 +46,7 @@ log = get_logger(__name__)
 
 ARGUMENT = "xk8s.template"
 """Kernel argument that makes a guest a template."""
-READY = b"xk8s-initramfs: waiting for a node"
+READY = "xk8s-initramfs: waiting for a node"
 """What its console says when it is."""
 
 _FORMAT = 1
@@ -207,7 +206,7 @@ def _make(
         for tries in range(1, _TRIES + 1):
             try:
                 return _boot(boot, booted, target, progress, stop)
-            except _StalledError as error:
+            except StalledError as error:
                 if tries == _TRIES:
                     raise
                 progress.note(f"{error}: trying again")
@@ -229,10 +228,6 @@ def _lock(path: Path, stop: threading.Event) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-class _StalledError(MachineError):
-    """The template cannot be made; a second try may succeed."""
 
 
 def _boot(
@@ -258,7 +253,7 @@ def _boot(
                 spec, runtime_dir=runtime_dir(boot.cluster), stderr=qemu_log(spec.console_log)
             )
             started.wait()
-            _wait(spec, started, stop)
+            wait_for_line(started, READY, _SECONDS, stop=stop)
             with Qmp(spec.sockets.qmp, label, timeout=60.0) as qmp:
                 qmp.execute("stop")
                 migrate.save(qmp, work / "state")
@@ -285,24 +280,3 @@ def _spec(boot: BootedCluster, booted: BootedNode, label: str, ram: Path) -> Mac
         console_log=state_dir(boot.cluster) / CONSOLES / f"{label}.log",
         pidfile=runtime_dir(boot.cluster) / f"{label}.pid",
     )
-
-
-def _wait(spec: MachineSpec, started: process.Spawned, stop: threading.Event) -> None:
-    deadline = time.monotonic() + _SECONDS
-    while True:
-        alive = started.process.alive
-        said = spec.console_log.read_bytes()
-        if READY in said:
-            return
-        why = None
-        if not alive:
-            why = "the VM ended before it became a template"
-        elif time.monotonic() > deadline:
-            why = f"the VM did not get that far in {_SECONDS:.0f} s"
-        elif stop.wait(0.01):
-            why = "given up"
-        if why:
-            hint = "its console shows how far it got"
-            raise machine_error(f"{spec.name}: {why}", spec.console_log, hint=hint)
-        if launch.is_stalled(spec.console_log):
-            raise _StalledError(f"{spec.name}: a CPU of the guest lost its timer")
