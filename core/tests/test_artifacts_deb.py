@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from xk8s import apt
 from xk8s.apt import pick_mirror
-from xk8s.build.artifacts.sources import debian_package
 from xk8s.build.artifacts.store import Store
 from xk8s.errors import ArtifactError
 from xk8s.progress import Silent
@@ -47,7 +46,7 @@ def test_the_mirror_is_the_main_archive_of_the_host(targets, codename, mirror) -
 def test_the_mirror_can_be_named(monkeypatch) -> None:
     monkeypatch.setenv("XK8S_DEBIAN_MIRROR", "http://mine.example/debian")
     apt.configured_mirror.cache_clear()
-    assert debian_package.host_mirror() == "http://mine.example/debian"
+    assert apt.require_mirror() == "http://mine.example/debian"
     apt.configured_mirror.cache_clear()
 
 
@@ -92,8 +91,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "bin" / "apt-get").write_text(APT.format(root=root))
     (root / "bin" / "apt-get").chmod(0o755)
     (root / "keyring").touch()
-    monkeypatch.setattr(debian_package, "KEYRING", root / "keyring")
-    monkeypatch.setattr(debian_package, "host_mirror", lambda: "http://mirror.example/debian")
+    monkeypatch.setattr(apt, "KEYRING", root / "keyring")
+    monkeypatch.setattr(apt, "host_mirror", lambda: "http://mirror.example/debian")
     monkeypatch.setenv("PATH", f"{root / 'bin'}:{os.environ['PATH']}")
     return root
 
@@ -168,7 +167,7 @@ def test_what_is_not_there_is_a_reason(tmp_path: Path, host: Path, monkeypatch) 
             get(tmp_path, a=("two", path))
     with pytest.raises(ArtifactError, match="apt-get download"):
         get(tmp_path, a=("absent", "/a"))
-    monkeypatch.setattr(debian_package, "host_mirror", lambda: None)
+    monkeypatch.setattr(apt, "host_mirror", lambda: None)
     with pytest.raises(ArtifactError, match="no Debian mirror"):
         get(tmp_path, a=("two", "/usr/bin/a"))
 

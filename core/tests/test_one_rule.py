@@ -16,6 +16,7 @@ from attrs import evolve
 from click.testing import CliRunner
 from xk8s import apt, subordinate_ids
 from xk8s.build.artifacts.sources import oci_image
+from xk8s.build.artifacts.store import Store
 from xk8s.cli.verbs import layers, logs
 from xk8s.cluster.checks.logs import since_argument
 from xk8s.cluster.inputs import ClusterInputs
@@ -23,14 +24,16 @@ from xk8s.cluster.state.booted import boot_of
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.machine_key import machine_key
 from xk8s.cluster.vms.ram import choose_backing, memory_of
-from xk8s.errors import MachineError, SourceFailed, UsageError
+from xk8s.errors import ArtifactError, HostError, MachineError, SourceFailed, UsageError
 from xk8s.machine.qemu import command, process
 from xk8s.machine.qemu.accelerator import Accel
 from xk8s.machine.qemu.command import MachineSpec
 from xk8s.names.request import Request
 from xk8s.planning.make_plan import make_plan
 from xk8s.planning.plan import Plan
+from xk8s.progress import Silent
 from xk8s.report import doctor
+from xk8s.sources import Artifact, DebPackage
 from xk8s.testing.command import Xk8s
 from xk8s.util.host_memory import memory_of_host, parse_meminfo, proportional_memory
 from xk8s.util.jobs import MARK, kill_marked, marked
@@ -65,15 +68,44 @@ def test_doctor_judges_the_mirror_that_builds_use(
     chosen_mirror: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its address does not end with /debian: doctor once failed it, and builds used it."""
-    monkeypatch.setattr(mirror, "KEYRING", Path("/dev/null"))
+    monkeypatch.setattr(apt, "KEYRING", Path("/dev/null"))
     apt.configured_mirror()  # what was found before must not count
     assert doctor.mirror()[:2] == ("ok", chosen_mirror)
     assert chosen_mirror in mirror.sources_list("trixie")[0]
 
 
-def test_doctor_judges_the_keyring_that_builds_use() -> None:
-    assert mirror.KEYRING == apt.KEYRING
-    assert str(apt.KEYRING) in doctor.keyring()[1]
+def test_doctor_judges_the_keyring_that_builds_use(
+    chosen_mirror: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    keyring = tmp_path / "keyring.gpg"
+    keyring.touch()
+    monkeypatch.setattr(apt, "KEYRING", keyring)
+    assert doctor.keyring() == ("ok", str(keyring), "")
+    assert mirror.sources_list("trixie")[0].startswith(f"deb [signed-by={keyring}] {chosen_mirror}")
+
+
+@pytest.mark.parametrize("lacking", ["mirror", "keyring"])
+def test_what_apt_lacks_has_one_remedy_in_doctor_and_in_builds(
+    lacking: str, chosen_mirror: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """doctor, the base system and packages of overlays once said three things about it."""
+    if lacking == "mirror":
+        monkeypatch.delenv("XK8S_DEBIAN_MIRROR")
+        monkeypatch.setattr(apt, "configured_mirror", lambda: None)
+    else:
+        monkeypatch.setattr(apt, "KEYRING", tmp_path / "keyring.gpg")
+    (finding,) = doctor.examine([(lacking, getattr(doctor, lacking))])
+    assert finding.level == "fail"
+    assert finding.do
+    with pytest.raises(HostError) as of_base:
+        mirror.sources_list("trixie")
+    assert (str(of_base.value), of_base.value.hint) == (finding.text, finding.do)
+    store = Store(tmp_path / "cache")
+    source = DebPackage(suite="trixie", members={"a": ("one", "/usr/bin/a")})
+    with pytest.raises(ArtifactError) as of_package:
+        store.get(Artifact(name="x", version="1", members=("a",), sources=(source,)), Silent())
+    assert finding.text in str(of_package.value) + of_package.value.log
+    assert finding.do in str(of_package.value) + of_package.value.log
 
 
 # --- subordinate ids --------------------------------------------------------------------------

@@ -38,7 +38,9 @@ PUBLIC: Mapping[str, tuple[str, ...]] = {
     "xk8s.releases": ("why_unavailable",),
     "xk8s.image_reference": ("DIGEST", "split_ref"),
     "xk8s.image_tags": ("pinned",),
-    "xk8s.apt": ("KEYRING", "host_mirror", "index_targets"),
+    "xk8s.apt": (
+        "KEYRING", "host_mirror", "index_targets", "require_keyring", "require_mirror",
+    ),
     "xk8s.subordinate_ids": ("FILES", "NEEDED", "has_range", "login", "remedy"),
     "xk8s.addresses": ("HOST_PART", "address"),
     "xk8s.fragments": (),

@@ -8,6 +8,8 @@ import re
 import shutil
 from pathlib import Path
 
+from xk8s.errors import HostError
+from xk8s.util import host_programs
 from xk8s.util.run_program import run_program
 
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
@@ -20,6 +22,25 @@ def host_mirror() -> str | None:
     ``XK8S_DEBIAN_MIRROR`` takes precedence.
     """
     return os.environ.get("XK8S_DEBIAN_MIRROR") or configured_mirror()
+
+
+def require_mirror() -> str:
+    """Return what `host_mirror` finds; raise `HostError` where that is nothing."""
+    mirror = host_mirror()
+    if mirror is None:
+        raise HostError(
+            "apt on this machine has no Debian mirror",
+            where="apt-get indextargets",
+            hint="add one to /etc/apt/sources.list, or set XK8S_DEBIAN_MIRROR to the URI of one",
+        )
+    return mirror
+
+
+def require_keyring() -> Path:
+    """Return `KEYRING`; raise `HostError` if this machine lacks it."""
+    if not KEYRING.exists():
+        raise HostError(f"{KEYRING} is missing", hint=host_programs.hint(host_programs.DEBIAN_KEYS))
+    return KEYRING
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from xk8s import subordinate_ids
+from xk8s import apt, subordinate_ids
 from xk8s.context import Context, IpFamily
 from xk8s.errors import ArtifactError, BuildError, HostError, UsageError
 from xk8s.overlay import File, Fragment, KernelFacts, Symlink
@@ -254,7 +254,7 @@ def test_security_archive_of_the_host_is_found() -> None:
 
 def test_a_chosen_mirror_is_the_only_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XK8S_DEBIAN_MIRROR", "http://127.0.0.1:1/debian")
-    monkeypatch.setattr(mirror, "KEYRING", Path("/dev/null"))
+    monkeypatch.setattr(apt, "KEYRING", Path("/dev/null"))
     assert mirror.sources_list("trixie") == [
         "deb [signed-by=/dev/null] http://127.0.0.1:1/debian trixie main",
         "deb [signed-by=/dev/null] http://127.0.0.1:1/debian trixie-updates main",

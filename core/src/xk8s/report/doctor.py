@@ -202,18 +202,12 @@ def go() -> tuple[Severity, str, str]:
 
 def keyring() -> tuple[Severity, str, str]:
     """Find the keys that the guest's packages are checked with."""
-    if apt.KEYRING.exists():
-        return "ok", str(apt.KEYRING), ""
-    return "fail", f"{apt.KEYRING} is missing", host_programs.hint(host_programs.DEBIAN_KEYS)
+    return "ok", str(apt.require_keyring()), ""
 
 
 def mirror() -> tuple[Severity, str, str]:
     """Find the mirror that the guest's packages come from, as the builds do."""
-    found = apt.host_mirror()
-    if found is None:
-        do = "add a Debian mirror to /etc/apt/sources.list, or set XK8S_DEBIAN_MIRROR to one"
-        return "fail", "apt on this machine has no Debian mirror", do
-    return "ok", found, ""
+    return "ok", apt.require_mirror(), ""
 
 
 PROBES: tuple[tuple[str, Probe], ...] = (

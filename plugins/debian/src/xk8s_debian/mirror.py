@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 
-from xk8s.apt import KEYRING, host_mirror, index_targets
-from xk8s.errors import HostError
+from xk8s.apt import index_targets, require_keyring, require_mirror
 
 
 def sources_list(suite: str) -> list[str]:
@@ -13,25 +12,15 @@ def sources_list(suite: str) -> list[str]:
     host has an archive of those (not beside a mirror chosen by XK8S_DEBIAN_MIRROR, which must be
     the only one contacted).
 
-    Raises `HostError` on a machine whose apt knows no Debian mirror.
+    Raises `HostError` on a machine whose apt knows no Debian mirror, or that lacks the keyring.
     """
-    mirror = host_mirror()
-    if mirror is None:
-        raise HostError(
-            "this machine's apt has no Debian mirror to make the base system from",
-            where="apt-get indextargets",
-            hint="set XK8S_DEBIAN_MIRROR to the URI of one",
-        )
-    if not KEYRING.exists():
-        raise HostError(
-            f"no {KEYRING} to verify packages with", hint="apt install debian-archive-keyring"
-        )
+    mirror, keyring = require_mirror(), require_keyring()
     archives = [(mirror, suite), (mirror, f"{suite}-updates")]
     if not os.environ.get("XK8S_DEBIAN_MIRROR"):
         archives += [
             (uri, f"{suite}-security") for uri in security_archives(index_targets("$(REPO_URI)"))
         ]
-    return [f"deb [signed-by={KEYRING}] {uri} {name} main" for uri, name in archives]
+    return [f"deb [signed-by={keyring}] {uri} {name} main" for uri, name in archives]
 
 
 def security_archives(uris: str) -> list[str]:

@@ -16,9 +16,9 @@ from urllib.parse import unquote
 
 from filelock import FileLock
 
-from xk8s.apt import KEYRING, host_mirror
+from xk8s.apt import require_keyring, require_mirror
 from xk8s.build.artifacts.attempt import Attempt
-from xk8s.errors import BuildError, SourceFailed
+from xk8s.errors import BuildError, HostError, SourceFailed
 from xk8s.sources import DebPackage, Provenance
 from xk8s.util.archives import find_in, piped_tar, unpack_tar
 from xk8s.util.files import content_digest, copy_tree
@@ -36,15 +36,13 @@ def provide(source: DebPackage, wanted: frozenset[str], attempt: Attempt) -> lis
             raise SourceFailed(f"the program {program} is not installed (not Debian?)")
     if attempt.offline:
         raise SourceFailed("not tried (offline)")
-    mirror = host_mirror()
-    if mirror is None:
-        raise SourceFailed(
-            "apt's settings on this machine have no Debian mirror (name one in XK8S_DEBIAN_MIRROR)"
-        )
-    if not KEYRING.exists():
-        raise SourceFailed(f"{KEYRING} is missing: install debian-archive-keyring")
+    try:
+        # No component but main, and no deb-src: all requested packages are in it.
+        line = f"deb [signed-by={require_keyring()} arch=amd64] {require_mirror()}"
+    except HostError as error:
+        raise SourceFailed(f"{error} (do: {error.hint})") from error
     packages = sorted({source.members[member][0] for member in wanted})
-    files = _download(mirror, source.suite, packages, attempt)
+    files = _download(f"{line} {source.suite} main\n", source.suite, packages, attempt)
     given = []
     for package, (version, file) in files.items():
         tree = attempt.work / "packages" / package
@@ -73,14 +71,14 @@ def provide(source: DebPackage, wanted: frozenset[str], attempt: Attempt) -> lis
 
 
 def _download(
-    mirror: str, suite: str, packages: list[str], attempt: Attempt
+    archive: str, suite: str, packages: list[str], attempt: Attempt
 ) -> dict[str, tuple[str, Path]]:
     """Return the packages' files by name, with their versions, in ``attempt.work``."""
     if not re.fullmatch(r"[a-z][a-z0-9.-]*", suite):
         raise SourceFailed(f"{suite!r} is not a suite of Debian")
     debs = attempt.work / "debs"
     debs.mkdir()
-    with _apt(mirror, suite, attempt) as apt:
+    with _apt(archive, suite, attempt) as apt:
         for again in (True, False):
             attempt.progress.item(attempt.name, f"downloading {', '.join(packages)}")
             try:
@@ -102,7 +100,7 @@ def _download(
 
 
 @contextmanager
-def _apt(mirror: str, suite: str, attempt: Attempt) -> Iterator[list[str]]:
+def _apt(archive: str, suite: str, attempt: Attempt) -> Iterator[list[str]]:
     """The command of a private apt with lists of the suite; exclusive while it is used."""
     lock = FileLock(attempt.cache / "locks" / f"apt-{suite}.lock")
     attempt.jobs.acquire(
@@ -113,11 +111,9 @@ def _apt(mirror: str, suite: str, attempt: Attempt) -> Iterator[list[str]]:
         for name in ("lists/partial", "cache/archives/partial", "none"):
             (root / name).mkdir(parents=True, exist_ok=True)
         (root / "status").touch()
-        # No component but main, and no deb-src: all requested packages are in it.
-        wanted = f"deb [signed-by={KEYRING} arch=amd64] {mirror} {suite} main\n"
         sources = root / "sources.list"
-        known = sources.exists() and sources.read_text() == wanted
-        sources.write_text(wanted)
+        known = sources.exists() and sources.read_text() == archive
+        sources.write_text(archive)
         # A file, for only there a list can be cleared: the host's hooks (they remove its own
         # downloads, or wake its software centre) are not for us.
         conf = root / "apt.conf"
