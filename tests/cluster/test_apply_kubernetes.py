@@ -6,34 +6,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cluster.one_node import one_node
 from tests.conftest import Xk8s
 
 pytestmark = pytest.mark.cluster
 
-NAME = ("--name", "apply-k8s")
 PODS = ("kubectl", "get", "pods", "-A", "-o", "json")
 
 
 @pytest.fixture(scope="module")
-def cluster(xk8s: Xk8s) -> Iterator[Xk8s]:
-    words = ("kubernetes", "containerd", "coredns")
-    xk8s("artifacts", *words, "--fetch", timeout=3600)
-    xk8s(*NAME, "up", *words, "--nodes", "1", "--routers", "0", timeout=1800)
-    yield xk8s
-    xk8s(*NAME, "down")
+def cluster(xk8s: Xk8s, kubelet: Path, images: tuple[str, ...]) -> Iterator[Xk8s]:
+    yield from one_node(xk8s, kubelet, images)
 
 
 def run(xk8s: Xk8s, *argv: str) -> str:
-    return xk8s(*NAME, "exec", "vm-001", "--", *argv)
+    return xk8s("exec", "vm-001", "--", *argv)
 
 
 def apply(xk8s: Xk8s, *words: str) -> dict[str, Any]:
     """What was done to the one node."""
-    (node,) = xk8s.json(*NAME, "apply", *words, "--json", timeout=1800)["nodes"]
+    (node,) = xk8s.json("apply", *words, "--json", timeout=1800)["nodes"]
     return dict(node)
 
 
@@ -48,7 +45,7 @@ def test_a_line_of_cni_configuration_restarts_nothing(cluster: Xk8s) -> None:
     assert done["files"] == ["/etc/cni/net.d/10-xk8s.conflist"]
     assert done["restarted"] == []
     # A pod is started with it: the runtime has read the file again.
-    said = {result["name"]: result for result in cluster.json(*NAME, "check", "--json")}
+    said = {check["name"]: check for check in cluster.json("check", "--json")}
     assert said["pod network"]["detail"] == "a pod of vm-001 has an MTU of 1400"
     config = json.loads(run(cluster, "cat", *done["files"]))
     assert config["plugins"][0]["mtu"] == 1400
@@ -72,8 +69,8 @@ def test_pods_outlive_their_runtime(cluster: Xk8s) -> None:
     assert after.keys() == before.keys()
     for name, pod in after.items():
         started = [
-            document["status"]["containerStatuses"][0]["containerID"]
-            for document in (pod, before[name])
+            incarnation["status"]["containerStatuses"][0]["containerID"]
+            for incarnation in (pod, before[name])
         ]
         assert started[0] == started[1]
 
@@ -91,12 +88,12 @@ def test_a_new_overlay_comes_with_its_image_and_goes_to_a_snapshot(cluster: Xk8s
     done = apply(cluster, "mconnect")
     assert "containerd-store" in done["layers"]
     run(cluster, "kubectl", "rollout", "status", "deployment/mconnect", "--timeout=600s")
-    assert "mconnect" in cluster.json(*NAME, "status", "--json")["overlays"]
-    cluster(*NAME, "snapshot", "save", "with", timeout=600)
-    cluster(*NAME, "reset", timeout=600)
-    cluster(*NAME, "check", timeout=1800)
+    assert "mconnect" in cluster.json("status", "--json")["overlays"]
+    cluster("snapshot", "save", "with", timeout=600)
+    cluster("reset", timeout=600)
+    cluster("check", timeout=1800)
     assert len(pods(cluster, "mconnect")) == 4
-    cluster(*NAME, "snapshot", "remove", "with")
+    cluster("snapshot", "remove", "with")
 
 
 def test_objects_of_a_manifest_that_is_gone_go_too(cluster: Xk8s) -> None:
@@ -108,9 +105,9 @@ def test_objects_of_a_manifest_that_is_gone_go_too(cluster: Xk8s) -> None:
 def test_what_takes_a_boot_is_refused(cluster: Xk8s) -> None:
     words = ("-s", "debian.packages=nmap", "-s", "cluster.cpus=vm-001=1")
     # Before anything is built: a base system takes minutes.
-    said = cluster(*NAME, "apply", *words, code=4, timeout=60)
+    said = cluster("apply", *words, code=4, timeout=60)
     assert "kernel or initramfs changed" in said
-    assert "vm-001 has 1 CPUs" in said
+    assert "1 CPUs of vm-001" in said
 
 
 def test_an_api_server_that_ends_before_it_is_ready_is_started_again(cluster: Xk8s) -> None:

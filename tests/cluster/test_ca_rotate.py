@@ -12,7 +12,6 @@ import os
 import re
 import signal
 import ssl
-import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
@@ -23,17 +22,12 @@ import pytest
 import yaml
 from cryptography import x509
 from xk8s.util.paths import cache_dir
-from xk8s_images.layout import Member, layer_tar, write_layout
 
+from tests.cluster.one_node import ONE_NODE, one_node
 from tests.conftest import Xk8s
 
 pytestmark = pytest.mark.cluster
 
-UP = ("kubernetes", "--nodes", "1", "--routers", "0",
-      "-s", "kubernetes.apiserver_feature_gates=CrossNamespaceVolumeDataSource=true",
-      "-s", "kubernetes.kubelet_feature_gates=ContainerCheckpoint=false",
-      "-s", "kubernetes.apiserver_args=--max-requests-inflight=401",
-      "-s", "kubernetes.kubelet_args=--max-pods=42")  # fmt: skip
 NODE = "vm-001"
 
 PODS = """
@@ -75,60 +69,28 @@ spec:
 
 
 @pytest.fixture(scope="module")
-def kubelet(xk8s: Xk8s, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A program that is in no cache: what a build of it would be, without the minutes."""
-    found = xk8s.json("artifacts", "kubernetes", "--fetch", "--json", timeout=3000)["artifacts"]
-    (path,) = (Path(artifact["path"]) for artifact in found if artifact["name"] == "kubernetes")
-    own = tmp_path_factory.mktemp("own") / "kubelet"
-    own.write_bytes((path / "kubelet").read_bytes() + os.urandom(16))
-    own.chmod(0o755)
-    return own
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    """Options that bake an image of an OCI archive, and one of a directory."""
-    root = tmp_path_factory.mktemp("images")
-    layer = layer_tar([Member(path="from", mode=0o644, data=b"an archive\n")])
-    write_layout(root / "layout", ref="t.local/archive:1", layer=layer)
-    with tarfile.open(root / "archive.tar", "w") as archive:
-        for path in sorted((root / "layout").iterdir()):
-            archive.add(path, path.name)
-    (root / "files").mkdir()
-    (root / "files" / "from").write_text("a directory\n")
-    return ("-s", f"images.refs=oci-archive:{root / 'archive.tar'}",
-            "-s", f"images.build=t.local/files:1={root / 'files'}")  # fmt: skip
-
-
-@pytest.fixture(scope="module")
 def cluster(xk8s: Xk8s, kubelet: Path, images: tuple[str, ...]) -> Iterator[Xk8s]:
-    """One node with a Deployment, a pod that nobody makes anew, and a token in a Secret."""
-    try:
-        own = {"KUBERNETESD": str(kubelet.parent)}
-        xk8s("--name", "keys", "up", *UP, *images, timeout=3000, env=own)
-        kubectl(xk8s, "apply", "-f", "-", stdin=PODS)
-        kubectl(xk8s, "wait", "--for=condition=Available", "--timeout=600s", "deployment/asks")
-        kubectl(xk8s, "wait", "--for=condition=Ready", "--timeout=600s", "pod/alone")
-        yield xk8s
-    finally:
-        xk8s("--name", "keys", "down")
-        for label in labels(xk8s):
-            xk8s("--name", "keys", "snapshot", "remove", label)
-        assert xk8s.left() == []
+    """One node with a Deployment, a pod that nobody recreates, and a token in a Secret."""
+    for command in one_node(xk8s, kubelet, images):
+        kubectl(command, "apply", "-f", "-", stdin=PODS)
+        kubectl(command, "wait", "--for=condition=Available", "--timeout=600s", "deployment/asks")
+        kubectl(command, "wait", "--for=condition=Ready", "--timeout=600s", "pod/alone")
+        yield command
+    for label in labels(xk8s):
+        xk8s("--name", ONE_NODE.name, "snapshot", "remove", label)
 
 
 def kubectl(cluster: Xk8s, *words: str, stdin: str | None = None) -> str:
-    return cluster("--name", "keys", "exec", NODE, "--", "kubectl", *words,
-                   stdin=stdin, timeout=900)  # fmt: skip
+    return cluster("exec", NODE, "--", "kubectl", *words, stdin=stdin, timeout=900)
 
 
 def labels(cluster: Xk8s) -> list[str]:
     found = cluster.json("snapshot", "list", "--json")
-    return [snapshot["label"] for snapshot in found if snapshot["cluster"] == "keys"]
+    return [snapshot["label"] for snapshot in found if snapshot["cluster"] == ONE_NODE.name]
 
 
 def state(cluster: Xk8s) -> Path:
-    return cluster.root / "s" / "clusters" / "keys"
+    return cluster.root / "s" / "clusters" / ONE_NODE.name
 
 
 def ask(kubeconfig: str, authority: str, path: str = "/api/v1/nodes") -> int:
@@ -160,7 +122,7 @@ def bodies(directory: Path) -> list[bytes]:
 
 
 def test_arguments_and_gates_of_a_component_arrive_at_it_alone(cluster: Xk8s) -> None:
-    lines = cluster("--name", "keys", "exec", NODE, "--", "ps", "-eo", "args").splitlines()
+    lines = cluster("exec", NODE, "--", "ps", "-eo", "args").splitlines()
     running = {
         line.split()[0].rpartition("/")[2]: line for line in lines if "/usr/bin/kube" in line
     }
@@ -179,9 +141,9 @@ def test_arguments_and_gates_of_a_component_arrive_at_it_alone(cluster: Xk8s) ->
 
 def test_the_own_kubelet_runs_and_the_rest_is_the_others(cluster: Xk8s, kubelet: Path) -> None:
     def digest(path: str) -> str:
-        return cluster("--name", "keys", "exec", NODE, "--", "sha256sum", path).split()[0]
+        return cluster("exec", NODE, "--", "sha256sum", path).split()[0]
 
-    pid = cluster("--name", "keys", "exec", NODE, "--", "pidof", "kubelet").strip()
+    pid = cluster("exec", NODE, "--", "pidof", "kubelet").strip()
     assert digest(f"/proc/{pid}/exe") == hashlib.sha256(kubelet.read_bytes()).hexdigest()
     found = cluster.json("artifacts", "--json")["artifacts"]
     digests = {
@@ -207,17 +169,17 @@ def test_keys_are_in_no_shared_layer(cluster: Xk8s) -> None:
 
 
 def test_show_tells_what_there_is_and_no_private_key(cluster: Xk8s) -> None:
-    text = cluster("--name", "keys", "ca", "show", "--json")
+    text = cluster("ca", "show", "--json")
     assert "PRIVATE" not in text
-    found = {key["name"]: key for key in json.loads(text)}
-    kinds = {name: key["kind"] for name, key in found.items()}
+    found = {certificate["name"]: certificate for certificate in json.loads(text)}
+    kinds = {name: certificate["kind"] for name, certificate in found.items()}
     assert {name for name, kind in kinds.items() if kind == "authority"} == {
         "ca", "etcd-ca", "front-proxy-ca",
     }  # fmt: skip
     assert kinds["sa"] == "signing key"
     assert "kubernetes.default.svc" in found["apiserver"]["sans"]
     # What the guest's OpenSSL says of the same.
-    said = cluster("--name", "keys", "exec", NODE, "--", "openssl", "x509", "-noout",
+    said = cluster("exec", NODE, "--", "openssl", "x509", "-noout",
                    "-fingerprint", "-sha256", "-in", "/etc/kubernetes/pki/ca.crt")  # fmt: skip
     assert said.strip().rpartition("=")[2].replace(":", "").lower() == found["ca"]["sha256"]
 
@@ -227,7 +189,7 @@ def rotated(cluster: Xk8s) -> dict[str, object]:
     """What there was before, and what `ca rotate` said. Its first run is killed in the middle."""
     own = state(cluster) / "nodes" / f"{NODE}.erofs"
     before: dict[str, object] = {
-        "kubeconfig": cluster("--name", "keys", "kubeconfig"),
+        "kubeconfig": cluster("kubeconfig"),
         "token": kubectl(cluster, "create", "token", "default", "--duration=2h").strip(),
         "secret": kubectl(cluster, "get", "secret", "old-style", "-o", "jsonpath={.data.token}"),
         "pods": pods(cluster),
@@ -236,7 +198,7 @@ def rotated(cluster: Xk8s) -> dict[str, object]:
         "labels": labels(cluster),
     }
     assert any(label.startswith("auto-") for label in labels(cluster))
-    run = cluster.start("--name", "keys", "ca", "rotate")
+    run = cluster.start("ca", "rotate")
     try:
         deadline = time.monotonic() + 300
         while "Deactivating" not in restarting(cluster) and run.poll() is None:
@@ -250,13 +212,13 @@ def rotated(cluster: Xk8s) -> dict[str, object]:
     assert (state(cluster) / "pki").is_dir()
     assert (state(cluster) / "pki.new").is_dir()
     assert sorted(bodies(state(cluster) / "pki")) == sorted(before["keys"])  # type: ignore[call-overload]
-    before["report"] = cluster.json("--name", "keys", "ca", "rotate", "--json", timeout=1500)
+    before["report"] = cluster.json("ca", "rotate", "--json", timeout=1500)
     return before
 
 
 def restarting(cluster: Xk8s) -> str:
     """ "Deactivating" or "Activating" while a unit of the control plane is restarted."""
-    done = cluster("--name", "keys", "exec", NODE, "--", "systemctl", "show", "-p", "ActiveState",
+    done = cluster("exec", NODE, "--", "systemctl", "show", "-p", "ActiveState",
                    "--value", "etcd", "kube-apiserver")  # fmt: skip
     return "Deactivating" if {"deactivating", "activating"} & set(done.split()) else ""
 
@@ -264,7 +226,7 @@ def restarting(cluster: Xk8s) -> str:
 def pods(cluster: Xk8s) -> dict[str, str]:
     """UIDs of the pods of the namespace default, by name."""
     found = json.loads(kubectl(cluster, "get", "pods", "-o", "json"))["items"]
-    return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in found}
+    return {item["metadata"]["name"]: item["metadata"]["uid"] for item in found}
 
 
 def test_the_cluster_is_ready_and_the_report_says_what_was_done(
@@ -272,20 +234,19 @@ def test_the_cluster_is_ready_and_the_report_says_what_was_done(
 ) -> None:
     report = rotated["report"]
     assert isinstance(report, dict)
-    assert cluster.json("--name", "keys", "status", "--json")["phase"] == "running"
-    assert [name.rpartition("-")[0].rpartition("-")[0] for name in report["pods_recreated"]] == [
-        "default/asks"
-    ]
+    assert cluster.json("status", "--json")["phase"] == "running"
+    recreated = [name.rpartition("-")[0].rpartition("-")[0] for name in report["pods_recreated"]]
+    assert sorted(recreated) == ["default/asks", "kube-system/coredns"]
     assert report["pods_left"] == ["default/alone"]
     assert report["snapshots_removed"] == rotated["labels"]
     assert not list(state(cluster).glob("pki.*"))
     assert not set(bodies(state(cluster) / "pki")) & set(rotated["keys"])  # type: ignore[call-overload]
-    results = cluster.json("--name", "keys", "check", "--json", timeout=600)
+    results = cluster.json("check", "--json", timeout=600)
     assert all(result["ok"] for result in results), results
 
 
 def test_the_old_kubeconfig_is_refused(cluster: Xk8s, rotated: dict[str, object]) -> None:
-    old, new = str(rotated["kubeconfig"]), cluster("--name", "keys", "kubeconfig")
+    old, new = str(rotated["kubeconfig"]), cluster("kubeconfig")
     assert authority_of(old) != authority_of(new)
     assert ask(new, new) == 200
     assert ask(old, new) == 401
@@ -297,7 +258,7 @@ def test_the_old_kubeconfig_is_refused(cluster: Xk8s, rotated: dict[str, object]
 def test_old_tokens_are_refused(cluster: Xk8s, rotated: dict[str, object]) -> None:
     def status(token: str) -> str:
         return cluster(
-            "--name", "keys", "exec", NODE, "--", "curl", "-s", "-o", "/dev/null", "-w",
+            "exec", NODE, "--", "curl", "-s", "-o", "/dev/null", "-w",
             "%{http_code}", "--cacert", "/etc/kubernetes/pki/ca.crt",
             "-H", f"Authorization: Bearer {token}", "https://127.0.0.1:6443/api",
         )  # fmt: skip
@@ -342,7 +303,7 @@ def test_pods_work_with_the_new_keys(cluster: Xk8s, rotated: dict[str, object]) 
     wanted = "system:serviceaccount:default:default"
     assert kubectl(cluster, "exec", "deployment/asks", *whoami) == wanted
     # Nobody makes the other one anew; its files are new all the same, some time later.
-    words = ("--name", "keys", "exec", NODE, "--", "kubectl", "exec", "alone", *whoami)
+    words = ("exec", NODE, "--", "kubectl", "exec", "alone", *whoami)
     deadline = time.monotonic() + 180
     while True:
         run = cluster.start(*words)
@@ -359,12 +320,12 @@ def test_the_nodes_image_is_as_it_was_and_a_saved_cluster_comes_back(
 ) -> None:
     own = state(cluster) / "nodes" / f"{NODE}.erofs"
     assert (own.stat().st_ino, own.stat().st_mtime_ns) == rotated["image"]
-    fingerprint = cluster("--name", "keys", "ca", "show", "--json")
-    cluster("--name", "keys", "snapshot", "save", "rotated", timeout=900)
-    cluster("--name", "keys", "snapshot", "restore", "rotated", timeout=900)
-    assert cluster("--name", "keys", "ca", "show", "--json") == fingerprint
-    kubeconfig = cluster("--name", "keys", "kubeconfig")
+    fingerprint = cluster("ca", "show", "--json")
+    cluster("snapshot", "save", "rotated", timeout=900)
+    cluster("snapshot", "restore", "rotated", timeout=900)
+    assert cluster("ca", "show", "--json") == fingerprint
+    kubeconfig = cluster("kubeconfig")
     assert ask(kubeconfig, kubeconfig) == 200
     assert ask(str(rotated["kubeconfig"]), kubeconfig) == 401
-    results = cluster.json("--name", "keys", "check", "--json", timeout=600)
+    results = cluster.json("check", "--json", timeout=600)
     assert all(result["ok"] for result in results), results
