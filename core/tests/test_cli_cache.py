@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from filelock import FileLock
 from xk8s.build.artifacts.store import Store
 from xk8s.build.layers.build import BuiltLayer, LayerStore
 from xk8s.cli import app
-from xk8s.cluster.disk.prune import RECENT, UNUSED, bound_snapshots, prune
-from xk8s.cluster.disk.usage import pieces
+from xk8s.cluster.disk.prune import KEPT, RECENT, UNUSED, bound_snapshots, prune
+from xk8s.cluster.disk.usage import Piece, pieces
 from xk8s.cluster.snapshots import store
 from xk8s.cluster.state.record import NodeRecord, Record, locked, write_record
 from xk8s.cluster.state.snapshot_places import remember_snapshots
@@ -97,8 +98,8 @@ def running(name: str) -> None:
     )
 
 
-def names(done: Any) -> set[str]:
-    return {piece.name.split()[0] for piece in done.removed}
+def names(removed: Iterable[Piece]) -> set[str]:
+    return {piece.name.split()[0] for piece in removed}
 
 
 def left() -> set[str]:
@@ -196,7 +197,11 @@ def test_the_oldest_automatic_snapshots_go_until_the_bound(cache: Path) -> None:
     dry = prune(cache, snapshot_size=int(1.5 * MIB), dry_run=True)
     assert len(left()) == 4
     done = prune(cache, snapshot_size=int(1.5 * MIB))
-    assert names(dry) == names(done) == {f"demo/auto-{'a' * 12}", f"other/auto-{'c' * 12}"}
+    assert (
+        names(dry.removed)
+        == names(done.removed)
+        == {f"demo/auto-{'a' * 12}", f"other/auto-{'c' * 12}"}
+    )
     assert left() == {"demo/auto-b", "demo/mine"}
     assert prune(cache, snapshot_size=ALL).removed == ()
 
@@ -234,10 +239,10 @@ def test_more_goes_oldest_first_until_all_is_small_enough(cache: Path) -> None:
     artifact(cache, "today", 60)
     total = sum(piece.size for piece in pieces(cache))
     done = prune(cache, snapshot_size=ALL, max_size=total - 150_000)
-    assert names(done) == {"first", "second"}
+    assert names(done.removed) == {"first", "second"}
     assert done.left == sum(piece.size for piece in pieces(cache)) <= total - 150_000
     done = prune(cache, snapshot_size=ALL, max_size=0)
-    assert names(done) == {f"demo/auto-{'c' * 12}", "fourth"}
+    assert names(done.removed) == {f"demo/auto-{'c' * 12}", "fourth"}
     assert [piece.name for piece in pieces(cache) if piece.kind == "artifacts"] == ["today 1"]
 
 
@@ -277,7 +282,7 @@ def test_the_one_just_saved_stays_and_others_go_by_their_last_use() -> None:
     running("demo")
     running("busy")
     gone = bound_snapshots("demo", last.label, int(11.5 * MIB))
-    assert gone == (f"other/auto-{'b' * 12}", f"demo/auto-{'a' * 12}")
+    assert names(gone) == {f"other/auto-{'b' * 12}", f"demo/auto-{'a' * 12}"}
     assert left() == {"busy/auto-c", "used/auto-d", "demo/auto-e"}
     bound_snapshots("demo", last.label, 0)
     assert left() == {"busy/auto-c", "demo/auto-e"}
@@ -296,4 +301,18 @@ def test_a_cluster_that_somebody_works_on_keeps_its_snapshots() -> None:
         assert holder.stdout.readline() == "held\n"
         assert bound_snapshots("demo", "auto-x", 0) == ()
         holder.communicate()
-    assert bound_snapshots("demo", "auto-x", 0) == (f"other/auto-{'b' * 12}",)
+    assert names(bound_snapshots("demo", "auto-x", 0)) == {f"other/auto-{'b' * 12}"}
+
+
+def test_of_each_cluster_those_used_last_stay_and_all_of_the_user(cache: Path) -> None:
+    kept = [auto("demo", digit, age=100 * age) for age, digit in enumerate("12345", start=1)]
+    snapshot("demo", "mine", age=900)
+    auto("other", "6", age=900)
+    kept[-1].mark_used()
+    dry = prune(cache, snapshot_size=ALL, dry_run=True)
+    gone = {f"demo/{kept[2].label}", f"demo/{kept[3].label}"}
+    assert names(dry.removed) == gone
+    assert names(bound_snapshots("demo", kept[0].label, ALL)) == gone
+    assert KEPT == 3
+    assert left() == {"demo/auto-1", "demo/auto-2", "demo/auto-5", "demo/mine", "other/auto-6"}
+    assert prune(cache, snapshot_size=ALL).removed == ()

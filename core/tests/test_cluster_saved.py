@@ -341,21 +341,3 @@ def test_removed_one_is_gone_and_its_open_files_stay() -> None:
         assert not first.directory.exists()
         ram.seek(MIB)
         assert ram.read(6) == b"memory"
-
-
-def test_the_latest_that_up_kept_stay_and_all_of_the_user() -> None:
-    kept = [make("demo", store.auto_label(f"{index}" * 64)) for index in range(store.KEPT + 2)]
-    for age, snapshot in enumerate(kept):  # the first is the latest
-        store.write(evolve(snapshot, created=100.0 - age), snapshot.directory)
-    make("demo", "mine")
-    make("other", kept[0].label)
-    assert {snapshot.label for snapshot in store.prune("demo")} == {
-        snapshot.label for snapshot in kept[store.KEPT :]
-    }
-    left = {(snapshot.cluster, snapshot.label) for snapshot in store.list_snapshots()}
-    assert left == {
-        ("demo", "mine"),
-        ("other", kept[0].label),
-        *(("demo", snapshot.label) for snapshot in kept[: store.KEPT]),
-    }
-    assert store.prune("demo") == ()

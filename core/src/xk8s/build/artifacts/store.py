@@ -40,6 +40,13 @@ __all__ = ["Failure", "Resolved", "Store", "describe", "provider"]
 log = get_logger(__name__)
 
 
+def entry_lock(cache_dir: Path, key: str) -> Path:
+    """Return the lock file of an artifact, with its directory."""
+    path = cache_dir / "locks" / f"{key}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 @define(eq=False)
 class Store:
     """The artifacts below ``cache_dir``. ``lock`` is the `LockFile` they must agree with."""
@@ -168,8 +175,7 @@ class Store:
 
     @contextmanager
     def _locked(self, key: str, artifact: Artifact, progress: Progress) -> Iterator[str]:
-        path = self.cache_dir / "locks" / f"{key}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = entry_lock(self.cache_dir, key)
         lock = FileLock(path)
         self.jobs.acquire(
             lock, lambda: progress.item(artifact.name, "waiting for another xk8s that is making it")

@@ -80,10 +80,10 @@ def list_all(session: CliSession, every: bool, as_json: bool) -> None:
 def prune(session: CliSession, max_size: int | None, dry_run: bool, as_json: bool) -> None:
     """Free disk space, least recently used first; anything still referenced is kept.
 
-    This removes what killed commands left behind, automatic snapshots beyond cluster.snapshot_size,
-    and what nobody needs and used for a month. Named snapshots, those of running clusters, and what
-    VMs or snapshots need are always kept. What is removed is made or fetched again when it is
-    needed.
+    This removes what killed commands left behind, automatic snapshots beyond three of each cluster
+    and cluster.snapshot_size in all, and what nobody needs and used for a month. Named snapshots,
+    those of running clusters, and what VMs or snapshots need are always kept. What is removed is
+    made or fetched again when it is needed.
     """
     from xk8s.cluster.disk.prune import prune
     from xk8s.util.paths import cache_dir

@@ -6,19 +6,18 @@ worked on are locked, and what is locked stays.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
-from attrs import frozen
+from attrs import evolve, frozen
 from filelock import FileLock, Timeout
 
+from xk8s.build.artifacts.sources.release import download_lock
+from xk8s.build.artifacts.store import entry_lock
 from xk8s.build.layers import cache as layers
 from xk8s.cluster.disk.references import artifact_users, users
-from xk8s.cluster.disk.usage import Piece, pieces, running_clusters
-from xk8s.cluster.snapshots.store import list_snapshots
-from xk8s.cluster.snapshots.store import remove as remove_snapshot
+from xk8s.cluster.disk.usage import Piece, pieces, running_clusters, snapshot_pieces
 from xk8s.cluster.state.record import locked
 from xk8s.cluster.vms.ram_template import templates_dir
 from xk8s.errors import StateError
@@ -29,6 +28,10 @@ UNUSED = 30 * 86400.0
 RECENT = 86400.0
 """Artifacts that were used within so many seconds, and downloads, stay in any case: somebody may be
 at work with them."""
+
+
+KEPT = 3
+"""Automatic snapshots of one cluster name: for going back and forth between a few plans."""
 
 
 @frozen(kw_only=True)
@@ -42,8 +45,9 @@ class Pruned:
 def prune(
     cache: Path, *, snapshot_size: int, max_size: int | None = None, dry_run: bool = False
 ) -> Pruned:
-    """Remove what killed commands left, automatic snapshots beyond ``snapshot_size`` bytes and what
-    nobody used for long; then, oldest first, more until all takes at most ``max_size`` bytes.
+    """Remove what killed commands left, automatic snapshots beyond `KEPT` of each cluster and
+    ``snapshot_size`` bytes in all, and what nobody used for long; then, oldest first, more until
+    all takes at most ``max_size`` bytes.
 
     Named snapshots, those of running clusters, and what VMs or snapshots need stay.
     """
@@ -64,17 +68,12 @@ def prune(
     drop(
         piece for piece in found if piece.kind in ("leftovers", "downloads") and _stale(piece, now)
     )
-    automatic = sorted((piece for piece in found if piece.automatic), key=lambda piece: piece.used)
-    size = sum(piece.size for piece in automatic)
-    drop(
-        (piece for piece in automatic if not piece.needed_by),
-        lambda: size - sum(piece.size for piece in removed if piece.automatic) <= snapshot_size,
-    )
+    drop(_beyond(found, snapshot_size, removed))
     kinds = ("layers", "artifacts", "templates")
     rest = [piece for piece in found if piece.kind in kinds and not piece.needed_by]
     drop(piece for piece in rest if now - piece.used > UNUSED)
     if max_size is not None:
-        more = [piece for piece in automatic if not piece.needed_by]
+        more = [piece for piece in found if piece.automatic and not piece.needed_by]
         more += [piece for piece in rest if now - piece.used > RECENT or piece.kind != "artifacts"]
         drop(sorted(more, key=lambda piece: piece.used), lambda: total <= max_size)
         if not dry_run and any(piece.automatic for piece in removed):
@@ -86,33 +85,33 @@ def prune(
     return Pruned(removed=tuple(removed), left=total)
 
 
-def bound_snapshots(cluster: str, label: str, size: int) -> tuple[str, ...]:
-    """Remove automatic snapshots, used longest ago first, until all take at most ``size`` bytes;
-    the names of what went. For one that just saved ``label`` and has the lock of ``cluster``.
+def bound_snapshots(cluster: str, label: str, size: int) -> tuple[Piece, ...]:
+    """Remove automatic snapshots beyond `KEPT` of each cluster and ``size`` bytes in all; what was
+    removed. For a command that has just saved ``label`` and holds the lock of ``cluster``: that one
+    stays, and older ones of the same cluster may go although it is running.
     """
-    running = running_clusters() - {cluster}
-    found = sorted(
-        (snapshot for snapshot in list_snapshots() if snapshot.automatic),
-        key=lambda snapshot: snapshot.used,
-    )
-    total = sum(snapshot.size for snapshot in found)
-    gone = []
-    for snapshot in found:
-        if total <= size:
-            break
-        if (snapshot.cluster, snapshot.label) == (cluster, label) or snapshot.cluster in running:
-            continue
-        with contextlib.suppress(StateError, OSError):  # somebody works on that cluster
-            takes = snapshot.size
-            with (
-                contextlib.nullcontext()
-                if snapshot.cluster == cluster
-                else locked(snapshot.cluster, timeout=0)
-            ):
-                remove_snapshot(snapshot)
-            total -= takes
-            gone.append(f"{snapshot.cluster}/{snapshot.label}")
-    return tuple(gone)
+    removed: list[Piece] = []
+    found = [
+        evolve(piece, needed_by=()) if piece.cluster == cluster else piece
+        for piece in snapshot_pieces()
+    ]
+    for piece in _beyond(found, size, removed):
+        if piece.name != f"{cluster}/{label}" and _remove_snapshot(piece, locked_by_us=cluster):
+            removed.append(piece)
+    return tuple(removed)
+
+
+def _beyond(found: Iterable[Piece], size: int, removed: Collection[Piece]) -> Iterator[Piece]:
+    """Yield the automatic snapshots to remove, used longest ago first, until each cluster has at
+    most `KEPT` and all take at most ``size`` bytes without what was ``removed`` meanwhile.
+    """
+    automatic = sorted((piece for piece in found if piece.automatic), key=lambda piece: piece.used)
+    for piece in automatic:
+        left = [other for other in automatic if other not in removed]
+        same = [other for other in left if other.cluster == piece.cluster]
+        is_beyond = len(same) > KEPT or sum(other.size for other in left) > size
+        if is_beyond and not piece.needed_by:
+            yield piece
 
 
 def _stale(piece: Piece, now: float) -> bool:
@@ -125,13 +124,12 @@ def _remove(cache: Path, piece: Piece) -> bool:
     try:
         if piece.path.parent == cache / "artifacts":
             key = piece.path.name.removeprefix(".tmp-")[:64]
-            with FileLock(cache / "locks" / f"{key}.lock", timeout=0):
+            with FileLock(entry_lock(cache, key), timeout=0):
                 if key in artifact_users(cache) and piece.kind == "artifacts":
                     return False
                 remove_tree(piece.path)
         elif piece.kind == "downloads":
-            name = f"download-{piece.path.name.partition('.')[0]}.lock"
-            with FileLock(cache / "locks" / name, timeout=0):
+            with FileLock(download_lock(cache, piece.path.name.partition(".")[0]), timeout=0):
                 remove_tree(piece.path)
         elif piece.path.parent == templates_dir(cache):
             # Those who start VMs of it hold no lock: they find it, or boot by themselves.
@@ -141,10 +139,23 @@ def _remove(cache: Path, piece: Piece) -> bool:
             done = layers.prune(cache, lambda: users(cache), keys=keys)
             return any(image.key in keys for image in done.removed)
         else:
-            with locked(piece.path.parent.name, timeout=0):
-                if piece.path.parent.name in running_clusters() and piece.kind == "snapshots":
-                    return False
-                remove_tree(piece.path)
+            return _remove_snapshot(piece)
     except (Timeout, StateError, OSError):
+        return False
+    return True
+
+
+def _remove_snapshot(piece: Piece, *, locked_by_us: str = "") -> bool:
+    """Remove a snapshot or what a killed save left, unless somebody works on its cluster."""
+    cluster = piece.path.parent.name
+    try:
+        if cluster == locked_by_us:
+            remove_tree(piece.path)
+            return True
+        with locked(cluster, timeout=0):
+            if cluster in running_clusters() and piece.kind == "snapshots":
+                return False
+            remove_tree(piece.path)
+    except (StateError, OSError):
         return False
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -47,6 +47,11 @@ class Piece:
         """Whether it is a snapshot that `up` made by itself."""
         return self.snapshot is not None and self.snapshot.automatic
 
+    @property
+    def cluster(self) -> str:
+        """The name of a snapshot's cluster, "" for everything else."""
+        return self.snapshot.cluster if self.snapshot else ""
+
 
 def running_clusters() -> frozenset[str]:
     """Return the names of clusters with a running VM."""
@@ -60,9 +65,18 @@ def running_clusters() -> frozenset[str]:
 
 def pieces(cache: Path) -> tuple[Piece, ...]:
     """Return every item in the cache and in this state directory, by kind, the oldest first."""
+    return _measured(_all(cache))
+
+
+def snapshot_pieces() -> tuple[Piece, ...]:
+    """Return the snapshots, and what killed saves left, the oldest first."""
+    return _measured(_snapshots())
+
+
+def _measured(found: Iterable[Piece]) -> tuple[Piece, ...]:
     seen: set[tuple[int, int]] = set()
-    found = [evolve(piece, size=_size(piece.path, seen)) for piece in _all(cache)]
-    return tuple(sorted(found, key=lambda piece: (KINDS.index(piece.kind), piece.used, piece.name)))
+    sized = [evolve(piece, size=_size(piece.path, seen)) for piece in found]
+    return tuple(sorted(sized, key=lambda piece: (KINDS.index(piece.kind), piece.used, piece.name)))
 
 
 def _all(cache: Path) -> Iterator[Piece]:

@@ -33,9 +33,6 @@ from xk8s.util.sparse import content_sum
 AUTO = "auto-"
 """The snapshots that `up` keeps by itself begin so; the rest is of their key."""
 
-KEPT = 3
-"""How many of these are kept per cluster name."""
-
 _FORMAT = 5
 _META = "meta.json"
 _VERIFIED = "verified"
@@ -113,19 +110,6 @@ def directory(cluster: str, label: str) -> Path:
 def auto_label(key: str) -> str:
     """Label of the snapshot that `up` keeps for a key."""
     return AUTO + key[:12]
-
-
-def prune(cluster: str) -> tuple[Snapshot, ...]:
-    """Remove all but the latest `KEPT` of those that `up` kept; what was removed."""
-    own = [
-        snapshot
-        for snapshot in list_snapshots()
-        if snapshot.cluster == cluster and snapshot.label.startswith(AUTO)
-    ]
-    old = sorted(own, key=lambda snapshot: snapshot.created, reverse=True)[KEPT:]
-    for snapshot in old:
-        remove(snapshot)
-    return tuple(old)
 
 
 def key_of(inputs: ClusterInputs) -> str:

@@ -52,6 +52,13 @@ def provide(source: Release, wanted: frozenset[str], attempt: Attempt) -> list[P
     return given
 
 
+def download_lock(cache_dir: Path, checksum: str) -> Path:
+    """Return the lock file of a download, with its directory."""
+    path = cache_dir / "locks" / f"download-{checksum[:64]}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def download(url: str, checksum: str, target: Path, attempt: Attempt, http: Client) -> None:
     """Bring the file with this checksum to ``target``, going on where an earlier try stopped.
 
@@ -60,8 +67,7 @@ def download(url: str, checksum: str, target: Path, attempt: Attempt, http: Clie
     """
     part = attempt.cache / "downloads" / f"{checksum[:64]}.part"
     part.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(attempt.cache / "locks" / f"download-{checksum[:64]}.lock")
-    (attempt.cache / "locks").mkdir(exist_ok=True)
+    lock = FileLock(download_lock(attempt.cache, checksum))
     attempt.jobs.acquire(
         lock, lambda: attempt.progress.item(attempt.name, "waiting for another download")
     )
