@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
@@ -27,14 +27,18 @@ class Shared:
     up: tuple[str, ...]
 
     @contextmanager
-    def running(self, xk8s: Xk8s) -> Iterator[Xk8s]:
-        """The command for it, while it runs."""
+    def running(
+        self, xk8s: Xk8s, *more: str, env: Mapping[str, str] | None = None
+    ) -> Iterator[Xk8s]:
+        """The command for it, while it runs. ``more`` options and ``env`` of `up` are the same in
+        every file.
+        """
         if self.name in _FAILED:
             pytest.fail(f"the cluster {self.name!r} did not start for an earlier file, see there")
         command = evolve(xk8s, common=("--name", self.name))
         try:
             try:
-                command("up", *self.up, timeout=UP_SECONDS)
+                command("up", *self.up, *more, env=env, timeout=UP_SECONDS)
             except Exception:
                 _FAILED.add(self.name)
                 raise
