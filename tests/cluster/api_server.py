@@ -14,19 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from attrs import define, field
-from xk8s.build.artifacts.store import Store
 from xk8s.checks import NotYet
 from xk8s.pki import Keys
-from xk8s.progress import Silent
-from xk8s.sources import Artifact
-from xk8s.util.paths import cache_dir
 from xk8s_etcd.artifacts import etcd_artifact
 from xk8s_etcd.settings import EtcdSettings
 from xk8s_kubernetes.api import Api, connect
-from xk8s_kubernetes.artifacts import kubernetes_artifact
 from xk8s_kubernetes.kubeconfig import kubeconfig
 from xk8s_kubernetes.secrets import CA, admin
-from xk8s_kubernetes.settings import KubernetesSettings
+
+from tests.cluster.kubectl import Kubectl
+from tests.cluster.programs import kubernetes, programs
 
 _FLAGS = (
     "--authorization-mode=RBAC",
@@ -35,16 +32,6 @@ _FLAGS = (
     "--service-account-issuer=https://kubernetes.default.svc",
     "--service-cluster-ip-range=10.96.0.0/16,fd00:4000::/112",
 )
-
-
-def programs(artifact: Artifact) -> Path:
-    """The directory with an artifact's members, from the user's cache or made now."""
-    return Store(cache_dir()).get(artifact, Silent()).path
-
-
-def kubernetes() -> Path:
-    """The directory with kubectl and the API server."""
-    return programs(kubernetes_artifact(KubernetesSettings()))
 
 
 @define(eq=False)
@@ -74,23 +61,11 @@ class Server:
 
     def kubectl(self, *words: str, stdin: Any = None) -> str:
         """What the real kubectl prints; ``stdin`` is an object for ``-f -``."""
-        done = self._kubectl(words, stdin)
-        assert done.returncode == 0, (words, stdin, done.stderr)
-        return done.stdout
+        return Kubectl(self.config)(*words, stdin=json.dumps(stdin))
 
     def kubectl_says(self, *words: str) -> str:
         """The same with any exit code, without the last newline."""
-        return self._kubectl(words, None).stdout.strip()
-
-    def _kubectl(self, words: tuple[str, ...], stdin: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [kubernetes() / "kubectl", f"--kubeconfig={self.config}", *words],
-            input=json.dumps(stdin),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-        )
+        return Kubectl(self.config).run(*words).stdout.strip()
 
     def start(self) -> None:
         """Start the API server and wait until it serves."""

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from tests.cluster.kubectl import kubectl_of
 from tests.conftest import Xk8s
 
 OVERLAYS = ("kubernetes", "containerd", "coredns")
@@ -28,7 +29,7 @@ class Cluster:
         return self("exec", node, "--", *words, **more)
 
     def kubectl(self, *words: str, **more: Any) -> str:
-        return self.guest("vm-001", "kubectl", *words, **more)
+        return kubectl_of(self.xk8s, self.name)(*words, **more)
 
 
 def cluster(xk8s: Xk8s, cni: str) -> Iterator[Cluster]:

@@ -7,11 +7,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.cluster.kubectl import Kubectl
+
 NODES = ("vm-001", "vm-002")
 GREETING = "hello from a directory\n"
 
 
-def load_and_run(command: Callable[..., str], directory: Path) -> None:
+def load_and_run(command: Callable[..., str], kubectl: Kubectl, directory: Path) -> None:
     """``command`` is xk8s with the cluster's name; ``directory`` becomes the image."""
     cached = json.loads(command("artifacts", "--json"))["artifacts"]
     busybox = next(artifact["path"] for artifact in cached if artifact["name"] == "busybox-static")
@@ -25,9 +27,6 @@ def load_and_run(command: Callable[..., str], directory: Path) -> None:
     assert [(outcome["node"], outcome["ok"]) for outcome in json.loads(said)] == [
         (n, True) for n in NODES
     ]
-
-    def kubectl(*words: str) -> str:
-        return command("exec", "vm-001", "--", "kubectl", *words, timeout=900)
 
     for node in NODES:
         spec = {"nodeName": node, "restartPolicy": "Never"}

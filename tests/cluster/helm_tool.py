@@ -11,7 +11,7 @@ from typing import Any
 from attrs import frozen
 from xk8s.sources import Artifact, GoModule
 
-from tests.cluster.api_server import programs
+from tests.cluster.programs import programs
 
 HERE = Path(__file__).parent / "helm"
 CHART = HERE / "chart"

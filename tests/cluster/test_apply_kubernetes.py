@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.one_node import one_node
+from tests.cluster.kubectl import kubectl_of
+from tests.cluster.one_node import ONE_NODE, one_node
 from tests.conftest import Xk8s
 
 pytestmark = pytest.mark.cluster
-
-PODS = ("kubectl", "get", "pods", "-A", "-o", "json")
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +27,10 @@ def run(xk8s: Xk8s, *argv: str) -> str:
     return xk8s("exec", "vm-001", "--", *argv)
 
 
+def kubectl(xk8s: Xk8s, *words: str) -> str:
+    return kubectl_of(xk8s, ONE_NODE.name)(*words)
+
+
 def apply(xk8s: Xk8s, *words: str) -> dict[str, Any]:
     """What was done to the one node."""
     (node,) = xk8s.json("apply", *words, "--json", timeout=1800)["nodes"]
@@ -35,7 +38,10 @@ def apply(xk8s: Xk8s, *words: str) -> dict[str, Any]:
 
 
 def pods(xk8s: Xk8s, name: str) -> dict[str, dict[str, Any]]:
-    found = {pod["metadata"]["name"]: pod for pod in json.loads(run(xk8s, *PODS))["items"]}
+    found = {
+        pod["metadata"]["name"]: pod
+        for pod in json.loads(kubectl(xk8s, "get", "pods", "-A", "-ojson"))["items"]
+    }
     return {key: pod for key, pod in found.items() if key.startswith(name)}
 
 
@@ -79,7 +85,7 @@ def test_coredns_gets_its_configuration_and_other_pods(cluster: Xk8s) -> None:
     before = pods(cluster, "coredns")
     done = apply(cluster, "-s", "coredns.upstream=off")
     assert done["restarted"] == ["kube-manifests.service"]
-    said = run(cluster, "kubectl", "-n", "kube-system", "get", "configmap", "coredns", "-o", "json")
+    said = kubectl(cluster, "-n", "kube-system", "get", "configmap", "coredns", "-o", "json")
     assert "forward" not in json.loads(said)["data"]["Corefile"]
     assert not before.keys() & pods(cluster, "coredns").keys()
 
@@ -87,7 +93,7 @@ def test_coredns_gets_its_configuration_and_other_pods(cluster: Xk8s) -> None:
 def test_a_new_overlay_comes_with_its_image_and_goes_to_a_snapshot(cluster: Xk8s) -> None:
     done = apply(cluster, "mconnect")
     assert "containerd-store" in done["layers"]
-    run(cluster, "kubectl", "rollout", "status", "deployment/mconnect", "--timeout=600s")
+    kubectl(cluster, "rollout", "status", "deployment/mconnect", "--timeout=600s")
     assert "mconnect" in cluster.json("status", "--json")["overlays"]
     cluster("snapshot", "save", "with", timeout=600)
     cluster("reset", timeout=600)
@@ -98,7 +104,7 @@ def test_a_new_overlay_comes_with_its_image_and_goes_to_a_snapshot(cluster: Xk8s
 
 def test_objects_of_a_manifest_that_is_gone_go_too(cluster: Xk8s) -> None:
     apply(cluster, "-s", "mconnect.apply=false")
-    said = run(cluster, "kubectl", "get", "deployments,services", "-o", "name")
+    said = kubectl(cluster, "get", "deployments,services", "-o", "name")
     assert said.split() == ["service/kubernetes"]
 
 

@@ -23,6 +23,7 @@ import yaml
 from cryptography import x509
 from xk8s.util.paths import cache_dir
 
+from tests.cluster.kubectl import kubectl_of
 from tests.cluster.one_node import ONE_NODE, one_node
 from tests.conftest import Xk8s
 
@@ -81,7 +82,7 @@ def cluster(xk8s: Xk8s, kubelet: Path, images: tuple[str, ...]) -> Iterator[Xk8s
 
 
 def kubectl(cluster: Xk8s, *words: str, stdin: str | None = None) -> str:
-    return cluster("exec", NODE, "--", "kubectl", *words, stdin=stdin, timeout=900)
+    return kubectl_of(cluster, ONE_NODE.name)(*words, stdin=stdin)
 
 
 def labels(cluster: Xk8s) -> list[str]:
@@ -303,15 +304,13 @@ def test_pods_work_with_the_new_keys(cluster: Xk8s, rotated: dict[str, object]) 
     wanted = "system:serviceaccount:default:default"
     assert kubectl(cluster, "exec", "deployment/asks", *whoami) == wanted
     # Nobody makes the other one anew; its files are new all the same, some time later.
-    words = ("exec", NODE, "--", "kubectl", "exec", "alone", *whoami)
     deadline = time.monotonic() + 180
     while True:
-        run = cluster.start(*words)
-        out, error = run.communicate(timeout=120)
-        if run.returncode == 0:
-            assert out == wanted
+        done = kubectl_of(cluster, ONE_NODE.name).run("exec", "alone", *whoami)
+        if done.returncode == 0:
+            assert done.stdout == wanted
             return
-        assert time.monotonic() < deadline, error
+        assert time.monotonic() < deadline, done.stderr
         time.sleep(5)
 
 

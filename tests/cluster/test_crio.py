@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.hello_image import load_and_run
+from tests.cluster.kubectl import kubectl_of
 from tests.conftest import Xk8s
 
 DIRECTORY = os.environ.get("XK8S_CRIO_DIR", "")
@@ -84,7 +85,8 @@ def test_mconnect_from_outside(cluster: Xk8s) -> None:
     reason="the directory has no crictl, by which images are loaded",
 )
 def test_an_image_gets_into_the_running_nodes(cluster: Xk8s, tmp_path: Path) -> None:
-    load_and_run(functools.partial(cluster, "--name", "crio"), tmp_path)
+    kubectl = kubectl_of(cluster, "crio")
+    load_and_run(functools.partial(cluster, "--name", "crio"), kubectl, tmp_path)
 
 
 def test_containerd_beside_it_is_refused(cluster: Xk8s) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 from attrs import frozen
 
+from tests.cluster.kubectl import Kubectl, kubectl_of
 from tests.cluster.pod_networks import POD_NETWORKS
 from tests.cluster.shared import README, Shared
 from tests.conftest import Xk8s
@@ -38,6 +39,7 @@ class Case:
     vips: tuple[str, ...]
     learnt: str
     xk8s: Xk8s
+    kubectl: Kubectl
 
     def guest(self, node: str, *words: str) -> str:
         return self.xk8s("exec", node, "--", *words)
@@ -58,7 +60,10 @@ def case(request: pytest.FixtureRequest, xk8s: Xk8s) -> Iterator[Case]:
         if shared is POD_NETWORKS:
             # Its own mode is another one; what is saved of it keeps that.
             command("apply", "-s", f"kubernetes.proxy_mode={mode}", timeout=1200)
-        yield Case(family=family, mode=mode, vips=vips, learnt=learnt, xk8s=command)
+        kubectl = kubectl_of(command, shared.name)
+        yield Case(
+            family=family, mode=mode, vips=vips, learnt=learnt, xk8s=command, kubectl=kubectl
+        )
 
 
 def test_nodes_pods_and_services_have_addresses_of_the_family(case: Case) -> None:
@@ -67,7 +72,7 @@ def test_nodes_pods_and_services_have_addresses_of_the_family(case: Case) -> Non
         return "dual" if len(kinds) == 2 else kinds.pop()
 
     def get(*words: str) -> list[str]:
-        return case.guest("vm-001", "kubectl", "get", *words).split()
+        return case.kubectl("get", *words).split()
 
     nodes = '-o=jsonpath={.items[*].status.addresses[?(@.type=="InternalIP")].address}'
     assert family_of(get("nodes", nodes)) == case.family
@@ -122,10 +127,9 @@ def backends(case: Case, node: str, vip: str) -> int:
 
 
 def test_names_are_resolved_to_addresses_of_the_family(case: Case) -> None:
-    server = case.guest(
-        "vm-001", "kubectl", "get", "service", "kube-dns", "-n", "kube-system",
-        "-o=jsonpath={.spec.clusterIP}",
-    )  # fmt: skip
+    server = case.kubectl(
+        "get", "service", "kube-dns", "-n", "kube-system", "-o=jsonpath={.spec.clusterIP}"
+    )
     kinds = {"ipv6": ("AAAA",), "dual": ("A", "AAAA")}[case.family]
     for kind in kinds:
         said = case.guest(

@@ -13,7 +13,9 @@ import yaml
 from xk8s_kubernetes.kubeconfig_edit import contexts, current, merged, without
 from xk8s_kubernetes.kubeconfig_file import edit, locked
 
-from tests.cluster.api_server import Server, api_server, kubernetes
+from tests.cluster.api_server import Server, api_server
+from tests.cluster.kubectl import Kubectl
+from tests.cluster.programs import kubernetes
 
 pytestmark = pytest.mark.cluster
 
@@ -53,15 +55,7 @@ def file(server: Server, tmp_path: Path) -> Path:
 
 
 def kubectl(file: Path, *words: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [kubernetes() / "kubectl", f"--kubeconfig={file}", *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == code, (words, done.stderr)
-    return done.stdout if code == 0 else done.stderr
+    return Kubectl(file)(*words, code=code)
 
 
 def test_kubectl_reads_and_uses_what_was_merged(file: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-import subprocess
 import tarfile
 import time
 from collections.abc import Iterator
@@ -13,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.api_server import kubernetes
 from tests.cluster.hello_image import load_and_run
 from tests.cluster.helm_tool import CHART, Helm
+from tests.cluster.kubectl import Kubectl, kubectl_of
 from tests.cluster.shared import README
 from tests.conftest import Xk8s
 
@@ -31,16 +30,6 @@ def cluster(xk8s: Xk8s) -> Iterator[Xk8s]:
 
 def guest(cluster: Xk8s, node: str, *words: str) -> str:
     return cluster("exec", node, "--", *words)
-
-
-def kubectl_here(config: Path, *words: str) -> str:
-    """What this machine's kubectl prints, with the user's file and no other."""
-    done = subprocess.run(
-        [kubernetes() / "kubectl", f"--kubeconfig={config}", *words],
-        capture_output=True, check=False, text=True, timeout=120,
-    )  # fmt: skip
-    assert done.returncode == 0, (words, done.stderr, done.stdout)
-    return done.stdout
 
 
 def wait_for_pods(cluster: Xk8s, address: str, pods: int) -> None:
@@ -76,7 +65,7 @@ def test_kubectl_from_the_host(cluster: Xk8s, tmp_path: Path) -> None:
     assert "127.0.0.1" in config.read_text()
     ready = {
         node["metadata"]["name"]: condition["status"]
-        for node in json.loads(kubectl_here(config, "get", "nodes", "-o", "json"))["items"]
+        for node in json.loads(Kubectl(config)("get", "nodes", "-o", "json"))["items"]
         for condition in node["status"]["conditions"]
         if condition["type"] == "Ready"
     }
@@ -183,8 +172,7 @@ def test_faults_are_recognised_and_a_report_has_no_keys(cluster: Xk8s, tmp_path:
         found = cluster.json("check", "--faults", "--json", timeout=900)
         return {fault["fault"] for fault in found["faults"] if not fault["transient"]}
 
-    def kubectl(*words: str) -> str:
-        return guest(cluster, "vm-001", "kubectl", *words)
+    kubectl = kubectl_of(cluster, README.name)
 
     def run(name: str, image: str, event: str) -> None:
         """A pod on vm-001 that cannot run, until an event says so."""
@@ -259,8 +247,7 @@ def test_an_idle_node_is_not_kept_busy(cluster: Xk8s) -> None:
 
 
 def test_a_load_balancer_gets_an_address_that_is_reached_from_outside(cluster: Xk8s) -> None:
-    def kubectl(*words: str, stdin: str | None = None) -> str:
-        return cluster("exec", "vm-001", "--", "kubectl", *words, stdin=stdin, timeout=900)
+    kubectl = kubectl_of(cluster, README.name)
 
     def create(what: dict[str, object]) -> None:
         kubectl("create", "-f", "-", stdin=json.dumps(what))
@@ -303,31 +290,30 @@ def test_kubectl_and_helm_with_the_users_own_file(cluster: Xk8s, tmp_path: Path)
     users.write_text("# mine\ncontexts:\n- name: work\n  context: {}\ncurrent-context: work\n")
     before = users.read_text()
     cluster("kubeconfig", "--merge", "--no-use", str(users))
-    assert "xk8s-xk8s" in kubectl_here(users, "config", "get-contexts")
-    assert " Ready " in kubectl_here(users, "--context", "xk8s-xk8s", "get", "nodes")
+    assert "xk8s-xk8s" in Kubectl(users)("config", "get-contexts")
+    assert " Ready " in Kubectl(users)("--context", "xk8s-xk8s", "get", "nodes")
     helm = Helm(home=tmp_path / "helm", kubeconfig=users, context="xk8s-xk8s")
     # --wait is over when the pods are ready and the Service has its address.
     wait = ("--wait", "--timeout", "5m")
     helm("install", "answers", str(CHART), *wait)
     (release,) = helm.json("list")
     assert (release["name"], release["status"]) == ("answers", "deployed")
-    services = json.loads(
-        guest(cluster, "vm-001", "kubectl", "get", "service", "answers", "-ojson")
-    )
+    kubectl = kubectl_of(cluster, README.name)
+    services = json.loads(kubectl("get", "service", "answers", "-ojson"))
     (ingress,) = services["status"]["loadBalancer"]["ingress"]
     helm("test", "answers", "--timeout", "5m")
-    assert "it is answers-" in guest(cluster, "vm-001", "kubectl", "logs", "answers-test")
+    assert "it is answers-" in kubectl("logs", "answers-test")
     helm("upgrade", "answers", str(CHART), "--set", "replicas=3", *wait)
     wait_for_pods(cluster, ingress["ip"], 3)
     helm("uninstall", "answers", "--wait", "--timeout", "5m")
     assert helm.json("list") == []
-    guest(cluster, "vm-001", "kubectl", "delete", "pod", "answers-test", "--ignore-not-found")
+    kubectl("delete", "pod", "answers-test", "--ignore-not-found")
     cluster("kubeconfig", "--remove", str(users))
     assert users.read_text() == before
 
 
 def test_an_image_gets_into_the_running_nodes(cluster: Xk8s, tmp_path: Path) -> None:
-    load_and_run(cluster, tmp_path)
+    load_and_run(cluster, kubectl_of(cluster, README.name), tmp_path)
 
 
 def test_named_snapshot_of_a_restored_cluster(cluster: Xk8s) -> None:
@@ -340,7 +326,7 @@ def test_named_snapshot_of_a_restored_cluster(cluster: Xk8s) -> None:
     guest(cluster, "vm-002", "rm", "/root/marked")
     cluster("reset", timeout=900)
     guest(cluster, "vm-002", "test", "-e", "/root/marked")
-    assert guest(cluster, "vm-001", "kubectl", "get", "--raw", "/readyz") == "ok"
+    assert kubectl_of(cluster, README.name)("get", "--raw", "/readyz") == "ok"
     labels = [snapshot["label"] for snapshot in cluster.json("snapshot", "list", "--json")
               if snapshot["cluster"] == "xk8s"]  # fmt: skip
     assert "marked" in labels

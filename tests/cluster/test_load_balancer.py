@@ -15,7 +15,8 @@ from xk8s.render import render_text
 from xk8s_externalip.loadbalancer import USER, program
 from xk8s_kubernetes.secrets import CA
 
-from tests.cluster.api_server import Server, api_server, programs, wait_for
+from tests.cluster.api_server import Server, api_server, wait_for
+from tests.cluster.programs import programs
 
 pytestmark = pytest.mark.cluster
 

@@ -65,7 +65,7 @@ def apply(cluster: Cluster, name: str, node: str, networks: str) -> None:
             ],
         },
     }
-    cluster.guest("vm-001", "sh", "-c", 'echo "$1" | kubectl apply -f -', "sh", json.dumps(pod))
+    cluster.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
 
 
 def until(what: Callable[[], Any], seconds: float = 120) -> Any:

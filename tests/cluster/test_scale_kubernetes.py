@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.cluster.kubectl import kubectl_of
 from tests.cluster.shared import README
 from tests.conftest import Xk8s
 
@@ -11,8 +12,7 @@ pytestmark = pytest.mark.cluster
 
 
 def nodes(cluster: Xk8s) -> list[str]:
-    listing = ("exec", "vm-001", "--", "kubectl", "get", "nodes", "-o", "name")
-    return cluster(*listing).split()
+    return kubectl_of(cluster, README.name)("get", "nodes", "-o", "name").split()
 
 
 def test_kubernetes_nodes_join_and_are_drained(xk8s: Xk8s) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.cluster.kubectl import kubectl_of
 from tests.cluster.shared import README
 from tests.conftest import Xk8s
 
@@ -39,7 +40,7 @@ def test_it_boots_and_is_saved(cluster: Xk8s) -> None:
     status = cluster.json("status", "--json")
     assert status["phase"] == "running"
     assert {"boot", "save", "checks after save"} <= set(status["seconds"])
-    nodes = json.loads(guest(cluster, "vm-001", "kubectl", "get", "nodes", "-ojson"))["items"]
+    nodes = json.loads(kubectl_of(cluster, README.name)("get", "nodes", "-ojson"))["items"]
     assert [node["metadata"]["name"] for node in nodes] == ["vm-001", "vm-002"]
 
 
@@ -69,6 +70,6 @@ def test_everything_works_after_a_restore(cluster: Xk8s) -> None:
     results = cluster.json("check", "--json", timeout=900)
     assert all(result["ok"] for result in results), results
     # To the cluster no time passed: no node's lease ran out when the clocks were stepped.
-    said = guest(cluster, "vm-001", "kubectl", "get", "events", "-A", "-ojson")
+    said = kubectl_of(cluster, README.name)("get", "events", "-A", "-ojson")
     reasons = {event["reason"] for event in json.loads(said)["items"]}
     assert "NodeNotReady" not in reasons, reasons

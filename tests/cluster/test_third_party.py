@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from xk8s.testing import Xk8s
 
+from tests.cluster.kubectl import kubectl_of
 from tests.installed import Installed
 
 pytestmark = pytest.mark.cluster
@@ -50,8 +51,7 @@ def test_it_joins_a_real_cluster(installed: Installed, overlay: Path, xk8s: Xk8s
         assert all(result["ok"] for result in checks.values())
         links = theirs("exec", "vm-001", "--", "ip", "-br", "link")
         assert "cni0" not in links, "the network that it replaces was used as well"
-        config = theirs("exec", "vm-001", "--", "kubectl", "get", "--raw",
-                        "/api/v1/nodes/vm-001/proxy/configz")  # fmt: skip
+        config = kubectl_of(theirs, "xk8s")("get", "--raw", "/api/v1/nodes/vm-001/proxy/configz")
         assert '"maxPods":17' in config
         assert theirs("exec", "vm-001", "--", "cat", "/etc/my-overlay.conf") == "text = 17 pods\n"
     finally:
