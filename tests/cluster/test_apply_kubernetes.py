@@ -51,7 +51,7 @@ def test_a_line_of_cni_configuration_restarts_nothing(cluster: Xk8s) -> None:
     assert done["files"] == ["/etc/cni/net.d/10-xk8s.conflist"]
     assert done["restarted"] == []
     # A pod is started with it: the runtime has read the file again.
-    said = {check["name"]: check for check in cluster.json("check", "--json")}
+    said = {result["name"]: result for result in cluster.json("check", "--json")}
     assert said["pod network"]["detail"] == "a pod of vm-001 has an MTU of 1400"
     config = json.loads(run(cluster, "cat", *done["files"]))
     assert config["plugins"][0]["mtu"] == 1400
@@ -113,7 +113,7 @@ def test_what_takes_a_boot_is_refused(cluster: Xk8s) -> None:
     # Before anything is built: a base system takes minutes.
     said = cluster("apply", *words, code=4, timeout=60)
     assert "kernel or initramfs changed" in said
-    assert "1 CPUs of vm-001" in said
+    assert "vm-001 has 1 CPUs" in said
 
 
 def test_an_api_server_that_ends_before_it_is_ready_is_started_again(cluster: Xk8s) -> None:
