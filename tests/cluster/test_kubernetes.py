@@ -153,6 +153,12 @@ def test_the_manifest_is_there_to_be_applied_by_hand(cluster: Xk8s) -> None:
     assert tally["failed"] == 0
 
 
+def test_checks_pass_again(cluster: Xk8s) -> None:
+    results = cluster.json("check", "--json", timeout=600)
+    assert results
+    assert all(result["ok"] for result in results)
+
+
 def test_a_broken_link_is_seen_and_mended(cluster: Xk8s) -> None:
     cluster("net", "link", "vm-002", "eth1", "down")
     assert "NO-CARRIER" in guest(cluster, "vm-002", "ip", "link", "show", "eth1")
