@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xk8s.errors import ArtifactError
 from xk8s.util.files import write_atomic
-from xk8s.util.paths import cache_dir
+from xk8s.util.paths import cache_dir, cache_lock
 
 FILE = "tags.json"
 
@@ -36,8 +36,7 @@ def remember(found: dict[str, str]) -> None:
     from filelock import FileLock  # takes long to import, and every plan reads tags
 
     path = _path()
-    (path.parent / "locks").mkdir(parents=True, exist_ok=True)
-    with FileLock(path.parent / "locks" / "tags.lock"):
+    with FileLock(cache_lock(path.parent, "tags")):
         text = json.dumps({**_read(), **found}, indent=1, sort_keys=True)
         write_atomic(path, text + "\n")
 

@@ -30,6 +30,13 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XK8S_CACHE") or platformdirs.user_cache_dir("xk8s"))
 
 
+def cache_lock(cache: Path, name: str) -> Path:
+    """Return the file ``name``.lock of a cache, with the directory of such files."""
+    path = cache / "locks" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def clusters_dir() -> Path:
     """Directory with one subdirectory of state per cluster ($XK8S_STATE/clusters)."""
     return Path(os.environ.get("XK8S_STATE") or platformdirs.user_state_dir("xk8s")) / "clusters"

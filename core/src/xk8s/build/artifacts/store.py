@@ -34,6 +34,7 @@ from xk8s.util.disk_full import disk_guard
 from xk8s.util.files import absolute, put_in_place, remove_tree, tree_digest
 from xk8s.util.jobs import Jobs, kill_marked
 from xk8s.util.log import get_logger
+from xk8s.util.paths import cache_lock
 
 __all__ = ["Failure", "Resolved", "Store", "describe", "provider"]
 
@@ -42,9 +43,7 @@ log = get_logger(__name__)
 
 def entry_lock(cache_dir: Path, key: str) -> Path:
     """Return the lock file of an artifact, with its directory."""
-    path = cache_dir / "locks" / f"{key}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    return cache_lock(cache_dir, key)
 
 
 @define(eq=False)

@@ -32,6 +32,7 @@ from xk8s.util.files import absolute, copy_file, copy_tree, put_in_place, remove
 from xk8s.util.guest_paths import guest_path
 from xk8s.util.jobs import Jobs, kill_marked
 from xk8s.util.log import get_logger
+from xk8s.util.paths import cache_lock
 
 log = get_logger(__name__)
 
@@ -50,9 +51,7 @@ def layers_dir(cache_dir: Path) -> Path:
 
 def image_lock(cache_dir: Path, key: str) -> Path:
     """Return the lock file of an image, with its directory."""
-    path = cache_dir / "locks" / f"layer-{key}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    return cache_lock(cache_dir, f"layer-{key}")
 
 
 @frozen(kw_only=True)

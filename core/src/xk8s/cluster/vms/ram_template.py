@@ -39,7 +39,14 @@ from xk8s.util.digest import digest
 from xk8s.util.disk_full import disk_guard
 from xk8s.util.files import put_in_place, remove_tree
 from xk8s.util.log import get_logger
-from xk8s.util.paths import cache_dir, make_private, runtime_dir, state_dir, write_private
+from xk8s.util.paths import (
+    cache_dir,
+    cache_lock,
+    make_private,
+    runtime_dir,
+    state_dir,
+    write_private,
+)
 from xk8s.util.sparse import content_sum, sparse_copy
 
 log = get_logger(__name__)
@@ -198,9 +205,8 @@ def _make(
     boot: BootedCluster, booted: BootedNode, key: str, progress: Progress, stop: threading.Event
 ) -> Template:
     cache = cache_dir()
-    (cache / "locks").mkdir(parents=True, exist_ok=True)
     target = templates_dir(cache) / key
-    with _lock(cache / "locks" / f"template-{key}.lock", stop):
+    with _lock(cache_lock(cache, f"template-{key}"), stop):
         if there := _find(key):
             return there  # another command made it meanwhile
         for tries in range(1, _TRIES + 1):

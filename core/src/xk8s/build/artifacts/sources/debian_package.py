@@ -22,6 +22,7 @@ from xk8s.errors import BuildError, HostError, SourceFailed
 from xk8s.sources import DebPackage, Provenance
 from xk8s.util.archives import find_in, piped_tar, unpack_tar
 from xk8s.util.files import content_digest, copy_tree
+from xk8s.util.paths import cache_lock
 
 FRESH = 24 * 3600.0
 """Seconds for which fetched package lists are used as they are."""
@@ -102,7 +103,7 @@ def _download(
 @contextmanager
 def _apt(archive: str, suite: str, attempt: Attempt) -> Iterator[list[str]]:
     """The command of a private apt with lists of the suite; exclusive while it is used."""
-    lock = FileLock(attempt.cache / "locks" / f"apt-{suite}.lock")
+    lock = FileLock(cache_lock(attempt.cache, f"apt-{suite}"))
     attempt.jobs.acquire(
         lock, lambda: attempt.progress.item(attempt.name, "waiting for package lists")
     )

@@ -13,6 +13,7 @@ from xk8s.build.artifacts.sources import go_toolchain
 from xk8s.errors import BuildError, SourceFailed
 from xk8s.sources import GoModule, Provenance
 from xk8s.util.files import file_digest
+from xk8s.util.paths import cache_lock
 
 KIND = "Go module"
 
@@ -81,7 +82,7 @@ def _build(
             attempt.progress.item(attempt.name, f"compiling {line}", done=compiled, total=total)
 
     # A Go build takes the whole machine: one at a time, whoever started it.
-    lock = FileLock(attempt.cache / "locks" / "go-build.lock")
+    lock = FileLock(cache_lock(attempt.cache, "go-build"))
     attempt.jobs.acquire(
         lock, lambda: attempt.progress.item(attempt.name, "waiting for another Go build")
     )

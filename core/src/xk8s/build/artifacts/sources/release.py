@@ -15,6 +15,7 @@ from xk8s.sources import Provenance, Release
 from xk8s.util.archives import find_in, unpack
 from xk8s.util.files import content_digest
 from xk8s.util.http import Client, HttpError, client, url_file_name
+from xk8s.util.paths import cache_lock
 
 _ALGORITHMS = {64: "sha256", 128: "sha512"}
 
@@ -54,9 +55,7 @@ def provide(source: Release, wanted: frozenset[str], attempt: Attempt) -> list[P
 
 def download_lock(cache_dir: Path, checksum: str) -> Path:
     """Return the lock file of a download, with its directory."""
-    path = cache_dir / "locks" / f"download-{checksum[:64]}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    return cache_lock(cache_dir, f"download-{checksum[:64]}")
 
 
 def download(url: str, checksum: str, target: Path, attempt: Attempt, http: Client) -> None:
