@@ -367,9 +367,7 @@ def _saved(cluster: Cluster, inputs: ClusterInputs, clock: Clock) -> Cluster:
         cluster, pause = save(cluster, read_boot(state), now, label, clock)
         bound = inputs.plan.cluster.snapshot_size << 20
         for piece in bound_snapshots(cluster.name, label, bound):
-            log.info("snapshot_removed", name=piece.name, bytes=piece.size)
-            if piece.cluster != cluster.name:
-                clock.note(f"removed the automatic snapshot {piece.name}: xk8s cache")
+            clock.note(f"removed the automatic snapshot {piece.name}: xk8s cache")
         write_host_files(cluster)  # in case a port had to change
         clock.note(f"saved for the next start; the cluster was paused for {pause:.2f} s")
     except Xk8sError as error:

@@ -6,6 +6,7 @@ worked on are locked, and what is locked stays.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from xk8s.build.artifacts.sources.release import download_lock
 from xk8s.build.artifacts.store import entry_lock
 from xk8s.build.layers import cache as layers
 from xk8s.cluster.disk.references import artifact_users, users
-from xk8s.cluster.disk.usage import Piece, pieces, running_clusters, snapshot_pieces
+from xk8s.cluster.disk.usage import Piece, automatic_snapshots, pieces, running_clusters
 from xk8s.cluster.state.record import locked
 from xk8s.cluster.vms.ram_template import templates_dir
 from xk8s.errors import StateError
@@ -28,8 +29,6 @@ UNUSED = 30 * 86400.0
 RECENT = 86400.0
 """Artifacts that were used within so many seconds, and downloads, stay in any case: somebody may be
 at work with them."""
-
-
 KEPT = 3
 """Automatic snapshots of one cluster name: for going back and forth between a few plans."""
 
@@ -93,7 +92,7 @@ def bound_snapshots(cluster: str, label: str, size: int) -> tuple[Piece, ...]:
     removed: list[Piece] = []
     found = [
         evolve(piece, needed_by=()) if piece.cluster == cluster else piece
-        for piece in snapshot_pieces()
+        for piece in automatic_snapshots()
     ]
     for piece in _beyond(found, size, removed):
         if piece.name != f"{cluster}/{label}" and _remove_snapshot(piece, locked_by_us=cluster):
@@ -148,12 +147,10 @@ def _remove(cache: Path, piece: Piece) -> bool:
 def _remove_snapshot(piece: Piece, *, locked_by_us: str = "") -> bool:
     """Remove a snapshot or what a killed save left, unless somebody works on its cluster."""
     cluster = piece.path.parent.name
+    ours = cluster == locked_by_us
     try:
-        if cluster == locked_by_us:
-            remove_tree(piece.path)
-            return True
-        with locked(cluster, timeout=0):
-            if cluster in running_clusters() and piece.kind == "snapshots":
+        with contextlib.nullcontext() if ours else locked(cluster, timeout=0):
+            if piece.kind == "snapshots" and not ours and cluster in running_clusters():
                 return False
             remove_tree(piece.path)
     except (StateError, OSError):

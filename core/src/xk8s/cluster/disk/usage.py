@@ -68,9 +68,9 @@ def pieces(cache: Path) -> tuple[Piece, ...]:
     return _measured(_all(cache))
 
 
-def snapshot_pieces() -> tuple[Piece, ...]:
-    """Return the snapshots, and what killed saves left, the oldest first."""
-    return _measured(_snapshots())
+def automatic_snapshots() -> tuple[Piece, ...]:
+    """Return the snapshots that `up` made by itself, the oldest first."""
+    return _measured(piece for piece in _snapshots() if piece.automatic)
 
 
 def _measured(found: Iterable[Piece]) -> tuple[Piece, ...]:
