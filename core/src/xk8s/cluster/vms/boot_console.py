@@ -32,13 +32,14 @@ def wait_for_line(
     deadline = time.monotonic() + seconds
     while True:
         alive = vm.process.alive  # asked first: what a VM wrote before it ended counts
-        if wanted in _content(console):
+        content = _content(console)
+        if wanted in content:
             return
         if not alive:
             raise boot_error(vm.spec, f"the VM ended before its console said {text!r}")
         if time.monotonic() > deadline:
             raise boot_error(vm.spec, f"its console did not say {text!r} in {seconds:.0f} s")
-        if is_stalled(console):
+        if _STALLED in content:
             raise StalledError(f"{vm.spec.name}: a CPU of the guest lost its timer")
         if stop.wait(_STEP):
             raise boot_error(vm.spec, "given up")
