@@ -5,6 +5,7 @@ an archive and of a directory: for test_apply_kubernetes.py and test_ca_rotate.p
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.cluster.shared import Shared
@@ -20,6 +21,7 @@ ONE_NODE = Shared(
 )  # fmt: skip
 
 
+@contextmanager
 def one_node(xk8s: Xk8s, kubelet: Path, images: tuple[str, ...]) -> Iterator[Xk8s]:
     """The command for it, while it runs."""
     own = {"KUBERNETESD": str(kubelet.parent)}

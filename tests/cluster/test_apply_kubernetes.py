@@ -20,7 +20,8 @@ pytestmark = pytest.mark.cluster
 
 @pytest.fixture(scope="module")
 def cluster(xk8s: Xk8s, kubelet: Path, images: tuple[str, ...]) -> Iterator[Xk8s]:
-    yield from one_node(xk8s, kubelet, images)
+    with one_node(xk8s, kubelet, images) as command:
+        yield command
 
 
 def run(xk8s: Xk8s, *argv: str) -> str:
@@ -75,8 +76,8 @@ def test_pods_outlive_their_runtime(cluster: Xk8s) -> None:
     assert after.keys() == before.keys()
     for name, pod in after.items():
         started = [
-            incarnation["status"]["containerStatuses"][0]["containerID"]
-            for incarnation in (pod, before[name])
+            document["status"]["containerStatuses"][0]["containerID"]
+            for document in (pod, before[name])
         ]
         assert started[0] == started[1]
 

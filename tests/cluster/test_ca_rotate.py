@@ -72,13 +72,17 @@ spec:
 @pytest.fixture(scope="module")
 def cluster(xk8s: Xk8s, kubelet: Path, images: tuple[str, ...]) -> Iterator[Xk8s]:
     """One node with a Deployment, a pod that nobody recreates, and a token in a Secret."""
-    for command in one_node(xk8s, kubelet, images):
-        kubectl(command, "apply", "-f", "-", stdin=PODS)
-        kubectl(command, "wait", "--for=condition=Available", "--timeout=600s", "deployment/asks")
-        kubectl(command, "wait", "--for=condition=Ready", "--timeout=600s", "pod/alone")
-        yield command
-    for label in labels(xk8s):
-        xk8s("--name", ONE_NODE.name, "snapshot", "remove", label)
+    try:
+        with one_node(xk8s, kubelet, images) as command:
+            kubectl(command, "apply", "-f", "-", stdin=PODS)
+            kubectl(
+                command, "wait", "--for=condition=Available", "--timeout=600s", "deployment/asks"
+            )
+            kubectl(command, "wait", "--for=condition=Ready", "--timeout=600s", "pod/alone")
+            yield command
+    finally:
+        for label in labels(xk8s):
+            xk8s("--name", ONE_NODE.name, "snapshot", "remove", label)
 
 
 def kubectl(cluster: Xk8s, *words: str, stdin: str | None = None) -> str:
@@ -172,8 +176,8 @@ def test_keys_are_in_no_shared_layer(cluster: Xk8s) -> None:
 def test_show_tells_what_there_is_and_no_private_key(cluster: Xk8s) -> None:
     text = cluster("ca", "show", "--json")
     assert "PRIVATE" not in text
-    found = {certificate["name"]: certificate for certificate in json.loads(text)}
-    kinds = {name: certificate["kind"] for name, certificate in found.items()}
+    found = {key["name"]: key for key in json.loads(text)}
+    kinds = {name: key["kind"] for name, key in found.items()}
     assert {name for name, kind in kinds.items() if kind == "authority"} == {
         "ca", "etcd-ca", "front-proxy-ca",
     }  # fmt: skip
@@ -227,7 +231,7 @@ def restarting(cluster: Xk8s) -> str:
 def pods(cluster: Xk8s) -> dict[str, str]:
     """UIDs of the pods of the namespace default, by name."""
     found = json.loads(kubectl(cluster, "get", "pods", "-o", "json"))["items"]
-    return {item["metadata"]["name"]: item["metadata"]["uid"] for item in found}
+    return {pod["metadata"]["name"]: pod["metadata"]["uid"] for pod in found}
 
 
 def test_the_cluster_is_ready_and_the_report_says_what_was_done(
