@@ -197,6 +197,11 @@ def test_nodes_says_what_each_lacks(cluster, check):
     assert checks.nodes_ready(check) == "vm-001, vm-002 Ready"
 
 
+def review(user):
+    """What the API server answers to a SelfSubjectReview."""
+    return {"kind": "SelfSubjectReview", "status": {"userInfo": {"username": user}}}
+
+
 def test_service_account(cluster, check):
     cluster.answers[f"POST {PODS}"] = (409, {"message": "already exists"})
     waiting = {"waiting": {"reason": "ErrImageNeverPull", "message": "no image"}}
@@ -211,7 +216,8 @@ def test_service_account(cluster, check):
     )  # fmt: skip
     with pytest.raises(NotYet, match="terminated Error"):
         checks.service_account(check)
-    cluster.answers[f"GET {POD}/log"] = (200, "system:serviceaccount:default:default\n")
+    account = "system:serviceaccount:default:default"
+    cluster.answers[f"GET {POD}/log"] = (200, json.dumps(review(account), indent=2))
     # The phase of the pod comes seconds behind the end of its program.
     ended = {"terminated": {"exitCode": 0, "reason": "Completed"}}
     cluster.answers[f"GET {POD}"] = (
@@ -221,9 +227,10 @@ def test_service_account(cluster, check):
     cluster.answers[f"GET {POD}"] = (200, {"status": {"phase": "Succeeded"}})
     assert "default:default" in checks.service_account(check)
     assert cluster.seen[-1] == f"DELETE {POD}"
-    cluster.answers[f"GET {POD}/log"] = (200, "system:anonymous")
-    with pytest.raises(CheckFailed, match="anonymous"):
-        checks.service_account(check)
+    for other in (json.dumps(review("system:anonymous")), "system:anonymous", '{"status": 1}'):
+        cluster.answers[f"GET {POD}/log"] = (200, other)
+        with pytest.raises(CheckFailed, match=r"anonymous|status"):
+            checks.service_account(check)
 
 
 def test_a_namespace_without_its_account_yet_is_not_yet(cluster, check):

@@ -15,7 +15,13 @@ from xk8s.overlay import Check
 from xk8s_images import cri
 
 from xk8s_kubernetes import addresses
-from xk8s_kubernetes.probe import PROBE_ANSWER, PROBE_NAME, PROBE_NAMESPACE, probe_pod
+from xk8s_kubernetes.probe import (
+    PROBE_ANSWER,
+    PROBE_NAME,
+    PROBE_NAMESPACE,
+    probe_pod,
+    user_of,
+)
 from xk8s_kubernetes.settings import KubernetesSettings
 
 if TYPE_CHECKING:
@@ -97,7 +103,7 @@ def service_account(check: CheckContext) -> str:
     status = api.get(f"{_PODS}/{PROBE_NAME}")["status"]
     if not _has_ended_well(status):
         raise NotYet(f"pod {PROBE_NAME}: {_pod_state(status)}")
-    answer = api.text(f"{_PODS}/{PROBE_NAME}/log").strip()
+    answer = user_of(api.text(f"{_PODS}/{PROBE_NAME}/log"))
     api.delete(f"{_PODS}/{PROBE_NAME}")
     if answer != PROBE_ANSWER:
         raise CheckFailed(
