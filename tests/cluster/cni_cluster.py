@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.cluster.kubectl import kubectl_of
+from tests.cluster.shared import Shared
 from tests.conftest import Xk8s
 
 OVERLAYS = ("kubernetes", "containerd", "coredns")
-SMALL = ("--nodes", "2", "--routers", "0", "-s", "cluster.snapshot=false")
+SMALL = ("--nodes", "2", "--routers", "0")
 
 
 class Cluster:
@@ -33,10 +34,6 @@ class Cluster:
 
 
 def cluster(xk8s: Xk8s, cni: str) -> Iterator[Cluster]:
-    made = Cluster(xk8s, cni)
-    try:
-        xk8s("artifacts", *OVERLAYS, cni, "--fetch", timeout=3600)
-        made("up", *OVERLAYS, cni, *SMALL, timeout=3000)
-        yield made
-    finally:
-        made("down")
+    xk8s("artifacts", *OVERLAYS, cni, "--fetch", timeout=3600)
+    with Shared(name=cni, up=(*OVERLAYS, cni, *SMALL)).running(xk8s):
+        yield Cluster(xk8s, cni)

@@ -1,5 +1,5 @@
-"""Clusters that several files use. Who comes first boots one, all others restore what that saved
-(`up` does so by itself): 3 seconds in place of minutes.
+"""Clusters that several files or runs use. Who comes first boots one, all others restore what that
+saved (`up` does so by itself): 3 seconds in place of minutes.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import pytest
 from attrs import evolve, frozen
 
+from tests.cluster.kept import KEPT
 from tests.conftest import Xk8s
 
 UP_SECONDS = 3000.0
@@ -21,10 +22,11 @@ _FAILED: set[str] = set()
 
 @frozen(kw_only=True)
 class Shared:
-    """A cluster by its name and what `up` is called with."""
+    """A cluster by its name and what `up` is called with. ``kept``: also for the next run."""
 
     name: str
     up: tuple[str, ...]
+    kept: bool = True
 
     @contextmanager
     def running(
@@ -35,10 +37,16 @@ class Shared:
         """
         if self.name in _FAILED:
             pytest.fail(f"the cluster {self.name!r} did not start for an earlier file, see there")
+        assert xk8s.root is not None, "tests have a state of their own"
+        state = xk8s.root / "s"
         command = evolve(xk8s, common=("--name", self.name))
         try:
             try:
+                if self.kept:
+                    KEPT.bring(self.name, state)
                 command("up", *self.up, *more, env=env, timeout=UP_SECONDS)
+                if self.kept:
+                    KEPT.keep(self.name, state)
             except Exception:
                 _FAILED.add(self.name)
                 raise
@@ -48,5 +56,5 @@ class Shared:
             assert xk8s.left() == []
 
 
-README = Shared(name="xk8s", up=("kubernetes", "coredns", "externalip"))
-"""Two nodes and a router, under the default name."""
+README = Shared(name="xk8s", up=("kubernetes", "coredns", "externalip"), kept=False)
+"""Two nodes and a router, under the default name; booted in every run."""

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +18,8 @@ pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture(scope="module")
-def cluster(xk8s: Xk8s, kubelet: Path, images: tuple[str, ...]) -> Iterator[Xk8s]:
-    with one_node(xk8s, kubelet, images) as command:
+def cluster(xk8s: Xk8s) -> Iterator[Xk8s]:
+    with one_node(xk8s) as command:
         yield command
 
 

@@ -24,7 +24,7 @@ from cryptography import x509
 from xk8s.util.paths import cache_dir
 
 from tests.cluster.kubectl import kubectl_of
-from tests.cluster.one_node import ONE_NODE, one_node
+from tests.cluster.one_node import ONE_NODE, one_node, own_files
 from tests.conftest import Xk8s
 
 pytestmark = pytest.mark.cluster
@@ -70,10 +70,10 @@ spec:
 
 
 @pytest.fixture(scope="module")
-def cluster(xk8s: Xk8s, kubelet: Path, images: tuple[str, ...]) -> Iterator[Xk8s]:
+def cluster(xk8s: Xk8s) -> Iterator[Xk8s]:
     """One node with a Deployment, a pod that nobody recreates, and a token in a Secret."""
     try:
-        with one_node(xk8s, kubelet, images) as command:
+        with one_node(xk8s) as command:
             kubectl(command, "apply", "-f", "-", stdin=PODS)
             kubectl(
                 command, "wait", "--for=condition=Available", "--timeout=600s", "deployment/asks"
@@ -144,12 +144,13 @@ def test_arguments_and_gates_of_a_component_arrive_at_it_alone(cluster: Xk8s) ->
     assert config["kubeletconfig"]["maxPods"] == 42
 
 
-def test_the_own_kubelet_runs_and_the_rest_is_the_others(cluster: Xk8s, kubelet: Path) -> None:
+def test_the_own_kubelet_runs_and_the_rest_is_the_others(cluster: Xk8s) -> None:
     def digest(path: str) -> str:
         return cluster("exec", NODE, "--", "sha256sum", path).split()[0]
 
+    kubelet = (own_files() / "own" / "kubelet").read_bytes()
     pid = cluster("exec", NODE, "--", "pidof", "kubelet").strip()
-    assert digest(f"/proc/{pid}/exe") == hashlib.sha256(kubelet.read_bytes()).hexdigest()
+    assert digest(f"/proc/{pid}/exe") == hashlib.sha256(kubelet).hexdigest()
     found = cluster.json("artifacts", "--json")["artifacts"]
     digests = {
         hashlib.sha256((Path(artifact["path"]) / "kube-proxy").read_bytes()).hexdigest()

@@ -22,9 +22,8 @@ pytestmark = pytest.mark.cluster
 
 IPV6 = Shared(
     name="ipv6",
-    up=(*README.up, "--ip-family", "ipv6",
-        "-s", "kubernetes.proxy_mode=ipvs", "-s", "cluster.snapshot=false"),
-)  # fmt: skip
+    up=(*README.up, "--ip-family", "ipv6", "-s", "kubernetes.proxy_mode=ipvs"),
+)
 PODS = 4
 
 

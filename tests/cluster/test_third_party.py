@@ -12,10 +12,15 @@ import pytest
 from xk8s.testing import Xk8s
 
 from tests.cluster.kubectl import kubectl_of
+from tests.cluster.shared import Shared
 from tests.installed import Installed
 
 pytestmark = pytest.mark.cluster
 
+CLUSTER = Shared(
+    name="third-party",
+    up=("kubernetes", "my-overlay", "--nodes", "1", "--routers", "0", "-s", "my-overlay.pods=17"),
+)
 EDITS = Path(__file__).parent / "third_party"
 """The files of the made overlay that its maker changes."""
 
@@ -41,21 +46,19 @@ def test_its_own_tests_pass_without_a_vm(installed: Installed, overlay: Path) ->
 def test_it_joins_a_real_cluster(installed: Installed, overlay: Path, xk8s: Xk8s) -> None:
     start = time.monotonic()
     theirs = Xk8s(root=xk8s.root, directory=installed.directory, python=installed.python)
-    words = ("--nodes", "1", "--routers", "0", "-s", "my-overlay.pods=17")
-    theirs("up", "kubernetes", "my-overlay", *words, timeout=1800)
-    took = time.monotonic() - start
-    try:
-        checks = {result["name"]: result for result in theirs.json("check", "--json")}
+    with CLUSTER.running(theirs) as command:
+        took = time.monotonic() - start
+        checks = {result["name"]: result for result in command.json("check", "--json")}
         assert checks["my-overlay kubelet"]["detail"] == "1 nodes take 17 pods each"
         assert checks["my-overlay network"]["detail"] == "pods are on my0"
         assert all(result["ok"] for result in checks.values())
-        links = theirs("exec", "vm-001", "--", "ip", "-br", "link")
+        links = command("exec", "vm-001", "--", "ip", "-br", "link")
         assert "cni0" not in links, "the network that it replaces was used as well"
-        config = kubectl_of(theirs, "xk8s")("get", "--raw", "/api/v1/nodes/vm-001/proxy/configz")
+        config = kubectl_of(command, CLUSTER.name)(
+            "get", "--raw", "/api/v1/nodes/vm-001/proxy/configz"
+        )
         assert '"maxPods":17' in config
-        assert theirs("exec", "vm-001", "--", "cat", "/etc/my-overlay.conf") == "text = 17 pods\n"
-    finally:
-        theirs("down")
+        assert command("exec", "vm-001", "--", "cat", "/etc/my-overlay.conf") == "text = 17 pods\n"
     print(f"{lines(overlay)} lines in all, {edited()} of them edited; up took {took:.0f} s")
 
 
