@@ -399,14 +399,6 @@ def test_two_at_once_make_it_once(cache: Path) -> None:
     assert len({resolved.digest for resolved in found}) == 1
 
 
-def test_a_damaged_entry_says_what_to_remove(cache: Path) -> None:
-    resolved = Store(cache).get(recipe("thing", "write"), Silent())
-    (resolved.path.parent / "provenance.json").write_text("{")
-    with pytest.raises(ArtifactError, match="damaged") as caught:
-        Store(cache).get(recipe("thing", "write"), Silent())
-    assert str(resolved.path.parent) in caught.value.hint
-
-
 # --- lock file ---
 
 

@@ -54,10 +54,10 @@ def snapshot(
     where = store.directory(cluster, label)
     where.mkdir(parents=True)
     (where / "vm-001.ram").write_bytes(b"x" * size)
-    files, states = store.describe(where)
+    files, states, sums = store.describe(where)
     value = store.Snapshot(
         cluster=cluster, label=label, key="k", overlays=(), nodes=("vm-001",), created=1.0,
-        files=files, states=states, layers=layers or {},
+        files=files, states=states, sums=sums, layers=layers or {},
     )  # fmt: skip
     store.write(value, where)
     aged(where / "meta.json", age)

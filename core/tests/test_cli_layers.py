@@ -216,7 +216,7 @@ def left(cache: Path) -> set[str]:
 
 
 def files(*layers: BuiltLayer) -> set[str]:
-    return {f"{layer.key}.{suffix}" for layer in layers for suffix in ("erofs", "json")}
+    return {f"{layer.key}.{suffix}" for layer in layers for suffix in ("erofs", "json", "compared")}
 
 
 def test_prune_leaves_what_a_cluster_or_a_snapshot_needs(

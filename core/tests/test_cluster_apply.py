@@ -343,11 +343,11 @@ def keep(kit_of: KitOf, plan: Plan, *, created: float, label: str = "") -> str:
         place = cache_dir() / path
         place.parent.mkdir(parents=True, exist_ok=True)
         place.touch()
-    files, states = store.describe(where)
+    files, states, sums = store.describe(where)
     value = store.Snapshot(
         cluster=plan.name, label=label, key=key, machine=store.machine_key(boot.accel),
         overlays=plan.ctx.overlays, nodes=tuple(node.node.name for node in plan.nodes),
-        created=created, files=files, states=states, layers=store.layers_of(boot, now),
+        created=created, files=files, states=states, sums=sums, layers=store.layers_of(boot, now),
     )  # fmt: skip
     store.write(value, where)
     return label

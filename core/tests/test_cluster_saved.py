@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from xk8s.cluster.snapshots import store
 from xk8s.cluster.snapshots.store import Snapshot
 from xk8s.errors import StateError, UsageError
+from xk8s.util import intact
 from xk8s.util.files import flush
 from xk8s.util.sparse import content_sum, sparse_copy
 
@@ -142,8 +143,8 @@ def make(cluster: str = "demo", label: str = "auto", *, at: Path | None = None) 
     make_sparse(where / "vm-001.ram", 3 * MIB, (MIB, b"memory"))
     (where / "vm-001.state").write_bytes(b"devices")
     (where / "vm-002.state").write_bytes(b"devices and memory")
-    files, states = store.describe(where)
-    sums = {"vm-001.ram": content_sum(where / "vm-001.ram")}
+    files, states, sums = store.describe(where)
+    sums["vm-001.ram"] = content_sum(where / "vm-001.ram")
     value = Snapshot(
         cluster=cluster,
         label=label,
@@ -188,7 +189,7 @@ def test_links_of_a_local_directory_count_as_links() -> None:
 def test_a_state_with_all_the_memory_is_not_hashed(tmp_path: Path) -> None:
     make_sparse(tmp_path / "vm-001.state", 64 * MIB)
     make_sparse(tmp_path / "vm-002.state", 64 * MIB - 1)
-    files, states = store.describe(tmp_path)
+    files, states, _ = store.describe(tmp_path)
     assert sorted(files) == ["vm-001.state", "vm-002.state"]
     assert list(states) == ["vm-002.state"]
 
@@ -237,7 +238,7 @@ def test_a_bad_disk_is_found_out_at_the_first_restore_after_a_start_of_the_machi
     assert store.verify(made) is None
     boot = tmp_path / "boot_id"
     boot.write_text("another\n")
-    monkeypatch.setattr(store, "_BOOT_ID", boot)
+    monkeypatch.setattr(intact, "BOOT_ID", boot)
     assert not store.verified(made)
     assert store.verify(made) is None
     assert store.verified(made)
@@ -249,6 +250,33 @@ def test_a_bad_disk_is_found_out_at_the_first_restore_after_a_start_of_the_machi
     assert not store.verified(made)
     (made.directory / "vm-001.ram").unlink()
     assert store.verify(made) == "vm-001.ram is missing"
+
+
+@pytest.mark.parametrize("name", ["nodes/vm-001.erofs", "pki/ca.key", "boot.json", "now.json"])
+@pytest.mark.parametrize("damage", [flip, Path.unlink])
+def test_every_file_of_a_snapshot_is_compared(
+    name: str, damage: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the sums were of memory and devices alone: a node's own layer of zeros was restored."""
+    where = store.directory("demo", "auto")
+    (where / "pki").mkdir(parents=True)
+    for path in (where / "pki" / "ca.key", where / "boot.json", where / "now.json"):
+        path.write_text(path.name)
+    made = make()
+    assert store.verify(made) is None
+    boot = tmp_path / "boot_id"
+    boot.write_text("another\n")
+    monkeypatch.setattr(intact, "BOOT_ID", boot)
+    damage(made.directory / name)
+    assert name.partition("/")[0] in str(store.verify(made))
+    assert not store.verified(made)
+
+
+def test_a_description_with_a_changed_letter_is_no_snapshot() -> None:
+    made = make()
+    path = made.directory / "meta.json"
+    path.write_text(path.read_text().replace("kubernetes", "kubernetez"))
+    assert store.read("demo", "auto") is None
 
 
 def test_a_snapshot_with_links_that_lead_nowhere_is_flushed() -> None:
@@ -298,6 +326,7 @@ def test_description_that_lacks_a_field_is_no_snapshot() -> None:
     made = make()
     path = made.directory / "meta.json"
     whole = json.loads(path.read_text())
+    del whole["sum"]  # which would not fit either
     for name in set(whole) - {"format", "layers", "machine", "digest", "sums"}:
         path.write_text(json.dumps({key: value for key, value in whole.items() if key != name}))
         assert store.read("demo", "auto") is None, name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,8 @@ from xk8s.names.request import Request
 from xk8s.planning.make_plan import make_plan
 from xk8s.planning.plan import Plan
 from xk8s.progress import Silent
+from xk8s.util import intact
 from xk8s.util.paths import cache_dir
-from xk8s.util.sparse import content_sum
 
 pytestmark = pytest.mark.usefixtures("own_places")
 
@@ -127,7 +128,7 @@ def write(key: str, **changed: Any) -> Path:
     directory.mkdir(parents=True)
     for name in ("ram", "state"):
         (directory / name).write_bytes(b"\0" * 8192 + name.encode())
-    sums = {name: content_sum(directory / name) for name in ("ram", "state")}
+    sums = {name: ram_template._sum(directory / name) for name in ("ram", "state")}
     (directory / ram_template.META).write_text(json.dumps({**sums, **changed}))
     return directory
 
@@ -143,6 +144,46 @@ def test_only_a_whole_one_is_used() -> None:
     assert ram_template._find("broken") is None
     (write("halved") / "state").unlink()
     assert ram_template._find("halved") is None
+
+
+@pytest.mark.parametrize("damage", [lambda path: os.truncate(path, 4096), Path.unlink])
+def test_one_that_was_cut_since_it_was_compared_is_not_used(
+    damage: Callable[[Path], None],
+) -> None:
+    """Half of the zeros at its beginning: nothing that a sum without the size would notice."""
+    directory = write("cut")
+    os.truncate(directory / "ram", 64 << 10)
+    (directory / ram_template.META).write_text(
+        intact.seal({name: ram_template._sum(directory / name) for name in ("ram", "state")})
+    )
+    assert ram_template._find("cut") is not None
+    assert (directory / intact.MARK).exists()
+    damage(directory / "ram")
+    assert ram_template._find("cut") is None
+    assert ram_template._find("cut") is None
+
+
+def test_one_is_read_once_per_start_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    real = ram_template.content_sum
+    monkeypatch.setattr(
+        ram_template, "content_sum", lambda path: (read.append(path.name), real(path))[1]
+    )
+    directory = write("once")
+    read.clear()
+    for _ in range(3):
+        assert ram_template._find("once") is not None
+    assert sorted(read) == ["ram", "state"]
+    boot = tmp_path / "boot"
+    boot.write_text("another")
+    monkeypatch.setattr(intact, "BOOT_ID", boot)
+    status, data = (directory / "ram").stat(), (directory / "ram").read_bytes()
+    with (directory / "ram").open("r+b") as file:
+        file.write(data[:-1] + b"?")
+    os.utime(directory / "ram", ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert ram_template._find("once") is None
 
 
 @pytest.mark.parametrize("what", ["the base", "the user"])

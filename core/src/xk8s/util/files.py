@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -9,6 +10,9 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 def absolute(path: Path) -> Path:
@@ -144,15 +148,49 @@ def write_atomic(path: Path, data: bytes | str, *, mode: int | None = None) -> N
 
 
 def put_in_place(work: Path, target: Path) -> None:
-    """Give a finished file or directory its name, replacing an earlier one, once all of it is on
-    the disk. After a power loss a file is the old or the new one; a directory is one of them or
-    missing, never a part.
+    """Give a finished file or directory its name once all of it is on the disk. An earlier one of
+    that name goes when this one has it: after a kill or a power loss it is the old or the new one,
+    whole.
     """
     flush(work)
-    if target.is_dir():
-        remove_tree(target)
+    if target.is_dir() and not target.is_symlink():
+        _exchange(work, target)
+        sync(target.parent)
+        remove_tree(work)
+        return
     work.replace(target)
     sync(target.parent)
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Let two names change places in one step, if the file system can; else in three."""
+    if _renameat2(one, other, _RENAME_EXCHANGE):
+        return
+    aside = other.with_name(f".{other.name}.aside")
+    remove_tree(aside)
+    other.rename(aside)
+    try:
+        one.rename(other)
+    except BaseException:
+        aside.rename(other)
+        raise
+    aside.rename(one)
+
+
+def _renameat2(one: Path, other: Path, flags: int) -> bool:
+    """Call Linux's renameat2, which Python lacks; False where it is not known."""
+    import ctypes
+
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    if call(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), flags) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        return False
+    raise OSError(number, os.strerror(number), str(one), None, str(other))
 
 
 def flush(path: Path) -> None:

@@ -30,13 +30,14 @@ def resolve(
     known: dict[str, Artifact] = {}
     graph: dict[str, set[str]] = {}
     wanted = [(artifact_key(artifact), artifact) for artifact in artifacts]
+    store.read_ahead({key for key, _ in wanted}, progress)
     while wanted:
         key, artifact = wanted.pop()
         if key in graph:
             continue
         known[key] = artifact
-        cached = store.cached(artifact, key)
-        inputs = {} if cached else {artifact_key(needed): needed for needed in _inputs(artifact)}
+        needs = () if store.whole(key) else _inputs(artifact)
+        inputs = {artifact_key(needed): needed for needed in needs}
         graph[key] = set(inputs)
         wanted += inputs.items()
     sorter = TopologicalSorter(graph)

@@ -3,35 +3,37 @@
     <cache>/artifacts/<key>/tree             the members
     <cache>/artifacts/<key>/provenance.json  where they came from, and the tree's digest; its
                                              time of change is that of the last use
+    <cache>/artifacts/<key>/compared         that the tree was compared with its digest since this
+                                             machine was started (see `xk8s.util.intact`)
     <cache>/artifacts/<key>/verified.json    that `Artifact.verify` found nothing wrong with it
     <cache>/locks/<key>.lock                 held by the one that makes it
 
 An entry appears by renaming a complete directory: a killed run leaves a ``.tmp-`` one, which
-the next holder of the lock removes.
+the next holder of the lock removes. One that is damaged is made again, and named.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from attrs import asdict, define, evolve, field
+from attrs import define, evolve, field
 from filelock import FileLock
 
 from xk8s.artifact_keys import PROVENANCE, artifact_key
-from xk8s.build.artifacts import judge
+from xk8s.build.artifacts import entry, judge
 from xk8s.build.artifacts.acquire import Failure, describe, gather, provider
 from xk8s.build.artifacts.attempt import Attempt, Resolved
 from xk8s.build.artifacts.lockfile import LockFile
-from xk8s.errors import ArtifactError
 from xk8s.progress import Progress
-from xk8s.sources import Artifact, OwnDirectory, Provenance
+from xk8s.sources import Artifact, OwnDirectory
 from xk8s.util.disk_full import disk_guard
 from xk8s.util.files import absolute, put_in_place, remove_tree, tree_digest
+from xk8s.util.intact import forget_compared
 from xk8s.util.jobs import Jobs, kill_marked
 from xk8s.util.log import get_logger
 from xk8s.util.paths import cache_lock
@@ -55,8 +57,27 @@ class Store:
     jobs: Jobs = field(factory=Jobs, kw_only=True)
 
     def cached(self, artifact: Artifact, key: str | None = None) -> Resolved | None:
-        """Return the artifact if the cache has it."""
-        return self._read(key or artifact_key(artifact))
+        """Return the artifact if the cache has it, by its description alone."""
+        with contextlib.suppress(entry.Damaged):
+            return self.by_key(key or artifact_key(artifact))
+        return None
+
+    def whole(self, key: str) -> Resolved | None:
+        """Return the entry of that key if the cache has it and nothing is wrong with it. It is read
+        once per start of the machine.
+        """
+        return None if entry.damage(self._root / key, key) else self.by_key(key)
+
+    def read_ahead(self, keys: Collection[str], progress: Progress) -> None:
+        """Compare entries that were not since this machine was started, several at a time."""
+        due = [key for key in keys if not entry.is_compared(self._root / key)]
+        if not any((self._root / key).exists() for key in due):
+            return
+        with ThreadPoolExecutor() as pool:
+            progress.item("compare", "comparing the cache with its checksums, once after a start")
+            with disk_guard(self.cache_dir):
+                list(pool.map(self.whole, due))
+            progress.finish("compare")
 
     def get(self, artifact: Artifact, progress: Progress, *, offline: bool = False) -> Resolved:
         """Return the artifact, complete, from the cache or made now (its inputs too).
@@ -87,20 +108,21 @@ class Store:
 
     def by_key(self, key: str) -> Resolved | None:
         """Return the entry of that key if the cache has it; `ArtifactError` when it is damaged."""
-        return self._read(key)
+        return entry.read(self._root / key, key)
 
     def place(self, key: str) -> Path:
         """Return where the tree of an artifact is, once it exists."""
         return self._root / key / "tree"
 
     def list_cached(self) -> tuple[Resolved, ...]:
-        """Return what the cache has, by name and version."""
-        found = (self._read(path.parent.name) for path in self._root.glob(f"*/{PROVENANCE}"))
+        """Return what the cache has, by name and version; nothing that is damaged."""
+        found = []
+        for path in self._root.glob(f"[!.]*/{PROVENANCE}"):
+            with contextlib.suppress(entry.Damaged):
+                if resolved := self.by_key(path.parent.name):
+                    found.append(resolved)
         return tuple(
-            sorted(
-                (resolved for resolved in found if resolved),
-                key=lambda resolved: (resolved.name, resolved.version, resolved.key),
-            )
+            sorted(found, key=lambda resolved: (resolved.name, resolved.version, resolved.key))
         )
 
     def make(
@@ -117,7 +139,7 @@ class Store:
         sources that were asked already.
         """
         with disk_guard(self.cache_dir):
-            resolved = self._read(key)
+            resolved = self.whole(key)
             known = {"kind": "artifact", "name": artifact.name, "version": artifact.version}
             if resolved is not None:
                 log.info("cache_hit", **known, key=key[:16])
@@ -125,7 +147,7 @@ class Store:
                 if log.enabled():
                     log.info("cache_miss", **known, key=key[:16], reason=self._reason(artifact))
                 with self._locked(key, artifact, progress) as mark:
-                    resolved = self._read(key) or self._build(
+                    resolved = self._told(artifact, key, progress) or self._build(
                         artifact, key, inputs, progress, mark, offline, before
                     )
             if self.lock is not None:
@@ -142,35 +164,19 @@ class Store:
 
     def _reason(self, artifact: Artifact) -> str:
         """Why the cache has no entry for an artifact's key, for the log."""
-        try:
-            others = {other.version for other in self.list_cached() if other.name == artifact.name}
-        except ArtifactError as error:
-            return f"not in the cache; {error}"
+        others = {other.version for other in self.list_cached() if other.name == artifact.name}
         if artifact.version in others:
             return "its definition, a source or an input changed"
         versions = ", ".join(sorted(others))
         return f"the cache has other versions: {versions}" if versions else "not in the cache"
 
-    def _read(self, key: str) -> Resolved | None:
-        entry = self._root / key
-        try:
-            document = json.loads((entry / PROVENANCE).read_text())
-            return Resolved(
-                name=document["name"],
-                version=document["version"],
-                key=key,
-                path=entry / "tree",
-                digest=document["digest"],
-                provenance=tuple(Provenance(**member) for member in document["members"]),
-            )
-        except (FileNotFoundError, NotADirectoryError):
+    def _told(self, artifact: Artifact, key: str, progress: Progress) -> Resolved | None:
+        """Return the entry if it is whole; say so if it is damaged. The caller has its lock."""
+        if why := entry.damage(self._root / key, key):
+            progress.note(f"{artifact.name}: what the cache has of it is made again: {why}")
+            forget_compared(self.cache_dir)
             return None
-        except (ValueError, KeyError, TypeError) as error:
-            raise ArtifactError(
-                f"the cache entry {entry} is damaged: {error}",
-                where=str(entry),
-                hint=f"remove it: rm -r {entry}",
-            ) from error
+        return self.by_key(key)
 
     @contextmanager
     def _locked(self, key: str, artifact: Artifact, progress: Progress) -> Iterator[str]:
@@ -197,25 +203,25 @@ class Store:
         offline: bool,
         before: Sequence[Failure],
     ) -> Resolved:
-        entry = self._root / f".tmp-{key}-0"
+        made = self._root / f".tmp-{key}-0"
 
         def rest(missing: set[str], failures: Sequence[Failure]) -> Resolved:
             return self._rest(artifact, missing, inputs, progress, offline, failures)
 
         try:
-            tree = entry / "tree"
+            tree = made / "tree"
             tree.mkdir(parents=True)
             attempt = Attempt(
                 name=artifact.name,
                 cache=self.cache_dir,
-                out=entry,
-                work=entry,
+                out=made,
+                work=made,
                 mark=mark,
                 jobs=self.jobs,
                 progress=progress,
                 offline=offline,
             )
-            provenance = gather(artifact, tree, inputs, attempt, entry, rest, before)
+            provenance = gather(artifact, tree, inputs, attempt, made, rest, before)
             if artifact.verify:
                 # Here too, so that what cannot work never enters the cache.
                 judge.judge(
@@ -230,18 +236,12 @@ class Store:
                 digest=tree_digest(tree),
                 provenance=provenance,
             )
-            document = {
-                "name": resolved.name,
-                "version": resolved.version,
-                "digest": resolved.digest,
-                "members": [asdict(origin) for origin in provenance],
-            }
-            (entry / PROVENANCE).write_text(json.dumps(document, indent=1) + "\n")
-            put_in_place(entry, self._root / key)
+            entry.write(made, resolved)
+            put_in_place(made, self._root / key)
             return resolved
         finally:
             progress.finish(artifact.name)
-            remove_tree(entry)
+            remove_tree(made)
 
     def _rest(
         self,
@@ -260,7 +260,7 @@ class Store:
             source for source in artifact.sources if not isinstance(source, OwnDirectory)
         )
         whole = evolve(artifact, sources=sources, verify="")
-        if (cached := self.cached(whole)) is not None:
+        if (cached := self.whole(artifact_key(whole))) is not None:
             if self.lock is not None:
                 self.lock.check(cached)
             return cached

@@ -1,7 +1,8 @@
 """Building layers: entries are staged in a tree, the tree becomes an EROFS image in the cache.
 
 <cache>/layers/<key>.erofs   the image, shared by every VM of every cluster
-<cache>/layers/<key>.json    whose it is, for listings; its time of change is that of the last use
+<cache>/layers/<key>.json    whose it is, for listings, and its sum (see `whole`); its time of
+                             change is that of the last use
 <cache>/locks/layer-<key>.lock   held by the one that makes or removes it, shared by users of it
 """
 
@@ -9,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import stat
 import time
@@ -22,14 +22,16 @@ from filelock import FileLock
 
 from xk8s.artifact_keys import artifact_key
 from xk8s.build.artifacts.attempt import Resolved
+from xk8s.build.layers import whole
 from xk8s.build.layers.erofs_write import is_padded, make_image, pad
 from xk8s.errors import BuildError
 from xk8s.overlay import Directory, Entry, File, Layer, Symlink, Take
 from xk8s.progress import Progress, Silent
 from xk8s.util.digest import canonical, sha256_text
 from xk8s.util.disk_full import disk_guard
-from xk8s.util.files import absolute, copy_file, copy_tree, put_in_place, remove_tree, write_atomic
+from xk8s.util.files import absolute, copy_file, copy_tree, put_in_place, remove_tree
 from xk8s.util.guest_paths import guest_path
+from xk8s.util.intact import forget_compared
 from xk8s.util.jobs import Jobs, kill_marked
 from xk8s.util.log import get_logger
 from xk8s.util.paths import cache_lock
@@ -147,14 +149,15 @@ class LayerStore:
         with disk_guard(self.cache_dir):
             while True:
                 fields = {"kind": "layer", "name": layer.name, "key": key[:16]}
-                if image.exists():
+                why = self._damage(image)
+                if why is None:
                     log.info("cache_hit", **fields)
                 else:
                     if log.enabled():
-                        log.info("cache_miss", **fields, reason=self._reason(layer))
+                        log.info("cache_miss", **fields, reason=why or self._reason(layer))
                     self._make(layer, resolved, key, image, progress, overlay, private)
                 with contextlib.suppress(OSError):
-                    os.utime(image.with_suffix(".json"))
+                    os.utime(whole.description(image))
                 # A `layers prune` beside us may remove it until it is held: it is made again.
                 with contextlib.suppress(FileNotFoundError):
                     size = image.stat().st_size
@@ -182,12 +185,15 @@ class LayerStore:
         file.close()
         return None
 
+    def _damage(self, image: Path) -> str | None:
+        """Return what is wrong with an image ("": it is not there), None for one that is whole."""
+        return whole.damage(image) if image.exists() else ""
+
     def _reason(self, layer: Layer) -> str:
         """Why there is no image of a layer's key, for the log."""
         for record in self._root.glob("[!.]*.json"):
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                if json.loads(record.read_text()).get("name") == layer.name:
-                    return "its content changed: the cache has other images of this layer"
+            if whole.read(record).get("name") == layer.name:
+                return "its content changed: the cache has other images of this layer"
         return "the cache has no image of this layer"
 
     @property
@@ -212,15 +218,19 @@ class LayerStore:
         self.jobs.acquire(
             lock,
             lambda: progress.item(label, "waiting for another xk8s"),
-            needless=image.exists,
+            needless=lambda: whole.is_compared(image),
         )
         if not lock.is_locked:
             progress.finish(label)
             return
         stage = self._root / f"{LEFTOVER}{key}"
         try:
-            if image.exists():
+            why = self._damage(image)
+            if why is None:
                 return
+            if why:
+                progress.note(f"{label}: its image in the cache is made again: {why}")
+                forget_compared(self.cache_dir)
             kill_marked(str(lock_path))
             remove_tree(stage)
             stage.mkdir()
@@ -238,13 +248,13 @@ class LayerStore:
                 "name": layer.name,
                 "overlay": overlay,
                 "roles": sorted(layer.roles),
-                "size": new.stat().st_size,
                 "artifacts": sorted({take.artifact.name for take in _takes(layer)}),
             }
             if private:
                 new.chmod(0o600)
-            write_atomic(self._root / f"{key}.json", json.dumps(document, indent=1) + "\n")
-            put_in_place(new, image)  # last: where there is an image there is its record
+            whole.describe(new, image, document)
+            put_in_place(new, image)  # last: where there is an image there is its description
+            whole.note_compared(image)
         finally:
             remove_tree(stage)
             lock.release()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack
@@ -13,9 +12,11 @@ from pathlib import Path
 from attrs import field, frozen
 from filelock import FileLock, Timeout
 
+from xk8s.build.layers import whole
 from xk8s.build.layers.build import LEFTOVER, image_lock, layers_dir
 from xk8s.errors import UsageError, nearest
 from xk8s.util.files import remove_tree, walk
+from xk8s.util.intact import MARK
 from xk8s.util.jobs import kill_marked
 
 _AT_ONCE = 100
@@ -130,24 +131,21 @@ def prune(
                     Removed(name=layer.name, key=layer.key, freed=_freed(layer.path), layer=layer)
                 )
                 if not dry_run:
-                    # In this order: where there is an image there is its record.
-                    layer.path.unlink(missing_ok=True)
-                    layer.path.with_suffix(".json").unlink(missing_ok=True)
+                    whole.remove(layer.path)
     removed += _leftovers(cache_dir, dry_run=dry_run)
     return PrunedLayers(removed=tuple(removed), needed=tuple(needed), recent=tuple(recent))
 
 
 def _leftovers(cache_dir: Path, *, dry_run: bool) -> Iterator[Removed]:
     root = layers_dir(cache_dir)
-    records = [
-        record for record in root.glob("[!.]*.json") if not record.with_suffix(".erofs").exists()
-    ]
+    beside = itertools.chain(root.glob("[!.]*.json"), root.glob(f"[!.]*.{MARK}"))
+    records = [record for record in beside if not record.with_suffix(".erofs").exists()]
     for path in sorted(itertools.chain(root.glob(f"{LEFTOVER}*"), records)):
         key = path.stem.removeprefix(LEFTOVER)
         with ExitStack() as stack:
             if not _lock(stack, cache_dir, key) or not path.exists():
                 continue
-            if path.suffix == ".json" and path.with_suffix(".erofs").exists():
+            if not path.name.startswith(LEFTOVER) and path.with_suffix(".erofs").exists():
                 continue
             freed = sum(_freed(file) for file in (walk(path) if path.is_dir() else [path]))
             if not dry_run:
@@ -171,14 +169,8 @@ def _freed(path: Path) -> int:
 
 def _read(path: Path) -> CachedLayer:
     size = path.stat().st_blocks * 512  # without the hole at its end
-    record = path.with_suffix(".json")
-    try:
-        document = json.loads(record.read_text())
-        used = record.stat().st_mtime
-    except (OSError, ValueError):
-        document, used = {}, path.stat().st_mtime
-    if not isinstance(document, dict):
-        document = {}
+    document = whole.read(path)
+    used = (whole.description(path) if document else path).stat().st_mtime
     return CachedLayer(
         name=document.get("name", "(unknown)"),
         key=path.stem,

@@ -58,4 +58,5 @@ def is_padded(image: Path) -> bool:
 
 def pad(image: Path) -> None:
     """Let it end with a hole, up to a multiple of `ALIGNMENT`."""
-    os.truncate(image, -(-image.stat().st_size // ALIGNMENT) * ALIGNMENT)
+    if not is_padded(image):  # an artifact that it is a link to keeps its time of change
+        os.truncate(image, -(-image.stat().st_size // ALIGNMENT) * ALIGNMENT)

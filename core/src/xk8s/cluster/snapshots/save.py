@@ -39,7 +39,7 @@ from xk8s.progress import Progress
 from xk8s.util.disk_full import is_full
 from xk8s.util.files import put_in_place
 from xk8s.util.paths import cache_dir, make_private, memory_dir, state_dir
-from xk8s.util.sparse import content_sum, sparse_copy
+from xk8s.util.sparse import sparse_copy
 
 _STATES = 16 << 20
 """Bytes of disk that the states of a VM's devices, its own layer and keys never take."""
@@ -200,9 +200,7 @@ def _keep(
     copy_passed(state, work)
     for path in work.glob("*.state"):
         path.chmod(0o600)
-    files, states = store.describe(work)
-    large = [path for path in work.glob("*.state") if not store.is_small(path)]
-    sums |= {path.name: content_sum(path) for path in large}
+    files, states, more = store.describe(work)
     value = store.Snapshot(
         cluster=cluster.name,
         label=label,
@@ -214,7 +212,7 @@ def _keep(
         created=time.time(),
         files=files,
         states=states,
-        sums=sums,
+        sums={**more, **sums},
         layers=store.layers_of(boot, now),
     )
     store.write(value, work)

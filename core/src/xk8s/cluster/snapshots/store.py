@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,11 +20,13 @@ from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.state.booted import BootedCluster
 from xk8s.cluster.state.guest_files import GuestFiles
 from xk8s.cluster.state.passed_checks import CHECKED
+from xk8s.cluster.state.record import LOCAL
 from xk8s.cluster.vms.machine_key import machine_key
 from xk8s.errors import StateError, nearest
 from xk8s.machine.qemu.accelerator import Accel
+from xk8s.util import intact
 from xk8s.util.digest import digest
-from xk8s.util.files import walk
+from xk8s.util.files import remove_tree, tree_digest, walk
 from xk8s.util.paths import check_name, snapshots_dir, snapshots_root, write_private
 from xk8s.util.sparse import content_sum
 
@@ -36,8 +36,10 @@ AUTO = "auto-"
 _FORMAT = 5
 _META = "meta.json"
 _VERIFIED = "verified"
-"""Has the boot id of the host since whose start all of it was read and found as it was saved."""
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+"""Mark of `intact`: all of it was read since the host was started, and found as it was saved."""
+
+_CHANGING = (_META, _VERIFIED, CHECKED)
+"""What may be written again later is not part of what was saved."""
 
 
 @frozen(kw_only=True)
@@ -138,46 +140,55 @@ def layers_of(boot: BootedCluster, now: GuestFiles) -> dict[str, str]:
 
 def write(saved: Snapshot, where: Path) -> None:
     """Write its description into ``where``, the last step of a save."""
-    _mark_verified(where)
-    write_private(where / _META, json.dumps(cattrs.unstructure(saved), indent=1).encode())
+    intact.note_compared(where / _VERIFIED, _parts(saved, where))
+    write_private(where / _META, intact.seal(cattrs.unstructure(saved)).encode())
 
 
-def describe(where: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
-    """``files`` and ``states`` of a snapshot whose files are all written."""
+def describe(
+    where: Path,
+) -> tuple[dict[str, tuple[int, int]], dict[str, str], dict[str, str]]:
+    """``files``, ``states`` and ``sums`` of a snapshot whose files are all written; the sums of RAM
+    are left out: the copy gave them.
+    """
+    found = [path for path in sorted(where.iterdir()) if path.name not in _CHANGING]
     files = {
         path.name: (path.stat().st_size, path.stat().st_mtime_ns)
-        for path in sorted(where.iterdir())
-        # What may be written again later is not part of what was saved.
-        if path.is_file() and path.name not in (_META, _VERIFIED, CHECKED)
+        for path in found
+        if path.is_file()
     }
     states = {path.name: _sha256(path) for path in sorted(where.glob("*.state")) if is_small(path)}
-    return files, states
+    sums = {path.name: _sum(path) for path in found if path.suffix != ".ram"}
+    return files, states, {name: text for name, text in sums.items() if name not in states}
+
+
+def _sum(path: Path) -> str:
+    return tree_digest(path) if path.is_dir() else content_sum(path)
 
 
 def verify(saved: Snapshot) -> str | None:
     """Read all of it, which takes seconds: `problem`, or which file is damaged, or None."""
     if why := problem(saved):
         return why
-    for name, expected in saved.sums.items():
-        if content_sum(saved.directory / name) != expected:
-            return f"{name} is damaged"
-    _mark_verified(saved.directory)
-    return None
+
+    def compare() -> str | None:
+        for name, expected in saved.sums.items():
+            if _sum(saved.directory / name) != expected:
+                return f"{name} is damaged"
+        return None
+
+    mark = saved.directory / _VERIFIED
+    intact.forget(mark)
+    return intact.damage(mark, _parts(saved, saved.directory), compare)
 
 
 def verified(saved: Snapshot) -> bool:
-    """Return whether it was verified (or saved) since this machine was started. Files that lie in
-    the page cache do not change by themselves; those that are read from a disk might.
-    """
-    try:
-        return (saved.directory / _VERIFIED).read_text() == _BOOT_ID.read_text()
-    except OSError:
-        return False
+    """Return whether it was verified (or saved) since this machine was started."""
+    return intact.is_compared(saved.directory / _VERIFIED, _parts(saved, saved.directory))
 
 
-def _mark_verified(where: Path) -> None:
-    with contextlib.suppress(OSError):
-        write_private(where / _VERIFIED, _BOOT_ID.read_bytes())
+def _parts(saved: Snapshot, where: Path) -> list[Path]:
+    # Of the local directories not each file at each restore: there may be many.
+    return [where / name for name in sorted({*saved.files, *saved.sums} - {LOCAL})]
 
 
 def read(cluster: str, label: str) -> Snapshot | None:
@@ -215,9 +226,18 @@ def problem(saved: Snapshot, key: str | None = None, *, accel: Accel | None = No
         if (status.st_size, status.st_mtime_ns) != (size, changed):
             return f"{name} was changed"
     for name, expected in saved.states.items():
-        if _sha256(saved.directory / name) != expected:
+        if not _is(saved.directory / name, expected):
             return f"{name} is damaged"
     return None
+
+
+def _is(state: Path, expected: str) -> bool:
+    try:
+        return _sha256(state) == expected
+    except OSError as error:
+        if not intact.is_damage(error):
+            raise
+        return False
 
 
 def list_snapshots(root: Path | None = None) -> tuple[Snapshot, ...]:
@@ -227,13 +247,18 @@ def list_snapshots(root: Path | None = None) -> tuple[Snapshot, ...]:
 
 
 def remove(saved: Snapshot) -> None:
-    """Delete it. A cluster that runs from it keeps its memory: the files stay open."""
-    shutil.rmtree(saved.directory)
+    """Delete it. A cluster that runs from it keeps its memory: the files stay open. It loses its
+    name first: who is killed meanwhile leaves no half of it.
+    """
+    gone = saved.directory.with_name(f"{saved.label}.removed")
+    remove_tree(gone)
+    saved.directory.rename(gone)
+    remove_tree(gone)
 
 
 def _load(where: Path) -> Snapshot | None:
     try:
-        data = json.loads((where / _META).read_text())
+        data = intact.unseal((where / _META).read_bytes())
         found = cattrs.structure(data, Snapshot)
     except (OSError, ValueError, TypeError, cattrs.BaseValidationError):
         return None

@@ -8,7 +8,7 @@ contains no secret and may serve all clusters.
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import shutil
 import threading
@@ -35,6 +35,7 @@ from xk8s.machine.qemu.accelerator import qemu_version
 from xk8s.machine.qemu.command import MachineSpec, Memory, Sockets, command, room
 from xk8s.machine.qemu.qmp import Qmp
 from xk8s.progress import Progress
+from xk8s.util import intact
 from xk8s.util.digest import digest
 from xk8s.util.disk_full import disk_guard
 from xk8s.util.files import put_in_place, remove_tree
@@ -56,7 +57,7 @@ ARGUMENT = "xk8s.template"
 READY = "xk8s-initramfs: waiting for a node"
 """What its console says when it is."""
 
-_FORMAT = 1
+_FORMAT = 2
 META = "template.json"
 _SECONDS = 180.0
 _TRIES = 3
@@ -166,23 +167,36 @@ def _pluggable(words: Sequence[str]) -> bool:
 
 
 def _find(key: str) -> Template | None:
+    """Return the template if nothing is wrong with it: it is read once per start of the machine."""
     directory = templates_dir(cache_dir()) / key
-    try:
-        sums = json.loads((directory / META).read_text())
-        whole = all(content_sum(directory / name) == sums[name] for name in ("ram", "state"))
+    why = _damage(directory) if directory.exists() else "not in the cache"
+    if why is not None:
+        log.info("cache_miss", kind="template", key=key[:16], reason=why)
+        return None
+    with contextlib.suppress(OSError):  # the time of its last use
         os.utime(directory / META)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        missing = isinstance(error, FileNotFoundError)
-        reason = "not in the cache" if missing else f"damaged: {error}"
-        log.info("cache_miss", kind="template", key=key[:16], reason=reason)
-        return None
-    if not whole:
-        log.info(
-            "cache_miss", kind="template", key=key[:16], reason="damaged: the checksum differs"
-        )
-        return None
     log.info("cache_hit", kind="template", key=key[:16])
     return Template(directory=directory)
+
+
+def _damage(directory: Path) -> str | None:
+    try:
+        sums = intact.unseal((directory / META).read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        return f"damaged: {error}"
+    files = [directory / name for name in ("ram", "state")]
+
+    def compare() -> str | None:
+        wrong = [path.name for path in files if _sum(path) != sums.get(path.name)]
+        return f"the checksum of {wrong[0]} differs" if wrong else None
+
+    why = intact.damage(directory / intact.MARK, files, compare)
+    return why and f"damaged: {why}"
+
+
+def _sum(path: Path, content: str = "") -> str:
+    # A hole is nothing to the sum of the content, and the end of memory to a VM.
+    return f"{content or content_sum(path)} {path.stat().st_size}"
 
 
 def _make_all(
@@ -209,6 +223,8 @@ def _make(
     with _lock(cache_lock(cache, f"template-{key}"), stop):
         if there := _find(key):
             return there  # another command made it meanwhile
+        if target.exists():
+            progress.note(f"a template is made again: {_damage(target)}")
         for tries in range(1, _TRIES + 1):
             try:
                 return _boot(boot, booted, target, progress, stop)
@@ -264,8 +280,10 @@ def _boot(
                 qmp.execute("stop")
                 migrate.save(qmp, work / "state")
             started.kill()
-            sums = {"ram": sparse_copy(ram, work / "ram"), "state": content_sum(work / "state")}
-            write_private(work / META, json.dumps(sums).encode())
+            content = sparse_copy(ram, work / "ram")
+            sums = {"ram": _sum(work / "ram", content), "state": _sum(work / "state")}
+            write_private(work / META, intact.seal(sums).encode())
+            intact.note_compared(work / intact.MARK, [work / name for name in sums])
             put_in_place(work, target)  # of a damaged one
     finally:
         if started is not None:
