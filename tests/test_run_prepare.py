@@ -86,6 +86,50 @@ def test_sets_up_once_and_runs_what_follows_where_the_user_is(clone: Path) -> No
     assert calls(clone) == 1
 
 
+def test_sets_up_again_what_was_not_finished(clone: Path) -> None:
+    """A stamp of before, and a set-up since that a power loss cut off."""
+    assert run(clone, "true").returncode == 0
+    (clone / ".venv.unfinished").write_text("another start of the machine")
+    assert run(clone, "true").returncode == 0
+    assert calls(clone) == 2
+
+
+def test_an_environment_that_a_restart_cut_off_is_made_anew(tmp_path: Path) -> None:
+    """Installers count a package as installed whose files the power loss left empty."""
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    mark = prepare.begin(venv)
+    assert mark.read_text() == Path("/proc/sys/kernel/random/boot_id").read_text()
+    assert prepare.begin(venv) == mark
+    assert venv.exists(), "in the same start all that was written is there"
+    for text in ("another start", ""):
+        venv.mkdir(exist_ok=True)
+        mark.write_text(text)
+        prepare.begin(venv)
+        assert not venv.exists()
+
+
+def test_the_environment_is_flushed_before_it_counts_as_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    for name in ("python", "uv"):
+        (venv / "bin" / name).symlink_to("/bin/true")
+    venv.with_name("venv.log").touch()
+    steps: list[list[str]] = []
+
+    def step(_what: str, command: list[str], log: Path) -> None:
+        assert venv.with_name("venv.unfinished").exists()
+        log.touch()
+        steps.append(command)
+
+    monkeypatch.setattr(prepare, "step", step)
+    prepare.ensure_python(venv, sys.executable)
+    assert steps[-1] == ["sync", "-f", str(venv)]
+    assert not venv.with_name("venv.unfinished").exists()
+
+
 def test_bytecode_is_kept_but_not_among_sources_when_it_must_not_be_there(
     clone: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

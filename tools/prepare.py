@@ -321,6 +321,7 @@ def ensure_python(venv: Path, python: str) -> None:
     """Make the environment as requirements.lock says; only what is missing is done."""
     log = venv.with_name(venv.name + ".log")
     log.unlink(missing_ok=True)
+    unfinished = begin(venv)
     inside = venv / "bin" / "python"
     if not inside.exists() or subprocess.run([inside, "-c", ""]).returncode != 0:
         # --clear: an upgrade of Debian leaves an environment of a Python that is gone
@@ -351,7 +352,26 @@ def ensure_python(venv: Path, python: str) -> None:
     # ./run writes its stamp next: after a power loss a stamp that reached the disk must not vouch
     # for an environment of empty files.
     step("flushed it to the disk", ["sync", "-f", str(venv)], log)
+    unfinished.unlink()
     log.unlink()
+
+
+def begin(venv: Path) -> Path:
+    """Return the mark that the environment is being changed, on the disk by now. One of before the
+    last start of this machine: files may be empty that count as installed, so all goes.
+    """
+    mark = venv.with_name(venv.name + ".unfinished")
+    now = read("/proc/sys/kernel/random/boot_id")
+    if mark.exists() and mark.read_text(errors="replace") != now:
+        say(f"a restart of this machine cut off the set-up of {venv}: it begins again")
+        shutil.rmtree(venv, ignore_errors=True)
+    for path, flags in ((mark, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), (mark.parent, os.O_RDONLY)):
+        descriptor = os.open(path, flags, 0o644)
+        if path == mark:
+            os.write(descriptor, now.encode())
+        os.fsync(descriptor)
+        os.close(descriptor)
+    return mark
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

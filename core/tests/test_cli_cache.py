@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -181,10 +182,52 @@ def test_what_killed_commands_left_goes_and_what_is_at_work_stays(cache: Path) -
     assert (snapshots_root() / "busy" / "late.new").exists()
 
 
-def _elsewhere(cache: Path) -> set[str]:
+@pytest.mark.parametrize("options", [(), ("--dry-run",)])
+def test_what_is_being_made_is_no_leftover_and_stays(
+    cache: Path, capfd: pytest.CaptureFixture[str], options: tuple[str, ...]
+) -> None:
+    """The template that an `up` was just writing went, and that `up` ended with 70."""
+    key = "a" * 64
+    making = {
+        f"artifacts/.tmp-{key}-0": cache / "locks" / f"{key}.lock",
+        f"templates/.new-{key}": cache / "locks" / f"template-{key}.lock",
+        f"layers/.tmp-{key}": cache / "locks" / f"layer-{key}.lock",
+    }
+    (cache / "locks").mkdir(parents=True)
+    for name in making:
+        (cache / name).mkdir(parents=True)
+        (cache / name / "part").write_bytes(b"x" * 5000)
+    (snapshots_root() / "demo" / "late.new").mkdir(parents=True)
+    with ExitStack() as stack:
+        stack.enter_context(locked("demo"))
+        for lock in making.values():
+            stack.enter_context(FileLock(lock))
+        assert app.run(["cache", "--json"]) == 0
+        listed = json.loads(capfd.readouterr()[0])["pieces"]
+        assert "leftovers" not in {piece["kind"] for piece in listed}
+        made = {piece["kind"]: piece["needed_by"] for piece in listed}
+        kinds = ("artifacts", "templates", "snapshots")
+        assert made == {kind: ["another xk8s at work"] for kind in kinds}
+        assert _elsewhere(cache, *options, "--max-size", "0") == set()
+    for name in making:
+        assert (cache / name / "part").exists()
+    gone = _elsewhere(cache)
+    assert gone == {f".tmp-{key}-0", f".new-{key}", "demo/late.new"}
+
+
+def test_a_template_that_somebody_makes_anew_stays(cache: Path) -> None:
+    key = "b" * 64
+    (cache / "templates" / key).mkdir(parents=True)
+    (cache / "locks").mkdir()
+    with FileLock(cache / "locks" / f"template-{key}.lock"):
+        assert _elsewhere(cache, "--max-size", "0") == set()
+    assert _elsewhere(cache, "--max-size", "0") == {key[:12]}
+
+
+def _elsewhere(cache: Path, *options: str) -> set[str]:
     """Prune in another process: a lock of this one would not stop it."""
     code = "import sys; from xk8s.cli.app import run; sys.exit(run(sys.argv[1:]))"
-    argv = [sys.executable, "-c", code, "cache", "prune", "--json"]
+    argv = [sys.executable, "-c", code, "cache", "prune", "--json", *options]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     return {piece["name"] for piece in json.loads(done.stdout)["removed"]}
 

@@ -15,8 +15,11 @@ import pytest
 from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
+from xk8s.cli.app import run
+from xk8s.cli.session import CliSession
 from xk8s.cluster.snapshots import store
 from xk8s.cluster.snapshots.store import Snapshot
+from xk8s.cluster.state.record import locked
 from xk8s.errors import StateError, UsageError
 from xk8s.util import intact
 from xk8s.util.files import flush
@@ -370,3 +373,33 @@ def test_removed_one_is_gone_and_its_open_files_stay() -> None:
         assert not first.directory.exists()
         ram.seek(MIB)
         assert ram.read(6) == b"memory"
+
+
+@pytest.mark.parametrize("verb", ["remove", "verify"])
+def test_a_snapshot_that_somebody_works_on_is_neither_removed_nor_judged(
+    verb: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    made = make(label="mine")
+    monkeypatch.setattr(CliSession, "locked", lambda session: locked(session.name, timeout=0))
+    words = ["snapshot", verb, "mine", "--name", "demo"]
+    with locked("demo"):
+        assert run(words) == StateError.exit_code
+        assert "another command is working on cluster 'demo'" in capfd.readouterr()[1]
+        assert store.read("demo", "mine") == made
+    assert run(words) == 0
+    assert (store.read("demo", "mine") is None) is (verb == "remove")
+
+
+def test_a_removal_that_is_killed_leaves_no_half_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = make()
+
+    def kill(path: Path) -> None:
+        if path.exists():
+            (path / "vm-001.ram").unlink()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "remove_tree", kill)
+    with pytest.raises(KeyboardInterrupt):
+        store.remove(made)
+    assert store.read("demo", "auto") is None
+    assert store.list_snapshots() == ()

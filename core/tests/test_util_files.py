@@ -8,7 +8,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from xk8s.util.files import put_in_place, write_atomic
+from xk8s.util import files
+from xk8s.util.files import put_in_place, remove_tree, write_atomic
 
 
 def test_a_file_is_replaced_with_its_mode(tmp_path: Path) -> None:
@@ -101,3 +102,63 @@ def test_what_is_put_in_place_is_on_the_disk_first(
     assert content(target) == "new"
     assert not work.exists()
     assert synced == (["work/in/file", "work/in", "work", "."] if directory else ["work", "."])
+
+
+@pytest.fixture(params=["in one step", "in three"])
+def exchange(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a file system can: some cannot let two names change places."""
+    if request.param == "in three":
+        monkeypatch.setattr(files, "_renameat2", lambda *_: False)
+
+
+def directories(tmp_path: Path) -> tuple[Path, Path]:
+    for name in ("work", "target"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text(name)
+    return tmp_path / "work", tmp_path / "target"
+
+
+@pytest.mark.usefixtures("exchange")
+def test_an_earlier_directory_goes_when_its_successor_has_the_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A named snapshot went first: who was killed then had neither."""
+    work, target = directories(tmp_path)
+    removed: list[str] = []
+
+    def remove(path: Path) -> None:
+        if path.exists():
+            assert (target / "file").read_text() == "work"
+            removed.append((path / "file").read_text())
+        remove_tree(path)
+
+    monkeypatch.setattr(files, "remove_tree", remove)
+    put_in_place(work, target)
+    assert removed == ["target"]
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+@pytest.mark.usefixtures("exchange")
+def test_what_cannot_be_removed_leaves_the_new_one_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, target = directories(tmp_path)
+
+    def refuse(path: Path) -> None:
+        if path.exists():
+            raise OSError(errno.EIO, "bad disk")
+
+    monkeypatch.setattr(files, "remove_tree", refuse)
+    put_in_place(work, target)
+    assert (target / "file").read_text() == "work"
+
+
+@pytest.mark.usefixtures("exchange")
+def test_a_new_one_that_gets_no_name_leaves_the_earlier_one(tmp_path: Path) -> None:
+    _, target = directories(tmp_path)
+    with pytest.raises(OSError, match="No such file"):
+        put_in_place(tmp_path / "missing", target)
+    with pytest.raises(OSError, match="No such file"):
+        files._exchange(tmp_path / "missing", target)
+    assert (target / "file").read_text() == "target"
+    assert {path.name for path in tmp_path.iterdir()} == {"work", "target"}

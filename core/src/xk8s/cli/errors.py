@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import sys
@@ -56,13 +55,20 @@ def understand(error: BaseException) -> Xk8sError | None:
         command = getattr(error, "ctx", None)
         path = command.command_path if command else "xk8s"
         return UsageError(error.format_message().rstrip("."), hint=f"{path} --help")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    return _disk_error(error) if isinstance(error, OSError) else None
+
+
+def _disk_error(error: OSError) -> Xk8sError | None:
+    from xk8s.util.disk_full import disk_error, is_full
+    from xk8s.util.paths import clusters_dir
+
+    if is_full(error):
         return HostError(
             "the disk is full",
             where=str(error.filename or ""),
             hint="free disk space, or set XK8S_CACHE and XK8S_STATE to directories elsewhere",
         )
-    return None
+    return disk_error(error, Path(str(error.filename or clusters_dir().parent)))
 
 
 def unexpected(error: BaseException) -> Xk8sError:

@@ -24,8 +24,8 @@ from xk8s.cluster.handle import Cluster, open_cluster
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.prepare import Clock, make_inputs
 from xk8s.cluster.snapshots import store
-from xk8s.cluster.snapshots.restore import restore
-from xk8s.cluster.snapshots.save import copy_directory, save, unsavable
+from xk8s.cluster.snapshots.restore import restore, staged, take_staged
+from xk8s.cluster.snapshots.save import KEPT_DIRECTORIES, save, unsavable
 from xk8s.cluster.state import failed_start
 from xk8s.cluster.state.booted import BOOT, BootedCluster, boot_of, read_boot, write_boot
 from xk8s.cluster.state.guest_files import (
@@ -36,14 +36,11 @@ from xk8s.cluster.state.guest_files import (
 )
 from xk8s.cluster.state.operation_log import operation_log
 from xk8s.cluster.state.passed_checks import (
-    copy_passed,
+    CHECKED,
     remember_passed,
     unchecked,
 )
 from xk8s.cluster.state.record import (
-    LOCAL,
-    PLAN,
-    REQUEST,
     Phase,
     Record,
     locked,
@@ -61,8 +58,9 @@ from xk8s.machine.qemu.accelerator import decide
 from xk8s.pki import Keys
 from xk8s.planning.plan import Plan
 from xk8s.progress import Progress
+from xk8s.util.disk_full import DiskError, disk_guard
 from xk8s.util.log import get_logger
-from xk8s.util.paths import make_private, runtime_dir, runtime_root, state_dir, write_private
+from xk8s.util.paths import make_private, runtime_dir, runtime_root, state_dir
 from xk8s.util.processes import leftovers
 
 log = get_logger(__name__)
@@ -137,15 +135,17 @@ def back_to(name: str, label: str, progress: Progress) -> Cluster:
             raise StateError(
                 f"snapshot {label!r} cannot be restored: {why}", where=str(value.directory)
             )
-        sweep(name)
-        try:
-            with restore(boot, value, _as_saved(value, boot), clock) as cluster:
-                write_host_files(cluster)
-                with clock.stage("checks"):
-                    check(cluster, progress, restored=True)
-        except BaseException:
+        with staged(value) as files:
             sweep(name)
-            raise
+            try:
+                record = _as_saved(value, boot, files)
+                with disk_guard(state_dir(name)), restore(boot, value, record, clock) as cluster:
+                    write_host_files(cluster)
+                    with clock.stage("checks"):
+                        check(cluster, progress, restored=True)
+            except BaseException:
+                sweep(name)
+                raise
         return cluster.as_of(_finish(name, clock, "running"))
 
 
@@ -175,13 +175,10 @@ def _damage(value: store.Snapshot, clock: Clock) -> str | None:
         return store.verify(value)
 
 
-def _as_saved(value: store.Snapshot, boot: BootedCluster) -> Record:
-    """Return the state of a cluster that should become what a snapshot is."""
-    state = _directories(value.cluster)
-    for name in (REQUEST, PLAN, BOOT, GUEST_FILES):
-        write_private(state / name, (value.directory / name).read_bytes())
-    copy_passed(value.directory, state)
-    copy_directory(value.directory / LOCAL, state / LOCAL)
+def _as_saved(value: store.Snapshot, boot: BootedCluster, files: Path) -> Record:
+    """Return the state of a cluster that should become what a snapshot is, ``files`` of it."""
+    _directories(value.cluster)
+    take_staged(files, value.cluster)
     record = Record(
         name=value.cluster,
         phase="starting",
@@ -281,6 +278,8 @@ def _restored(inputs: ClusterInputs, clock: Clock, *, checks: bool) -> Cluster |
             clock.note(f"booting: {value.label} was restored and does not work: {error}")
             sweep(inputs.plan.name, keep_log=True)
             return None
+        except DiskError:
+            raise  # nothing is wrong with the snapshot
         except Xk8sError as error:
             why = f"{error} ({error.where})"
             sweep(inputs.plan.name, keep_log=True)
@@ -311,13 +310,19 @@ def _changed(inputs: ClusterInputs, clock: Clock, *, checks: bool) -> Cluster | 
         return None
     clock.note(f"restoring {value.label}, changing: {what}")
     try:
-        with restore(found.boot, value, _as_saved(value, found.boot), clock) as cluster:
+        with (
+            staged(value) as files,
+            disk_guard(state_dir(value.cluster)),
+            restore(found.boot, value, _as_saved(value, found.boot, files), clock) as cluster,
+        ):
             pass  # what is changed must find the clocks right
         cluster = put(cluster, inputs, clock, checks="changed" if checks else "none").cluster
         if checks:
             with clock.stage("checks after restore"):
                 check(cluster, clock, restored=True)
             cluster = _saved(cluster, inputs, clock)
+    except DiskError:
+        raise  # a boot would need more of it
     except Xk8sError as error:
         log.info("snapshot_unused", label=value.label, reason=f"{error} ({error.where})")
         clock.note(f"booting: {value.label} could not be changed: {error} ({error.where})")
@@ -339,17 +344,15 @@ def _restore(
     """
     record = _begin(inputs)
     boot = read_boot(value.directory)
-    state = state_dir(inputs.plan.name)
-    for name in (BOOT, GUEST_FILES):
-        write_private(state / name, (value.directory / name).read_bytes())
-    copy_passed(value.directory, state)
-    with restore(boot, value, record, clock) as restored:
-        cluster = Cluster(restored.record, inputs.plan)
-        _tell_on_top(inputs, clock)
-        write_host_files(cluster)
-        if checks:
-            with clock.stage("checks"):
-                check(cluster, clock.progress, restored=True, without=without)
+    with disk_guard(state_dir(record.name)), staged(value) as files:
+        take_staged(files, record.name, (*KEPT_DIRECTORIES, BOOT, GUEST_FILES, CHECKED))
+        with restore(boot, value, record, clock) as restored:
+            cluster = Cluster(restored.record, inputs.plan)
+            _tell_on_top(inputs, clock)
+            write_host_files(cluster)
+            if checks:
+                with clock.stage("checks"):
+                    check(cluster, clock.progress, restored=True, without=without)
     return cluster
 
 
@@ -370,8 +373,9 @@ def _saved(cluster: Cluster, inputs: ClusterInputs, clock: Clock) -> Cluster:
             clock.note(f"removed the automatic snapshot {piece.name}: xk8s cache")
         write_host_files(cluster)  # in case a port had to change
         clock.note(f"saved for the next start; the cluster was paused for {pause:.2f} s")
-    except Xk8sError as error:
-        clock.note(f"no snapshot for the next start: {error}")
+    except (Xk8sError, OSError) as error:  # whatever it is, the cluster is Ready and stays
+        where = f" ({error.where})" if isinstance(error, Xk8sError) and error.where else ""
+        clock.note(f"no snapshot for the next start: {error}{where}")
         record = read_record(cluster.name)
         cluster = Cluster(record, inputs.plan) if record else cluster
     if cluster.record.memory == "private":

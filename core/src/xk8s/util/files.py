@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -156,7 +157,8 @@ def put_in_place(work: Path, target: Path) -> None:
     if target.is_dir() and not target.is_symlink():
         _exchange(work, target)
         sync(target.parent)
-        remove_tree(work)
+        with contextlib.suppress(OSError):  # the new one is in place, whatever becomes of it
+            remove_tree(work)
         return
     work.replace(target)
     sync(target.parent)

@@ -19,7 +19,7 @@ from attrs import define, field
 from filelock import FileLock, Timeout
 
 from xk8s.errors import BuildError, HostError, Interrupted
-from xk8s.util.disk_full import disk_full, says_full
+from xk8s.util.disk_full import blamed
 from xk8s.util.log import get_logger
 from xk8s.util.processes import Process, processes_with
 
@@ -104,7 +104,7 @@ class Jobs:
         is appended to ``log``, and returned unless it went to a file.
 
         ``env`` is added to ours. ``on_line`` sees the output while it comes. Raises
-        `HostError` when the program is missing or the disk is full, `BuildError` with the
+        `HostError` when the program is missing or blames the disk, `BuildError` with the
         log's tail when it fails, `Interrupted` when the work was cancelled.
         """
         words = [str(word) for word in argv]
@@ -125,8 +125,8 @@ class Jobs:
         self.check()
         if process.returncode != 0:
             text = tail(log)
-            if says_full(text):
-                raise disk_full(cwd or log.parent, log=text)
+            if (known := blamed(text, cwd or log.parent)) is not None:
+                raise known
             raise BuildError(
                 f"{Path(words[0]).name} failed with exit code {process.returncode}",
                 where=" ".join(words)[:300],

@@ -26,7 +26,7 @@ from xk8s.sources import (
     Source,
 )
 from xk8s.util.archives import UnsafeArchive
-from xk8s.util.disk_full import DiskFull, is_full
+from xk8s.util.disk_full import DiskError, disk_error
 from xk8s.util.files import copy_tree, remove_tree
 from xk8s.util.log import get_logger
 
@@ -181,11 +181,11 @@ def _ask(source: Source, wanted: frozenset[str], attempt: Attempt) -> list[Prove
         return Failure(source=source, reason=str(error), log=error.log)
     except UnsafeArchive as error:
         return Failure(source=source, reason=str(error))
-    except (Interrupted, DiskFull):
+    except (Interrupted, DiskError):
         raise
     except OSError as error:
-        if is_full(error):
-            raise  # `disk_guard` says where; the next source would not fit either
+        if (known := disk_error(error, attempt.out)) is not None:
+            raise known from error  # the next source would not fit either
         return Failure(source=source, reason=str(error))
     except Xk8sError as error:
         return Failure(source=source, reason=str(error), log=error.log, error=error)

@@ -48,6 +48,11 @@ def entry_lock(cache_dir: Path, key: str) -> Path:
     return cache_lock(cache_dir, key)
 
 
+def entry_key(path: Path) -> str:
+    """Return the key of an entry, or of what is being made of one."""
+    return path.name.removeprefix(".tmp-")[:64]
+
+
 @define(eq=False)
 class Store:
     """The artifacts below ``cache_dir``. ``lock`` is the `LockFile` they must agree with."""

@@ -81,8 +81,8 @@ def verify(session: CliSession, label: str) -> None:
     from xk8s.cluster.snapshots import store
     from xk8s.errors import StateError
 
-    found = store.find(session.name, label)
-    with session.progress() as progress, progress.stage("verify"):
+    with session.progress() as progress, session.locked(), progress.stage("verify"):
+        found = store.find(session.name, label)
         why = store.verify(found)
     if why:
         raise StateError(
@@ -101,7 +101,8 @@ def remove(session: CliSession, label: str) -> None:
     """Remove the snapshot LABEL. A cluster that was restored from it keeps running."""
     from xk8s.cluster.snapshots import store
 
-    store.remove(store.find(session.name, label))
+    with session.locked():
+        store.remove(store.find(session.name, label))
 
 
 def bring_back(session: CliSession, label: str) -> None:

@@ -15,12 +15,12 @@ from attrs import evolve, frozen
 from filelock import FileLock, Timeout
 
 from xk8s.build.artifacts.sources.release import download_lock
-from xk8s.build.artifacts.store import entry_lock
+from xk8s.build.artifacts.store import entry_key, entry_lock
 from xk8s.build.layers import cache as layers
 from xk8s.cluster.disk.references import artifact_users, users
 from xk8s.cluster.disk.usage import Piece, automatic_snapshots, pieces, running_clusters
 from xk8s.cluster.state.record import locked
-from xk8s.cluster.vms.ram_template import templates_dir
+from xk8s.cluster.vms.ram_template import template_lock, templates_dir
 from xk8s.errors import StateError
 from xk8s.util.files import remove_tree
 
@@ -65,7 +65,9 @@ def prune(
                 total -= piece.size
 
     drop(
-        piece for piece in found if piece.kind in ("leftovers", "downloads") and _stale(piece, now)
+        piece
+        for piece in found
+        if piece.kind in ("leftovers", "downloads") and _stale(piece, now) and not piece.needed_by
     )
     drop(_beyond(found, snapshot_size, removed))
     kinds = ("layers", "artifacts", "templates")
@@ -122,7 +124,7 @@ def _remove(cache: Path, piece: Piece) -> bool:
     """Remove it; return whether that was possible (it may be in use by now)."""
     try:
         if piece.path.parent == cache / "artifacts":
-            key = piece.path.name.removeprefix(".tmp-")[:64]
+            key = entry_key(piece.path)
             with FileLock(entry_lock(cache, key), timeout=0):
                 if key in artifact_users(cache) and piece.kind == "artifacts":
                     return False
@@ -132,7 +134,8 @@ def _remove(cache: Path, piece: Piece) -> bool:
                 remove_tree(piece.path)
         elif piece.path.parent == templates_dir(cache):
             # Those who start VMs of it hold no lock: they find it, or boot by themselves.
-            remove_tree(piece.path)
+            with FileLock(template_lock(cache, piece.path.name), timeout=0):
+                remove_tree(piece.path)
         elif piece.kind == "layers":
             keys = {piece.path.stem}
             done = layers.prune(cache, lambda: users(cache), keys=keys)

@@ -10,14 +10,15 @@ from typing import Literal
 
 from attrs import evolve, field, frozen
 
-from xk8s.build.artifacts.store import Store
+from xk8s.build.artifacts.sources.release import download_lock
+from xk8s.build.artifacts.store import Store, entry_key, entry_lock
 from xk8s.build.layers.cache import list_layers
 from xk8s.cluster.disk.references import artifact_users, users
 from xk8s.cluster.snapshots.store import Snapshot, list_snapshots
-from xk8s.cluster.state.record import list_clusters, read_record
-from xk8s.cluster.vms.ram_template import META, templates_dir
+from xk8s.cluster.state.record import list_clusters, lock_file, read_record
+from xk8s.cluster.vms.ram_template import META, template_lock, templates_dir
 from xk8s.errors import ArtifactError
-from xk8s.util.paths import clusters_dir, snapshots_root
+from xk8s.util.paths import clusters_dir, is_locked, snapshots_root
 
 Kind = Literal[
     "snapshots", "artifacts", "layers", "templates", "downloads", "apt", "clusters", "leftovers"
@@ -26,6 +27,9 @@ KINDS: tuple[Kind, ...] = (
     "snapshots", "artifacts", "layers", "templates", "downloads", "apt", "clusters", "leftovers"
 )  # fmt: skip
 """leftovers: what killed commands left; clusters: records, keys and consoles."""
+
+
+_AT_WORK = ("another xk8s at work",)
 
 
 @frozen(kw_only=True)
@@ -90,11 +94,13 @@ def _all(cache: Path) -> Iterator[Piece]:
         yield _piece("layers", f"{layer.name} {layer.key[:12]}", layer.path, layer.used, by)
     for path in _entries(templates_dir(cache)):
         if path.name.startswith("."):
-            yield _piece("leftovers", path.name, path)
+            at_work = is_locked(template_lock(cache, path.name))
+            yield _unfinished("templates", path.name, path, at_work=at_work)
         else:
             yield _piece("templates", path.name[:12], path, _time(path / META))
     for path in _entries(cache / "downloads"):
-        yield _piece("downloads", path.name, path)
+        lock = download_lock(cache, path.name.partition(".")[0])
+        yield _piece("downloads", path.name, path, needed_by=_AT_WORK if is_locked(lock) else ())
     for path in _entries(cache / "apt"):
         yield _piece("apt", path.name, path)
     running = running_clusters()
@@ -114,17 +120,26 @@ def _snapshots() -> Iterator[Piece]:
                 piece = _piece("snapshots", name, path, saved.used, by)
                 yield evolve(piece, snapshot=saved)
             else:
-                yield _piece("leftovers", name, path)
+                at_work = is_locked(lock_file(cluster.name))
+                yield _unfinished("snapshots", name, path, at_work=at_work)
 
 
 def _artifact(cache: Path, path: Path, by_whom: Mapping[str, tuple[str, ...]]) -> Piece:
     if path.name.startswith("."):
-        return _piece("leftovers", path.name, path)
+        at_work = is_locked(entry_lock(cache, entry_key(path)))
+        return _unfinished("artifacts", path.name, path, at_work=at_work)
     name, used = f"(damaged) {path.name[:12]}", _time(path)
     with contextlib.suppress(ArtifactError):
         if resolved := Store(cache).by_key(path.name):
             name, used = f"{resolved.name} {resolved.version}", _time(path / "provenance.json")
     return _piece("artifacts", name, path, used, by_whom.get(path.name, ()))
+
+
+def _unfinished(kind: Kind, name: str, path: Path, *, at_work: bool) -> Piece:
+    """What a command makes just now, or what one that was killed left."""
+    if at_work:
+        return _piece(kind, f"{name} (being made)", path, needed_by=_AT_WORK)
+    return _piece("leftovers", name, path)
 
 
 def _piece(

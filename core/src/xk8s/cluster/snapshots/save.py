@@ -36,8 +36,8 @@ from xk8s.machine.qemu.accelerator import qemu_version
 from xk8s.machine.qemu.agent import Agent
 from xk8s.machine.qemu.qmp import Qmp
 from xk8s.progress import Progress
-from xk8s.util.disk_full import is_full
-from xk8s.util.files import put_in_place
+from xk8s.util.disk_full import DiskError, DiskFull, blamed, disk_error
+from xk8s.util.files import put_in_place, remove_tree
 from xk8s.util.paths import cache_dir, make_private, memory_dir, state_dir
 from xk8s.util.sparse import sparse_copy
 
@@ -64,17 +64,17 @@ def save(
     """Save under ``label`` (replacing an earlier one). Return the cluster with its new processes,
     and for how many seconds it was paused.
 
-    Raises `HostError` if it cannot be saved here or the disk is full, `MachineError` if QEMU
-    refuses the state; the cluster then continues.
+    Raises `HostError` if it cannot be saved here or the disk is full or fails, `MachineError` if
+    QEMU refuses the state; the cluster then continues.
     """
     if why := unsavable(cluster.record):
         raise HostError(f"cluster {cluster.name!r} cannot be saved: {why}")
     target = store.directory(cluster.name, label)
     work = target.with_name(f"{label}.new")
-    shutil.rmtree(work, ignore_errors=True)
-    make_private(work.parent)
-    make_private(work)
     try:
+        remove_tree(work)
+        make_private(work.parent)
+        make_private(work)
         with progress.stage("save"), ThreadPoolExecutor(max_workers=8) as pool:
             cluster, longest = _shared(cluster, boot, progress)
             _check_room(cluster, boot, work)
@@ -92,13 +92,27 @@ def save(
             record = attrs.evolve(cluster.record, snapshot=label)
             write_record(record)
             cluster = cluster.as_of(record)
-    except OSError as error:
-        if not is_full(error):
-            raise
-        raise _no_room(work) from error
+    except (OSError, DiskError) as error:
+        raise _not_written(error, work) from error
+    except MachineError as error:
+        if known := blamed(str(error), work):  # QEMU writes the states
+            raise _not_written(known, work) from error
+        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return cluster, pause
+
+
+def _not_written(error: OSError | DiskError, work: Path) -> HostError:
+    """Whatever the disk (or who may use it) refuses: it is no fault of the cluster."""
+    known = disk_error(error, work) if isinstance(error, OSError) else error
+    if isinstance(known, DiskFull):
+        return _no_room(work)
+    return HostError(
+        f"the snapshot cannot be written: {known or error}; the cluster keeps running without one",
+        where=known.where if known else str(work),
+        hint=known.hint if known else "see whether the directory can be written to",
+    )
 
 
 def _no_room(work: Path, more: str = "") -> HostError:

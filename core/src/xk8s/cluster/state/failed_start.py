@@ -34,10 +34,13 @@ def keep(name: str, error: BaseException) -> bool:
         return False
     forget(name)
     target = failure_dir(name)
-    make_private(target.parent)
-    make_private(target)
     lines = [str(error), f"where: {error.where}", f"do: {error.hint}", *error.faults, error.log]
-    write_private(target / ERROR, "\n".join(line for line in lines if line).encode())
+    try:
+        make_private(target.parent)
+        make_private(target)
+        write_private(target / ERROR, "\n".join(line for line in lines if line).encode())
+    except OSError:
+        return False  # a full disk: the error itself is what matters
     logs += (state / LOGS).glob("*.jsonl")
     for source in [*(state / file for file in (RECORD, REQUEST, PLAN)), *logs]:
         try:

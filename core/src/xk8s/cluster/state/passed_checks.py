@@ -22,7 +22,10 @@ from xk8s.cluster.state.guest_files import overlay_digests
 from xk8s.overlay import Check
 from xk8s.planning.plan import Plan
 from xk8s.util.digest import digest, sha256_text
+from xk8s.util.log import get_logger
 from xk8s.util.paths import write_private
+
+log = get_logger(__name__)
 
 CHECKED = "checked.json"
 
@@ -95,12 +98,16 @@ def unchecked(plan: Plan, directory: Path) -> frozenset[str]:
 
 
 def remember_passed(plan: Plan, directory: Path, overlays: Iterable[str] | None = None) -> None:
-    """Record that all checks of these overlays (None: of all overlays) passed."""
+    """Record that all checks of these overlays (None: of all overlays) passed. A full disk costs
+    their running once more, and no cluster that is Ready.
+    """
     inputs = check_inputs(plan)
     passed = {name: inputs[name] for name in inputs if overlays is None or name in {*overlays}}
-    write_private(
-        directory / CHECKED, json.dumps({**_read(directory), **passed}, indent=1).encode()
-    )
+    text = json.dumps({**_read(directory), **passed}, indent=1)
+    try:
+        write_private(directory / CHECKED, text.encode())
+    except OSError as error:
+        log.info("passed_checks_not_written", path=directory / CHECKED, reason=str(error))
 
 
 def forget_passed(directory: Path) -> None:

@@ -200,6 +200,11 @@ def list_clusters() -> tuple[str, ...]:
         return ()
 
 
+def lock_file(name: str) -> Path:
+    """Return the file whose lock `locked` holds."""
+    return runtime_root() / f"{name}.lock"
+
+
 @contextlib.contextmanager
 def locked(name: str, *, timeout: float = 10.0) -> Iterator[None]:
     """Hold the cluster's lock. It is a kernel lock: a killed holder leaves it free.
@@ -207,7 +212,7 @@ def locked(name: str, *, timeout: float = 10.0) -> Iterator[None]:
     Raises `StateError` with the pid of the holder when it is not free after ``timeout`` s.
     """
     make_private(runtime_root())
-    path = runtime_root() / f"{name}.lock"
+    path = lock_file(name)
     lock = filelock.FileLock(path, timeout=timeout, mode=0o600)
     holder = path.with_suffix(".pid")
     start = time.monotonic()

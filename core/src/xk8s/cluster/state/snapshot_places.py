@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from xk8s.util.digest import sha256_text
+from xk8s.util.files import write_atomic
 from xk8s.util.paths import snapshots_root
 
 
@@ -14,8 +15,10 @@ def remember_snapshots(cache: Path) -> None:
     on their images are needed.
     """
     path = _memory(cache)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(os.fsencode(snapshots_root().absolute()))
+    place = os.fsencode(snapshots_root().absolute())
+    if not path.is_file() or path.read_bytes() != place:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, place)
 
 
 def forget_snapshots(cache: Path) -> None:

@@ -58,6 +58,8 @@ READY = "xk8s-initramfs: waiting for a node"
 """What its console says when it is."""
 
 _FORMAT = 2
+_NEW = ".new-"
+"""Before the key, in the name of the directory in which a template is made."""
 META = "template.json"
 _SECONDS = 180.0
 _TRIES = 3
@@ -84,6 +86,13 @@ class Template:
 def templates_dir(cache: Path) -> Path:
     """Return the directory of templates."""
     return cache / "templates"
+
+
+def template_lock(cache: Path, name: str) -> Path:
+    """Return the lock file of a template, or of what is being made of one (``name`` is that of the
+    directory): who makes or removes it holds it.
+    """
+    return cache_lock(cache, f"template-{name.removeprefix(_NEW)}")
 
 
 def discard(template: Template) -> None:
@@ -220,7 +229,7 @@ def _make(
 ) -> Template:
     cache = cache_dir()
     target = templates_dir(cache) / key
-    with _lock(cache_lock(cache, f"template-{key}"), stop):
+    with _lock(template_lock(cache, key), stop):
         if there := _find(key):
             return there  # another command made it meanwhile
         if target.exists():
@@ -260,13 +269,14 @@ def _boot(
     ram = ram_directory(boot.cluster) / f"{label}.ram"
     if shutil.disk_usage(ram.parent).free < node.memory << 20:
         raise HostError("not enough space for the memory of a template", where=str(ram.parent))
-    work = target.with_name(f".new-{target.name[:12]}-{os.getpid()}")
+    work = target.with_name(f"{_NEW}{target.name}")  # one at a time: the caller has the lock
     spec = _spec(boot, booted, label, ram)
     progress.item(label, f"booting with {node.memory} MiB and {spec.cpus} CPUs")
     started = None
     try:
         with disk_guard(work.parent):
             make_private(work.parent)
+            remove_tree(work)
             make_private(work)
             make_private(spec.console_log.parent)
             for path in (ram, spec.console_log):
