@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from attrs import evolve
@@ -16,6 +18,7 @@ from xk8s.build.layers import whole
 from xk8s.build.layers.build import BuiltLayer, LayerStore
 from xk8s.build.layers.erofs_write import ALIGNMENT
 from xk8s.cli.app import run
+from xk8s.cluster.snapshots.images import damaged
 from xk8s.errors import ArtifactError
 from xk8s.overlay import File, Layer, Take
 from xk8s.progress import Silent
@@ -313,3 +316,26 @@ def test_a_sealed_document_is_read_and_a_changed_one_is_not() -> None:
     for wrong in (text[:-5], "", "[]", "\0" * 40, text.replace("2.5", "2.6"), "5"):
         with pytest.raises(ValueError, match=r"JSON|descri|char|value"):
             intact.unseal(wrong)
+
+
+# --- what the VMs of a snapshot had -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["image", "kernel"])
+def test_a_snapshot_whose_image_or_kernel_is_damaged_is_not_restored(
+    cache: Path, restart: Callable[[], None], part: str
+) -> None:
+    """Its own layers need not be those of the plan, which are compared when it is built."""
+    one = artifact()
+    resolved = {artifact_key(one): Store(cache).get(one, Silent())}
+    built = layer_of(cache, resolved)
+    kernel = (resolved[artifact_key(one)].path / "program").relative_to(cache)
+    disk = SimpleNamespace(path=built.path, layer="l", key=built.key)
+    boot: Any = SimpleNamespace(
+        kernel=kernel, initrd=kernel, nodes=(SimpleNamespace(disks=(disk,)),)
+    )
+    restart()
+    assert damaged(boot) is None
+    flip({"image": built.path, "kernel": cache / kernel}[part])
+    restart()
+    assert "is damaged" in str(damaged(boot))

@@ -24,6 +24,7 @@ from xk8s.cluster.handle import Cluster, open_cluster
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.prepare import Clock, make_inputs
 from xk8s.cluster.snapshots import store
+from xk8s.cluster.snapshots.images import damaged
 from xk8s.cluster.snapshots.restore import restore, staged, take_staged
 from xk8s.cluster.snapshots.save import KEPT_DIRECTORIES, save, unsavable
 from xk8s.cluster.state import failed_start
@@ -131,7 +132,7 @@ def back_to(name: str, label: str, progress: Progress) -> Cluster:
         value = store.find(name, label)
         boot = read_boot(value.directory)
         clock = Clock(progress)
-        if why := _unfit(value, boot) or _damage(value, clock):
+        if why := _unfit(value, boot) or _damage(value, boot, clock):
             raise StateError(
                 f"snapshot {label!r} cannot be restored: {why}", where=str(value.directory)
             )
@@ -165,14 +166,15 @@ def _unfit(value: store.Snapshot, boot: BootedCluster) -> str | None:
     return store.problem(value, accel=accel) or boot.missing()
 
 
-def _damage(value: store.Snapshot, clock: Clock) -> str | None:
-    """Return what is damaged of a snapshot that was not read since this machine was started, or
-    None.
+def _damage(value: store.Snapshot, boot: BootedCluster, clock: Clock) -> str | None:
+    """Return what is damaged of a snapshot that was not read since this machine was started, or of
+    the images that its VMs have, or None.
     """
-    if store.verified(value):
-        return None
-    with clock.stage("verify"):
-        return store.verify(value)
+    if not store.verified(value):
+        with clock.stage("verify"):
+            if why := store.verify(value):
+                return why
+    return damaged(boot)
 
 
 def _as_saved(value: store.Snapshot, boot: BootedCluster, files: Path) -> Record:
@@ -265,10 +267,10 @@ def _restored(inputs: ClusterInputs, clock: Clock, *, checks: bool) -> Cluster |
     why = store.problem(value, key)
     if why is None:
         try:
-            why = read_boot(value.directory).missing()
+            boot = read_boot(value.directory)
+            why = boot.missing() or _damage(value, boot, clock)
         except StateError as error:
             why = str(error)
-    why = why or _damage(value, clock)
     if why is None:
         log.info("snapshot_fits", label=label)
         due = unchecked(inputs.plan, value.directory) if checks else frozenset()
@@ -303,7 +305,7 @@ def _changed(inputs: ClusterInputs, clock: Clock, *, checks: bool) -> Cluster | 
     log.info("snapshot_nearest", label=value.label, differing=found.differing,
              distance=found.distance)  # fmt: skip
     what = ", ".join(found.differing) or "files of nodes"
-    if why := _damage(value, clock):
+    if why := _damage(value, found.boot, clock):
         log.info("snapshot_dropped", label=value.label, reason=why)
         clock.note(f"{value.label} is dropped: {why}")
         store.remove(value)
