@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from xk8s.util.digest import canonical, sha256_text
-from xk8s.util.files import walk, write_atomic
+from xk8s.util.files import write_atomic
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 """Another one after each start of the machine."""
@@ -67,8 +67,11 @@ def damage(mark: Path, paths: Iterable[Path], compare: Callable[[], str | None])
 def is_compared(mark: Path, paths: Iterable[Path]) -> bool:
     """Return whether all of it was compared since this machine was started, and not changed."""
     try:
-        now = _stamp(paths)
-        return _compared.get(mark.absolute()) == now or mark.read_text() == now
+        now, name = _stamp(paths), mark.absolute()
+        if _compared.get(name) != now and mark.read_text() != now:
+            return False
+        _compared[name] = now
+        return True
     except (OSError, ValueError):
         return False
 
@@ -119,20 +122,22 @@ def _remember(mark: Path, stamp: str) -> None:
 
 
 def _stamp(paths: Iterable[Path]) -> str:
-    """Boot id, and a digest of what `stat` says of everything."""
+    """Boot id, and a digest of what `stat` says of everything. Each `up` does it for each file that
+    it needs from the cache: no `Path` for every one.
+    """
     total = hashlib.sha256()
     for path in paths:
-        for below in _below(path):
-            status = below.lstat()
+        for name, status in _below(os.fspath(path)):
             facts: tuple[int, ...] = (status.st_mode,)
             if not stat.S_ISDIR(status.st_mode):
                 facts += (status.st_size, status.st_mtime_ns, status.st_ino, status.st_dev)
-            name = "" if below == path else below.relative_to(path).as_posix()
             total.update(os.fsencode(f"{path.name}\0{name}\0{facts}\0"))
     return f"{BOOT_ID.read_text().strip()} {total.hexdigest()}\n"
 
 
-def _below(path: Path) -> Iterator[Path]:
-    yield path
-    if path.is_dir() and not path.is_symlink():
-        yield from walk(path)
+def _below(path: str, name: str = "") -> Iterator[tuple[str, os.stat_result]]:
+    status = os.lstat(path)
+    yield name, status
+    if stat.S_ISDIR(status.st_mode):
+        for entry in sorted(found.name for found in os.scandir(path)):
+            yield from _below(f"{path}/{entry}", f"{name}/{entry}")

@@ -55,9 +55,9 @@ def read(entry: Path, key: str) -> Resolved | None:
         ) from error
 
 
-def damage(entry: Path, key: str) -> str | None:
-    """Return what is wrong with an entry, in words, or None; the tree is read once per start of the
-    machine. An entry without a description is one that is not there.
+def look(entry: Path, key: str) -> Resolved | str | None:
+    """Return an entry, what is wrong with it in words, or None when there is none. Its tree is read
+    once per start of the machine.
     """
     try:
         resolved = read(entry, key)
@@ -72,9 +72,9 @@ def damage(entry: Path, key: str) -> str | None:
                 return None
         return "its content does not match its checksum"
 
-    return intact.damage(entry / intact.MARK, [resolved.path], compare)
+    return intact.damage(entry / intact.MARK, [resolved.path], compare) or resolved
 
 
 def is_compared(entry: Path) -> bool:
-    """Return whether `damage` need not read its tree."""
+    """Return whether `look` need not read its tree."""
     return intact.is_compared(entry / intact.MARK, [entry / "tree"])

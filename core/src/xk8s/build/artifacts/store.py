@@ -60,6 +60,7 @@ class Store:
     cache_dir: Path = field(converter=absolute)
     lock: LockFile | None = field(default=None, kw_only=True)
     jobs: Jobs = field(factory=Jobs, kw_only=True)
+    _looked_at: dict[str, Resolved] = field(factory=dict, init=False)
 
     def cached(self, artifact: Artifact, key: str | None = None) -> Resolved | None:
         """Return the artifact if the cache has it, by its description alone."""
@@ -69,9 +70,15 @@ class Store:
 
     def whole(self, key: str) -> Resolved | None:
         """Return the entry of that key if the cache has it and nothing is wrong with it. It is read
-        once per start of the machine.
+        once per start of the machine, and looked at once by each command.
         """
-        return None if entry.damage(self._root / key, key) else self.by_key(key)
+        if key in self._looked_at and (self._root / key).exists():
+            return self._looked_at[key]
+        found = entry.look(self._root / key, key)
+        if not isinstance(found, Resolved):
+            return None
+        self._looked_at[key] = found
+        return found
 
     def read_ahead(self, keys: Collection[str], progress: Progress) -> None:
         """Compare entries that were not since this machine was started, several at a time."""
@@ -177,11 +184,12 @@ class Store:
 
     def _told(self, artifact: Artifact, key: str, progress: Progress) -> Resolved | None:
         """Return the entry if it is whole; say so if it is damaged. The caller has its lock."""
-        if why := entry.damage(self._root / key, key):
-            progress.note(f"{artifact.name}: what the cache has of it is made again: {why}")
+        found = entry.look(self._root / key, key)
+        if isinstance(found, str):
+            progress.note(f"{artifact.name}: what the cache has of it is made again: {found}")
             forget_compared(self.cache_dir)
             return None
-        return self.by_key(key)
+        return found
 
     @contextmanager
     def _locked(self, key: str, artifact: Artifact, progress: Progress) -> Iterator[str]:
