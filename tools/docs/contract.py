@@ -33,7 +33,8 @@ PUBLIC: Mapping[str, tuple[str, ...]] = {
     "xk8s.artifact_keys": ("artifact_key", "is_cached"),
     "xk8s.recipe": ("RecipeContext", "Inspection"),
     "xk8s.files": (
-        "ZSTD", "UnsafeArchive", "file_digest", "fingerprints", "open_tar", "unpack", "walk",
+        "ZSTD", "Limits", "UnsafeArchive", "file_digest", "fingerprints", "open_tar", "unpack",
+        "walk",
     ),
     "xk8s.releases": ("why_unavailable",),
     "xk8s.image_reference": ("DIGEST", "split_ref"),

@@ -25,6 +25,8 @@ from xk8s_images.reference import full_ref
 
 _SMALL = 4 << 20
 """Manifests, indexes and configurations are far smaller; layers are not read."""
+_SMALL_ALL = 64 << 20
+"""Bytes of all of them that are held in memory at a time."""
 
 DAMAGED = (tarfile.TarError, UnsafeArchive, EOFError, zlib.error, lzma.LZMAError)
 """Exceptions that reading an archive may raise, besides OSError."""
@@ -70,7 +72,7 @@ def read_images(transport: str, path: Path) -> list[ArchivedImage]:
             found = [_structure(image) for image in json.loads(text[path])]
     except (OSError, *DAMAGED) as error:
         raise UsageError(f"it cannot be read: {error}", where=where) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
             f"it is not an {_KINDS[transport]}: {_said(error)}",
             where=where,
@@ -117,12 +119,22 @@ def find(root: Path, name: str) -> Path:
 
 def _read_images(transport: str, path: Path) -> str:
     files: dict[str, bytes] = {}
+    size = 0
     with open_tar(path) as tar:
         for member in tar:
             if member.isreg() and member.size <= _SMALL:
                 stream = tar.extractfile(member)
                 assert stream is not None
-                files[member.name.removeprefix("./")] = stream.read()
+                data = stream.read()
+                if data.lstrip()[:1] not in (b"{", b"["):
+                    continue  # a small layer
+                size += len(data)
+                if size > _SMALL_ALL:
+                    raise UnsafeArchive(
+                        f"{path.name}: more than {_SMALL_ALL >> 20} MiB of JSON, the limit, at "
+                        f"{member.name!r}"
+                    )
+                files[member.name.removeprefix("./")] = data
     found = parse(transport, files.__getitem__)
     return json.dumps([_unstructure(image) for image in found])
 

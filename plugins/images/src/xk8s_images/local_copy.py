@@ -42,7 +42,7 @@ def copy_image(recipe: RecipeContext) -> None:
     recipe.progress.item(recipe.name, f"taking {recipe.places['place']}")
     try:
         _TAKERS[transport](recipe, place)
-    except (KeyError, ValueError, TypeError, AttributeError, *DAMAGED) as error:
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError, *DAMAGED) as error:
         raise ArtifactError(
             f"the image is damaged: {error}",
             where=recipe.places["place"],

@@ -48,7 +48,7 @@ def provide(source: DebPackage, wanted: frozenset[str], attempt: Attempt) -> lis
     for package, (version, file) in files.items():
         tree = attempt.work / "packages" / package
         attempt.progress.item(attempt.name, f"unpacking {package}")
-        with piped_tar(["dpkg-deb", "--fsys-tarfile", str(file)]) as tar:
+        with piped_tar(["dpkg-deb", "--fsys-tarfile", str(file)], name=file.name) as tar:
             unpack_tar(tar, tree, rooted=True, check=attempt.jobs.check)
         for member in sorted(wanted):
             owner, path = source.members[member]
