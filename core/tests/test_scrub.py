@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import secrets
 from pathlib import Path
@@ -34,7 +35,13 @@ def leaks(text: str, pem: str) -> bool:
     return any(key[at : at + 20] in text for key in whole for at in range(len(key) - 20))
 
 
+AWS = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 JWT = "eyJhbGciOiJSUzI1NiIsImtpZCI6IngifQ.eyJpc3MiOiJrdWJlcm5ldGVzIn0.c2lnbmF0dXJl-_abc"
+
+LONG_JWT = (
+    "eyJhbGciOiJSUzI1NiIsImtpZCI6IngifQ.eyJpc3MiOiJrdWJlcm5ldGVzIiwic3ViIjoieCJ9.c2lnbmF0dXJl"
+)
+JWT_IN_BASE64 = base64.b64encode(b"ab" + LONG_JWT.encode()).decode()[20:60]
 
 
 @pytest.mark.parametrize("name", ["ca", "sa"])
@@ -67,6 +74,67 @@ def test_a_private_key_in_every_dress(pki: Path, name: str, known: bool) -> None
     assert "later" in scrub(dresses["journal"])
 
 
+def folded(text: str, columns: int, before: str = "") -> str:
+    lines = [text[at : at + columns] for at in range(0, len(text), columns)]
+    return "".join(f"{before}{line}\n" for line in lines)
+
+
+@pytest.mark.parametrize("name", ["ca", "sa"])
+def test_a_known_key_in_disguise(pki: Path, name: str) -> None:
+    pem = (pki / f"{name}.key").read_text()
+    der = base64.b64decode(body(pem))
+    packed = base64.b64encode(gzip.compress(pem.encode())).decode()
+    journal = "Nov 24 vm-001 x[1]: "
+    colons = ":".join(f"{byte:02x}" for byte in der)
+    dresses = {
+        "20 columns": folded(body(pem), 20),
+        "20 columns in a journal": folded(body(pem), 20, journal),
+        "its base64 in 20 columns": folded(base64.b64encode(pem.encode()).decode(), 20),
+        "hex of PEM": pem.encode().hex(),
+        "hex of DER": f"x={der.hex()}.",
+        "HEX": der.hex().upper(),
+        "hex in 60 columns": folded(der.hex(), 60, journal),
+        "hex with colons": colons,
+        "hex with colons, folded": folded(colons, 45, "    "),
+        "hex by words": " ".join(der.hex()[at : at + 4] for at in range(0, 2 * len(der), 4)),
+        "gzip": f"data: {packed}",
+        "gzip, folded": folded(packed, 76),
+        "gzip of DER": base64.b64encode(gzip.compress(der)).decode(),
+        "gzip in base64 twice, as Helm has it": base64.b64encode(packed.encode()).decode(),
+        "DER elsewhere in base64": base64.b64encode(b"ab" + der).decode(),
+        "base64 for URLs": base64.urlsafe_b64encode(b"x" + der).decode(),
+    }
+    for dress, text in dresses.items():
+        scrub = Scrubber(keys_below(pki))
+        cleaned = scrub(f"before\n{text}\nand after\n")
+        assert scrub.removed, dress
+        assert cleaned.startswith("before\n"), dress
+        assert cleaned.endswith("\nand after\n"), dress
+        left = cleaned.replace(REMOVED, "").replace(journal, "").split()
+        # What may remain is a last piece of some bytes.
+        assert len("".join(left)) <= len("beforeandafterx=.data:") + 24, (dress, left)
+
+
+def test_what_all_keys_have_in_common_stays(tmp_path: Path) -> None:
+    """A certificate has the name of the curve in it, as each key of that curve has."""
+    keys = Keys(tmp_path)
+    for name in ("a", "b", "c"):
+        keys.ca(name)
+    scrub = Scrubber(keys_below(tmp_path))
+    assert scrub("oAoGCCqGSM49AwEHoUQDQgAE") == "oAoGCCqGSM49AwEHoUQDQgAE"
+    assert scrub.removed == 0
+
+
+def test_keys_of_a_rotation_are_known_as_well(tmp_path: Path) -> None:
+    directories = [tmp_path / name for name in ("pki", "pki.new", "pki.old", "pki.none")]
+    for directory in directories[:3]:
+        Keys(directory).ca("ca")
+    scrub = Scrubber(keys_below(*directories))
+    for directory in directories[:3]:
+        line = body((directory / "ca.key").read_text())[10:58]
+        assert line not in scrub(line)
+
+
 def test_a_line_of_a_known_key_alone(pki: Path) -> None:
     scrub = Scrubber(keys_below(pki))
     for pem in keys_below(pki):
@@ -93,6 +161,39 @@ def test_a_line_of_a_known_key_alone(pki: Path) -> None:
         ('{"auths": {"r": {"auth": "dXNlcjpwYXNz"}}}', "dXNlcjpwYXNz"),
         ("aws_secret_access_key = wJalrXUtnFEMI", "wJalrXUtnFEMI"),
         ("refresh-token: 1//0abc", "1//0abc"),
+        ('password: "several words"', "words"),
+        ("password: 'several words'", "words"),
+        (r'password: "with \" a quote"', "quote"),
+        (r"{\"password\": \"several words\"}", "words"),
+        ("adminPassword: hunter2", "hunter2"),
+        ('"adminPassword":"hunter2"', "hunter2"),
+        ("clientSecret: hunter2", "hunter2"),
+        ("dbPassword=hunter2", "hunter2"),
+        ("DB_PASSWORD=hunter2", "hunter2"),
+        ('{"secret": "hunter2"}', "hunter2"),
+        ("app --password hunter2 --verbose", "hunter2"),
+        ("app --db-password 'several words'", "words"),
+        ("app --client-secret hunter2", "hunter2"),
+        ("curl -u a:hunter2 https://x", "hunter2"),
+        ("curl --user 'a:hunter2' https://x", "hunter2"),
+        ("ghp_16C7e42F292c6912E7710c838347Ae178B4a", "16C7e42F292c6912E7710c83"),
+        ("github_pat_11ABCDEFG0abcdefghijklmn_x", "11ABCDEFG0abcdefghijklmn"),
+        ("xoxb-2345678901-abcdefghij", "2345678901"),
+        ("AKIAIOSFODNN7EXAMPLE", "IOSFODNN7"),
+        (f"AKIAIOSFODNN7EXAMPLE,{AWS}", AWS),
+        (f"AKIAIOSFODNN7EXAMPLE {AWS}", AWS),
+        (f'{{"AccessKeyId": "AKIAIOSFODNN7EXAMPLE", "SecretAccessKey": "{AWS}"}}', AWS),
+        (f"aws_secret_access_key = {AWS}", AWS),
+        (f"data: {base64.b64encode(LONG_JWT.encode()).decode()}", "SUzI1NiIsImtpZCI6IngifQ"),
+        (f"in {base64.b64encode(b'ab' + LONG_JWT.encode()).decode()} more", JWT_IN_BASE64),
+        ("<password>hunter2</password>", "hunter2"),
+        ('<db:adminPassword type="x">several words</db:adminPassword>', "words"),
+        ('{"name":"DB_PASSWORD","value":"several words"}', "words"),
+        ("- name: DB_PASSWORD\n  value: hunter2", "hunter2"),
+        (r"{\"name\":\"API_TOKEN\",\"value\":\"hunter2\"}", "hunter2"),
+        ("Cookie: session=hunter2; other=secret2", "secret2"),
+        ("< Set-Cookie: session=hunter2; HttpOnly", "hunter2"),
+        ('{"Cookie": "session=hunter2"}', "hunter2"),
     ],
 )
 def test_tokens_and_passwords(text: str, secret: str) -> None:

@@ -31,6 +31,7 @@ from xk8s.progress import Progress
 from xk8s.report.contents import Contents
 from xk8s.report.host import findings, versions
 from xk8s.report.summary import Summary, summary
+from xk8s.util.lines import read_end
 from xk8s.util.paths import clusters_dir, state_dir
 from xk8s.util.scrub import Scrubber, keys_below
 
@@ -85,7 +86,9 @@ def _collect(
     name: str, directory: Path, cluster: Cluster | None, progress: Progress, checks: bool
 ) -> CollectedReport:
     made = time.time()
-    contents = Contents(f"xk8s-report-{name}", Scrubber(keys_below(state_dir(name) / PKI)))
+    # Also those that are to replace them, and those that were replaced (`ca rotate`).
+    keys = keys_below(*sorted(state_dir(name).glob(f"{PKI}*")))
+    contents = Contents(f"xk8s-report-{name}", Scrubber(keys))
     known = Summary(cluster=name, made=made)
     with progress.stage("host"):
         with contents.part("host/versions.json"):
@@ -144,12 +147,12 @@ def _files(contents: Contents, directory: Path) -> None:
             contents.add(f"cluster/{name}", (directory / name).read_text(errors="replace"))
     for path in sorted((directory / LOGS).glob("*.jsonl")):
         with contents.part(f"cluster/{LOGS}/{path.name}"):
-            contents.add(f"cluster/{LOGS}/{path.name}", path.read_text(errors="replace"))
+            contents.add(f"cluster/{LOGS}/{path.name}", read_end(path))
     for path in sorted((directory / CONSOLES).glob("*.log")):
         node, qemu = path.name.removesuffix(".log"), ".qemu"
         what = "qemu" if node.endswith(qemu) else "console"
         with contents.part(f"nodes/{path.name}"):
-            text = path.read_text(errors="replace")
+            text = read_end(path)
             contents.add(f"nodes/{node.removesuffix(qemu)}/{what}.log", text)
 
 

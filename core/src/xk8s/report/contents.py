@@ -40,10 +40,12 @@ class Contents:
     def add(self, path: str, text: str) -> None:
         """A file of the report; a path that already exists gets a number."""
         path = _safe(path)
-        data = self.scrub(text).encode()
-        if len(data) > MAX_FILE:
-            left = len(data) - MAX_FILE
-            data = f"[the first {left} bytes are omitted]\n".encode() + data[left:]
+        far = max(0, len(text) - 2 * MAX_FILE)  # too far from the end to be kept in any case
+        far = text.find("\n", far) + 1 if far else 0  # half a secret would not be recognised
+        data = self.scrub(text[far:]).encode()
+        if far or len(data) > MAX_FILE:
+            left = max(0, len(data) - MAX_FILE)
+            data = f"[the first {far + left} bytes are omitted]\n".encode() + data[left:]
         if self._size + len(data) > MAX_ALL:
             self.missing.append(f"{path}: the report is full")
             return

@@ -1,50 +1,80 @@
 """Takes keys, tokens and passwords out of texts that leave the machine, and out of logs.
 
-Two nets: forms that secrets have (PEM, JWT, "Bearer …", fields of kubeconfigs, …), and the very
-keys of the cluster, in whatever surroundings a piece of one stands.
+Two nets: forms that secrets have (PEM, JWT, "Bearer …", fields whose names say password, …), and
+the very keys of the cluster, in whatever surroundings a piece of one stands.
+
+Guests write what it reads, so that no pattern may take long on any text: lines are cut first, and
+each pattern is linear in them.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+
+from xk8s.util.known_keys import KnownKeys, keys_below
+from xk8s.util.lines import cut_lines
 
 REMOVED = "[removed by xk8s]"
 
-_PIECE = 24
-"""Characters of base64 that make a key recognisable: 18 bytes do not meet by chance."""
-
-_BEGIN = r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY-----"
-_END = r"-----END (?:[A-Z0-9]+ )*PRIVATE KEY-----"
+_BEGIN = r"-----BEGIN (?:[A-Z0-9]{1,30} ){0,4}PRIVATE KEY-----"
+_END = r"-----END (?:[A-Z0-9]{1,30} ){0,4}PRIVATE KEY-----"
 _PEM = re.compile(rf"{_BEGIN}(?:(?!-----BEGIN )[\s\S]){{0,16384}}?{_END}")
 _PEM_PART = re.compile(rf"{_BEGIN}|{_END}")
-_PEM_LINE = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}\s*$")
+_PEM_LINE = re.compile(r"[A-Za-z0-9+/]{16,}={0,2}")
 _PEM_LINES = 100
 
 _TOKEN = re.compile(
     r"\beyJ[A-Za-z0-9_-]{16,}(?:\.[A-Za-z0-9_=-]*)*"
     # Not what an event of a pod with a name of six letters is called: name.16f0c2b7a1d3e495
     r"|\b(?![a-z0-9]{6}\.[0-9a-f]{16}\b)[a-z0-9]{6}\.[a-z0-9]{16}\b"
+    r"|\b(?:gh[pousr]_|github_pat_|glpat-|xox[abeprs]-|npm_|pypi-|dckr_pat_|hvs\.|sk-)"
+    r"[A-Za-z0-9_-]{16,}"
+    # An access key of AWS, and the secret that follows it.
+    r"|\b(?:AKIA|ASIA)[A-Z0-9]{16}\b(?:[^A-Za-z0-9/+=]{1,8}[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+]))?"
 )
-"""JSON web tokens, and bootstrap tokens of Kubernetes."""
+"""JSON web tokens, bootstrap tokens of Kubernetes, and what is recognised by how it begins."""
 
-_BASE64 = re.compile(rf"[A-Za-z0-9+/_-]{{{_PIECE},}}={{0,2}}")
-_URL = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^/\s:@\"']*:)[^@/\s\"']+@")
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{24,}={0,2}")
+_HEX = re.compile(r"[0-9A-Fa-f](?:[0-9A-Fa-f: ]){38,}[0-9A-Fa-f]")
+_LINE_END = re.compile(r"[A-Za-z0-9+/_-]{8,}={0,2}|(?:[0-9A-Fa-f]{2}:){3,}[0-9A-Fa-f]{0,2}")
+_BLOCK_LINES = 2000
+"""Lines of base64 that are one text, folded."""
+
+_URL = re.compile(r"((?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,30}://[^/\s:@\"']{0,256}:)[^@/\s\"']+@")
+_NAME = (
+    r"(?<!/)(?:client-key-data|id-token|refresh-token|access[-_]?token|api[-_]?key|private[-_]?key|"
+    r"(?<=[a-z0-9_-])secret|secret[-_]?(?:access[-_]?)?key|passw(?:or)?d|passphrase|"
+    r"token)"
+)
+_VALUE = (
+    r"(?:(\")((?:[^\"\\\n]|\\.)*)|(')([^'\n]*)|(\\+[\"'])([^\"'\\\n]*)|"
+    r"()((?:[^\s\"'\\]|\\(?![\"'\\]))+))"
+)
+"""A value: in quotes, in quotes that are quoted themselves, or up to a blank."""
+
+
+def _value_after(before: str) -> re.Pattern[str]:
+    return re.compile(f"({before}){_VALUE}", re.I)
+
+
 _VALUES = (
     re.compile(r"(\bBearer\s+)([A-Za-z0-9._~+/=-]{8,})", re.I),
     re.compile(r"(\bAuthorization\\*[\"']?\s*[:=]\s*\\*[\"']?\w+\s+)([^\s\"'\\]+)", re.I),
-    re.compile(r"(--token )([^\s\"']+)"),
-    re.compile(r"(\"auth\"\s*:\s*\")([^\"]+)"),
-    re.compile(
-        r"((?<![A-Za-z0-9/])(?:client-key-data|client[-_]secret|id-token|refresh-token|"
-        r"access[-_]token|api[-_]?key|private[-_]?key|secret[-_]?(?:access[-_])?key|"
-        r"passw(?:or)?d|passphrase|token)"
-        r"\\*[\"']?\s*[:=]\s*\\*[\"']?)([^\s\"'\\,;}&]+)",
-        re.I,
+    re.compile(r"(\b(?:Set-)?Cookie\\*[\"']?[ \t]*[:=][ \t]*\\*[\"']?)([^\"'\\\n]+)", re.I),
+    _value_after(rf"{_NAME}\\*[\"']?\s*[:=]\s*"),
+    _value_after(r"[\"']secret\\*[\"'][ \t]*:[ \t]*"),
+    _value_after(rf"(?<![\w-])--?(?:[a-z0-9]{{1,30}}-){{0,6}}(?:{_NAME}|secret)[ \t]+(?!-)"),
+    # {"name": "DB_PASSWORD", "value": "…"}, and the same as YAML, as in the env of a container
+    _value_after(
+        rf"\bname\\*[\"']?[ \t]*:[ \t]*\\*[\"']?[\w.-]{{0,64}}{_NAME}[\w.-]{{0,64}}"
+        r"\\*[\"']?\s{0,99},?\s{0,99}\\*[\"']?value\\*[\"']?[ \t]*:[ \t]*"
     ),
+    re.compile(
+        r"((?:\s-u|--user|--proxy-user)[ \t=]*[\"']?(?!\d+:\d+\b)[^\s\"':]{1,256}:)([^\s\"']+)"
+    ),
+    re.compile(r"(\"auth\"\s*:\s*\")([^\"]+)"),
+    re.compile(rf"(<[\w:.-]{{0,64}}{_NAME}(?:\s[^<>]{{0,256}})?>)([^<]+)", re.I),
 )
 """What is before a secret, and the secret."""
 
@@ -53,6 +83,9 @@ _SECRET_NAME = re.compile(
     r"(?:api|private|secret|access)[-_]?key|authorization)",
     re.I,
 )
+_SECRET_ENDS = ("Password", "Passwd", "Passphrase", "Secret", "Token", "ApiKey", "PrivateKey")
+_MAX_NAME = 200
+"""Characters of a name: longer ones are none."""
 
 
 class Scrubber:
@@ -60,15 +93,18 @@ class Scrubber:
 
     def __init__(self, pem_keys: Iterable[str] = ()) -> None:
         """``pem_keys``: private keys that are known, as PEM texts."""
-        self._pieces = frozenset(piece for pem in pem_keys for piece in key_pieces(pem))
+        self._keys = KnownKeys(pem_keys)
         self.removed = 0
 
     def __call__(self, text: str) -> str:
-        """Return the text with `REMOVED` in place of each secret."""
+        """Return the text with `REMOVED` in place of each secret, and its lines cut."""
+        text = cut_lines(text)
         text = _PEM.sub(self._all, text)
         if _PEM_PART.search(text):
             text = self._cut_pem(text)
+        text = self._cut_blocks(text)
         text = _BASE64.sub(self._base64, text)
+        text = _HEX.sub(self._hex, text)
         text = _TOKEN.sub(self._all, text)
         for pattern in _VALUES:
             text = pattern.sub(self._value, text)
@@ -82,7 +118,10 @@ class Scrubber:
         return self._count(REMOVED)
 
     def _value(self, match: re.Match[str]) -> str:
-        return match[0] if REMOVED.startswith(match[2] + " ") else self._count(match[1] + REMOVED)
+        *groups, value = [group for group in match.groups() if group is not None]
+        if not value.strip() or value == REMOVED or REMOVED.startswith(value + " "):
+            return match[0]
+        return self._count("".join(groups) + REMOVED)
 
     def _cut_pem(self, text: str) -> str:
         """Without keys of which the text has the beginning or the end only: the lines of base64
@@ -97,26 +136,51 @@ class Scrubber:
             lines[index] = self._count(REMOVED) + "\n"
             at = index + step
             while 0 <= at < len(lines) and abs(at - index) <= _PEM_LINES:
-                if not _PEM_LINE.search(lines[at]):
+                if not _PEM_LINE.fullmatch(_last_word(lines[at])):
                     break
                 lines[at] = REMOVED + "\n"
                 at += step
         return "".join(lines)
 
+    def _cut_blocks(self, text: str) -> str:
+        """Without base64 or hex that is folded over lines, and has a key in it as a whole."""
+        lines = text.split("\n")
+        block: list[int] = []
+        changed = False
+        for index, line in enumerate([*lines, ""]):
+            if len(block) < _BLOCK_LINES and _LINE_END.fullmatch(_last_word(line)):
+                block.append(index)
+                continue
+            if len(block) > 1 and self._folded(
+                "".join(_last_word(lines[at]).replace(":", "") for at in block)
+            ):
+                for at in block:
+                    lines[at] = REMOVED
+                self._count("")
+                changed = True
+            block = []
+        return "\n".join(lines) if changed else text
+
+    def _folded(self, run: str) -> bool:
+        return self._keys.in_text(run) or self._keys.hidden_in(run)
+
     def _base64(self, match: re.Match[str]) -> str:
         run = match[0]
-        if any(run[at : at + _PIECE] in self._pieces for at in range(len(run) - _PIECE + 1)):
-            return self._count(REMOVED)
-        if len(run) >= 64 and _hides_a_key(run):
+        if self._keys.in_text(run) or (len(run) >= 64 and self._keys.hidden_in(run)):
             return self._count(REMOVED)
         return run
 
+    def _hex(self, match: re.Match[str]) -> str:
+        digits = match[0].replace(":", "").replace(" ", "")
+        return self._count(REMOVED) if self._folded(digits) else match[0]
+
 
 def names_secret(word: str) -> bool:
-    """Return whether a field or an option of this name (``--token``, ``client_secret``) has a
-    secret.
+    """Return whether a field or an option of this name (``--token``, ``client_secret``,
+    ``adminPassword``) has a secret.
     """
-    return _SECRET_NAME.fullmatch(word) is not None
+    word = word[-_MAX_NAME:]
+    return word.endswith(_SECRET_ENDS) or _SECRET_NAME.fullmatch(word) is not None
 
 
 def scrub_words(words: Sequence[object]) -> list[object]:
@@ -127,39 +191,9 @@ def scrub_words(words: Sequence[object]) -> list[object]:
     ]
 
 
-def key_pieces(pem: str) -> set[str]:
-    """Pieces of the base64 of a PEM private key, as they stand in it and in the base64 of all of
-    it (as kubeconfigs have it): one of them is in each text that has a line of the key.
-    """
-    lines = [line.strip() for line in pem.splitlines()]
-    body = [line for line in lines if line and not line.startswith("-----")]
-    wrapped = base64.b64encode(pem.encode()).decode()
-    return {
-        text[at : at + _PIECE]
-        for text in ("".join(body), wrapped)
-        for at in range(len(text) - _PIECE + 1)
-    }
+def _last_word(line: str) -> str:
+    words = line.rsplit(None, 1)
+    return words[-1].rstrip("\"\\',") if words else ""
 
 
-def keys_below(directory: Path) -> list[str]:
-    """Return the private keys (``*.key``) in a directory, as texts; none if it does not exist."""
-    found = []
-    for path in sorted(directory.glob("*.key")):
-        try:
-            found.append(path.read_text())
-        except (OSError, UnicodeDecodeError):
-            continue
-    return found
-
-
-def _hides_a_key(run: str) -> bool:
-    """Return whether base64 has a PEM private key in it (at any of its four alignments)."""
-    for shift in range(4):
-        text = run[shift:].rstrip("=")
-        text = text[: len(text) - len(text) % 4]
-        try:
-            if b"PRIVATE KEY" in base64.b64decode(text.replace("-", "+").replace("_", "/")):
-                return True
-        except binascii.Error:
-            continue
-    return False
+__all__ = ["REMOVED", "Scrubber", "keys_below", "names_secret", "scrub_words"]
