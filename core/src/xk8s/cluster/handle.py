@@ -32,6 +32,7 @@ from xk8s.planning.plan import Plan
 from xk8s.progress import Progress
 from xk8s.sources import Artifact
 from xk8s.util.host_memory import proportional_memory
+from xk8s.util.lines import read_end
 from xk8s.util.paths import cache_dir, runtime_dir, state_dir
 
 LOOPBACK = "127.0.0.1"
@@ -204,7 +205,7 @@ def machine_error(message: str, console: Path, *, hint: str) -> MachineError:
     texts = []
     for path in (console, qemu_log(console)):
         with contextlib.suppress(OSError):
-            texts.append(path.read_text(errors="replace"))
+            texts.append(read_end(path))
     return MachineError(
         message, where=str(console), hint=hint, log=tail(console), faults=core_hints(*texts)
     )

@@ -14,6 +14,7 @@ from xk8s.faults.core import CORE_FAULTS
 from xk8s.names.registry import Registry
 from xk8s.overlay import Fault
 from xk8s.util.console_text import without_controls
+from xk8s.util.lines import cut_line
 
 FRESH_SECONDS = 45.0
 """A transient fault that was not seen for this long is over."""
@@ -21,9 +22,15 @@ FRESH_SECONDS = 45.0
 SAME_FAULT = 3
 """Number of names (images, pods) shown for one fault."""
 
-_ESCAPED = re.compile(r'\\+"')
+_ESCAPED = re.compile(r'(?<!\\)\\+"')
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)")
 _MAX_LINE = 240
+MAX_SEARCHED = 4096
+"""Characters that a pattern sees at a time: guests write the lines, and some patterns take the
+square of their length in steps.
+"""
+_OVERLAP = 1024
+"""Of two pieces of a longer line: what is not longer than that is seen as a whole."""
 
 
 @frozen(kw_only=True)
@@ -118,9 +125,9 @@ def recognise(
     found: dict[tuple[str, str, str], _Found] = {}
     for log in logs:
         for line in log.text.splitlines():
-            text = plain(line)
+            text = plain(cut_line(line))
             for index, (fault, pattern) in enumerate(patterns):
-                match = pattern.search(text)
+                match = _search(pattern, text)
                 if match is None:
                     continue
                 if not (fault.transient and _over(text, now)):
@@ -172,6 +179,15 @@ def _count(
     )
 
 
+def _search(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    if len(text) <= MAX_SEARCHED:
+        return pattern.search(text)
+    for start in range(0, len(text) - _OVERLAP, MAX_SEARCHED - _OVERLAP):
+        if match := pattern.search(text, start, start + MAX_SEARCHED):
+            return match
+    return None
+
+
 def _short(line: str, match: re.Match[str]) -> str:
     """Return the line, or for a long one the part around the match."""
     if len(line) <= _MAX_LINE:
@@ -194,6 +210,7 @@ def _over(line: str, now: float) -> bool:
 
 
 __all__ = [
+    "MAX_SEARCHED",
     "Hint",
     "Log",
     "core_hints",

@@ -15,6 +15,7 @@ from xk8s.errors import CheckFailed, Xk8sError
 from xk8s.faults.recognise import Hint, Log, recognise, table
 from xk8s.overlay import Check
 from xk8s.progress import Progress
+from xk8s.util.lines import read_end
 
 
 @frozen(kw_only=True)
@@ -52,7 +53,7 @@ def console_logs(paths: Iterable[Path]) -> tuple[Log, ...]:
     found = []
     for path in paths:
         try:
-            text = path.read_text(errors="replace")
+            text = read_end(path)
         except OSError:
             continue
         node = path.name.removesuffix(".log").removesuffix(".qemu")

@@ -14,6 +14,7 @@ from attrs import define, field
 
 from xk8s.cluster.handle import Cluster
 from xk8s.errors import MachineError, StateError, UsageError, nearest
+from xk8s.util.lines import cut_line
 from xk8s.util.units import parse_duration
 
 _CURSOR = "-- cursor: "
@@ -52,7 +53,7 @@ def matcher(pattern: str) -> Callable[[str], bool]:
         found = re.compile(pattern, re.I if pattern == pattern.lower() else 0)
     except re.error as error:
         raise UsageError(f"--grep {pattern!r}: {error}") from error
-    return lambda line: found.search(line) is not None
+    return lambda line: found.search(cut_line(line)) is not None
 
 
 @define(eq=False, kw_only=True)
@@ -233,6 +234,8 @@ class GuestFiles:
             argv = ["/bin/sh", "-c", _TAIL, "sh", path, str(offset), how]
             text = self.cluster.run(self.node, argv).stdout.decode(errors="replace")
             size, _, body = text.partition("\n")
+            if size and not (size.isascii() and size.isdigit() and len(size) < 20):
+                raise MachineError(f"{self.node}: {path}: {size[:40]!r} is not its size")
             self._offsets[path] = int(size or 0)
             body = "".join(_later(body.splitlines(keepends=True), self.since))
             if body:

@@ -15,6 +15,7 @@ from xk8s.faults.recognise import core_hints
 from xk8s.machine.qemu.command import MachineSpec, command
 from xk8s.machine.qemu.qmp import Qmp
 from xk8s.util import host_programs
+from xk8s.util.lines import read_end
 from xk8s.util.log import get_logger
 from xk8s.util.processes import Process, cluster_environment
 
@@ -72,7 +73,7 @@ class Spawned:
 
     def _ended(self) -> MachineError:
         code = self._child.returncode
-        text = self.stderr.read_text(errors="replace").strip()
+        text = read_end(self.stderr, 1 << 20).strip()
         kind = PortTakenError if "host forwarding rule" in text else MachineError
         how = f"signal {-code}" if code < 0 else f"exit {code}"
         last = text.splitlines()[-1] if text else "no output"
