@@ -51,7 +51,7 @@ PUBLIC: Mapping[str, tuple[str, ...]] = {
     "xk8s.testing": ("assert_conforms", "plan_of", "plugin"),
     "xk8s.verbs": (
         "KeyRotation", "ListingGroup", "Session", "cluster_option", "complete_nodes",
-        "json_option", "pass_session", "print_json", "table",
+        "echo", "json_option", "pass_session", "print_json", "table",
     ),
 }  # fmt: skip
 """Names that authors of overlays may import: module -> names; none means all without underscore."""

@@ -7,12 +7,11 @@ Authors of commands (entry-point group ``xk8s.v1.commands``, value: a `click.Com
     @cluster_option
     @pass_session
     def command(session: Session) -> None:
-        click.echo(session.cluster().name)
+        echo(session.cluster().name)
 """
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from xk8s.util.console_text import json_text, without_controls
 from xk8s.util.log import PROGRESS, get_logger
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Session(ABC):
     def remark(self, text: str) -> None:
         """Write a line other than a result to stderr; with `--log-json` as a log record."""
         if not self.log_json:
-            click.echo(text, err=True)
+            echo(text, err=True)
         get_logger(PROGRESS).info("note", text=text)
 
     @abstractmethod
@@ -134,7 +134,14 @@ class ListingGroup(click.Group):
 
 def print_json(value: object) -> None:
     """Print JSON for programs on stdout, always the same for the same value."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    click.echo(json_text(value, indent=2))
+
+
+def echo(text: object = "", *, nl: bool = True, err: bool = False) -> None:
+    """Print a line for people, on stdout or stderr. Control characters are taken out: whatever is
+    shown may have been written by a guest.
+    """
+    click.echo(without_controls(str(text)), nl=nl, err=err)
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> None:
@@ -142,7 +149,7 @@ def table(rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     for cells in rows:
         padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-        click.echo("  ".join(padded).rstrip())
+        echo("  ".join(padded).rstrip())
 
 
 # --- options ----------------------------------------------------------------------------

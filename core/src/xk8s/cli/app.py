@@ -19,7 +19,11 @@ from xk8s.errors import PluginError, UsageError, nearest
 from xk8s.names.allow_list import careful_policy
 from xk8s.names.call import guarded
 from xk8s.names.discovery import COMMANDS_GROUP, Offer, by_name, offered, refusal
-from xk8s.verbs import DEFAULT_NAME, cluster_option
+from xk8s.verbs import (
+    DEFAULT_NAME,
+    cluster_option,
+    echo,
+)
 
 VERBS: Mapping[str, str] = {
     "up": "Start a cluster from overlays and check it.",
@@ -130,7 +134,7 @@ def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> No
     if value and not ctx.resilient_parsing:
         from importlib.metadata import version
 
-        click.echo(f"xk8s {version('xk8s')}")
+        echo(f"xk8s {version('xk8s')}")
         ctx.exit()
 
 

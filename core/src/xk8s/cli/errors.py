@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 import sys
 import time
@@ -12,10 +12,13 @@ from pathlib import Path
 import click
 
 from xk8s.errors import HostError, Interrupted, UsageError, Xk8sError
-from xk8s.util.console_text import without_controls
+from xk8s.util.console_text import json_text, without_controls
+from xk8s.util.lines import cut_line
 
 EXIT_UNEXPECTED = 70
 """Exit code for a bug of xk8s (EX_SOFTWARE): the traceback is in a file that the message names."""
+MAX_SHOWN = 2000
+"""Characters of a line of a log that an error shows."""
 EXIT_PIPE = 141
 """Exit code if whoever read our output went away (128 + SIGPIPE)."""
 
@@ -100,18 +103,22 @@ def as_text(error: Xk8sError, code: int, *, as_json: bool = False) -> str:
         }
         moment = datetime.now(UTC).isoformat().replace("+00:00", "Z")
         record = {"timestamp": moment, "level": "error", "event": "error", "error": data}
-        return json.dumps(record, ensure_ascii=False)
+        return json_text(record)
     lines = [f"xk8s: {error}"]
     if error.where:
         lines.append(f"  where: {error.where}")
     if error.hint:
         lines.append(f"  do: {error.hint}")
     if error.log:
-        log = without_controls(error.log.rstrip("\n"))
-        lines += ["  log:", *(f"  | {line}" for line in log.splitlines())]
+        lines += ["  log:", *(f"  | {cut_line(line, MAX_SHOWN)}" for line in _log_lines(error.log))]
     for fault in error.faults:
         lines.append(f"  hint: {fault}".replace("\n", "\n  "))
-    return "\n".join(lines)
+    # Guests and programs write parts of all of these.
+    return without_controls("\n".join(lines))
+
+
+def _log_lines(log: str) -> list[str]:
+    return without_controls(log.rstrip("\n")).splitlines()
 
 
 def _write_traceback(text: str) -> Path:

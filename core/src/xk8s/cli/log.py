@@ -13,6 +13,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from xk8s.util.console_text import json_text, without_controls
 from xk8s.util.log import PROGRESS, Record, add_sink
 
 _MAX_COMMAND_LINE = 200
@@ -65,6 +66,8 @@ class _Console:
             text = shlex.join(map(str, argv))
             short = self.level > logging.DEBUG and len(text) > _MAX_COMMAND_LINE
             fields["argv"] = f"{text[:_MAX_COMMAND_LINE]}…" if short else text
+        if not self.as_json:
+            fields = {key: _plain(value) for key, value in fields.items()}
         logger.log(record.level, record.event, **fields)
 
 
@@ -77,7 +80,7 @@ def _configure(level: int, as_json: bool) -> None:
     terminal = sys.stderr.isatty()
     renderer: structlog.types.Processor
     if as_json:
-        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
+        renderer = structlog.processors.JSONRenderer(serializer=lambda value, **_: json_text(value))
     elif terminal:
         renderer = structlog.dev.ConsoleRenderer()
     else:
@@ -97,6 +100,11 @@ def _configure(level: int, as_json: bool) -> None:
         logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
         cache_logger_on_first_use=False,
     )
+
+
+def _plain(value: object) -> object:
+    """Take out what would change the terminal; guests write parts of errors."""
+    return without_controls(value) if isinstance(value, str) else value
 
 
 def _head_first(

@@ -84,7 +84,7 @@ class Plain:
     def note(self, text: str) -> None:
         """Print it."""
         with self._lock:
-            self._line(text)
+            self._line(without_controls(text))
 
     def item(self, key: str, text: str, *, done: int = 0, total: int = 0) -> None:
         """Print it if it is new, or if it has changed and was not printed recently."""
@@ -256,7 +256,7 @@ class Live:
 
     def note(self, text: str) -> None:
         """Print a line that stays."""
-        self._print(f"  {text}", markup=False)
+        self._print(f"  {without_controls(text)}", markup=False)
 
     def item(self, key: str, text: str, *, done: int = 0, total: int = 0) -> None:
         """Show or change the line of ``key``."""

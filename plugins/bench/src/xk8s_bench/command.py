@@ -10,7 +10,13 @@ from click.shell_completion import CompletionItem
 from xk8s.cli.session import CliSession, complete_overlays, pass_session, plan_options
 from xk8s.errors import UsageError
 from xk8s.util.files import write_atomic
-from xk8s.verbs import json_option, print_json, table, talk_options
+from xk8s.verbs import (
+    echo,
+    json_option,
+    print_json,
+    table,
+    talk_options,
+)
 
 if TYPE_CHECKING:
     from xk8s_bench.result import Result
@@ -125,11 +131,11 @@ def _list(names: tuple[str, ...], *, as_json: bool) -> None:
         )
         return
     for comparison in found:
-        click.echo(f"{comparison.name}: {comparison.summary}")
+        echo(f"{comparison.name}: {comparison.summary}")
         for quantity in comparison.quantities:
-            click.echo(f"  measures {quantity.title} [{quantity.unit}]")
+            echo(f"  measures {quantity.title} [{quantity.unit}]")
         for about in comparison.series:
-            click.echo(f"  {about.name}: {about.how}")
+            echo(f"  {about.name}: {about.how}")
 
 
 def _draw(source: Path) -> None:
@@ -138,7 +144,7 @@ def _draw(source: Path) -> None:
 
     target = source.with_suffix(".svg")
     write_atomic(target, svg(read(source)))
-    click.echo(str(target))
+    echo(str(target))
 
 
 def _write(result: Result, output: Path) -> None:
@@ -158,7 +164,7 @@ def _show(results: list[Result], output: Path, *, as_json: bool) -> None:
         print_json([json.loads(to_json(result)) for result in results])
         return
     for result in results:
-        click.echo(f"{result.comparison}: {result.summary}")
+        echo(f"{result.comparison}: {result.summary}")
         for measure in result.measures:
             rows = [(f"  {measure.title}", "MEDIAN", "LEAST", "MOST", "RATIO", "GOAL")]
             for series in measure.series:
@@ -174,4 +180,4 @@ def _show(results: list[Result], output: Path, *, as_json: bool) -> None:
                 )
             table(rows)
         for kind in ("json", "svg"):
-            click.echo(f"  {output / result.comparison}.{kind}")
+            echo(f"  {output / result.comparison}.{kind}")

@@ -9,6 +9,7 @@ from xk8s.verbs import (
     Session,
     cluster_option,
     complete_nodes,
+    echo,
     json_option,
     pass_session,
     print_json,
@@ -136,4 +137,4 @@ def show(outcomes: Sequence[Outcome], *, as_json: bool) -> None:
     for outcome in outcomes:
         mark = "FAIL" if outcome.error else "ok  "
         said = f": {outcome.error}" if outcome.error else f" ({outcome.seconds:.1f} s)"
-        click.echo(f"{mark} {outcome.node} {outcome.parcel.ref}{said}")
+        echo(f"{mark} {outcome.node} {outcome.parcel.ref}{said}")

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from xk8s.errors import StateError, UsageError
-from xk8s.verbs import Session, cluster_option, json_option, pass_session, print_json, table
+from xk8s.verbs import (
+    Session,
+    cluster_option,
+    echo,
+    json_option,
+    pass_session,
+    print_json,
+    table,
+)
 
 if TYPE_CHECKING:
     from xk8s.context import ClusterAccess
@@ -113,23 +121,23 @@ def summarize(report: dict[str, Any]) -> None:
     """Say what was done, and what is left to the user."""
     name = report["cluster"]
     option = "" if name == "xk8s" else f" --name {name}"
-    click.echo(f"cluster {name!r} has new keys and is Ready after {report['seconds']:.0f} s")
+    echo(f"cluster {name!r} has new keys and is Ready after {report['seconds']:.0f} s")
     if report["pods_recreated"]:
-        click.echo(f"  pods recreated:  {', '.join(report['pods_recreated'])}")
+        echo(f"  pods recreated:  {', '.join(report['pods_recreated'])}")
     if report["pods_left"]:
-        click.echo(
+        echo(
             "  nothing recreates these pods; their files are renewed within two minutes, programs "
             f"that do not read them again must be restarted: {', '.join(report['pods_left'])}"
         )
     if report["snapshots_removed"]:
-        click.echo("  the next up boots: the snapshot that it would restore had the old keys")
+        echo("  the next up boots: the snapshot that it would restore had the old keys")
     for label in report["snapshots_with_old_keys"]:
-        click.echo(
+        echo(
             f"  snapshot {label!r} has the old keys and brings them back: "
             f"xk8s snapshot remove {label}{option}"
         )
     if report["kubeconfig_to_merge_again"]:
-        click.echo(
+        echo(
             f"  {report['kubeconfig_to_merge_again']} has the old keys: "
             f"xk8s kubeconfig --merge{option}"
         )

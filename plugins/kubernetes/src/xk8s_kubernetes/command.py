@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 from xk8s.errors import StateError
-from xk8s.verbs import Session, cluster_option, pass_session
+from xk8s.verbs import (
+    Session,
+    cluster_option,
+    echo,
+    pass_session,
+)
 
 if TYPE_CHECKING:
     from xk8s_kubernetes.kubeconfig_file import Outcome
@@ -44,7 +49,7 @@ def command(session: Session, /, use: bool, file: Path | None, **actions: bool) 
         if file is not None:
             raise click.UsageError("FILE needs --merge or --remove")
         path = own_file(session)
-        click.echo(path if action else path.read_text(), nl=action is not None)
+        echo(path if action else path.read_text(), nl=action is not None)
     elif action == "merge":
         _merge(session, file, use=use)
     else:

@@ -6,7 +6,14 @@ import sys
 
 import click
 from xk8s.errors import CheckFailed, UsageError
-from xk8s.verbs import Session, cluster_option, json_option, pass_session, print_json
+from xk8s.verbs import (
+    Session,
+    cluster_option,
+    echo,
+    json_option,
+    pass_session,
+    print_json,
+)
 
 from xk8s_mconnect.client import Tally, connect, parse_address
 
@@ -45,7 +52,7 @@ def command(
             }
         )
     else:
-        click.echo(report(tally))
+        echo(report(tally))
     if tally.failed:
         sys.exit(CheckFailed.exit_code)
 

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from xk8s.cli.session import CliSession, checks_options, complete_overlays, pass_session, set_option
-from xk8s.verbs import cluster_option, json_option, print_json
+from xk8s.verbs import (
+    cluster_option,
+    echo,
+    json_option,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from xk8s.cluster.change.apply import Applied, Checks
@@ -42,7 +47,7 @@ def command(session: CliSession, overlays: tuple[str, ...], checks: Checks, as_j
         print_json(applied.to_json())
         return
     for line in lines(applied):
-        click.echo(line)
+        echo(line)
 
 
 def lines(applied: Applied) -> list[str]:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from xk8s.cli.session import CliSession, complete_overlays, pass_session, plan_options
-from xk8s.verbs import cluster_option, json_option, print_json, table
+from xk8s.verbs import (
+    cluster_option,
+    echo,
+    json_option,
+    print_json,
+    table,
+)
 
 if TYPE_CHECKING:
     from xk8s.build.artifacts.attempt import Resolved
@@ -71,12 +77,12 @@ def command(
     for resolved in found:
         show(resolved)
     for name in missing:
-        click.echo(f"{name}  not cached yet")
+        echo(f"{name}  not cached yet")
 
 
 def show(resolved: Resolved) -> None:
     """Format an artifact for people: its members, each with the source that provided it."""
-    click.echo(f"{resolved.name} {resolved.version}  {resolved.digest[:12]}  {resolved.path}")
+    echo(f"{resolved.name} {resolved.version}  {resolved.digest[:12]}  {resolved.path}")
     table(
         [(f"  {origin.member}", origin.kind, origin.detail) for origin in resolved.provenance]
         or [("",)]

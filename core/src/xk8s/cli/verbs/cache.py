@@ -9,7 +9,14 @@ import click
 
 from xk8s.cli.session import CliSession, dry_run_option, pass_session
 from xk8s.util.units import ago, parse_size, size_text
-from xk8s.verbs import ListingGroup, cluster_option, json_option, print_json, table
+from xk8s.verbs import (
+    ListingGroup,
+    cluster_option,
+    echo,
+    json_option,
+    print_json,
+    table,
+)
 
 if TYPE_CHECKING:
     from xk8s.cluster.disk.usage import Piece
@@ -62,7 +69,7 @@ def list_all(session: CliSession, every: bool, as_json: bool) -> None:
         if every or kind == "snapshots":
             rows += [_row(piece) for piece in ours]
     table(rows)
-    click.echo(
+    echo(
         f"{size_text(total)} in all; automatic snapshots take {size_text(automatic)} of at most "
         f"{size_text(bound)} (cluster.snapshot_size)"
     )
@@ -106,7 +113,7 @@ def prune(session: CliSession, max_size: int | None, dry_run: bool, as_json: boo
         table([(piece.kind, piece.name, size_text(piece.size), f"last used {ago(piece.used)}")
                for piece in done.removed])  # fmt: skip
     what = "would be removed" if dry_run else "removed"
-    click.echo(f"{len(done.removed)} {what}, {size_text(freed)} freed; {size_text(done.left)} left")
+    echo(f"{len(done.removed)} {what}, {size_text(freed)} freed; {size_text(done.left)} left")
     if max_size is not None and done.left > max_size:
         session.remark(
             "everything else is needed, named by you, or was used today: see `xk8s cache --all`"

@@ -11,7 +11,12 @@ from click.shell_completion import CompletionItem
 
 from xk8s.cli.session import CliSession, pass_session
 from xk8s.errors import UsageError, Xk8sError, nearest
-from xk8s.verbs import cluster_option, json_option, print_json
+from xk8s.verbs import (
+    cluster_option,
+    echo,
+    json_option,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from xk8s.cluster.handle import Cluster
@@ -56,7 +61,7 @@ def command(
         if as_json:
             print_json([{"name": check.name, "timeout": check.timeout} for check in checks])
         else:
-            click.echo("".join(f"{check.name}\n" for check in checks), nl=False)
+            echo("".join(f"{check.name}\n" for check in checks), nl=False)
         return
     run(session, cluster, checks, as_json=as_json)
 
@@ -93,7 +98,7 @@ def run(session: CliSession, cluster: Cluster, checks: Sequence[Check], *, as_js
             results.append(result)
             if not as_json:
                 mark = "ok  " if result.ok else "FAIL"
-                click.echo(f"{mark} {result.name}: {result.detail} ({result.seconds:.1f} s)")
+                echo(f"{mark} {result.name}: {result.detail} ({result.seconds:.1f} s)")
         if as_json:
             print_json(
                 [
@@ -129,7 +134,7 @@ def show_faults(session: CliSession, cluster: Cluster, *, as_json: bool) -> None
     for line in found.missing:
         session.remark(f"not searched: {line}")
     for hint in found.hints:
-        click.echo(str(hint))
+        echo(str(hint))
     if not found.hints:
         nodes = ", ".join(node.name for node in cluster.record.nodes)
-        click.echo(f"no known faults in the logs of {nodes or 'no nodes'}")
+        echo(f"no known faults in the logs of {nodes or 'no nodes'}")

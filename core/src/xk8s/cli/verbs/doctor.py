@@ -6,7 +6,12 @@ import attrs
 import click
 
 from xk8s.cli.session import CliSession, pass_session
-from xk8s.verbs import cluster_option, json_option, print_json
+from xk8s.verbs import (
+    cluster_option,
+    echo,
+    json_option,
+    print_json,
+)
 
 
 @click.command()
@@ -24,10 +29,10 @@ def command(session: CliSession, as_json: bool) -> None:  # noqa: ARG001
         width = max(len(finding.name) for finding in findings)
         said: set[str] = set()
         for finding in findings:
-            click.echo(f"{finding.level:<4}  {finding.name:<{width}}  {finding.text}")
+            echo(f"{finding.level:<4}  {finding.name:<{width}}  {finding.text}")
             if finding.do:
                 # One line of packages answers several findings.
                 do = "the same as above" if finding.do in said else finding.do
-                click.echo(f"{'':<{width + 8}}do: {do}")
+                echo(f"{'':<{width + 8}}do: {do}")
                 said.add(finding.do)
     require(findings)

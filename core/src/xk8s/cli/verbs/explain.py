@@ -9,7 +9,12 @@ import click
 
 from xk8s.cli.session import CliSession, pass_session, plan_options
 from xk8s.errors import UsageError
-from xk8s.verbs import cluster_option, json_option, print_json
+from xk8s.verbs import (
+    cluster_option,
+    echo,
+    json_option,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from xk8s.names.request import Request
@@ -41,7 +46,7 @@ def command(session: CliSession, key: str, as_json: bool) -> None:
         return
     for index, value in enumerate(values):
         if index:
-            click.echo()
+            echo()
         show(value)
 
 
@@ -76,8 +81,8 @@ def show(value: Value) -> None:
     """Print a setting for people."""
     from xk8s.names.convert import text
 
-    click.echo(f"{value.key}: {value.help}")
-    click.echo(f"  type     {value.type}")
-    click.echo(f"  default  {text(value.default)}")
-    click.echo(f"  value    {text(value.value)}")
-    click.echo(f"  from     {value.origin}")
+    echo(f"{value.key}: {value.help}")
+    echo(f"  type     {value.type}")
+    echo(f"  default  {text(value.default)}")
+    echo(f"  value    {text(value.value)}")
+    echo(f"  from     {value.origin}")

@@ -18,7 +18,14 @@ from xk8s.cli.session import (
     plan_options,
 )
 from xk8s.util.units import ago, parse_duration, size_text
-from xk8s.verbs import ListingGroup, cluster_option, json_option, print_json, table
+from xk8s.verbs import (
+    ListingGroup,
+    cluster_option,
+    echo,
+    json_option,
+    print_json,
+    table,
+)
 
 if TYPE_CHECKING:
     from xk8s.build.layers.cache import CachedLayer, Removed
@@ -185,7 +192,7 @@ def show(session: CliSession, layer: str, as_json: bool) -> None:
         return
     for entry in entries:
         target = f" -> {entry.target}" if entry.target else ""
-        click.echo(f"{stat.filemode(entry.mode)} {entry.size:>10}  {entry.path}{target}")
+        echo(f"{stat.filemode(entry.mode)} {entry.size:>10}  {entry.path}{target}")
 
 
 @command.command("cat")
@@ -244,7 +251,7 @@ def prune(session: CliSession, older_than: float, dry_run: bool, as_json: bool) 
     what = "would be removed" if dry_run else "removed"
     kept = f"{len(pruned.needed)} needed"
     kept += f", {len(pruned.recent)} used recently" if pruned.recent else ""
-    click.echo(f"{len(pruned.removed)} {what}, {size_text(freed)} freed; {kept}")
+    echo(f"{len(pruned.removed)} {what}, {size_text(freed)} freed; {kept}")
 
 
 def _removed(removed: Removed) -> tuple[str, ...]:

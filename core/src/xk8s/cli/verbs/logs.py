@@ -14,7 +14,11 @@ from click.shell_completion import CompletionItem
 from xk8s.cli.session import CliSession, pass_session
 from xk8s.errors import Interrupted, StateError, UsageError, Xk8sError
 from xk8s.util.units import parse_duration
-from xk8s.verbs import cluster_option, complete_nodes
+from xk8s.verbs import (
+    cluster_option,
+    complete_nodes,
+    echo,
+)
 
 if TYPE_CHECKING:
     from xk8s.cluster.checks.logs import LogSource
@@ -243,7 +247,7 @@ def display(texts: Sequence[tuple[LogSource, str]], grep: str) -> None:
     from xk8s.cluster.checks.logs import Journal, matcher, mixed
 
     dated = [text for source, text in texts if source.dated]
-    click.echo(mixed(dated), nl=False)
+    echo(mixed(dated), nl=False)
     rest = [(source, text) for source, text in texts if not source.dated]
     for source, text in rest:
         if grep and not isinstance(source, Journal):
@@ -253,5 +257,5 @@ def display(texts: Sequence[tuple[LogSource, str]], grep: str) -> None:
                 if line.startswith("==> ") or matches(line)
             )  # fmt: skip
         if text and len(rest) > 1 and not text.startswith("==> "):
-            click.echo(f"==> {source.title} <==")
-        click.echo(text, nl=bool(text) and not text.endswith("\n"))
+            echo(f"==> {source.title} <==")
+        echo(text, nl=bool(text) and not text.endswith("\n"))

@@ -7,7 +7,10 @@ from pathlib import Path
 import click
 
 from xk8s.cli.session import CliSession, pass_session
-from xk8s.verbs import cluster_option
+from xk8s.verbs import (
+    cluster_option,
+    echo,
+)
 
 
 @click.command()
@@ -31,6 +34,6 @@ def command(session: CliSession, overlay: str, directory: Path | None, overwrite
     where = directory or Path(overlay)
     written = make_overlay(overlay, where, overwrite=overwrite)
     for path in written:
-        click.echo(path)
+        echo(path)
     if not session.quiet:
         session.remark(f"next: cd {where} && pip install -e '.[test]' && pytest")

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from xk8s.cli.session import CliSession, complete_overlays, pass_session, plan_options
-from xk8s.verbs import cluster_option, json_option, print_json, table
+from xk8s.verbs import (
+    cluster_option,
+    echo,
+    json_option,
+    print_json,
+    table,
+)
 
 if TYPE_CHECKING:
     from xk8s.planning.diagram import Part
@@ -49,7 +55,7 @@ def command(
 
     plan = make_plan(session.request(overlays))
     if graph_format:
-        click.echo(picture(plan, graph_format, graph_of), nl=False)
+        echo(picture(plan, graph_format, graph_of), nl=False)
     elif as_json:
         print_json(plan.to_json())
     else:
@@ -67,25 +73,25 @@ def picture(plan: Plan, kind: str, part: Part | None) -> str:
 
 def show(plan: Plan) -> None:
     """Print the plan for people."""
-    click.echo(f"cluster {plan.name!r}, {plan.ctx.ip_family}, digest {plan.digest[:12]}")
-    click.echo("\noverlays, lowest first:")
+    echo(f"cluster {plan.name!r}, {plan.ctx.ip_family}, digest {plan.digest[:12]}")
+    echo("\noverlays, lowest first:")
     rows = [
         (f"  {overlay.offer.name}", overlay.offer.origin, f"for {', '.join(overlay.asked_by)}")
         for overlay in plan.overlays
     ]
     table(rows)
     for choice in plan.choices:
-        click.echo(f"  {choice.capability}: {choice.chosen} ({choice.reason})")
+        echo(f"  {choice.capability}: {choice.chosen} ({choice.reason})")
     changed = [value for value in plan.settings if value.origin != "default"]
     if changed:
-        click.echo("\nsettings that differ from the defaults:")
+        echo("\nsettings that differ from the defaults:")
         table(
             [
                 (f"  {setting.key}", str(setting.value), f"from {setting.origin}")
                 for setting in changed
             ]
         )
-    click.echo("\nlayers, lowest first:")
+    echo("\nlayers, lowest first:")
     table(
         [
             (f"  {planned.layer.name}", planned.digest[:12], ", ".join(sorted(planned.layer.roles)))
@@ -93,13 +99,13 @@ def show(plan: Plan) -> None:
         ]
     )
     for directory in plan.directories:
-        click.echo(f"\n{directory.directory}, on top of everything else:")
+        echo(f"\n{directory.directory}, on top of everything else:")
         for line in directory.lines():
-            click.echo(f"  {line}")
+            echo(f"  {line}")
         if directory.added:
             # The plan knows what overlays say, not what is in a ready image.
-            click.echo("  (`up` shows which of the added ones replace a file of the base's image)")
-    click.echo("\nnodes:")
+            echo("  (`up` shows which of the added ones replace a file of the base's image)")
+    echo("\nnodes:")
     table(
         [
             (
@@ -113,4 +119,4 @@ def show(plan: Plan) -> None:
         ]
     )
     if plan.checks:
-        click.echo(f"\nchecks: {', '.join(check.name for check in plan.checks)}")
+        echo(f"\nchecks: {', '.join(check.name for check in plan.checks)}")

@@ -9,7 +9,12 @@ import attrs
 import click
 
 from xk8s.cli.session import CliSession, pass_session
-from xk8s.verbs import cluster_option, json_option, print_json
+from xk8s.verbs import (
+    cluster_option,
+    echo,
+    json_option,
+    print_json,
+)
 
 
 @click.command()
@@ -59,10 +64,8 @@ def command(session: CliSession, path: Path | None, checks: bool, as_json: bool)
         )
         return
     for hint in result.hints:
-        click.echo(f"fault: {hint}")
+        echo(f"fault: {hint}")
     for line in contents.missing:
-        click.echo(f"not included: {line}")
+        echo(f"not included: {line}")
     size = path.stat().st_size / 1024
-    click.echo(
-        f"{path}: {len(contents.files)} files, {size:.0f} KiB, mode 0600; see REPORT.md in it"
-    )
+    echo(f"{path}: {len(contents.files)} files, {size:.0f} KiB, mode 0600; see REPORT.md in it")

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from xk8s.cli.session import CliSession, checks_options, pass_session
-from xk8s.verbs import cluster_option, json_option, print_json
+from xk8s.verbs import (
+    cluster_option,
+    echo,
+    json_option,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from xk8s.cluster.change.apply import Checks
@@ -51,6 +56,6 @@ def command(
     name = scaled.applied.cluster.name
     words = [f"+{node}" for node in scaled.added] + [f"-{node}" for node in scaled.removed]
     if not words:
-        click.echo(f"cluster {name!r} already has that many ({seconds:.1f} s)")
+        echo(f"cluster {name!r} already has that many ({seconds:.1f} s)")
         return
-    click.echo(f"cluster {name!r} scaled after {seconds:.1f} s: {' '.join(words)}")
+    echo(f"cluster {name!r} scaled after {seconds:.1f} s: {' '.join(words)}")

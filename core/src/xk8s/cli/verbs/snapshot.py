@@ -7,7 +7,13 @@ import datetime
 import click
 
 from xk8s.cli.session import CliSession, pass_session
-from xk8s.verbs import cluster_option, json_option, print_json, table
+from xk8s.verbs import (
+    cluster_option,
+    echo,
+    json_option,
+    print_json,
+    table,
+)
 
 
 @click.group("snapshot")
@@ -29,7 +35,7 @@ def save(session: CliSession, label: str) -> None:
 
     with session.progress() as progress:
         pause = snapshot(session.name, label, progress)
-    click.echo(f"saved as {label!r}; the cluster was paused for {pause:.2f} s")
+    echo(f"saved as {label!r}; the cluster was paused for {pause:.2f} s")
 
 
 @command.command("restore")
@@ -90,7 +96,7 @@ def verify(session: CliSession, label: str) -> None:
             where=str(found.directory),
             hint="`xk8s snapshot remove` removes it",
         )
-    click.echo(f"snapshot {label!r} is intact")
+    echo(f"snapshot {label!r} is intact")
 
 
 @command.command("remove")
@@ -112,4 +118,4 @@ def bring_back(session: CliSession, label: str) -> None:
     with session.progress() as progress:
         cluster = back_to(session.name, label, progress)
     seconds = sum(cluster.record.seconds.values())
-    click.echo(f"cluster {cluster.name!r} restored from {label!r} after {seconds:.1f} s")
+    echo(f"cluster {cluster.name!r} restored from {label!r} after {seconds:.1f} s")

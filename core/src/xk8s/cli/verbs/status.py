@@ -8,7 +8,13 @@ from typing import Any
 import click
 
 from xk8s.cli.session import CliSession, pass_session
-from xk8s.verbs import cluster_option, json_option, print_json, table
+from xk8s.verbs import (
+    cluster_option,
+    echo,
+    json_option,
+    print_json,
+    table,
+)
 
 
 @click.command()
@@ -25,7 +31,7 @@ def command(session: CliSession, every: bool, as_json: bool) -> None:
     if as_json:
         print_json(status)
         return
-    click.echo(
+    echo(
         f"cluster {status['name']!r}: {status['phase']}, {status['accel']}, "
         f"overlays {' '.join(status['overlays'])}"
     )
@@ -71,4 +77,4 @@ def show_all(*, as_json: bool) -> None:
         return
     for name, record in records.items():
         text = f"{record.phase}: {' '.join(record.overlays)}" if record else "unknown"
-        click.echo(f"{name}  {text}")
+        echo(f"{name}  {text}")

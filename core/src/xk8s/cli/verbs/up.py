@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 from xk8s.cli.session import CliSession, complete_overlays, pass_session, plan_options
-from xk8s.verbs import cluster_option, json_option, print_json
+from xk8s.verbs import (
+    cluster_option,
+    echo,
+    json_option,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from xk8s.cluster.handle import Cluster
@@ -50,15 +55,15 @@ def summarize(cluster: Cluster, session: CliSession) -> None:
     option = "" if cluster.name == "xk8s" else f" --name {cluster.name}"
     nodes = [node.name for node in cluster.record.nodes]
     seconds = sum(cluster.record.seconds.values())
-    click.echo(f"cluster {cluster.name!r} is up after {seconds:.0f} s: {', '.join(nodes)}")
+    echo(f"cluster {cluster.name!r} is up after {seconds:.0f} s: {', '.join(nodes)}")
     for node in cluster.record.nodes:
         for name, port in node.forwards.items():
-            click.echo(f"  {name:<12} 127.0.0.1:{port} ({node.name})")
+            echo(f"  {name:<12} 127.0.0.1:{port} ({node.name})")
     for path in host_files(cluster):
-        click.echo(f"  {path.rpartition('/')[2]:<12} {path}")
+        echo(f"  {path.rpartition('/')[2]:<12} {path}")
     if not session.quiet:
         verbs = ("status", f"shell {nodes[0]}", "down")
-        click.echo(f"  {'next':<12} {' · '.join(f'xk8s {verb}{option}' for verb in verbs)}")
+        echo(f"  {'next':<12} {' · '.join(f'xk8s {verb}{option}' for verb in verbs)}")
 
 
 def host_files(cluster: Cluster) -> list[str]:

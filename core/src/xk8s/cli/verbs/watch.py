@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING
 import click
 
 from xk8s.cli.session import CliSession, checks_options, complete_overlays, pass_session, set_option
-from xk8s.verbs import cluster_option
+from xk8s.verbs import (
+    cluster_option,
+    echo,
+)
 
 if TYPE_CHECKING:
     from xk8s.cluster.change.apply import Checks
@@ -45,7 +48,7 @@ def command(session: CliSession, overlays: tuple[str, ...], checks: Checks) -> N
         say("all", *round_of(argv))
         # A new overlay is known only behind the first round.
         sources = sources_of(session.cluster().plan, overlays)
-        click.echo(f"watching {', '.join(str(source.path) for source in sources)} (Ctrl-C ends it)")
+        echo(f"watching {', '.join(str(source.path) for source in sources)} (Ctrl-C ends it)")
         before = {path: mark for path, mark in seen.items() if _is_in(path, sources)}
         before = {**marks(sources), **before}
         while True:
@@ -53,7 +56,7 @@ def command(session: CliSession, overlays: tuple[str, ...], checks: Checks) -> N
             more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
             say(f"{Path(changed[0]).name}{more}", *round_of(argv))
     except KeyboardInterrupt:
-        click.echo()
+        echo()
 
 
 def _is_in(path: str, sources: Iterable[WatchedSource]) -> bool:
@@ -99,4 +102,4 @@ def summary(code: int, out: str, err: str) -> str:
 
 def say(what: str, seconds: float, text: str) -> None:
     """Print the line of a round."""
-    click.echo(f"{time.strftime('%H:%M:%S')} {what}: {text} ({seconds:.1f} s)")
+    echo(f"{time.strftime('%H:%M:%S')} {what}: {text} ({seconds:.1f} s)")

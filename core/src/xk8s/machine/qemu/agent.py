@@ -21,6 +21,16 @@ import filelock
 
 from xk8s.context import ExecResult
 from xk8s.errors import MachineError
+from xk8s.machine.qemu.agent_answer import (
+    AnswerIsError,
+    BadAnswer,
+    data,
+    fields,
+    integer,
+    is_number,
+    returned,
+    truth,
+)
 from xk8s.util.log import get_logger
 
 log = get_logger(__name__)
@@ -36,6 +46,12 @@ _CLOCK_TRIES = 5
 """So many nanoseconds of difference are none; to measure it takes as long, and the first calls
 after a restore take longer than later ones."""
 _CHUNK = 1 << 20
+_MAX_ANSWER = 64 << 20
+"""Bytes of an answer: the agent keeps 16 MB of each stream of a program, and sends base64."""
+_LEAST_RATE = 128 << 10
+"""Bytes in a second; an answer that comes more slowly than that takes too long."""
+MAX_FILE = 256 << 20
+"""Bytes of a file that `Agent.read_file` reads."""
 _SENTINEL = b"\xff"
 
 _T = TypeVar("_T")
@@ -100,11 +116,12 @@ class Agent:
         while True:
             with self._session() as session:
                 if pid is None:
-                    pid = int(session.call("guest-exec", **arguments)["pid"])
+                    answer = fields(session.call("guest-exec", **arguments))
+                    pid = integer(answer.get("pid"), "its pid")
                 held = time.monotonic()
                 while True:
-                    status = session.call("guest-exec-status", pid=pid)
-                    if status["exited"]:
+                    status = fields(session.call("guest-exec-status", pid=pid))
+                    if truth(status.get("exited"), "whether it exited"):
                         return self._result(argv, status)
                     if time.monotonic() - start > timeout:
                         self._kill(session, pid)
@@ -126,23 +143,28 @@ class Agent:
         ):
             for offset in range(0, len(data), _CHUNK):
                 chunk = base64.b64encode(data[offset : offset + _CHUNK]).decode()
-                session.call("guest-file-write", handle=handle, **{"buf-b64": chunk})
+                answer = session.call("guest-file-write", handle=handle, **{"buf-b64": chunk})
+                size = min(_CHUNK, len(data) - offset)
+                integer(fields(answer).get("count"), "what it wrote", least=size, most=size)
 
     def read_file(self, path: str) -> bytes:
-        """Return the content of a file of the guest."""
-        parts = []
+        """Return the content of a file of the guest; `MachineError` past `MAX_FILE`."""
+        parts: list[bytes] = []
+        size = 0
         with (
             self._logged("guest-file-read", path=path) as logged,
             self._session() as session,
             session.file(path, "rb") as handle,
         ):
             while True:
-                reply = session.call("guest-file-read", handle=handle, count=_CHUNK)
-                parts.append(base64.b64decode(reply["buf-b64"]))
-                if reply["eof"] or not reply["count"]:
-                    data = b"".join(parts)
-                    logged["size"] = len(data)
-                    return data
+                reply = fields(session.call("guest-file-read", handle=handle, count=_CHUNK))
+                parts.append(data(reply.get("buf-b64"), "what it read"))
+                size += len(parts[-1])
+                if size > MAX_FILE:
+                    raise MachineError(f"{self.name}: {path}: larger than {MAX_FILE >> 20} MiB")
+                if truth(reply.get("eof"), "its end") or not parts[-1]:
+                    logged["size"] = size
+                    return b"".join(parts)
 
     def set_time(self, timeout: float = 10.0) -> None:
         """Set the guest's clock to the host's, to hundredths of a second; a restored guest is
@@ -208,6 +230,12 @@ class Agent:
             raise self._silent("another command uses it") from error
         except _SilentError as error:
             raise self._silent(str(error)) from error
+        except BadAnswer as error:
+            raise MachineError(
+                f"{self.name}: the guest agent's answer makes no sense: {error}",
+                where=str(self._path),
+                hint="the guest is damaged, or wants harm: boot it again (xk8s up --cold)",
+            ) from error
         except (ConnectionError, FileNotFoundError) as error:
             raise self._silent(error.strerror or str(error)) from error
 
@@ -219,7 +247,7 @@ class Agent:
         )
 
     def _kill(self, session: _Session, pid: int) -> None:
-        with contextlib.suppress(MachineError):
+        with contextlib.suppress(MachineError, BadAnswer):
             session.call("guest-exec", path="/bin/kill", arg=["-KILL", str(pid)])
 
     def _result(self, argv: Sequence[str], status: dict[str, Any]) -> ExecResult:
@@ -228,11 +256,14 @@ class Agent:
                 f"{self.name}: {' '.join(argv)}: printed more than the guest agent keeps (16 MB)",
                 hint="write it to a file in the guest and copy that",
             )
-        code = status["exitcode"] if "exitcode" in status else 128 + int(status.get("signal", 0))
+        if "exitcode" in status:
+            code = integer(status["exitcode"], "its exit code", most=255)
+        else:
+            code = 128 + integer(status.get("signal", 0), "its signal", most=127)
         return ExecResult(
-            exit_code=int(code),
-            stdout=base64.b64decode(status.get("out-data", "")),
-            stderr=base64.b64decode(status.get("err-data", "")),
+            exit_code=code,
+            stdout=data(status.get("out-data", ""), "its output"),
+            stderr=data(status.get("err-data", ""), "its error output"),
         )
 
 
@@ -241,7 +272,7 @@ def _set_clock(session: _Session) -> bool:
     for _ in range(_CLOCK_TRIES):
         try:
             before = time.time_ns()
-            guest = int(session.call("guest-get-time"))
+            guest = integer(session.call("guest-get-time"), "its time", least=-(1 << 63))
             trip = time.time_ns() - before
         except AgentError:
             return False  # a small agent has no such command
@@ -272,21 +303,21 @@ class _Session:
         number = next(_ids)
         request = {"execute": "guest-sync-delimited", "arguments": {"id": number}}
         self._write(_SENTINEL + json.dumps(request).encode() + b"\n")
+        until = time.monotonic() + (self._stream.gettimeout() or 0)
         while True:
             _, sentinel, rest = self._line().rpartition(_SENTINEL)
-            if sentinel:
-                with contextlib.suppress(ValueError):
-                    if json.loads(rest).get("return") == number:
-                        return
+            if sentinel and is_number(rest, number):
+                return
+            if time.monotonic() > until:  # it talks, but not to us
+                raise _SilentError(f"no answer in {self._stream.gettimeout():g} s")
 
     def call(self, command: str, **arguments: Any) -> Any:
         """One command; its "return"."""
         self.send(command, **arguments)
-        reply = json.loads(self._line())
-        if "error" in reply:
-            text = reply["error"].get("desc", reply["error"])
-            raise AgentError(f"{self._name}: {command}: {text}")
-        return reply["return"]
+        try:
+            return returned(self._line())
+        except AnswerIsError as error:
+            raise AgentError(f"{self._name}: {command}: {error}") from None
 
     def send(self, command: str, **arguments: Any) -> None:
         """One command, without waiting for its answer."""
@@ -295,11 +326,11 @@ class _Session:
     @contextlib.contextmanager
     def file(self, path: str, mode: str) -> Iterator[int]:
         """An open file of the guest, as the agent's handle."""
-        handle = int(self.call("guest-file-open", path=path, mode=mode))
+        handle = integer(self.call("guest-file-open", path=path, mode=mode), "its handle")
         try:
             yield handle
         finally:
-            with contextlib.suppress(OSError, _SilentError):
+            with contextlib.suppress(OSError, _SilentError, BadAnswer):
                 self.call("guest-file-close", handle=handle)
 
     def _write(self, data: bytes) -> None:
@@ -310,7 +341,14 @@ class _Session:
 
     def _line(self) -> bytes:
         parts = [self._buffer]
+        size = len(self._buffer)
+        patience = self._stream.gettimeout() or 0
+        begin = time.monotonic()
         while b"\n" not in parts[-1]:
+            if size > _MAX_ANSWER:
+                raise BadAnswer(f"it is longer than {_MAX_ANSWER >> 20} MiB")
+            if time.monotonic() - begin > patience + size / _LEAST_RATE:
+                raise _SilentError(f"no whole answer in {time.monotonic() - begin:.0f} s")
             try:
                 chunk = self._stream.recv(1 << 20)
             except TimeoutError:
@@ -318,5 +356,6 @@ class _Session:
             if not chunk:
                 raise _SilentError("QEMU closed the connection")
             parts.append(chunk)
+            size += len(chunk)
         line, _, self._buffer = b"".join(parts).partition(b"\n")
         return line
