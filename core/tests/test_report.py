@@ -263,6 +263,19 @@ def test_no_secret_from_any_source_gets_in(guests: Guests) -> None:
     assert not any(secret in str(result.hints) for secret in words)
 
 
+def test_keys_of_a_rotation_that_is_under_way_are_known(guests: Guests) -> None:
+    """`ca rotate` keeps the next keys in pki.new, and the last ones in pki.old."""
+    lines = []
+    for name in ("pki", "pki.new", "pki.old"):
+        Keys(state_dir("t") / name).ca("ca")
+        pem = (state_dir("t") / name / "ca.key").read_text()
+        lines.append("".join(pem.splitlines()[1:-1])[10:40])
+    guests.answers["journalctl"] = "\n".join(f"a log: {line}!" for line in lines).encode()
+    _, files = report(checks=False)
+    assert files["nodes/vm-001/journal.txt"].count("[removed by xk8s]") == 3
+    assert not any(line in text for line in lines for text in files.values())
+
+
 def test_files_are_bounded(guests: Guests, monkeypatch: pytest.MonkeyPatch) -> None:
     from xk8s.report import contents
 

@@ -203,3 +203,13 @@ def test_images_are_listed_by_reference_with_id_and_digests() -> None:
         "x/a:2": {"sha256:aa", "sha256:dd"},
         "x/b:1": {"sha256:bb"},
     }
+
+
+@pytest.mark.parametrize("said", ["", "[]", '{"images": 5}', '{"images": ["x"]}', "[" * 100_000])
+def test_a_list_of_images_that_makes_no_sense_names_its_node(said: str) -> None:
+    class Guest:
+        def run(self, node: str, argv: Sequence[str], **_: object) -> ExecResult:
+            return ExecResult(exit_code=0, stdout=said.encode(), stderr=b"")
+
+    with pytest.raises(MachineError, match="vm-001: CRI-O's list of images makes no sense"):
+        module.listing(Guest(), "vm-001")  # type: ignore[arg-type]

@@ -266,7 +266,7 @@ class _Target:
             return source.read(_CHUNK)
 
     def _place(self, name: PurePosixPath) -> Path:
-        """Return the path of a member; the directories above it exist then, and are no links."""
+        """Return the path of a member, after making the directories above it (never links)."""
         path = self._root
         for part in name.parts[:-1]:
             path /= part
@@ -282,8 +282,8 @@ class _Target:
             raise self.refuse(name, f"leads through {what} of the archive")
 
     def _cleared(self, name: PurePosixPath) -> Path:
-        """Return the path of a member that is no directory, with nothing there: a name twice in
-        one archive: the last one counts, as in tar.
+        """Return the path of a file or link, removing an earlier member of that name: the last one
+        counts, as in tar.
         """
         path = self._place(name)
         kind = _kind(path)
@@ -308,7 +308,7 @@ def _start(archive: Path, size: int) -> bytes:
 
 
 def _of(archive: Path, limits: Limits | None) -> Limits:
-    """Return the limits of an archive. What is large itself is no bomb."""
+    """Return the limits of an archive: one that is large itself may unpack to twice its size."""
     limits = limits or Limits()
     return evolve(limits, size=max(limits.size, 2 * archive.stat().st_size))
 

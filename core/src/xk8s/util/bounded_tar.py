@@ -37,7 +37,7 @@ UNREADABLE = (
 """What Python's readers raise when they read damaged archives, besides OSError without errno."""
 
 _MAX_GLOBAL = 64
-"""Global headers of pax; each goes on to count for all members behind it."""
+"""Global headers of pax; each applies to all members behind it."""
 _SKIP = 1 << 20
 
 
@@ -47,8 +47,8 @@ class UnsafeArchive(ArtifactError):
 
 @frozen(kw_only=True)
 class Limits:
-    """What an archive may have. ``size``: bytes of all that is in it, unpacked; ``header``: bytes
-    that describe one member; ``name``: bytes of what a link leads to.
+    """Most that an archive may have. ``size``: bytes of its content, unpacked; ``header``: bytes
+    that describe one member; ``name``: bytes of a link's target.
 
     The largest that there is a reason for today are images of some GB, and the sources of Go with
     17,000 files.
@@ -157,7 +157,7 @@ class BoundedTar(tarfile.TarFile):
     """A tar archive that is read once, front to back. It keeps no list of its members."""
 
     def __init__(self, stream: IO[bytes] | Forward, label: str, limits: Limits) -> None:
-        """``label``: what errors call it. `UnsafeArchive` if it is no tar."""
+        """``label``: what errors call it. `UnsafeArchive` if it is not a tar."""
         self.label = label
         self.limits = limits
         self._number = 0

@@ -33,7 +33,7 @@ class KnownKeys:
     """Recognises pieces of the given keys (PEM texts), and whole ones of others."""
 
     def __init__(self, pem_keys: Iterable[str] = ()) -> None:
-        """What several keys have in common (their kind, the curve) is no secret of any."""
+        """What several keys have in common (their kind, the curve) is not a secret."""
         keys = sorted(set(pem_keys))
         counts = Counter(piece for pem in keys for piece in _pieces(pem))
         self._pieces = frozenset(piece for piece, count in counts.items() if count == 1)

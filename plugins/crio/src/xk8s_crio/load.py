@@ -94,9 +94,14 @@ def _reload(delivery: Delivery) -> None:
 
 def listing(access: ClusterAccess, node: str) -> dict[str, frozenset[str]]:
     """Return the output of `crictl images` on a node. `MachineError` if it fails."""
-    return names(
-        list_images(access, node, ("crictl", "images", "--output", "json"), runtime="CRI-O")
-    )
+    argv = ("crictl", "images", "--output", "json")
+    text = list_images(access, node, argv, runtime="CRI-O")
+    try:
+        return names(text)
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise MachineError(
+            f"{node}: CRI-O's list of images makes no sense: {error}", where=node
+        ) from error
 
 
 def names(text: bytes) -> dict[str, frozenset[str]]:

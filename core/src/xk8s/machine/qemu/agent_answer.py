@@ -30,7 +30,7 @@ def returned(line: bytes) -> Any:
     try:
         reply = json.loads(line)
     except (ValueError, RecursionError):
-        raise BadAnswer(f"it is no JSON: {shown(line)}") from None
+        raise BadAnswer(f"it is not JSON: {shown(line)}") from None
     if isinstance(reply, dict) and "error" in reply:
         error = reply["error"]
         text = error.get("desc", error) if isinstance(error, dict) else error
@@ -52,7 +52,7 @@ def is_number(line: bytes, number: int) -> bool:
 def fields(answer: Any) -> dict[str, Any]:
     """Return an object."""
     if not isinstance(answer, dict):
-        raise BadAnswer(f"it is no object: {shown(answer)}")
+        raise BadAnswer(f"it is not an object: {shown(answer)}")
     return answer
 
 
@@ -77,7 +77,7 @@ def data(answer: Any, what: str) -> bytes:
             return base64.b64decode(answer, validate=True)
     except ValueError:
         pass
-    raise BadAnswer(f"{what} is no base64: {shown(answer)}")
+    raise BadAnswer(f"{what} is not base64: {shown(answer)}")
 
 
 def shown(answer: object) -> str:
