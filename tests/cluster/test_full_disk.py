@@ -80,7 +80,7 @@ def test_a_ready_cluster_stays_up_and_says_that_it_has_no_snapshot(disk: Path) -
             name=NAME,
             environment={},
             sets=("cluster.nodes=1", "cluster.routers=0"),
-        )  # fmt: skip
+        )
     )
     progress = Filling(lambda: fill(disk))
 

@@ -89,8 +89,8 @@ def disk_guard(directory: Path) -> Iterator[None]:
 
 
 def _number(error: OSError) -> int:
-    """Its errno; of `shutil.Error`, which has a list of texts instead, the first one that says
-    whose fault it is.
+    """Return the errno; of `shutil.Error`, which has a list of texts instead, the first one that
+    blames the disk.
     """
     if error.errno is not None:
         return error.errno

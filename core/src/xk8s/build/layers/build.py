@@ -186,7 +186,7 @@ class LayerStore:
         return None
 
     def _damage(self, image: Path) -> str | None:
-        """Return what is wrong with an image ("": it is not there), None for one that is whole."""
+        """Return what is wrong with an image ("": none exists), None for one that is whole."""
         return whole.damage(image) if image.exists() else ""
 
     def _reason(self, layer: Layer) -> str:

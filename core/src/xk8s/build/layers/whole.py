@@ -54,7 +54,7 @@ def _fits(name: str, value: object) -> bool:
 
 
 def damage(image: Path) -> str | None:
-    """Return what is wrong with an image that is there, in words, or None; it is read once per
+    """Return what is wrong with an existing image, in words, or None; it is read once per
     start of the machine, its description always.
     """
     known = read(image)
