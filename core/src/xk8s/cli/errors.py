@@ -20,6 +20,14 @@ EXIT_UNEXPECTED = 70
 EXIT_PIPE = 141
 """Exit code if whoever read our output went away (128 + SIGPIPE)."""
 
+_REFUSED = frozenset(
+    {
+        errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ENOTDIR, errno.EISDIR,
+        errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.ESTALE,
+    }
+)  # fmt: skip
+"""What is wrong with a place and not with xk8s."""
+
 
 def report(error: BaseException, *, as_json: bool = False) -> int:
     """Show an error on stderr; return its exit code."""
@@ -61,6 +69,13 @@ def understand(error: BaseException) -> Xk8sError | None:
             "the disk is full",
             where=str(error.filename or ""),
             hint="free disk space, or set XK8S_CACHE and XK8S_STATE to directories elsewhere",
+        )
+    if isinstance(error, OSError) and error.errno in _REFUSED and error.filename:
+        return HostError(
+            f"the file system refuses it: {error.strerror}",
+            where=os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else "",
+            hint="look at this path and those above it; XK8S_CACHE, XK8S_STATE, XK8S_RUNTIME and "
+            "XK8S_MEMORY choose other directories",
         )
     return None
 
