@@ -100,9 +100,11 @@ def plan_of() -> Callable[..., Plan]:
     """
     about = Overlay(summary="one", requires=(plans.BASE,))
 
-    def make(name: str = "t", nodes: int = 1, **hooks: Callable[..., object]) -> Plan:
+    def make(
+        name: str = "t", nodes: int = 1, sets: tuple[str, ...] = (), **hooks: Callable[..., object]
+    ) -> Plan:
         plugins = {plans.BASE: plans.base(), "t-one": plugin(overlay=lambda: about, **hooks)}
-        sets = (f"cluster.nodes={nodes}", "cluster.routers=0")
+        sets = (f"cluster.nodes={nodes}", "cluster.routers=0", *sets)
         return plans.plan_of((plans.BASE, "t-one"), *sets, name=name, plugins=plugins)
 
     return make

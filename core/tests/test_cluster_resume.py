@@ -26,16 +26,17 @@ from xk8s.cluster import resume as resume_module
 from xk8s.cluster.change import scale as scale_module
 from xk8s.cluster.handle import Cluster, open_cluster
 from xk8s.cluster.inputs import ClusterInputs
+from xk8s.cluster.prepare import Clock
 from xk8s.cluster.resume import vm_states
 from xk8s.cluster.snapshots import handover, save, share_ram
 from xk8s.cluster.state.booted import BootedCluster, BootedNode, planned_boot, read_boot, write_boot
 from xk8s.cluster.state.guest_files import guest_files_of, read_guest_files, write_guest_files
-from xk8s.cluster.state.node_paths import moved_ram_path, ram_path
-from xk8s.cluster.state.record import Record, locked, read_record, write_record
-from xk8s.cluster.state.request_file import write_inputs
+from xk8s.cluster.state.node_paths import image_path, moved_ram_path, ram_path
+from xk8s.cluster.state.record import Record, Unfinished, locked, read_record, write_record
+from xk8s.cluster.state.request_file import read_request, write_inputs
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.ram import memory_of, ram_directory
-from xk8s.errors import HostError
+from xk8s.errors import HostError, MachineError
 from xk8s.machine.net.privileges import check_tun
 from xk8s.machine.qemu import migrate, process
 from xk8s.machine.qemu.accelerator import decide, qemu_version
@@ -292,8 +293,8 @@ def test_what_resumes_may_be_killed_too(start: Callable[..., Cluster], tmp_path:
 def scaling(
     spec: MachineSpec, kit_of: KitOf, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Cluster, int], None]:
-    """Bring a cluster to so many VMs, up to the moment at which the others are told. Its guests have
-    no agent: they are there when they say so on their console.
+    """Bring a cluster to so many VMs, up to the moment at which the others are told. Its guests
+    have no agent: they are there when they say so on their console.
     """
 
     def wait_booted(cluster: Cluster, _: object) -> None:

@@ -202,7 +202,7 @@ def _join(record: Record, unfinished: Unfinished) -> Record:
 def _leave(record: Record, unfinished: Unfinished) -> Record:
     """VMs are ended when all overlays were told. Before that they stay."""
     leaving = [node for node in record.nodes if node.name in unfinished.names]
-    if all(node.process.alive for node in leaving):
+    if leaving and all(node.process.alive for node in leaving):
         return attrs.evolve(record, phase="failed")
     end((node.process for node in leaving), grace=0)
     return _without(record, unfinished, "failed")

@@ -131,9 +131,12 @@ class _Scale:
             end((record.node(name).process for name in self.removed), grace=0)
             nodes = tuple(node for node in record.nodes if node.name not in self.removed)
             record = attrs.evolve(record, phase="failed", nodes=nodes)
-            self._write(*self._with((), self.removed), counts, record)
+            without = attrs.evolve(record, unfinished=unfinished)
+            self._write(*self._with((), self.removed), counts, without)
             for name in self.removed:
                 remove_node_files(self.cluster.name, name)
+            write_record(record)
+            self.cluster = self.cluster.as_of(record)
         self.before |= counts
 
     def join(self) -> None:
