@@ -128,9 +128,10 @@ def vm_states(record: Record, *, timeout: float = _SECONDS) -> dict[str, str]:
             return "gone"
         try:
             with Qmp(record.sockets(node.name).qmp, node.name, timeout=timeout) as qmp:
-                return qmp.status()
+                status = qmp.status()
         except MachineError:
             return "busy" if node.process.alive else "gone"
+        return "paused" if status in migrate.STOPPED else status
 
     with ThreadPoolExecutor(max_workers=8) as pool:
         states = list(pool.map(state, record.nodes))

@@ -22,7 +22,8 @@ _UNLIMITED = 1 << 40
 LEAST_QEMU = (8, 2)
 """First QEMU with migration to ``file:``."""
 
-_STOPPED = ("paused", "postmigrate", "finish-migrate", "prelaunch")
+STOPPED = ("paused", "postmigrate", "finish-migrate", "prelaunch")
+"""States of a VM whose CPUs stand still, and that `cont` lets run."""
 _AT_WORK = ("setup", "active", "device", "pre-switchover", "cancelling", "wait-unplug")
 
 MOVE_PAUSE = 0.1
@@ -96,7 +97,7 @@ def run_on(qmp: Qmp) -> None:
     is still at work is cancelled. One that has crashed or was shut down stays as it is.
     """
     cancel(qmp)
-    if qmp.status() in _STOPPED:
+    if qmp.status() in STOPPED:
         qmp.execute("cont")
 
 
