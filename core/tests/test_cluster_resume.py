@@ -391,6 +391,27 @@ def test_a_hand_over_that_fails_after_the_old_ones_ended_is_finished(
     assert whole(*GUESTS).record.memory == "private"
 
 
+def test_of_a_hand_over_that_lost_processes_each_vm_runs_where_it_can(
+    start: Callable[..., Cluster], tmp_path: Path
+) -> None:
+    """All stood still at the same moment: old and new processes of different VMs fit together."""
+    cluster = start()
+    if (pid := os.fork()) == 0:
+        handover.end = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[attr-defined]
+        with locked(NAME):
+            _hand_over(cluster, tmp_path / "work")
+    os.waitpid(pid, 0)
+    found = read_record(NAME)
+    assert found is not None
+    assert found.unfinished is not None
+    new = {node.name: node.process for node in found.unfinished.nodes}
+    end([found.node("vm-001").process, new["vm-002"]], grace=0)
+    record = whole(*GUESTS).record
+    assert record.node("vm-001").process == new["vm-001"]
+    assert record.node("vm-002").process == cluster.record.node("vm-002").process
+    assert record.memory == "private"
+
+
 def test_while_a_command_works_others_leave_it_alone(start: Callable[..., Cluster]) -> None:
     cluster = start()
     unfinished = attrs.evolve(cluster.record, unfinished=Unfinished(step="pause"))

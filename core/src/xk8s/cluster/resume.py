@@ -272,6 +272,8 @@ def _taken_over(record: Record, chosen: tuple[NodeRecord, ...]) -> Record:
                     node = attrs.evolve(node, forwards=ports)
                 migrate.run_on(qmp)
         nodes.append(node)
+    if all(node.process == record.node(node.name).process for node in nodes):
+        return attrs.evolve(record, nodes=tuple(nodes))
     generation = max(node.generation or 0 for node in nodes)
     return attrs.evolve(record, memory="private", generation=generation, nodes=tuple(nodes))
 
