@@ -23,6 +23,8 @@ from xk8s.cluster.state.record import (
     Phase,
     Record,
     Unfinished,
+    check_runtime,
+    find_record,
     holds_lock,
     locked,
     read_record,
@@ -86,11 +88,35 @@ def resume(record: Record) -> Record:
     end(_strays(done), grace=0)
     done = attrs.evolve(done, unfinished=None)
     write_record(done)
-    # It is counted anew, from the files that are there.
+    # From now on the files count, until room is promised again.
     (memory_dir(record.name) / PROMISED).unlink(missing_ok=True)
     log.info("unfinished_step_ended", cluster=record.name, step=unfinished.step,
              nodes=[node.name for node in done.nodes])  # fmt: skip
     return done
+
+
+def check_free(name: str) -> None:
+    """`StateError` when processes of the cluster run, unless they are those of an `up` that was
+    killed. Processes of which nothing is known are not swept either.
+    """
+    living = leftovers(runtime_dir(name))
+    try:
+        record = read_record(name)
+    except StateError:
+        if living:
+            raise
+        return
+    if record is None:
+        find_record(name)
+        return
+    check_runtime(record)
+    if record.phase != "starting" and living:
+        resumed(record)
+        raise StateError(
+            f"cluster {name!r} is already up",
+            where=str(state_dir(name)),
+            hint="xk8s down, or use another --name",
+        )
 
 
 @contextmanager
@@ -162,7 +188,7 @@ def forward(boot: BootedCluster, node: NodeRecord, qmp: Qmp) -> dict[str, int]:
 
 
 def _pause(record: Record, _: Unfinished) -> Record:
-    """All VMs stood still, so that their states could be written. Let them run."""
+    """Let all VMs run that were paused so that their states could be written."""
     return _let_run(record, record.nodes)
 
 
@@ -201,7 +227,7 @@ def _join(record: Record, unfinished: Unfinished) -> Record:
 
 
 def _leave(record: Record, unfinished: Unfinished) -> Record:
-    """VMs are ended when all overlays were told. Before that they stay."""
+    """VMs end after all overlays have prepared for it. Before that they stay."""
     leaving = [node for node in record.nodes if node.name in unfinished.names]
     if leaving and all(node.process.alive for node in leaving):
         return attrs.evolve(record, phase="failed")

@@ -23,7 +23,7 @@ from xk8s.cluster.down import sweep
 from xk8s.cluster.handle import Cluster, open_cluster
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.prepare import Clock, make_inputs
-from xk8s.cluster.resume import check_running, resumed
+from xk8s.cluster.resume import check_free, check_running
 from xk8s.cluster.snapshots import store
 from xk8s.cluster.snapshots.restore import restore
 from xk8s.cluster.snapshots.save import copy_directory, save, unsavable
@@ -45,8 +45,6 @@ from xk8s.cluster.state.passed_checks import (
 from xk8s.cluster.state.record import (
     Phase,
     Record,
-    check_runtime,
-    find_record,
     locked,
     read_record,
     write_record,
@@ -64,7 +62,6 @@ from xk8s.planning.plan import Plan
 from xk8s.progress import Progress
 from xk8s.util.log import get_logger
 from xk8s.util.paths import make_private, runtime_dir, runtime_root, state_dir, write_private
-from xk8s.util.processes import leftovers
 
 log = get_logger(__name__)
 
@@ -78,7 +75,7 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = Fals
     cluster stays, phase "failed"); any other error after everything was swept away.
     """
     with locked(plan.name), ExitStack() as held:
-        _check_free(plan.name)
+        check_free(plan.name)
         sweep(plan.name)
         failed_start.forget(plan.name)
         clock = Clock(progress)
@@ -152,30 +149,6 @@ def back_to(name: str, label: str, progress: Progress) -> Cluster:
             sweep(name)
             raise
         return _finish(cluster, clock, "running")
-
-
-def _check_free(name: str) -> None:
-    """`StateError` when processes of the cluster run, unless they are those of an `up` that was
-    killed. Processes of which nothing is known are not swept either.
-    """
-    living = leftovers(runtime_dir(name))
-    try:
-        record = read_record(name)
-    except StateError:
-        if living:
-            raise
-        return
-    if record is None:
-        find_record(name)
-        return
-    check_runtime(record)
-    if record.phase != "starting" and living:
-        resumed(record)
-        raise StateError(
-            f"cluster {name!r} is already up",
-            where=str(state_dir(name)),
-            hint="xk8s down, or use another --name",
-        )
 
 
 def _unfit(value: store.Snapshot, boot: BootedCluster) -> str | None:

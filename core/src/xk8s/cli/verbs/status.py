@@ -53,7 +53,7 @@ def problem(name: str, phase: str) -> StateError | None:
         )
     if phase == "interrupted":
         return StateError(
-            f"a command that worked on the VMs of {name!r} was killed: some may stand still",
+            f"a command that worked on the VMs of {name!r} was killed: some may be paused",
             hint="the next command continues it or takes it back, for example `xk8s check`",
         )
     return None

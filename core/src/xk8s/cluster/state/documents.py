@@ -1,7 +1,7 @@
 """JSON files of the state, read with their version and types compared.
 
-A file that cannot be read is an error with a way out. It never means that nothing is there, and
-never gives a value of the wrong kind.
+A file that cannot be read is an error with a way out. It never means that the
+cluster does not exist, and never gives a value of the wrong kind.
 """
 
 from __future__ import annotations

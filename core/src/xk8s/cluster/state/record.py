@@ -273,7 +273,7 @@ def locked(name: str, *, timeout: float = 10.0) -> Iterator[None]:
             f"another command is working on cluster {name!r}", where=str(path)
         ) from None
     try:
-        with contextlib.suppress(OSError):  # a full disk: that is no reason against `down`
+        with contextlib.suppress(OSError):  # a full disk must not prevent `down`
             holder.write_text(f"{os.getpid()}\n")
         _held.add(name)
         yield

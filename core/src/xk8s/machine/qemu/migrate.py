@@ -23,7 +23,7 @@ LEAST_QEMU = (8, 2)
 """First QEMU with migration to ``file:``."""
 
 STOPPED = ("paused", "postmigrate", "finish-migrate", "prelaunch")
-"""States of a VM whose CPUs stand still, and that `cont` lets run."""
+"""States of a VM that is paused, and that `cont` resumes."""
 _AT_WORK = ("setup", "active", "device", "pre-switchover", "cancelling", "wait-unplug")
 
 MOVE_PAUSE = 0.1
@@ -93,8 +93,8 @@ def move(
 
 
 def run_on(qmp: Qmp) -> None:
-    """Let a VM run that stands still, whatever was being done to it: a transfer of its state that
-    is still at work is cancelled. One that has crashed or was shut down stays as it is.
+    """Resume a paused VM, whatever was being done to it: a transfer of its state that is still at
+    work is cancelled. One that has crashed or was shut down stays as it is.
     """
     cancel(qmp)
     if qmp.status() in STOPPED:
