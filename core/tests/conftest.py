@@ -95,14 +95,16 @@ def records() -> Iterator[list[Record]]:
 
 @pytest.fixture
 def plan_of() -> Callable[..., Plan]:
-    """Makes the plan of a cluster of one node (vm-001), of a base that has nothing and one overlay
-    ``t-one`` of the given hooks.
+    """Makes the plan of a cluster of one node (vm-001, or more), of a base that has nothing and one
+    overlay ``t-one`` of the given hooks.
     """
     about = Overlay(summary="one", requires=(plans.BASE,))
 
-    def make(name: str = "t", **hooks: Callable[..., object]) -> Plan:
+    def make(
+        name: str = "t", nodes: int = 1, sets: tuple[str, ...] = (), **hooks: Callable[..., object]
+    ) -> Plan:
         plugins = {plans.BASE: plans.base(), "t-one": plugin(overlay=lambda: about, **hooks)}
-        sets = ("cluster.nodes=1", "cluster.routers=0")
+        sets = (f"cluster.nodes={nodes}", "cluster.routers=0", *sets)
         return plans.plan_of((plans.BASE, "t-one"), *sets, name=name, plugins=plugins)
 
     return make

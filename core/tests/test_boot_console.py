@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 import pytest
-from xk8s.cluster.state.record import qemu_log
+from xk8s.cluster.state.node_paths import qemu_log
 from xk8s.cluster.vms.boot_console import StalledError, wait_for_line
 from xk8s.errors import MachineError
 from xk8s.machine.qemu.command import MachineSpec

@@ -339,7 +339,7 @@ def test_the_log_of_a_cluster_that_runs_is_in_the_report_without_its_keys(
 ) -> None:
     from xk8s.cluster.handle import Cluster
     from xk8s.cluster.state.record import Record as ClusterRecord
-    from xk8s.cluster.state.record import write_inputs
+    from xk8s.cluster.state.request_file import write_inputs
 
     plan = plan_of()
     with logs.operation_log("t", "scale"):

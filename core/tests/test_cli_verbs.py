@@ -68,9 +68,9 @@ class FakeCluster:
 
     def status(self) -> dict[str, Any]:
         node = {
-            "name": "vm-001", "role": "control-plane", "running": True, "pid": 1, "cpus": 2,
-            "memory_mib": 2048, "host_memory_mib": 900, "addresses": ["192.168.1.1/24"],
-            "forwards": {"api": 18080},
+            "name": "vm-001", "role": "control-plane", "running": True, "state": "running",
+            "pid": 1, "cpus": 2, "memory_mib": 2048, "host_memory_mib": 900,
+            "addresses": ["192.168.1.1/24"], "forwards": {"api": 18080},
         }  # fmt: skip
         return {"name": "xk8s", "phase": "running", "accel": "tcg", "overlays": ["debian"],
                 "digest": "d", "seconds": {}, "nodes": [node]}  # fmt: skip
@@ -84,6 +84,7 @@ def result(out: str = "", err: str = "", code: int = 0) -> ExecResult:
 def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     fake = FakeCluster(tmp_path)
     monkeypatch.setattr(CliSession, "cluster", lambda self: fake)
+    monkeypatch.setattr(CliSession, "cluster_as_it_is", lambda self: fake)
     return fake
 
 

@@ -35,7 +35,7 @@ from xk8s.cluster.state.guest_files import (
     remember_files,
     write_guest_files,
 )
-from xk8s.cluster.state.record import write_inputs
+from xk8s.cluster.state.request_file import write_inputs
 from xk8s.context import ExecResult
 from xk8s.errors import PlanError, StateError, UsageError
 from xk8s.names.request import Request

@@ -6,13 +6,8 @@ from collections.abc import Callable
 
 import pytest
 from xk8s.cli import app
-from xk8s.cluster.state.record import (
-    NodeRecord,
-    Record,
-    read_record,
-    write_inputs,
-    write_record,
-)
+from xk8s.cluster.state.record import NodeRecord, Record, read_record, write_record
+from xk8s.cluster.state.request_file import write_inputs
 from xk8s.errors import MachineError, StateError, UsageError
 from xk8s.planning.plan import Plan
 from xk8s.util.paths import state_dir

@@ -12,7 +12,8 @@ import attrs
 import pytest
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.state.booted import BootedCluster, boot_of
-from xk8s.cluster.vms import launch, ram_template
+from xk8s.cluster.state.node_paths import image_path
+from xk8s.cluster.vms import ram_template
 from xk8s.errors import MachineError
 from xk8s.machine.qemu.command import DiskImage, MachineSpec, room
 from xk8s.names.request import Request
@@ -36,7 +37,7 @@ def made(kit_of: Callable[[Plan], ClusterInputs]) -> Made:
         request = Request(overlays=("debian",), sets=("cluster.routers=0", *sets), environment={})
         plan = make_plan(request)
         inputs = kit_of(plan)
-        own = [launch.image_path(plan.name, planned.node.name) for planned in plan.nodes]
+        own = [image_path(plan.name, planned.node.name) for planned in plan.nodes]
         for path in (*own, *(layer.path for layer in inputs.layers.values())):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"erofs")
@@ -92,7 +93,7 @@ def test_the_layers_and_the_cluster_make_no_difference(made: Made) -> None:
     inputs, boot = made("cluster.nodes=1")
     (node,) = boot.nodes
     other = attrs.evolve(boot, cluster="other", nodes=(attrs.evolve(node, disks=node.disks[:1]),))
-    own = launch.image_path("other", node.node.name)
+    own = image_path("other", node.node.name)
     own.parent.mkdir(parents=True)
     own.write_bytes(b"erofs")
     assert keys(inputs, other) == keys(inputs, boot)

@@ -24,7 +24,8 @@ from xk8s.cli import app
 from xk8s.cluster.change.image_overrides import over_images
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.state.booted import boot_of
-from xk8s.cluster.state.record import read_request, write_inputs
+from xk8s.cluster.state.node_paths import image_path
+from xk8s.cluster.state.request_file import read_request, write_inputs
 from xk8s.cluster.vms import launch
 from xk8s.errors import PlanError, StateError, UsageError
 from xk8s.machine.qemu.accelerator import decide
@@ -215,7 +216,7 @@ def test_a_tree_gets_into_the_image_and_into_its_copy(
                 len([entry for entry in image.walk() if entry.kind != "directory"])
                 == len(files) + 1
             )
-        (copy,) = read_directories([str(root)], state_dir(plan.name) / "local")
+        (copy,) = read_directories([str(root)], read_request(plan.name).kept)
         assert copy.entries == found.entries
         assert copy.layer(()) == found.layer(())
 
@@ -612,7 +613,7 @@ def test_machines_have_the_disks_in_that_order(work: Path, tmp_path: Path) -> No
         )
         for planned_layer in plan.layers
     }
-    own = launch.image_path(plan.name, "vm-001")
+    own = image_path(plan.name, "vm-001")
     for path in (own, *(layer.path for layer in layers.values())):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"erofs")

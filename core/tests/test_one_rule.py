@@ -21,9 +21,11 @@ from xk8s.cli.verbs import layers, logs
 from xk8s.cluster.checks.logs import since_argument
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.state.booted import boot_of
+from xk8s.cluster.state.node_paths import image_path
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.machine_key import machine_key
-from xk8s.cluster.vms.ram import choose_backing, memory_of
+from xk8s.cluster.vms.memory_room import choose_backing
+from xk8s.cluster.vms.ram import memory_of
 from xk8s.errors import ArtifactError, HostError, MachineError, SourceFailed, UsageError
 from xk8s.machine.qemu import command, process
 from xk8s.machine.qemu.accelerator import Accel
@@ -165,7 +167,7 @@ def test_a_bench_measures_the_vm_that_up_boots_no_qemu_is_started(
     boot = boot_of(inputs)
     for directory in (runtime_dir(boot.cluster), state_dir(boot.cluster)):
         make_private(directory)
-    own = launch.image_path(boot.cluster, boot.nodes[0].node.name)
+    own = image_path(boot.cluster, boot.nodes[0].node.name)
     for path in (own, *(layer.path for layer in inputs.layers.values())):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"erofs")
@@ -176,7 +178,7 @@ def test_a_bench_measures_the_vm_that_up_boots_no_qemu_is_started(
         raise MachineError("not here")
 
     monkeypatch.setattr(process, "spawn", spawn)
-    backing = choose_backing(boot, saved=True, copied=False)
+    backing = choose_backing(boot, Silent(), saved=True, copied=False)
     namespace = launch.networks(boot)
     try:
         with pytest.raises(MachineError, match="not here"):

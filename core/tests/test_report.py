@@ -17,7 +17,8 @@ from xk8s.checks import CheckContext, NotYet
 from xk8s.cli import app
 from xk8s.cluster.handle import Cluster
 from xk8s.cluster.state import failed_start
-from xk8s.cluster.state.record import NodeRecord, Record, write_inputs, write_record
+from xk8s.cluster.state.record import NodeRecord, Record, write_record
+from xk8s.cluster.state.request_file import write_inputs
 from xk8s.context import ExecResult
 from xk8s.errors import CheckFailed, MachineError, StateError
 from xk8s.machine.qemu.agent import AgentError

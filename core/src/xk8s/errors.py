@@ -86,7 +86,7 @@ class CheckFailed(Xk8sError):
 
 
 class StateError(Xk8sError):
-    """The named cluster does not exist, is already running, or is locked by another command."""
+    """The named cluster does not exist, has ended, is already running, is locked or unreadable."""
 
     exit_code = 10
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from xk8s.cluster.state.record import read_request, write_inputs
+from xk8s.cluster.state.request_file import read_request, write_inputs
 from xk8s.context import Context
 from xk8s.errors import UsageError
 from xk8s.names.request import Request

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
@@ -20,6 +21,14 @@ MAX_SHOWN = 2000
 """Characters of a line of a log that an error shows."""
 EXIT_PIPE = 141
 """Exit code if whoever read our output went away (128 + SIGPIPE)."""
+
+_REFUSED = frozenset(
+    {
+        errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR,
+        errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.ESTALE,
+    }
+)  # fmt: skip
+"""What is wrong with a place and not with xk8s."""
 
 
 def report(error: BaseException, *, as_json: bool = False) -> int:
@@ -70,7 +79,16 @@ def _disk_error(error: OSError) -> Xk8sError | None:
             where=str(error.filename or ""),
             hint="free disk space, or set XK8S_CACHE and XK8S_STATE to directories elsewhere",
         )
-    return disk_error(error, Path(str(error.filename or clusters_dir().parent)))
+    if known := disk_error(error, Path(str(error.filename or clusters_dir().parent))):
+        return known
+    if error.errno in _REFUSED and error.filename:
+        return HostError(
+            f"the file system refuses it: {error.strerror}",
+            where=os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else "",
+            hint="look at this path and those above it; XK8S_CACHE, XK8S_STATE, XK8S_RUNTIME and "
+            "XK8S_MEMORY choose other directories",
+        )
+    return None
 
 
 def unexpected(error: BaseException) -> Xk8sError:

@@ -50,6 +50,12 @@ class CliSession(Session):
 
         return open_cluster(self.name)
 
+    def cluster_as_it_is(self) -> Cluster:
+        """Return the same, whatever a killed command left half done to it."""
+        from xk8s.cluster.handle import open_cluster
+
+        return open_cluster(self.name, resume=False)
+
     def locked(self) -> AbstractContextManager[None]:
         """Lock the cluster's state."""
         from xk8s.cluster.state.record import locked
@@ -94,9 +100,9 @@ class CliSession(Session):
 
     def node_names(self) -> Sequence[str]:
         """Return the nodes of the cluster's record."""
-        from xk8s.cluster.state.record import read_record
+        from xk8s.cluster.state.record import readable_record
 
-        record = read_record(self.name)
+        record = readable_record(self.name)
         return [node.name for node in record.nodes] if record else []
 
 

@@ -6,7 +6,7 @@ import shutil
 
 from xk8s.cluster.state import failed_start
 from xk8s.cluster.state.operation_log import LOGS
-from xk8s.cluster.state.record import locked
+from xk8s.cluster.state.record import check_runtime, locked, readable_record
 from xk8s.errors import MachineError
 from xk8s.progress import Progress
 from xk8s.util.files import remove_tree
@@ -27,6 +27,8 @@ def sweep(name: str, *, keep_log: bool = False) -> bool:
     the logs of operations, for one that continues.
     """
     runtime, state = runtime_dir(name), state_dir(name)
+    if record := readable_record(name):  # without it, too, its processes are found
+        check_runtime(record)
     found = runtime.exists() or state.exists()
     processes = leftovers(runtime)
     # No time for an orderly shutdown: a node's whole state is its memory, which goes anyway.

@@ -11,14 +11,10 @@ from typing import Any
 
 from xk8s.build.artifacts.store import Store
 from xk8s.checks import CheckContext
-from xk8s.cluster.state.record import (
-    CONSOLES,
-    Record,
-    list_clusters,
-    qemu_log,
-    read_record,
-    read_request,
-)
+from xk8s.cluster.resume import is_locked, resumed, vm_states
+from xk8s.cluster.state.node_paths import CONSOLES, qemu_log
+from xk8s.cluster.state.record import Record, find_record, list_clusters
+from xk8s.cluster.state.request_file import read_request
 from xk8s.cluster.state.secrets import PKI
 from xk8s.context import Context, ExecResult
 from xk8s.errors import MachineError, StateError, nearest
@@ -140,11 +136,14 @@ class Cluster:
                 )
 
     def status(self) -> dict[str, Any]:
-        """Return JSON data: phase, nodes with addresses, memory in MiB (host's share: PSS)."""
+        """Return JSON data: phase ("ended" when no VM runs any more, "interrupted" when a command
+        that worked on them was killed), nodes with addresses, memory in MiB (host's share: PSS).
+        """
         planned = {node.name: node for node in self.ctx.nodes}
+        states = vm_states(self.record, timeout=2.0)
         return {
             "name": self.name,
-            "phase": self.record.phase,
+            "phase": phase_of(self.record),
             "overlays": list(self.record.overlays),
             "accel": self.record.accel,
             "digest": self.record.digest,
@@ -153,7 +152,8 @@ class Cluster:
                 {
                     "name": node.name,
                     "role": node.role,
-                    "running": self.alive(node.name),
+                    "running": states[node.name] != "gone",
+                    "state": states[node.name],
                     "pid": node.pid,
                     "cpus": planned[node.name].cpus,
                     "memory_mib": planned[node.name].memory,
@@ -171,9 +171,11 @@ class Cluster:
         }
 
 
-def open_cluster(name: str) -> Cluster:
-    """Return the cluster of that name; `StateError` when none runs."""
-    record = read_record(name)
+def open_cluster(name: str, *, resume: bool = True) -> Cluster:
+    """Return the cluster of that name; `StateError` when there is none. What a killed command left
+    half done to its VMs is finished or taken back first, unless ``resume`` is false.
+    """
+    record = find_record(name)
     if record is None:
         known = list_clusters()
         more = f"there are: {', '.join(known)}" if known else "start one with `xk8s up`"
@@ -182,7 +184,16 @@ def open_cluster(name: str) -> Cluster:
             where=str(state_dir(name)),
             hint=f"{nearest(name, known)}{more}",
         )
-    return Cluster(record)
+    return Cluster(resumed(record) if resume else record)
+
+
+def phase_of(record: Record) -> str:
+    """Return the phase that is true now, whatever became of the VMs since it was written down."""
+    if not record.alive and record.phase != "starting":
+        return "ended"
+    if record.unfinished is not None and not is_locked(record.name):
+        return "interrupted"
+    return record.phase
 
 
 def open_started(name: str) -> Cluster:

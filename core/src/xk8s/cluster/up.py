@@ -23,6 +23,7 @@ from xk8s.cluster.down import sweep
 from xk8s.cluster.handle import Cluster, open_cluster
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.prepare import Clock, make_inputs
+from xk8s.cluster.resume import check_free, check_running
 from xk8s.cluster.snapshots import store
 from xk8s.cluster.snapshots.images import damaged
 from xk8s.cluster.snapshots.restore import restore, staged, take_staged
@@ -35,6 +36,7 @@ from xk8s.cluster.state.guest_files import (
     read_guest_files,
     write_guest_files,
 )
+from xk8s.cluster.state.node_paths import image_path
 from xk8s.cluster.state.operation_log import operation_log
 from xk8s.cluster.state.passed_checks import (
     CHECKED,
@@ -46,15 +48,15 @@ from xk8s.cluster.state.record import (
     Record,
     locked,
     read_record,
-    write_inputs,
     write_record,
 )
+from xk8s.cluster.state.request_file import write_inputs
 from xk8s.cluster.state.secrets import PKI, flat, secrets, write_host_files
 from xk8s.cluster.vms import launch
+from xk8s.cluster.vms.memory_room import choose_backing
 from xk8s.cluster.vms.power_on import power_on
-from xk8s.cluster.vms.ram import choose_backing
 from xk8s.cluster.vms.ram_template import get_templates
-from xk8s.errors import CheckFailed, StateError, Xk8sError
+from xk8s.errors import CheckFailed, HostError, StateError, Xk8sError
 from xk8s.machine.qemu.accelerator import decide
 from xk8s.pki import Keys
 from xk8s.planning.plan import Plan
@@ -62,7 +64,6 @@ from xk8s.progress import Progress
 from xk8s.util.disk_full import DiskError, disk_guard
 from xk8s.util.log import get_logger
 from xk8s.util.paths import make_private, runtime_dir, runtime_root, state_dir
-from xk8s.util.processes import leftovers
 
 log = get_logger(__name__)
 
@@ -76,16 +77,18 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = Fals
     cluster stays, phase "failed"); any other error after everything was swept away.
     """
     with locked(plan.name), ExitStack() as held:
-        _check_free(plan)
+        check_free(plan.name)
         sweep(plan.name)
         failed_start.forget(plan.name)
         clock = Clock(progress)
         try:
             with operation_log(plan.name, "up"):
                 inputs = make_inputs(plan, clock, held)
-                _up(inputs, clock, checks=checks, cold=cold)
+                cluster = _up(inputs, clock, checks=checks, cold=cold)
+                check_running(cluster.record)
         except CheckFailed:
-            _finish(plan.name, clock, "failed")
+            if record := read_record(plan.name):
+                _finish(Cluster(record, plan), clock, "failed")
             raise
         except BaseException as error:
             if failed_start.keep(plan.name, error) and isinstance(error, Xk8sError):
@@ -93,7 +96,7 @@ def up(plan: Plan, progress: Progress, *, checks: bool = True, cold: bool = Fals
                 error.hint = "; ".join(filter(None, (error.hint, more)))
             sweep(plan.name)
             raise
-        return Cluster(_finish(plan.name, clock, "running"), plan)
+        return _finish(cluster, clock, "running")
 
 
 def _up(inputs: ClusterInputs, clock: Clock, *, checks: bool, cold: bool) -> Cluster:
@@ -119,6 +122,7 @@ def snapshot(name: str, label: str, progress: Progress) -> float:
         cluster.check_alive()
         state = cluster.state_dir
         cluster, pause = save(cluster, read_boot(state), read_guest_files(state), label, progress)
+        check_running(cluster.record)
         write_host_files(cluster)
         return pause
 
@@ -144,20 +148,11 @@ def back_to(name: str, label: str, progress: Progress) -> Cluster:
                     write_host_files(cluster)
                     with clock.stage("checks"):
                         check(cluster, progress, restored=True)
+                    check_running(cluster.record)
             except BaseException:
                 sweep(name)
                 raise
-        return cluster.as_of(_finish(name, clock, "running"))
-
-
-def _check_free(plan: Plan) -> None:
-    record = read_record(plan.name)
-    if record is not None and record.phase != "starting" and leftovers(runtime_dir(plan.name)):
-        raise StateError(
-            f"cluster {plan.name!r} is already up",
-            where=str(state_dir(plan.name)),
-            hint="xk8s down, or use another --name",
-        )
+        return _finish(cluster, clock, "running")
 
 
 def _unfit(value: store.Snapshot, boot: BootedCluster) -> str | None:
@@ -195,9 +190,7 @@ def _as_saved(value: store.Snapshot, boot: BootedCluster, files: Path) -> Record
 def _tell_on_top(inputs: ClusterInputs, progress: Progress) -> None:
     """Notes about what local directories replace; `PlanError` when they would hide too much."""
     plan = inputs.plan
-    own = {
-        planned.node.name: launch.image_path(plan.name, planned.node.name) for planned in plan.nodes
-    }
+    own = {planned.node.name: image_path(plan.name, planned.node.name) for planned in plan.nodes}
     layers = {name: layer.path for name, layer in inputs.layers.items()}
     for override in over_images(plan, layers, own):
         for line in override.lines():
@@ -239,7 +232,7 @@ def _boot(inputs: ClusterInputs, clock: Clock) -> Cluster:
         write_guest_files(guest_files_of(inputs, store.key_of(inputs), own), state_dir(plan.name))
         _tell_on_top(inputs, clock)
         templates = get_templates(inputs, boot, clock)
-        backing = choose_backing(boot, saved=plan.cluster.snapshot, copied=bool(templates))
+        backing = choose_backing(boot, clock, saved=plan.cluster.snapshot, copied=bool(templates))
         started = power_on(boot, launch.networks(boot), backing, templates, clock)
         record = attrs.evolve(record, nodes=started, memory=backing)
         write_record(record)
@@ -380,6 +373,7 @@ def _saved(cluster: Cluster, inputs: ClusterInputs, clock: Clock) -> Cluster:
         clock.note(f"no snapshot for the next start: {error}{where}")
         record = read_record(cluster.name)
         cluster = Cluster(record, inputs.plan) if record else cluster
+        check_running(cluster.record)
     if cluster.record.memory == "private":
         # Other processes run its VMs than before, and under TCG those have to translate all code
         # again: on a slow machine the API server's first answer took 6 s, and kubectl waits 10.
@@ -388,12 +382,20 @@ def _saved(cluster: Cluster, inputs: ClusterInputs, clock: Clock) -> Cluster:
     return cluster
 
 
-def _finish(name: str, clock: Clock, phase: Phase) -> Record:
-    record = read_record(name)
-    assert record is not None
-    record = attrs.evolve(record, phase=phase, seconds=clock.seconds)
-    write_record(record)
-    return record
+def _finish(cluster: Cluster, clock: Clock, phase: Phase) -> Cluster:
+    """Write down that the cluster is up, once its VMs were seen to run. `HostError` when that
+    cannot be written; the cluster stays.
+    """
+    record = attrs.evolve(cluster.record, phase=phase, seconds=clock.seconds)
+    try:
+        write_record(record)
+    except OSError as error:
+        raise HostError(
+            f"cluster {record.name!r} runs, but that cannot be written down: {error.strerror}",
+            where=str(state_dir(record.name)),
+            hint="all commands except `up` and `scale` work with it; `xk8s down` ends it",
+        ) from error
+    return cluster.as_of(record)
 
 
 __all__ = ["back_to", "snapshot", "up"]

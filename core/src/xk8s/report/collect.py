@@ -19,8 +19,10 @@ from xk8s.cluster.checks.observe import Observed, observations, observe
 from xk8s.cluster.checks.run import results_of
 from xk8s.cluster.handle import Cluster
 from xk8s.cluster.state.failed_start import ERROR, failure_dir
+from xk8s.cluster.state.node_paths import CONSOLES
 from xk8s.cluster.state.operation_log import LOGS
-from xk8s.cluster.state.record import CONSOLES, PLAN, RECORD, REQUEST, list_clusters, read_record
+from xk8s.cluster.state.record import RECORD, list_clusters, readable_record
+from xk8s.cluster.state.request_file import PLAN, REQUEST
 from xk8s.cluster.state.secrets import PKI
 from xk8s.errors import StateError
 from xk8s.faults.core import CORE_FAULTS
@@ -63,7 +65,7 @@ def collect(name: str, progress: Progress, *, checks: bool = True) -> CollectedR
 
     Raises `StateError` when there is neither; all else that goes wrong is noted in the report.
     """
-    record = read_record(name)
+    record = readable_record(name)
     if record is not None:
         return _collect(name, state_dir(name), Cluster(record), progress, checks)
     if failure_dir(name).is_dir():

@@ -148,6 +148,22 @@ def write_atomic(path: Path, data: bytes | str, *, mode: int | None = None) -> N
     sync(path.parent)
 
 
+def overwrite(path: Path, data: bytes) -> bool:
+    """Replace the content of a file within the blocks that it has, where `write_atomic` fails on a
+    full disk; False when it has not enough. A reader may see a part, also after a power loss.
+    """
+    try:
+        with path.open("r+b", buffering=0) as file:
+            if os.fstat(file.fileno()).st_blocks * 512 < len(data):
+                return False
+            file.write(data)
+            file.truncate()
+            os.fsync(file.fileno())
+    except OSError:
+        return False
+    return True
+
+
 def put_in_place(work: Path, target: Path) -> None:
     """Give a finished file or directory its name once all of it is on the disk. An earlier one of
     that name goes when this one has it: after a kill or a power loss it is the old or the new one,

@@ -16,9 +16,14 @@ from xk8s.util.files import write_atomic
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
+def is_name(name: str) -> bool:
+    """Return whether it may be the name of a cluster, a VM or a snapshot."""
+    return _NAME.fullmatch(name) is not None
+
+
 def check_name(name: str) -> str:
     """Return the cluster name itself, or `UsageError`: it becomes file and host names."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise UsageError(
             f"{name!r} is not a cluster name",
             hint="use 1 to 32 lower-case letters, digits and dashes, e.g. --name ipv6-test",

@@ -17,17 +17,18 @@ from xk8s.build.layers.node_layer import make_node_image
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.prepare import build
 from xk8s.cluster.state.booted import boot_of
-from xk8s.cluster.state.record import CONSOLES, qemu_log
+from xk8s.cluster.state.node_paths import CONSOLES, qemu_log
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.boot_console import boot_error, wait_for_line
-from xk8s.cluster.vms.ram import choose_backing, memory_of
+from xk8s.cluster.vms.memory_room import choose_backing
+from xk8s.cluster.vms.ram import memory_of
 from xk8s.errors import MachineError
 from xk8s.machine.qemu import process
 from xk8s.machine.qemu.accelerator import decide
 from xk8s.machine.qemu.agent import Agent
 from xk8s.machine.qemu.command import MachineSpec
 from xk8s.planning.plan import NODE_LAYER, Plan, PlannedNode
-from xk8s.progress import Progress
+from xk8s.progress import Progress, Silent
 from xk8s.util.host_memory import parse_meminfo
 from xk8s.util.paths import make_private, runtime_dir, runtime_root, state_dir
 
@@ -142,7 +143,7 @@ def switched_on(
     booted = boot.nodes[0]
     node = attrs.evolve(booted.node, memory=memory or booted.node.memory)
     alone = attrs.evolve(boot, nodes=(attrs.evolve(booted, node=node),))
-    backing = choose_backing(alone, saved=made.plan.cluster.snapshot, copied=False)
+    backing = choose_backing(alone, Silent(), saved=made.plan.cluster.snapshot, copied=False)
     namespace = launch.networks(boot)
     running = None
     try:

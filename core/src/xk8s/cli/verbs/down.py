@@ -43,8 +43,9 @@ def names() -> list[str]:
     """
     from xk8s.cluster.state.failed_start import list_failures
     from xk8s.cluster.state.record import list_clusters
-    from xk8s.util.paths import runtime_root
+    from xk8s.util.paths import is_name, runtime_root
 
     root = runtime_root()
-    running = [path.name for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+    found = root.iterdir() if root.is_dir() else ()
+    running = [path.name for path in found if is_name(path.name) and path.is_dir()]
     return sorted({*list_clusters(), *running, *list_failures()})

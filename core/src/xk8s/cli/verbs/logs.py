@@ -143,7 +143,7 @@ def sources_of(
 ) -> list[LogSource]:
     """Return the selected logs."""
     from xk8s.cluster.checks.logs import GuestFiles, HostFile, Journal
-    from xk8s.cluster.state.record import qemu_log
+    from xk8s.cluster.state.node_paths import qemu_log
 
     if container and not wish.files:
         raise click.UsageError("-c needs a pod")

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from xk8s.cli.session import CliSession, pass_session
+from xk8s.errors import StateError
 from xk8s.verbs import (
     cluster_option,
     echo,
@@ -27,10 +28,17 @@ def command(session: CliSession, every: bool, as_json: bool) -> None:
     if every:
         show_all(as_json=as_json)
         return
-    status = session.cluster().status()
+    status = session.cluster_as_it_is().status()
     if as_json:
         print_json(status)
-        return
+    else:
+        show(status)
+    if error := problem(session.name, status["phase"]):
+        raise error
+
+
+def show(status: Mapping[str, Any]) -> None:
+    """Print a line about the cluster, and one for each node."""
     echo(
         f"cluster {status['name']!r}: {status['phase']}, {status['accel']}, "
         f"overlays {' '.join(status['overlays'])}"
@@ -42,6 +50,21 @@ def command(session: CliSession, every: bool, as_json: bool) -> None:
     table(rows)
 
 
+def problem(name: str, phase: str) -> StateError | None:
+    """Return what is wrong with a cluster that its user may believe to run, and what to do."""
+    if phase == "ended":
+        return StateError(
+            f"cluster {name!r} has ended: none of its VMs runs any more",
+            hint="`xk8s up` or `xk8s reset` starts it again, `xk8s down` removes what is left",
+        )
+    if phase == "interrupted":
+        return StateError(
+            f"a command that worked on the VMs of {name!r} was killed: some may be paused",
+            hint="the next command continues it or takes it back, for example `xk8s check`",
+        )
+    return None
+
+
 def row(node: Mapping[str, Any]) -> tuple[str, ...]:
     """Return a line of the table. Memory is what the host spends (of what the guest may have)."""
     addresses = [address.partition("/")[0] for address in node["addresses"]]
@@ -49,7 +72,7 @@ def row(node: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         node["name"],
         node["role"],
-        "running" if node["running"] else "gone",
+        node["state"],
         str(node["cpus"]),
         f"{node['host_memory_mib']} of {node['memory_mib']} MiB",
         " ".join(addresses),
@@ -58,16 +81,19 @@ def row(node: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def show_all(*, as_json: bool) -> None:
-    """Print name, phase and overlays of every cluster; "unknown" for one without a record."""
-    from xk8s.cluster.state.record import list_clusters, read_record
+    """Print name, phase and overlays of every cluster; "unknown" for one whose record is missing or
+    cannot be read.
+    """
+    from xk8s.cluster.handle import phase_of
+    from xk8s.cluster.state.record import list_clusters, readable_record
 
-    records = {name: read_record(name) for name in list_clusters()}
+    records = {name: readable_record(name) for name in list_clusters()}
     if as_json:
         print_json(
             [
                 {
                     "name": name,
-                    "phase": record.phase if record else "unknown",
+                    "phase": phase_of(record) if record else "unknown",
                     "overlays": list(record.overlays) if record else [],
                     "nodes": [node.name for node in record.nodes] if record else [],
                 }
@@ -76,5 +102,5 @@ def show_all(*, as_json: bool) -> None:
         )
         return
     for name, record in records.items():
-        text = f"{record.phase}: {' '.join(record.overlays)}" if record else "unknown"
+        text = f"{phase_of(record)}: {' '.join(record.overlays)}" if record else "unknown"
         echo(f"{name}  {text}")

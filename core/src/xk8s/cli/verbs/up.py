@@ -71,7 +71,8 @@ def host_files(cluster: Cluster) -> list[str]:
     from xk8s.cluster.state.booted import BOOT
     from xk8s.cluster.state.guest_files import GUEST_FILES
     from xk8s.cluster.state.passed_checks import CHECKED
-    from xk8s.cluster.state.record import PLAN, RECORD, REQUEST
+    from xk8s.cluster.state.record import RECORD
+    from xk8s.cluster.state.request_file import PLAN, REQUEST
 
     own = {RECORD, REQUEST, PLAN, BOOT, GUEST_FILES, CHECKED}
     files = (path for path in sorted(cluster.state_dir.iterdir()) if path.is_file())

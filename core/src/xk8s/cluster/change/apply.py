@@ -32,6 +32,7 @@ from xk8s.cluster.checks.run import check
 from xk8s.cluster.handle import Cluster, open_started
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.prepare import Clock, make_inputs
+from xk8s.cluster.resume import check_running
 from xk8s.cluster.snapshots import store
 from xk8s.cluster.state.booted import BootedCluster, read_boot, write_boot
 from xk8s.cluster.state.guest_files import (
@@ -47,7 +48,8 @@ from xk8s.cluster.state.passed_checks import (
     remember_passed,
     unchecked,
 )
-from xk8s.cluster.state.record import locked, read_request, write_inputs, write_record
+from xk8s.cluster.state.record import locked, write_record
+from xk8s.cluster.state.request_file import read_request, write_inputs
 from xk8s.cluster.state.secrets import PKI, flat, secrets, write_host_files
 from xk8s.cluster.state.snapshot_places import remember_snapshots
 from xk8s.cluster.vms import launch
@@ -153,6 +155,7 @@ def put(
     except CheckFailed:
         write_record(attrs.evolve(work.cluster.record, phase="failed"))
         raise
+    check_running(work.cluster.record)
     record = attrs.evolve(work.cluster.record, phase="running")
     write_record(record)
     return Applied(
@@ -231,6 +234,8 @@ class _Apply:
             if any(not node.idle for node in nodes) or hooked or self._routes_differ():
                 self._change(nodes, hooked)
         key = store.key_of(self.inputs)
+        # The request first: what the guests are said to have is never that of another plan.
+        write_inputs(self.plan)
         self._write(
             attrs.evolve(
                 self.now,
@@ -239,7 +244,6 @@ class _Apply:
                 nodes={node.name: node.after for node in nodes},
             )
         )
-        write_inputs(self.plan)
         self.cluster.record = attrs.evolve(
             self.cluster.record, overlays=self.plan.ctx.overlays, digest=self.plan.digest
         )

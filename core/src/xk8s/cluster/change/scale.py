@@ -20,6 +20,7 @@ from xk8s.cluster.checks.guest_needs import check_guests
 from xk8s.cluster.handle import Cluster, open_started
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.prepare import Clock, make_inputs
+from xk8s.cluster.resume import written_down
 from xk8s.cluster.state.booted import BootedCluster, boot_of, read_boot, write_boot
 from xk8s.cluster.state.guest_files import (
     GuestFiles,
@@ -27,18 +28,19 @@ from xk8s.cluster.state.guest_files import (
     read_guest_files,
     write_guest_files,
 )
+from xk8s.cluster.state.node_paths import remove_node_files
 from xk8s.cluster.state.operation_log import operation_log
-from xk8s.cluster.state.record import CONSOLES, NodeRecord, Record, locked, qemu_log, write_record
+from xk8s.cluster.state.record import Record, Unfinished, locked, write_record
+from xk8s.cluster.state.request_file import write_counts
 from xk8s.cluster.state.secrets import PKI, flat, secrets
 from xk8s.cluster.vms import launch
+from xk8s.cluster.vms.memory_room import promise
 from xk8s.cluster.vms.power_on import power_on
-from xk8s.cluster.vms.ram import ram_directory, ram_path, room_for_memory
+from xk8s.cluster.vms.ram import size_of
 from xk8s.cluster.vms.ram_template import get_templates
-from xk8s.errors import HostError
 from xk8s.overlay import File
 from xk8s.pki import Keys
 from xk8s.progress import Progress
-from xk8s.util.paths import memory_dir, runtime_dir
 from xk8s.util.processes import end
 
 
@@ -66,7 +68,8 @@ def scale(
 
     Raises `PlanError` if it takes a reboot (another change of the cluster's sources does);
     `StateError` if there is no such cluster; `HostError` for lack of memory; `MachineError` if a
-    new node does not boot: the cluster is then as it was; `CheckFailed`.
+    new node does not boot: the cluster is then as it was; `CheckFailed`. A killed one is
+    finished or taken back by the next command.
     """
     with locked(name), ExitStack() as held:
         cluster = open_started(name)
@@ -77,7 +80,7 @@ def scale(
             plan = plan_again(name, (), sets)
         inputs = make_inputs(plan, clock, held)
         phase = cluster.record.phase
-        work = _Scale(cluster, inputs, clock)
+        work = _Scale(cluster, inputs, clock, counts)
         if work.removed:
             with clock.stage("leave"):
                 work.leave()
@@ -91,8 +94,10 @@ def scale(
 
 
 class _Scale:
-    def __init__(self, cluster: Cluster, inputs: ClusterInputs, clock: Clock) -> None:
-        self.cluster, self.inputs, self.clock = cluster, inputs, clock
+    def __init__(
+        self, cluster: Cluster, inputs: ClusterInputs, clock: Clock, counts: Mapping[str, int]
+    ) -> None:
+        self.cluster, self.inputs, self.clock, self.counts = cluster, inputs, clock, counts
         self.state = cluster.state_dir
         self.boot: BootedCluster = read_boot(self.state)
         self.now: GuestFiles = read_guest_files(self.state)
@@ -110,41 +115,57 @@ class _Scale:
         }
         # Before anything is touched: what else is different must be such that it can be applied.
         refuse(*self._with(self.added, self.removed), inputs)
+        settings = cluster.plan.cluster
+        self.before: dict[str, int] = {key: getattr(settings, key) for key in counts}
 
     def leave(self) -> None:
-        """Tell overlays, the highest first; end the VMs, and forget them."""
-        plan = self.cluster.plan
-        for overlay in reversed(plan.ctx.overlays):
-            plan.registry.hooks.leave(overlay, self.cluster, self.removed, self.clock)
-        end((self.cluster.record.node(name).process for name in self.removed), grace=0)
-        self._write(*self._with((), self.removed), self._record_without(self.removed))
-        self._remove_files(self.removed)
+        """Tell overlays, the highest first; end the VMs, and forget them. Killed before the first
+        VM ends it has not begun; after that the next command forgets them.
+        """
+        plan, record = self.cluster.plan, self.cluster.record
+        counts = {key: min(count, self.before[key]) for key, count in self.counts.items()}
+        unfinished = Unfinished(step="leave", names=self.removed, counts=counts)
+        with written_down(attrs.evolve(record, phase="failed"), unfinished):
+            for overlay in reversed(plan.ctx.overlays):
+                plan.registry.hooks.leave(overlay, self.cluster, self.removed, self.clock)
+            end((record.node(name).process for name in self.removed), grace=0)
+            nodes = tuple(node for node in record.nodes if node.name not in self.removed)
+            record = attrs.evolve(record, phase="failed", nodes=nodes)
+            without = attrs.evolve(record, unfinished=unfinished)
+            self._write(*self._with((), self.removed), counts, without)
+            for name in self.removed:
+                remove_node_files(self.cluster.name, name)
+            write_record(record)
+            self.cluster = self.cluster.as_of(record)
+        self.before |= counts
 
     def join(self) -> None:
-        """Start the new VMs; when one does not come up, none of them stays."""
-        before = (self.boot, self.now, self.cluster.record)
-        boot, now = self._with(self.added, ())
-        started: tuple[NodeRecord, ...] = ()
-        try:
-            self._check_room()
+        """Start the new VMs; when one does not come up, or the command is killed meanwhile, none of
+        them stays.
+        """
+        record = self.cluster.record
+        unfinished = Unfinished(
+            step="join", names=self.added, counts=self.before, phase=record.phase
+        )
+        with written_down(attrs.evolve(record, phase="failed"), unfinished):
+            if record.memory == "shared":
+                promise(self.cluster.name, size_of(self.new))
             launch.write_images(self.inputs.plan, self.own)
-            self._write(boot, now, attrs.evolve(self.cluster.record, phase="failed"))
             # RAM of the same kind as that of the others.
-            backing = self.cluster.record.memory
             templates = (
-                {} if backing == "anonymous" else get_templates(self.inputs, self.new, self.clock)
+                {}
+                if record.memory == "anonymous"
+                else get_templates(self.inputs, self.new, self.clock)
             )
-            started = power_on(self.new, self.cluster.namespace, backing, templates, self.clock)
-            nodes = sorted((*before[2].nodes, *started), key=lambda node: node.name)
-            record = attrs.evolve(self.cluster.record, nodes=tuple(nodes))
-            self._write(boot, now, record)
-            launch.wait_booted(self.cluster, self.clock.progress)
-            check_guests(self.cluster, self.inputs.plan.guest)
-        except BaseException:
-            end((node.process for node in started), grace=0)
-            self._write(*before)
-            self._remove_files(self.added)
-            raise
+            started = power_on(
+                self.new, self.cluster.namespace, record.memory, templates, self.clock
+            )
+            nodes = tuple(sorted((*record.nodes, *started), key=lambda node: node.name))
+            record = attrs.evolve(record, phase="failed", nodes=nodes)
+            joined = Cluster(record, self.inputs.plan)
+            launch.wait_booted(joined, self.clock.progress)
+            check_guests(joined, self.inputs.plan.guest)
+            self._write(*self._with(self.added, ()), {**self.before, **self.counts}, record)
 
     def _with(self, more: Sequence[str], less: Sequence[str]) -> tuple[BootedCluster, GuestFiles]:
         """Return what is written down of the cluster, with and without some nodes."""
@@ -165,32 +186,13 @@ class _Scale:
             attrs.evolve(self.now, key="", nodes=states),
         )
 
-    def _record_without(self, names: Sequence[str]) -> Record:
-        nodes = tuple(node for node in self.cluster.record.nodes if node.name not in names)
-        return attrs.evolve(self.cluster.record, phase="failed", nodes=nodes)
-
-    def _check_room(self) -> None:
-        kind = self.cluster.record.memory
-        if kind == "shared" and not room_for_memory(self.new):
-            raise HostError(
-                "not enough space for the memory of more VMs",
-                where=str(memory_dir(self.cluster.name).parent),
-                hint="shut down other clusters, or boot this one with less: --memory worker=MIB",
-            )
-        ram_directory(self.cluster.name)
-
-    def _write(self, boot: BootedCluster, now: GuestFiles, record: Record) -> None:
+    def _write(
+        self, boot: BootedCluster, now: GuestFiles, counts: Mapping[str, int], record: Record
+    ) -> None:
+        """Write down which VMs there are now. Until the record is written, nothing has changed."""
+        write_counts(self.cluster.name, counts)
         write_guest_files(now, self.state)
         write_boot(boot, self.state)
         write_record(record)
         self.boot, self.now = boot, now
         self.cluster = Cluster(record, self.inputs.plan)
-
-    def _remove_files(self, names: Sequence[str]) -> None:
-        for name in names:
-            console = self.state / CONSOLES / f"{name}.log"
-            image = launch.image_path(self.cluster.name, name)
-            runtime = runtime_dir(self.cluster.name).glob(f"{name}.*")
-            ram = ram_path(self.cluster.name, name)
-            for path in (image, ram, console, qemu_log(console), *runtime):
-                path.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from attrs import frozen
 from xk8s.checks import CheckResult, NotYet
 from xk8s.cluster.checks.observe import Observed, observations, observe
 from xk8s.cluster.handle import Cluster
-from xk8s.cluster.state.record import qemu_log
+from xk8s.cluster.state.node_paths import qemu_log
 from xk8s.errors import CheckFailed, Xk8sError
 from xk8s.faults.recognise import Hint, Log, recognise, table
 from xk8s.overlay import Check

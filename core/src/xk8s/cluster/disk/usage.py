@@ -14,11 +14,18 @@ from xk8s.build.artifacts.sources.release import download_lock
 from xk8s.build.artifacts.store import Store, entry_key, entry_lock
 from xk8s.build.layers.cache import list_layers
 from xk8s.cluster.disk.references import artifact_users, users
-from xk8s.cluster.snapshots.store import Snapshot, list_snapshots
-from xk8s.cluster.state.record import list_clusters, lock_file, read_record
+from xk8s.cluster.snapshots.store import WORK, Snapshot, list_snapshots
+from xk8s.cluster.state.record import list_clusters, lock_file, readable_record
 from xk8s.cluster.vms.ram_template import META, template_lock, templates_dir
 from xk8s.errors import ArtifactError
-from xk8s.util.paths import clusters_dir, is_locked, snapshots_root
+from xk8s.util.paths import (
+    is_locked,
+    is_name,
+    runtime_dir,
+    snapshots_root,
+    state_dir,
+)
+from xk8s.util.processes import leftovers
 
 Kind = Literal[
     "snapshots", "artifacts", "layers", "templates", "downloads", "apt", "clusters", "leftovers"
@@ -58,13 +65,15 @@ class Piece:
 
 
 def running_clusters() -> frozenset[str]:
-    """Return the names of clusters with a running VM."""
-    records = {name: read_record(name) for name in list_clusters()}
-    return frozenset(
-        name
-        for name, record in records.items()
-        if record is not None and any(node.process.alive for node in record.nodes)
-    )
+    """Return the names of clusters with a running VM, or with any process if their record cannot be
+    read.
+    """
+    return frozenset(name for name in list_clusters() if _runs(name))
+
+
+def _runs(name: str) -> bool:
+    record = readable_record(name)
+    return bool(leftovers(runtime_dir(name))) if record is None else record.alive
 
 
 def pieces(cache: Path) -> tuple[Piece, ...]:
@@ -104,16 +113,20 @@ def _all(cache: Path) -> Iterator[Piece]:
     for path in _entries(cache / "apt"):
         yield _piece("apt", path.name, path)
     running = running_clusters()
-    for path in _entries(clusters_dir()):
-        by = (f"cluster {path.name}",) if path.name in running else ()
-        yield _piece("clusters", path.name, path, needed_by=by)
+    for name in list_clusters():
+        by = (f"cluster {name}",) if name in running else ()
+        yield _piece("clusters", name, state_dir(name), needed_by=by)
 
 
 def _snapshots() -> Iterator[Piece]:
     running = running_clusters()
     whole = {snapshot.directory: snapshot for snapshot in list_snapshots()}
     for cluster in _entries(snapshots_root()):
-        for path in _entries(cluster):
+        # Whatever has another name than xk8s gives is somebody else's.
+        ours = is_name(cluster.name)
+        for path in _entries(cluster) if ours else ():
+            if not is_name(path.name.removesuffix(WORK)):
+                continue
             name = f"{cluster.name}/{path.name}"
             by = (f"cluster {cluster.name}",) if cluster.name in running else ()
             if saved := whole.get(path):

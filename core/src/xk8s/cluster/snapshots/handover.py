@@ -10,14 +10,13 @@ from pathlib import Path
 import attrs
 
 from xk8s.cluster.handle import Cluster
+from xk8s.cluster.resume import check_running, forward, written_down
 from xk8s.cluster.state.booted import BootedCluster
-from xk8s.cluster.state.record import NodeRecord, write_record
+from xk8s.cluster.state.record import Unfinished, write_record
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.qmp_sessions import connect, each
 from xk8s.cluster.vms.ram import memory_of
-from xk8s.errors import MachineError
 from xk8s.machine.qemu import migrate
-from xk8s.machine.qemu.qmp import Qmp
 from xk8s.util.processes import end
 
 
@@ -26,56 +25,42 @@ def hand_over(cluster: Cluster, boot: BootedCluster, work: Path) -> tuple[Cluste
     device states that are left in ``work``. Return the resulting cluster, and for how many seconds
     it was paused.
 
-    If this raises before the old processes ended, they continue.
+    If this raises, or the command is killed, the old processes continue, or, once the first of them
+    has ended, the new ones: see `xk8s.cluster.resume`.
     """
     old = {node.name: node for node in cluster.record.nodes}
     generation = cluster.record.latest + 1
-    with ExitStack() as stack, ThreadPoolExecutor(max_workers=len(old)) as pool:
+    unfinished = Unfinished(step="hand over")
+    with (
+        written_down(cluster.record, unfinished),
+        ExitStack() as stack,
+        ThreadPoolExecutor(max_workers=len(old)) as pool,
+    ):
         before = connect(stack, cluster.record, old)
-        started: tuple[NodeRecord, ...] = ()
-        stopped = 0.0
-        try:
-            started = launch.start(
-                boot, cluster.namespace, memory_of(boot, "private"),
-                incoming=True, generation=generation, forwarding=False,
-            )  # fmt: skip
-            after = connect(stack, attrs.evolve(cluster.record, nodes=started), old)
-            stopped = time.monotonic()
-            each(pool, before, lambda _, qmp: qmp.execute("stop"))
-            each(pool, before, lambda name, qmp: migrate.save(qmp, work / f"{name}.state"))
-            each(pool, after, lambda name, qmp: migrate.load(qmp, work / f"{name}.state"))
-        except BaseException:
-            end((node.process for node in started), grace=0)
-            if stopped:
-                each(pool, before, lambda _, qmp: qmp.execute("cont"))
-            raise
-        # The old ones hold the ports.
+        started = launch.start(
+            boot, cluster.namespace, memory_of(boot, "private"),
+            incoming=True, generation=generation, forwarding=False,
+        )  # fmt: skip
+        after = connect(stack, attrs.evolve(cluster.record, nodes=started), old)
+        write_record(
+            attrs.evolve(cluster.record, unfinished=attrs.evolve(unfinished, nodes=started))
+        )
+        stopped = time.monotonic()
+        each(pool, before, lambda _, qmp: qmp.execute("stop"))
+        each(pool, before, lambda name, qmp: migrate.save(qmp, work / f"{name}.state"))
+        each(pool, after, lambda name, qmp: migrate.load(qmp, work / f"{name}.state"))
+        # From here on there is no way back. The old ones hold the ports.
         end((node.process for node in old.values()), grace=0)
         forwards = {name: forward(boot, node, after[name]) for name, node in old.items()}
         each(pool, after, lambda _, qmp: qmp.execute("cont"))
         pause = time.monotonic() - stopped
-    record = attrs.evolve(
-        cluster.record,
-        memory="private",
-        generation=generation,
-        nodes=tuple(attrs.evolve(node, forwards=forwards[node.name]) for node in started),
-    )
-    write_record(record)
+        stack.close()
+        record = attrs.evolve(
+            cluster.record,
+            memory="private",
+            generation=generation,
+            nodes=tuple(attrs.evolve(node, forwards=forwards[node.name]) for node in started),
+        )
+        check_running(record)
+        write_record(record)
     return cluster.as_of(record), pause
-
-
-def forward(boot: BootedCluster, node: NodeRecord, qmp: Qmp) -> dict[str, int]:
-    """Give the new process the old one's ports; what it got, by name."""
-    booted = next(planned for planned in boot.nodes if planned.node.name == node.name)
-    guest = booted.node.nic(0).ipv4.partition("/")[0]
-    for port_forward in booted.forwards:
-        # 0: QEMU picks a port, should somebody have taken ours in this very moment.
-        for port in (node.forwards[port_forward.name], 0):
-            to = f"{guest}:{port_forward.guest_port}"
-            said = qmp.monitor(f"hostfwd_add net0 tcp:127.0.0.1:{port}-{to}").strip()
-            if not said:
-                break
-        else:
-            raise MachineError(f"{node.name}: no port of the host forwards to {to}: {said}")
-    ports = qmp.host_ports()
-    return {port_forward.name: ports[port_forward.guest_port] for port_forward in booted.forwards}

@@ -14,12 +14,13 @@ from xk8s.cluster.handle import Cluster
 from xk8s.cluster.snapshots.save import KEPT_DIRECTORIES, KEPT_FILES, copy_directory
 from xk8s.cluster.snapshots.store import Snapshot
 from xk8s.cluster.state.booted import BootedCluster
+from xk8s.cluster.state.node_paths import ram_path
 from xk8s.cluster.state.passed_checks import CHECKED, copy_passed
-from xk8s.cluster.state.record import LOCAL, Record, write_record
+from xk8s.cluster.state.record import Record, write_record
+from xk8s.cluster.state.request_file import LOCAL
 from xk8s.cluster.vms import launch
+from xk8s.cluster.vms.memory_room import promise
 from xk8s.cluster.vms.qmp_sessions import connect, each
-from xk8s.cluster.vms.ram import ram_path, room_for_memory
-from xk8s.errors import HostError
 from xk8s.machine.qemu import migrate
 from xk8s.machine.qemu.agent import Agent
 from xk8s.machine.qemu.command import Memory
@@ -106,8 +107,7 @@ def _memory(boot: BootedCluster, saved: Snapshot) -> dict[str, Memory]:
         path = saved.ram(node.name)
         if path is None:
             # The state brings the RAM; it needs a file of the same kind to go to.
-            if not room_for_memory(boot):
-                raise HostError("not enough space for the memory of the VMs", where="/dev/shm")  # noqa: S108
+            promise(boot.cluster, node.memory << 20)
             path = ram_path(boot.cluster, node.name)
         found[node.name] = Memory(size=node.memory, file=path)
     return found

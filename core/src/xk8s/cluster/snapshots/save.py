@@ -17,24 +17,25 @@ from pathlib import Path
 import attrs
 
 from xk8s.cluster.handle import Cluster
+from xk8s.cluster.resume import written_down
 from xk8s.cluster.snapshots import store
 from xk8s.cluster.snapshots.handover import hand_over
 from xk8s.cluster.snapshots.share_ram import share
 from xk8s.cluster.state.booted import BOOT, BootedCluster
 from xk8s.cluster.state.guest_files import GUEST_FILES, GuestFiles
+from xk8s.cluster.state.node_paths import NODES, ram_path
 from xk8s.cluster.state.passed_checks import copy_passed
-from xk8s.cluster.state.record import LOCAL, PLAN, REQUEST, Record, read_record, write_record
+from xk8s.cluster.state.record import Record, Unfinished, read_record, write_record
+from xk8s.cluster.state.request_file import LOCAL, PLAN, REQUEST
 from xk8s.cluster.state.secrets import PKI
 from xk8s.cluster.state.snapshot_places import remember_snapshots
-from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.machine_key import machine_key
+from xk8s.cluster.vms.memory_room import release_unused
 from xk8s.cluster.vms.qmp_sessions import connect, each
-from xk8s.cluster.vms.ram import ram_path
 from xk8s.errors import HostError, MachineError
 from xk8s.machine.qemu import migrate
 from xk8s.machine.qemu.accelerator import qemu_version
 from xk8s.machine.qemu.agent import Agent
-from xk8s.machine.qemu.qmp import Qmp
 from xk8s.progress import Progress
 from xk8s.util.disk_full import DiskError, DiskFull, blamed, disk_error
 from xk8s.util.files import put_in_place, remove_tree
@@ -44,7 +45,7 @@ from xk8s.util.sparse import sparse_copy
 _STATES = 16 << 20
 """Bytes of disk that the states of a VM's devices, its own layer and keys never take."""
 
-KEPT_DIRECTORIES = (launch.NODES, PKI)
+KEPT_DIRECTORIES = (NODES, PKI)
 KEPT_FILES = (REQUEST, PLAN, BOOT, GUEST_FILES)
 """Of the cluster's state, what its memory does not hold."""
 
@@ -70,7 +71,7 @@ def save(
     if why := unsavable(cluster.record):
         raise HostError(f"cluster {cluster.name!r} cannot be saved: {why}")
     target = store.directory(cluster.name, label)
-    work = target.with_name(f"{label}.new")
+    work = target.with_name(f"{label}{store.WORK}")
     try:
         remove_tree(work)
         make_private(work.parent)
@@ -81,6 +82,7 @@ def save(
             shared = cluster.record.memory == "shared"
             if shared:
                 cluster, pause = hand_over(cluster, boot, work)
+                release_unused(cluster.name)
             else:
                 pause = _stand_still(cluster, work)
             pause = max(pause, longest)
@@ -165,11 +167,11 @@ def _shared(cluster: Cluster, boot: BootedCluster, progress: Progress) -> tuple[
 def _stand_still(cluster: Cluster, work: Path) -> float:
     """RAM that is the VMs' own goes into the states, as a whole."""
     names = [node.name for node in cluster.record.nodes]
-
-    def write(name: str, qmp: Qmp) -> None:
-        migrate.save(qmp, work / f"{name}.state", ram=True)
-
-    with ExitStack() as stack, ThreadPoolExecutor(max_workers=len(names)) as pool:
+    with (
+        written_down(cluster.record, Unfinished(step="pause")),
+        ExitStack() as stack,
+        ThreadPoolExecutor(max_workers=len(names)) as pool,
+    ):
         sessions = connect(stack, cluster.record, names)
         stopped = time.monotonic()
         try:
@@ -181,7 +183,9 @@ def _stand_still(cluster: Cluster, work: Path) -> float:
             )
         finally:
             each(pool, sessions, lambda _, qmp: qmp.execute("cont"))
-        return time.monotonic() - stopped
+        pause = time.monotonic() - stopped
+        write_record(cluster.record)
+    return pause
 
 
 def _copy_ram(cluster: Cluster, work: Path, progress: Progress) -> dict[str, str]:

@@ -7,17 +7,18 @@ is paused for the last tenth of a second of that. Then it is like a VM that was 
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import attrs
 
 from xk8s.cluster.handle import Cluster
-from xk8s.cluster.snapshots.handover import forward
+from xk8s.cluster.resume import forward, written_down
 from xk8s.cluster.state.booted import BootedCluster, BootedNode
-from xk8s.cluster.state.record import NodeRecord, Record, write_record
+from xk8s.cluster.state.node_paths import moved_ram_path, ram_path
+from xk8s.cluster.state.record import NodeRecord, Record, Unfinished, write_record
 from xk8s.cluster.vms import launch
-from xk8s.cluster.vms.ram import ram_directory, ram_path
+from xk8s.cluster.vms.memory_room import promise, release, used
+from xk8s.cluster.vms.ram import ram_directory
 from xk8s.errors import HostError
 from xk8s.machine.qemu import migrate
 from xk8s.machine.qemu.accelerator import qemu_version
@@ -56,15 +57,16 @@ def share(cluster: Cluster, boot: BootedCluster, progress: Progress) -> tuple[Cl
 def _move(cluster: Cluster, boot: BootedCluster, booted: BootedNode) -> tuple[Cluster, float]:
     name = booted.node.name
     old = cluster.record.node(name)
-    ram = ram_path(cluster.name, name)
     # The old process may have the file of that name: a new one, not the same.
-    new = ram_directory(cluster.name) / f"{name}.new"
+    ram_directory(cluster.name)
+    new = moved_ram_path(cluster.name, name)
     new.unlink(missing_ok=True)
-    _check_room(new.parent, booted.node.memory << 20)
-    started: tuple[NodeRecord, ...] = ()
-    moved = False
-    try:
-        started = launch.start(
+    size = booted.node.memory << 20
+    _check_memory(new.parent, size)
+    promise(cluster.name, size)
+    unfinished = Unfinished(step="move", names=(name,))
+    with written_down(cluster.record, unfinished):
+        (started,) = launch.start(
             attrs.evolve(boot, nodes=(booted,)),
             cluster.namespace,
             {name: Memory(size=booted.node.memory, file=new, share=True)},
@@ -72,25 +74,24 @@ def _move(cluster: Cluster, boot: BootedCluster, booted: BootedNode) -> tuple[Cl
             generation=cluster.record.latest + 1,
             forwarding=False,
         )
-        record = _with(cluster.record, attrs.evolve(started[0], forwards=old.forwards))
+        write_record(
+            attrs.evolve(cluster.record, unfinished=attrs.evolve(unfinished, nodes=(started,)))
+        )
+        record = _with(cluster.record, started)
         with (
             Qmp(cluster.sockets(name).qmp, name, timeout=_SECONDS) as before,
             Qmp(record.sockets(name).qmp, name, timeout=_SECONDS) as after,
         ):
             socket = runtime_dir(cluster.name) / f"{name}.move"
             pause = migrate.move(before, after, socket, version=qemu_version())
-            moved = True
-            write_record(record)
+            ram = ram_path(cluster.name, name)
+            replaced = used(ram)
             new.rename(ram)
+            release(cluster.name, replaced)
             end([old.process], grace=0)  # it holds the ports
-            record = _with(record, attrs.evolve(started[0], forwards=forward(boot, old, after)))
-    except BaseException:
-        # Where the VM is not.
-        end([old.process] if moved else [started_node.process for started_node in started], grace=0)
-        if not moved:
-            new.unlink(missing_ok=True)
-        raise
-    write_record(record)
+            ports = forward(boot, old, after)
+        record = _with(record, attrs.evolve(started, forwards=ports))
+        write_record(record)
     return cluster.as_of(record), pause
 
 
@@ -99,9 +100,9 @@ def _with(record: Record, node: NodeRecord) -> Record:
     return attrs.evolve(record, nodes=nodes)
 
 
-def _check_room(directory: Path, size: int) -> None:
+def _check_memory(directory: Path, size: int) -> None:
     """A VM's RAM is there twice while it moves."""
-    free = min(shutil.disk_usage(directory).free, memory_of_host("MemAvailable") - _SPARE)
+    free = memory_of_host("MemAvailable") - _SPARE
     if free < size:
         raise HostError(
             f"not enough space for another {size >> 20} MiB of memory: {free >> 20} MiB are free",

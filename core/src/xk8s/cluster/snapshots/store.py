@@ -18,9 +18,10 @@ from attrs import field, frozen
 from xk8s.artifact_keys import artifact_key
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.state.booted import BootedCluster
+from xk8s.cluster.state.documents import DAMAGED, structure
 from xk8s.cluster.state.guest_files import GuestFiles
 from xk8s.cluster.state.passed_checks import CHECKED
-from xk8s.cluster.state.record import LOCAL
+from xk8s.cluster.state.request_file import LOCAL
 from xk8s.cluster.vms.machine_key import machine_key
 from xk8s.errors import StateError, nearest
 from xk8s.machine.qemu.accelerator import Accel
@@ -33,7 +34,10 @@ from xk8s.util.sparse import content_sum
 AUTO = "auto-"
 """The snapshots that `up` keeps by itself begin so; the rest is of their key."""
 
-_FORMAT = 5
+WORK = ".new"
+"""A snapshot has this behind its name while it is being saved."""
+
+_FORMAT = 6
 _META = "meta.json"
 _VERIFIED = "verified"
 """Mark of `intact`: all of it was read since the host was started, and found as it was saved."""
@@ -258,9 +262,8 @@ def remove(saved: Snapshot) -> None:
 
 def _load(where: Path) -> Snapshot | None:
     try:
-        data = intact.unseal((where / _META).read_bytes())
-        found = cattrs.structure(data, Snapshot)
-    except (OSError, ValueError, TypeError, cattrs.BaseValidationError):
+        found = structure(intact.unseal((where / _META).read_bytes()), Snapshot)
+    except DAMAGED:
         return None
     # A save that was killed at its very end left all of it, under a name that is not its label.
     return found if (found.cluster, found.label) == (where.parent.name, where.name) else None

@@ -19,13 +19,14 @@ from xk8s.artifact_keys import artifact_key
 from xk8s.build.artifacts.store import Store
 from xk8s.build.layers.build import layers_dir
 from xk8s.cluster.inputs import ClusterInputs
-from xk8s.errors import StateError
+from xk8s.cluster.state.documents import read_document
 from xk8s.machine.qemu.accelerator import Accel
 from xk8s.overlay import Forward, Network, Node, Take
 from xk8s.planning.plan import NODE_LAYER, Plan
 from xk8s.util.paths import cache_dir, write_private
 
 BOOT = "boot.json"
+_VERSION = 1
 
 
 @frozen(kw_only=True)
@@ -60,7 +61,7 @@ class BootedCluster:
     ``routes`` are prefixes behind the first router.
     """
 
-    version: int = 1
+    version: int = _VERSION
     cluster: str
     accel: Accel
     kernel: Path
@@ -125,16 +126,14 @@ def write_boot(boot: BootedCluster, directory: Path) -> None:
 
 
 def read_boot(directory: Path) -> BootedCluster:
-    """Return what `write_boot` kept; `StateError` when there is none."""
-    try:
-        data = json.loads((directory / BOOT).read_text())
-        return _converter.structure(data, BootedCluster)
-    except (OSError, ValueError, TypeError, cattrs.BaseValidationError) as error:
-        raise StateError(
-            "what the VMs were started from is unknown",
-            where=str(directory / BOOT),
-            hint="xk8s down, then xk8s up",
-        ) from error
+    """Return what `write_boot` kept; `StateError` when that cannot be read."""
+    return read_document(
+        directory / BOOT,
+        BootedCluster,
+        version=_VERSION,
+        what="what the VMs were started from is unknown",
+        converter=_converter,
+    )
 
 
 def _member(take: Take) -> Path:

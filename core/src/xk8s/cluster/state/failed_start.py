@@ -11,10 +11,19 @@ import contextlib
 import shutil
 from pathlib import Path
 
+from xk8s.cluster.state.node_paths import CONSOLES
 from xk8s.cluster.state.operation_log import LOGS
-from xk8s.cluster.state.record import CONSOLES, PLAN, RECORD, REQUEST
+from xk8s.cluster.state.record import RECORD
+from xk8s.cluster.state.request_file import PLAN, REQUEST
 from xk8s.errors import MachineError
-from xk8s.util.paths import check_name, clusters_dir, make_private, state_dir, write_private
+from xk8s.util.paths import (
+    check_name,
+    clusters_dir,
+    is_name,
+    make_private,
+    state_dir,
+    write_private,
+)
 
 ERROR = "error.txt"
 
@@ -60,6 +69,7 @@ def forget(name: str) -> None:
 def list_failures() -> tuple[str, ...]:
     """Return names of clusters whose last `up` left something, sorted."""
     try:
-        return tuple(sorted(path.name for path in failure_dir("x").parent.iterdir()))
+        names = (path.name for path in failure_dir("x").parent.iterdir())
+        return tuple(sorted(name for name in names if is_name(name)))
     except FileNotFoundError:
         return ()

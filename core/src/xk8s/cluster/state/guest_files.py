@@ -16,13 +16,14 @@ from attrs import frozen
 
 from xk8s.build.layers.stack import identity
 from xk8s.cluster.inputs import ClusterInputs
-from xk8s.errors import StateError
+from xk8s.cluster.state.documents import read_document
 from xk8s.overlay import File
 from xk8s.planning.plan import NODE_LAYER, Plan, PlannedNode
 from xk8s.util.digest import digest
 from xk8s.util.paths import state_dir, write_private
 
 GUEST_FILES = "now.json"
+_VERSION = 1
 
 
 @frozen(kw_only=True)
@@ -45,7 +46,7 @@ class GuestFiles:
     no plan. ``overlays``: name -> digest of everything that the overlay gave.
     """
 
-    version: int = 1
+    version: int = _VERSION
     key: str
     overlays: dict[str, str]
     nodes: dict[str, NodeFiles]
@@ -111,15 +112,13 @@ def write_guest_files(now: GuestFiles, directory: Path) -> None:
 
 
 def read_guest_files(directory: Path) -> GuestFiles:
-    """Return what `write_guest_files` kept; `StateError` when there is none."""
-    try:
-        return cattrs.structure(json.loads((directory / GUEST_FILES).read_text()), GuestFiles)
-    except (OSError, ValueError, TypeError, cattrs.BaseValidationError) as error:
-        raise StateError(
-            "which files the guests have is unknown",
-            where=str(directory / GUEST_FILES),
-            hint="xk8s down, then xk8s up",
-        ) from error
+    """Return what `write_guest_files` kept; `StateError` when that cannot be read."""
+    return read_document(
+        directory / GUEST_FILES,
+        GuestFiles,
+        version=_VERSION,
+        what="which files the guests have is unknown",
+    )
 
 
 def remember_files(cluster: str, node: str, files: Iterable[File]) -> None:

@@ -128,7 +128,9 @@ def _read(directory: Path) -> dict[str, str]:
         found = json.loads((directory / CHECKED).read_text())
     except (OSError, ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    return {name: text for name, text in found.items() if isinstance(text, str)}
 
 
 def _code(entry_point: str) -> dict[str, str]:

@@ -3,6 +3,10 @@
 ``RUNTIME/NAME.lock``   held by the command that changes the cluster
 ``clusters/NAME/``      record.json, request.json, plan.json, boot.json, now.json, pki/, nodes/,
                         local/, console/, kubeconfig
+
+What VMs there are is in the record alone, and each change of that is one write of it. A command
+that starts, stops or hands over VMs writes down beforehand what it is about to do (`Unfinished`),
+so that the next one can finish it or take it back: see `xk8s.cluster.resume`.
 """
 
 from __future__ import annotations
@@ -11,31 +15,30 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import cattrs
 import filelock
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 
-from xk8s.build.layers.build import stage_entries
+from xk8s.cluster.state.documents import read_document
 from xk8s.errors import StateError
 from xk8s.machine.qemu.command import Sockets
-from xk8s.names.request import Request
-from xk8s.planning.plan import Plan
-from xk8s.util.digest import plain
-from xk8s.util.files import remove_tree
+from xk8s.util.disk_full import is_full
+from xk8s.util.files import overwrite
 from xk8s.util.log import get_logger
 from xk8s.util.paths import (
     clusters_dir,
+    is_name,
     make_private,
     runtime_dir,
     runtime_root,
     state_dir,
     write_private,
 )
-from xk8s.util.processes import Process
+from xk8s.util.processes import CLUSTER_VARIABLE, Process, leftovers
 
 log = get_logger(__name__)
 
@@ -43,18 +46,24 @@ Phase = Literal["starting", "running", "failed"]
 """starting: an `up` is (or was, when it was killed) at work; running: checks passed or were
 not asked for; failed: the VMs run but a check did not pass."""
 
-RECORD, REQUEST, PLAN = "record.json", "request.json", "plan.json"
-CONSOLES = "console"
-"""Directory with what the consoles of the VMs and their QEMUs said: see `qemu_log`."""
-
-LOCAL = "local"
-"""Directory with copies of the local directories among the overlays, by number: these may change
-or go while the cluster runs."""
-
+RECORD = "record.json"
+_VERSION = 2
 
 Backing = Literal["anonymous", "shared", "private"]
 """RAM of the VMs: QEMU's own; a file that holds all of it (a save needs to keep just that
 file); or a copy-on-write view of a saved file."""
+
+_MAX_PID = 1 << 31
+
+
+def _positive(_: object, attribute: Attribute[int], value: int) -> None:
+    if not 0 < value < _MAX_PID:
+        raise ValueError(f"{attribute.name} is {value}")
+
+
+def _plain_name(_: object, attribute: Attribute[str], value: str) -> None:
+    if not is_name(value):
+        raise ValueError(f"{attribute.name} is {value!r}")
 
 
 @frozen(kw_only=True)
@@ -64,9 +73,9 @@ class NodeRecord:
     the VM had before (None: as many as the cluster says).
     """
 
-    name: str
+    name: str = field(validator=_plain_name)
     role: str
-    pid: int
+    pid: int = field(validator=_positive)
     started: int
     forwards: dict[str, int] = field(factory=dict)
     generation: int | None = None
@@ -77,6 +86,26 @@ class NodeRecord:
         return Process(pid=self.pid, started=self.started)
 
 
+Step = Literal["pause", "hand over", "move", "join", "leave"]
+"""pause: all VMs stop for a while; hand over: new processes take over all VMs at the same moment;
+move: one VM moves, with its RAM, into a new process; join, leave: VMs come or go."""
+
+
+@frozen(kw_only=True)
+class Unfinished:
+    """What a command is doing to VMs, or was, when it was killed. ``nodes``: the new processes,
+    from the moment at which they all answer. For move, join and leave ``names`` has the VMs; for
+    the last two ``counts`` has the settings of the cluster that are right without them, and
+    ``phase`` what it was before.
+    """
+
+    step: Step
+    nodes: tuple[NodeRecord, ...] = ()
+    names: tuple[str, ...] = ()
+    counts: dict[str, int] = field(factory=dict)
+    phase: Phase = "running"
+
+
 @frozen(kw_only=True)
 class Record:
     """What every other verb reads. ``seconds`` is how long `up` took, per stage.
@@ -84,7 +113,7 @@ class Record:
     ``snapshot`` is the label that it was last saved as or restored from.
     """
 
-    version: int = 1
+    version: int = _VERSION
     name: str
     phase: Phase
     overlays: tuple[str, ...]
@@ -95,6 +124,7 @@ class Record:
     snapshot: str = ""
     nodes: tuple[NodeRecord, ...] = ()
     seconds: dict[str, float] = field(factory=dict)
+    unfinished: Unfinished | None = None
 
     def sockets(self, node: str) -> Sockets:
         """Return the unix sockets of a node's present process."""
@@ -105,6 +135,12 @@ class Record:
     def latest(self) -> int:
         """The highest generation of any process."""
         return max([self.generation, *(node.generation or 0 for node in self.nodes)])
+
+    @property
+    def alive(self) -> bool:
+        """Whether any of its VMs runs, or a process that was about to take one over."""
+        new = self.unfinished.nodes if self.unfinished else ()
+        return any(node.process.alive for node in (*self.nodes, *new))
 
     def node(self, name: str) -> NodeRecord:
         """Return the record of a node; `StateError` names the existing ones."""
@@ -125,79 +161,91 @@ def sockets_of(cluster: str, node: str, generation: int) -> Sockets:
     return Sockets.below(runtime_dir(cluster), f"{node}.{generation}" if generation else node)
 
 
-def qemu_log(console: Path) -> Path:
-    """Return what a VM's QEMU said, beside the log of the VM's console."""
-    return console.with_suffix(".qemu.log")
-
-
 def write_record(record: Record) -> None:
-    """Replace the cluster's record in one step."""
-    write_private(
-        state_dir(record.name) / RECORD,
-        json.dumps(_converter.unstructure(record), indent=1).encode(),
-    )
+    """Replace the cluster's record in one step. On a full disk the new one takes the room of the
+    old one: what runs can be written down whatever others do to the disk.
+    """
+    path = state_dir(record.name) / RECORD
+    data = _converter.unstructure(record)
+    try:
+        write_private(path, json.dumps(data, indent=1).encode())
+    except OSError as error:
+        if not (is_full(error) and overwrite(path, json.dumps(data).encode())):
+            raise
 
 
 def read_record(name: str) -> Record | None:
-    """Return the record, or None when there is none or an older version wrote it."""
-    try:
-        data = json.loads((state_dir(name) / RECORD).read_text())
-        return _converter.structure(data, Record)
-    except (OSError, ValueError, cattrs.BaseValidationError):
+    """Return the record, or None when there is no such file. `StateError` if it is not readable."""
+    path = state_dir(name) / RECORD
+    if not path.exists():
         return None
-
-
-def write_inputs(plan: Plan) -> None:
-    """Keep the plan, and the request in a form that gives the same plan again."""
-    directory = state_dir(plan.name)
-    write_private(directory / PLAN, json.dumps(plan.to_json(), indent=1).encode())
-    settings: dict[str, dict[str, object]] = {}
-    for value in plan.settings:
-        if value.origin != "default":
-            settings.setdefault(value.overlay, {})[value.name] = plain(value.value)
-    # Choices are recorded as if they had been requested: the cluster keeps its CRI even if
-    # another one becomes available later.
-    request = {"overlays": list(plan.ctx.overlays), "settings": settings}
-    write_private(directory / REQUEST, json.dumps(request, indent=1).encode())
-    write_local(plan, directory)
-
-
-def write_local(plan: Plan, directory: Path) -> None:
-    """Copy what the plan has of local directories into ``directory``."""
-    copies = directory / LOCAL
-    remove_tree(copies)
-    entries = {planned.layer.name: planned.layer.entries for planned in plan.layers}
-    for number, override in enumerate(plan.directories):
-        copies.mkdir(exist_ok=True)
-        stage_entries(entries[override.layer], {}, copies / str(number), label=override.directory)
-
-
-def read_request(name: str) -> Request:
-    """Return the request that gives the running cluster's plan again."""
-    directory = state_dir(name)
-    path = directory / REQUEST
-    try:
-        data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise StateError(
-            f"cluster {name!r} has no readable request", where=str(path), hint="xk8s down"
-        ) from error
-    settings: Mapping[str, Mapping[str, object]] = data["settings"]
-    return Request(
-        overlays=tuple(data["overlays"]),
-        name=name,
-        stored=settings,
-        environment={},
-        kept=directory / LOCAL,
+    return read_document(
+        path,
+        Record,
+        version=_VERSION,
+        what=f"which VMs cluster {name!r} has is unknown",
+        converter=_converter,
+        valid=lambda record: record.name == name,
     )
 
 
-def list_clusters() -> tuple[str, ...]:
-    """Return names of clusters with a state directory, sorted."""
+def readable_record(name: str) -> Record | None:
+    """Return the record, or None when it is missing or cannot be read: for a list of clusters."""
     try:
-        return tuple(sorted(path.name for path in clusters_dir().iterdir() if path.is_dir()))
+        return read_record(name)
+    except StateError:
+        return None
+
+
+def find_record(name: str) -> Record | None:
+    """Return the record, or None when there is nothing of the cluster, neither a record nor a
+    process. `StateError` when it cannot be read, or its VMs belong to another runtime directory.
+    """
+    record = read_record(name)
+    if record is not None:
+        check_runtime(record)
+    elif living := leftovers(runtime_dir(name)):
+        raise StateError(
+            f"cluster {name!r} has no record, but processes of it run: "
+            + ", ".join(str(process.pid) for process in living),
+            where=str(state_dir(name) / RECORD),
+            hint=f"`xk8s down --name {name}` ends them",
+        )
+    return record
+
+
+def check_runtime(record: Record) -> None:
+    """`StateError` when the cluster's VMs were started with another runtime directory."""
+    own = str(runtime_dir(record.name).resolve())
+    for node in record.nodes:
+        mark = node.process.variable(CLUSTER_VARIABLE) if node.process.alive else None
+        if mark is not None and mark != own:
+            root = mark.rpartition("/")[0]
+            raise StateError(
+                f"cluster {record.name!r} runs with another runtime directory",
+                where=mark,
+                hint=f"set XK8S_RUNTIME={root} (it is {runtime_root()} now)",
+            )
+
+
+def list_clusters() -> tuple[str, ...]:
+    """Return names of clusters with a state directory, sorted. What has no name of a cluster there
+    is somebody else's.
+    """
+    try:
+        entries = [path for path in clusters_dir().iterdir() if is_name(path.name)]
     except FileNotFoundError:
         return ()
+    return tuple(sorted(path.name for path in entries if path.is_dir()))
+
+
+_held: set[str] = set()
+"""Clusters whose lock this process holds."""
+
+
+def holds_lock(name: str) -> bool:
+    """Return whether this process holds the cluster's lock."""
+    return name in _held
 
 
 def lock_file(name: str) -> Path:
@@ -231,9 +279,12 @@ def locked(name: str, *, timeout: float = 10.0) -> Iterator[None]:
             f"another command is working on cluster {name!r}", where=str(path)
         ) from None
     try:
-        holder.write_text(f"{os.getpid()}\n")
+        with contextlib.suppress(OSError):  # a full disk must not prevent `down`
+            holder.write_text(f"{os.getpid()}\n")
+        _held.add(name)
         yield
     finally:
+        _held.discard(name)
         holder.unlink(missing_ok=True)
         lock.release()
         # The lock file itself stays while others may wait on it: unlinking a file that another

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from xk8s.cluster.handle import machine_error, tail
-from xk8s.cluster.state.record import qemu_log
+from xk8s.cluster.state.node_paths import qemu_log
 from xk8s.errors import MachineError
 from xk8s.machine.qemu.command import MachineSpec
 from xk8s.machine.qemu.process import Spawned

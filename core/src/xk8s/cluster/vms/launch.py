@@ -15,7 +15,8 @@ from xk8s.addresses import HOST_PART, address
 from xk8s.build.layers.node_layer import make_node_image
 from xk8s.cluster.handle import Cluster, machine_error, tail
 from xk8s.cluster.state.booted import BootedCluster, BootedNode
-from xk8s.cluster.state.record import CONSOLES, NodeRecord, qemu_log, sockets_of
+from xk8s.cluster.state.node_paths import CONSOLES, NODES, image_path, qemu_log
+from xk8s.cluster.state.record import NodeRecord, sockets_of
 from xk8s.cluster.vms.boot_console import is_stalled
 from xk8s.errors import MachineError, PlanError
 from xk8s.machine.net.namespace import Namespace
@@ -30,8 +31,6 @@ from xk8s.util.paths import cache_dir, runtime_dir, state_dir
 from xk8s.util.processes import end
 
 BOOT_SECONDS = 600.0
-NODES = "nodes"
-"""Directory below the cluster's state."""
 LAYERS = "xk8s.layers="
 """So begins the argument with the names of a VM's layers."""
 
@@ -44,11 +43,6 @@ def write_images(plan: Plan, secrets: Mapping[str, Sequence[File]]) -> None:
             continue
         _private_dir(plan.name, NODES)
         make_node_image(own_files(planned, secrets[name]), image_path(plan.name, name))
-
-
-def image_path(cluster: str, node: str) -> Path:
-    """Return the path of a node's own layer."""
-    return state_dir(cluster) / NODES / f"{node}.erofs"
 
 
 def start(

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from xk8s.cluster.state.booted import BootedCluster
+from xk8s.cluster.state.node_paths import ram_path
 from xk8s.cluster.state.record import Backing
 from xk8s.machine.qemu.command import Memory
 from xk8s.util.paths import make_private, memory_dir
-
-
-def ram_path(cluster: str, node: str) -> Path:
-    """Return the file with a node's RAM while the cluster runs."""
-    return memory_dir(cluster) / f"{node}.ram"
 
 
 def ram_directory(cluster: str) -> Path:
@@ -35,20 +30,6 @@ def memory_of(boot: BootedCluster, backing: Backing) -> dict[str, Memory]:
     }
 
 
-def choose_backing(boot: BootedCluster, *, saved: bool, copied: bool) -> Backing:
-    """Return the kind of RAM that suits VMs that will be ``saved``, or are ``copied`` from a
-    template: to be saved all of it has to be in a file of its own, and else what VMs have of a
-    template is there once.
-    """
-    ram_directory(boot.cluster)
-    if copied and not saved:
-        return "private"
-    if room_for_memory(boot):
-        return "shared"
-    return "private" if copied else "anonymous"
-
-
-def room_for_memory(boot: BootedCluster) -> bool:
-    """Return whether the tmpfs takes the RAM of all VMs, so that it can be shared and saved."""
-    wanted = sum(planned.node.memory for planned in boot.nodes) << 20
-    return shutil.disk_usage(ram_directory(boot.cluster)).free > wanted
+def size_of(boot: BootedCluster) -> int:
+    """Return the bytes of RAM of all VMs."""
+    return sum(planned.node.memory for planned in boot.nodes) << 20

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,12 +23,14 @@ from filelock import FileLock, Timeout
 from xk8s.artifact_keys import artifact_key
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.state.booted import BootedCluster, BootedNode
-from xk8s.cluster.state.record import CONSOLES, qemu_log, sockets_of
+from xk8s.cluster.state.node_paths import CONSOLES, qemu_log
+from xk8s.cluster.state.record import sockets_of
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.boot_console import StalledError, wait_for_line
 from xk8s.cluster.vms.machine_key import machine_key
+from xk8s.cluster.vms.memory_room import promise, release
 from xk8s.cluster.vms.ram import ram_directory
-from xk8s.errors import HostError, MachineError, Xk8sError
+from xk8s.errors import MachineError, Xk8sError
 from xk8s.machine.qemu import migrate, process
 from xk8s.machine.qemu.accelerator import qemu_version
 from xk8s.machine.qemu.command import MachineSpec, Memory, Sockets, command, room
@@ -267,8 +268,7 @@ def _boot(
     node = booted.node
     label = f"template-{node.name}"  # of a role there may be several sizes
     ram = ram_directory(boot.cluster) / f"{label}.ram"
-    if shutil.disk_usage(ram.parent).free < node.memory << 20:
-        raise HostError("not enough space for the memory of a template", where=str(ram.parent))
+    promise(boot.cluster, node.memory << 20)
     work = target.with_name(f"{_NEW}{target.name}")  # one at a time: the caller has the lock
     spec = _spec(boot, booted, label, ram)
     progress.item(label, f"booting with {node.memory} MiB and {spec.cpus} CPUs")
@@ -300,6 +300,7 @@ def _boot(
             started.kill()
         for path in (ram, spec.console_log, qemu_log(spec.console_log)):
             path.unlink(missing_ok=True)
+        release(boot.cluster, node.memory << 20)
         remove_tree(work)
         progress.finish(label)
     return Template(directory=target)

@@ -22,6 +22,10 @@ _UNLIMITED = 1 << 40
 LEAST_QEMU = (8, 2)
 """First QEMU with migration to ``file:``."""
 
+STOPPED = ("paused", "postmigrate", "finish-migrate", "prelaunch")
+"""States of a VM that is paused, and that `cont` resumes."""
+_AT_WORK = ("setup", "active", "device", "pre-switchover", "cancelling", "wait-unplug")
+
 MOVE_PAUSE = 0.1
 """Seconds that a VM may be paused while the last of its RAM is moved."""
 _ROUNDS = 60
@@ -82,21 +86,35 @@ def move(
         return float(done.get("downtime", 0)) / 1000 + time.monotonic() - left
     except BaseException:
         with contextlib.suppress(MachineError):
-            _run_on(source)
+            run_on(source)
         raise
     finally:
         path.unlink(missing_ok=True)
 
 
-def _run_on(source: Qmp) -> None:
-    source.execute("migrate_cancel")
+def run_on(qmp: Qmp) -> None:
+    """Resume a paused VM, whatever was being done to it: a transfer of its state that is still at
+    work is cancelled. One that has crashed or was shut down stays as it is.
+    """
+    cancel(qmp)
+    if qmp.status() in STOPPED:
+        qmp.execute("cont")
+
+
+def cancel(qmp: Qmp) -> str:
+    """Cancel the transfer of a VM's state, if there is one; return what became of it: "completed"
+    when it was too late, "none" when there was none.
+    """
     deadline = time.monotonic() + 10
-    while source.execute("query-migrate").get("status") in ("active", "cancelling", "device"):
-        if time.monotonic() > deadline:
-            break
+    asked = False
+    while True:
+        status = str(qmp.poll("query-migrate").get("status", "none"))
+        if status not in _AT_WORK or time.monotonic() > deadline:
+            return status
+        if not asked:
+            qmp.execute("migrate_cancel")
+            asked = True
         time.sleep(0.01)
-    if source.status() != "running":
-        source.execute("cont")
 
 
 def _capabilities(qmp: Qmp, *, ignore: bool, channels: bool = False) -> None:

@@ -1,0 +1,44 @@
+"""Files of one VM of a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xk8s.util.paths import memory_dir, runtime_dir, state_dir
+
+NODES = "nodes"
+"""Directory of the own layers of nodes, below the cluster's state."""
+CONSOLES = "console"
+"""Directory with what the consoles of the VMs and their QEMUs said: see `qemu_log`."""
+
+PROMISED = "promised"
+"""File beside those with the RAM of VMs: bytes that these may grow to, all in all."""
+
+
+def image_path(cluster: str, node: str) -> Path:
+    """Return the path of a node's own layer."""
+    return state_dir(cluster) / NODES / f"{node}.erofs"
+
+
+def qemu_log(console: Path) -> Path:
+    """Return what a VM's QEMU said, beside the log of the VM's console."""
+    return console.with_suffix(".qemu.log")
+
+
+def ram_path(cluster: str, node: str) -> Path:
+    """Return the file with a node's RAM while the cluster runs."""
+    return memory_dir(cluster) / f"{node}.ram"
+
+
+def moved_ram_path(cluster: str, node: str) -> Path:
+    """Return the file with a node's RAM while the node moves into it."""
+    return memory_dir(cluster) / f"{node}.new"
+
+
+def remove_node_files(cluster: str, node: str) -> None:
+    """Remove what a node has that is no longer part of the cluster."""
+    console = state_dir(cluster) / CONSOLES / f"{node}.log"
+    runtime = runtime_dir(cluster).glob(f"{node}.*")
+    ram = (ram_path(cluster, node), moved_ram_path(cluster, node))
+    for path in (image_path(cluster, node), *ram, console, qemu_log(console), *runtime):
+        path.unlink(missing_ok=True)
