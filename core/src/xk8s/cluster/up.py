@@ -27,7 +27,14 @@ from xk8s.cluster.snapshots import store
 from xk8s.cluster.snapshots.restore import restore
 from xk8s.cluster.snapshots.save import copy_directory, save, unsavable
 from xk8s.cluster.state import failed_start
-from xk8s.cluster.state.booted import BOOT, BootedCluster, boot_of, read_boot, write_boot
+from xk8s.cluster.state.booted import (
+    BOOT,
+    BootedCluster,
+    boot_of,
+    read_boot,
+    way_out,
+    write_boot,
+)
 from xk8s.cluster.state.guest_files import (
     GUEST_FILES,
     guest_files_of,
@@ -339,9 +346,10 @@ def _restore(
     """
     record = _begin(inputs)
     boot = read_boot(value.directory)
+    boot = attrs.evolve(boot, **way_out(inputs.plan))
     state = state_dir(inputs.plan.name)
-    for name in (BOOT, GUEST_FILES):
-        write_private(state / name, (value.directory / name).read_bytes())
+    write_boot(boot, state)
+    write_private(state / GUEST_FILES, (value.directory / GUEST_FILES).read_bytes())
     copy_passed(value.directory, state)
     with restore(boot, value, record, clock) as restored:
         cluster = Cluster(restored.record, inputs.plan)

@@ -117,6 +117,9 @@ class _Scale:
         for overlay in reversed(plan.ctx.overlays):
             plan.registry.hooks.leave(overlay, self.cluster, self.removed, self.clock)
         end((self.cluster.record.node(name).process for name in self.removed), grace=0)
+        for planned in self.boot.nodes:
+            if planned.node.name in self.removed:
+                self.cluster.namespace.forget(launch.management_address(planned.node))
         self._write(*self._with((), self.removed), self._record_without(self.removed))
         self._remove_files(self.removed)
 

@@ -15,9 +15,7 @@ from xk8s.cluster.state.record import NodeRecord, write_record
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.qmp_sessions import connect, each
 from xk8s.cluster.vms.ram import memory_of
-from xk8s.errors import MachineError
 from xk8s.machine.qemu import migrate
-from xk8s.machine.qemu.qmp import Qmp
 from xk8s.util.processes import end
 
 
@@ -30,14 +28,18 @@ def hand_over(cluster: Cluster, boot: BootedCluster, work: Path) -> tuple[Cluste
     """
     old = {node.name: node for node in cluster.record.nodes}
     generation = cluster.record.latest + 1
+    views = {
+        name: attrs.evolve(memory, saved=True)
+        for name, memory in memory_of(boot, "private").items()
+    }
     with ExitStack() as stack, ThreadPoolExecutor(max_workers=len(old)) as pool:
         before = connect(stack, cluster.record, old)
         started: tuple[NodeRecord, ...] = ()
         stopped = 0.0
         try:
             started = launch.start(
-                boot, cluster.namespace, memory_of(boot, "private"),
-                incoming=True, generation=generation, forwarding=False,
+                boot, cluster.namespace, views,
+                incoming=True, generation=generation,
             )  # fmt: skip
             after = connect(stack, attrs.evolve(cluster.record, nodes=started), old)
             stopped = time.monotonic()
@@ -49,33 +51,14 @@ def hand_over(cluster: Cluster, boot: BootedCluster, work: Path) -> tuple[Cluste
             if stopped:
                 each(pool, before, lambda _, qmp: qmp.execute("cont"))
             raise
-        # The old ones hold the ports.
         end((node.process for node in old.values()), grace=0)
-        forwards = {name: forward(boot, node, after[name]) for name, node in old.items()}
         each(pool, after, lambda _, qmp: qmp.execute("cont"))
         pause = time.monotonic() - stopped
     record = attrs.evolve(
         cluster.record,
         memory="private",
         generation=generation,
-        nodes=tuple(attrs.evolve(node, forwards=forwards[node.name]) for node in started),
+        nodes=started,
     )
     write_record(record)
     return cluster.as_of(record), pause
-
-
-def forward(boot: BootedCluster, node: NodeRecord, qmp: Qmp) -> dict[str, int]:
-    """Give the new process the old one's ports; what it got, by name."""
-    booted = next(planned for planned in boot.nodes if planned.node.name == node.name)
-    guest = booted.node.nic(0).ipv4.partition("/")[0]
-    for port_forward in booted.forwards:
-        # 0: QEMU picks a port, should somebody have taken ours in this very moment.
-        for port in (node.forwards[port_forward.name], 0):
-            to = f"{guest}:{port_forward.guest_port}"
-            said = qmp.monitor(f"hostfwd_add net0 tcp:127.0.0.1:{port}-{to}").strip()
-            if not said:
-                break
-        else:
-            raise MachineError(f"{node.name}: no port of the host forwards to {to}: {said}")
-    ports = qmp.host_ports()
-    return {port_forward.name: ports[port_forward.guest_port] for port_forward in booted.forwards}

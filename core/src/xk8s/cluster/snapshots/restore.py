@@ -72,5 +72,5 @@ def _memory(boot: BootedCluster, saved: Snapshot) -> dict[str, Memory]:
             if not room_for_memory(boot):
                 raise HostError("not enough space for the memory of the VMs", where="/dev/shm")  # noqa: S108
             path = ram_path(boot.cluster, node.name)
-        found[node.name] = Memory(size=node.memory, file=path)
+        found[node.name] = Memory(size=node.memory, file=path, saved=path == saved.ram(node.name))
     return found

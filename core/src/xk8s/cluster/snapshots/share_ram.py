@@ -13,7 +13,6 @@ from pathlib import Path
 import attrs
 
 from xk8s.cluster.handle import Cluster
-from xk8s.cluster.snapshots.handover import forward
 from xk8s.cluster.state.booted import BootedCluster, BootedNode
 from xk8s.cluster.state.record import NodeRecord, Record, write_record
 from xk8s.cluster.vms import launch
@@ -70,9 +69,8 @@ def _move(cluster: Cluster, boot: BootedCluster, booted: BootedNode) -> tuple[Cl
             {name: Memory(size=booted.node.memory, file=new, share=True)},
             incoming=True,
             generation=cluster.record.latest + 1,
-            forwarding=False,
         )
-        record = _with(cluster.record, attrs.evolve(started[0], forwards=old.forwards))
+        record = _with(cluster.record, started[0])
         with (
             Qmp(cluster.sockets(name).qmp, name, timeout=_SECONDS) as before,
             Qmp(record.sockets(name).qmp, name, timeout=_SECONDS) as after,
@@ -82,8 +80,7 @@ def _move(cluster: Cluster, boot: BootedCluster, booted: BootedNode) -> tuple[Cl
             moved = True
             write_record(record)
             new.rename(ram)
-            end([old.process], grace=0)  # it holds the ports
-            record = _with(record, attrs.evolve(started[0], forwards=forward(boot, old, after)))
+            end([old.process], grace=0)
     except BaseException:
         # Where the VM is not.
         end([old.process] if moved else [started_node.process for started_node in started], grace=0)
