@@ -5,9 +5,14 @@ with each value of `cluster.outside`. Prints that as JSON, by step.
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+
+from xk8s.machine.net.namespace import Namespace
+from xk8s.util.paths import runtime_dir
 
 from tests import small_world
 
@@ -32,6 +37,38 @@ def reached(*before: str) -> list[str]:
     return xk8s("exec", "vm-001", "--", "sh", "-c", script).split()
 
 
+def connections_over_a_save() -> list[str]:
+    """Save the cluster, and return what a connection through a port of the host's brings before
+    and after.
+    """
+    echo = "socat TCP-LISTEN:7000,fork,reuseaddr EXEC:cat"
+    xk8s("exec", "vm-001", "--", "systemd-run", "--quiet", *echo.split())
+    net = Namespace.attach(runtime_dir(NAME[1]))
+    port = net.forward("192.168.0.1", 7000)
+    answers = []
+    with connected(port) as stream:
+        for word in (b"before", b"after."):
+            stream.sendall(word)
+            answers.append(stream.recv(6, socket.MSG_WAITALL).decode())
+            if word == b"before":
+                xk8s("snapshot", "save", "kept")
+    return [*answers, str(net.forward("192.168.0.1", 7000) == port)]
+
+
+def connected(port: int) -> socket.socket:
+    """Connect as soon as somebody listens in the guest: until then it is reset."""
+    while True:
+        stream = socket.create_connection(("127.0.0.1", port))
+        try:
+            stream.sendall(b"hello?")
+            if stream.recv(6, socket.MSG_WAITALL) == b"hello?":
+                return stream
+        except ConnectionError:
+            pass
+        stream.close()
+        time.sleep(0.2)
+
+
 def main(up: Sequence[str]) -> None:
     found: dict[str, list[str]] = {}
     with small_world.world():
@@ -53,7 +90,7 @@ def main(up: Sequence[str]) -> None:
                 for value in ("none", "all", "internet"):
                     xk8s("apply", "-s", f"cluster.outside={value}")
                     found[f"apply {value}"] = reached()
-                xk8s("snapshot", "save", "kept")
+                found["connections"] = connections_over_a_save()
                 found["saved"] = reached()
                 xk8s("down")
                 xk8s("up", *up, "-s", "cluster.outside=none")

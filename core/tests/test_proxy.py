@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from xk8s.cluster.state.booted import way_out
+from xk8s.cluster.change.needs_reboot import refuse_plan
+from xk8s.cluster.state.booted import planned_boot, read_boot, way_out, write_boot
 from xk8s.errors import UsageError
 from xk8s.machine.net.outside import Endpoint
+from xk8s.machine.qemu.accelerator import decide
 from xk8s.names.request import Request
 from xk8s.planning.make_plan import make_plan
 from xk8s.planning.plan import Plan
@@ -83,5 +87,18 @@ def test_where_vms_reach_to_is_no_part_of_them() -> None:
     """So a snapshot serves every value, and `apply` changes it without a boot."""
     digests = {planned(f"cluster.outside={value}").digest for value in ("none", "internet", "all")}
     assert len(digests) == 1
+    booted = planned_boot(planned("cluster.outside=none"), decide("tcg"), {})
+    refuse_plan(
+        booted,
+        planned("cluster.outside=all", "cluster.accel=tcg", "cluster.proxy=http://10.1.2.3:3128"),
+    )
     with pytest.raises(UsageError, match=r"cluster\.outside"):
         planned("cluster.outside=some")
+
+
+def test_the_way_out_is_read_as_it_was_written(tmp_path: Path) -> None:
+    plan = planned("cluster.outside=all", "cluster.proxy=http://10.1.2.3:3128")
+    boot = planned_boot(plan, decide("tcg"), {})
+    write_boot(boot, tmp_path)
+    assert read_boot(tmp_path) == boot
+    assert boot.proxy == Endpoint("10.1.2.3", 3128)

@@ -7,7 +7,7 @@ routes) is applied like any other change of their files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -20,7 +20,7 @@ from xk8s.cluster.checks.guest_needs import check_guests
 from xk8s.cluster.handle import Cluster, open_started
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.prepare import Clock, make_inputs
-from xk8s.cluster.state.booted import BootedCluster, boot_of, read_boot, write_boot
+from xk8s.cluster.state.booted import BootedCluster, BootedNode, boot_of, read_boot, write_boot
 from xk8s.cluster.state.guest_files import (
     GuestFiles,
     node_files,
@@ -117,9 +117,7 @@ class _Scale:
         for overlay in reversed(plan.ctx.overlays):
             plan.registry.hooks.leave(overlay, self.cluster, self.removed, self.clock)
         end((self.cluster.record.node(name).process for name in self.removed), grace=0)
-        for planned in self.boot.nodes:
-            if planned.node.name in self.removed:
-                self.cluster.namespace.forget(launch.management_address(planned.node))
+        self._forget(planned for planned in self.boot.nodes if planned.node.name in self.removed)
         self._write(*self._with((), self.removed), self._record_without(self.removed))
         self._remove_files(self.removed)
 
@@ -145,9 +143,15 @@ class _Scale:
             check_guests(self.cluster, self.inputs.plan.guest)
         except BaseException:
             end((node.process for node in started), grace=0)
+            self._forget(self.new.nodes)
             self._write(*before)
             self._remove_files(self.added)
             raise
+
+    def _forget(self, nodes: Iterable[BootedNode]) -> None:
+        """Close the ports of this machine that lead to nodes."""
+        for booted in nodes:
+            self.cluster.namespace.forget(launch.management_address(booted.node))
 
     def _with(self, more: Sequence[str], less: Sequence[str]) -> tuple[BootedCluster, GuestFiles]:
         """Return what is written down of the cluster, with and without some nodes."""
