@@ -13,7 +13,7 @@ from xk8s.build.artifacts.attempt import Resolved
 from xk8s.build.layers.build import BuiltLayer, layer_key, layers_dir
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.machine.qemu.accelerator import decide
-from xk8s.machine.qemu.command import MachineSpec, Memory, PortForward, Sockets, UserNic
+from xk8s.machine.qemu.command import MachineSpec, Memory, Sockets
 from xk8s.overlay import Overlay
 from xk8s.planning.plan import Plan
 from xk8s.testing import plans, plugin
@@ -67,10 +67,17 @@ def spec(runtime: Path) -> MachineSpec:
         initrd=kernel,
         cmdline="",
         images=(),
-        nics=(UserNic(mac="02:00:00:00:00:07", forwards=(PortForward(guest_port=6443),)),),
+        nics=(),
         sockets=Sockets.below(runtime, "vm-007"),
         console_log=runtime / "vm-007.log",
         pidfile=runtime / "vm-007.pid",
+        # A network that leads nowhere: a tap takes a namespace.
+        extra=(
+            "-netdev",
+            "hubport,id=net0,hubid=0",
+            "-device",
+            "virtio-net-pci,id=nic0,netdev=net0",
+        ),
         spare_ports=0,
     )
 

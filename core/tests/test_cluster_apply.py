@@ -183,6 +183,12 @@ def test_units_are_those_of_the_file_or_else_of_its_layer(plan: Plan) -> None:
     assert todo(plan, "/etc/high.conf", "/etc/low.conf").restart == ("low.service", "high.service")
 
 
+def test_what_all_services_get_is_read_again_and_restarts_those_of_overlays(plan: Plan) -> None:
+    """Such as the variables of a proxy: a service keeps what it was started with."""
+    found = todo(plan, "/etc/systemd/system.conf.d/70-xk8s-proxy.conf")
+    assert found == Actions(reload=True, restart=("low.service", "high.service"))
+
+
 def test_units_that_no_overlay_brings_are_restarted_only_if_they_are_used(
     plan_of: Callable[..., Plan],
 ) -> None:

@@ -255,3 +255,110 @@ def test_too_long_socket_path_is_a_host_error(
     with pytest.raises(HostError, match="107 bytes") as caught:
         Namespace.start(deep)
     assert "XK8S_RUNTIME" in caught.value.hint
+
+
+# --- ports of the host, and servers for guests ------------------------------------------
+
+
+_ECHO = (
+    "import socket,sys\n"
+    "s=socket.create_server((sys.argv[1],5001))\n"
+    "print(1,flush=True)\n"
+    "while True:\n"
+    " c,_=s.accept()\n"
+    " data=b''\n"
+    " while piece:=c.recv(65536): data+=piece\n"
+    " c.sendall(data[::-1]);c.close()\n"
+)
+
+
+@contextlib.contextmanager
+def echo(net: Namespace, address: str) -> Iterator[None]:
+    with net.exec(["python3", "-c", _ECHO, address], stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"1\n"
+        yield
+
+
+def test_a_port_of_the_host_leads_to_an_address_of_the_namespace(net: Namespace) -> None:
+    net.bridge("br1", mac="02:00:00:00:01:fa", addresses=("10.77.0.1/24",))
+    port = net.forward("10.77.0.1", 5001)
+    assert net.forward("10.77.0.1", 5001) == port, "whoever comes next finds it"
+    with pytest.raises(OSError, match="reset"):  # nobody listens there yet
+        socket.create_connection(("127.0.0.1", port)).recv(1)
+    sent = os.urandom(3_000_000)
+    with echo(net, "10.77.0.1"), socket.create_connection(("127.0.0.1", port)) as stream:
+        stream.sendall(sent)
+        stream.shutdown(socket.SHUT_WR)  # the end of a stream is passed on, both ways
+        found = b""
+        while piece := stream.recv(65536):
+            found += piece
+    assert found == sent[::-1]
+    net.forget("10.77.0.1")
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+    assert net.forward("10.77.0.1", 5001, preferred=port) == port
+
+
+def test_a_preferred_port_that_is_taken_is_another_one(net: Namespace) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        assert net.forward("127.0.0.1", 5001, preferred=taken) not in (0, taken)
+
+
+def test_a_server_of_the_host_is_reached_in_the_namespace_alone(net: Namespace) -> None:
+    with net.listen("127.0.0.1") as server:
+        port = server.getsockname()[1]
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        with net.dial("127.0.0.1", port) as client:
+            stream, _ = server.accept()
+            with stream:
+                stream.sendall(b"hello")
+                assert client.recv(5) == b"hello"
+
+
+@pytest.mark.skipif(not TUN, reason="/dev/net/tun cannot be opened")
+def test_isolated_taps_are_ports_that_do_not_reach_each_other(net: Namespace) -> None:
+    net.bridge("br1", mac="02:00:00:00:01:fa")
+    fds = [net.tap("tap1", bridge="br1", isolated=True), net.tap("tap2", bridge="br1")]
+    try:
+        links = json.loads(net.run(["ip", "-j", "-d", "link", "show", "master", "br1"]).stdout)
+        found = {link["ifname"]: link["linkinfo"]["info_slave_data"]["isolated"] for link in links}
+    finally:
+        for fd in fds:
+            os.close(fd)
+    assert found == {"tap1": True, "tap2": False}
+
+
+def test_programs_in_there_are_told_of_no_proxy(
+    net: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`net exec -- curl http://10.0.0.2:5001/` once asked the proxy of the shell."""
+    for name in ("http_proxy", "HTTPS_PROXY", "all_proxy", "NO_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9/")
+    monkeypatch.setenv("XK8S_TEST", "kept")
+    told = net.run(["env"]).stdout.decode().splitlines()
+    assert "XK8S_TEST=kept" in told
+    assert not [line for line in told if line.partition("=")[0].lower().endswith("_proxy")]
+
+
+def test_the_holder_has_no_secrets_of_the_shell(
+    runtime: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "check_tun", lambda: None)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
+    namespace = Namespace.start(runtime)
+    try:
+        environment = Path(f"/proc/{namespace.ping()['pid']}/environ").read_bytes()
+    finally:
+        namespace.stop()
+    assert b"hunter2" not in environment
+    assert b"XK8S_CLUSTER=" in environment
+
+
+def test_nothing_is_forwarded_between_its_networks(net: Namespace) -> None:
+    """The host may forward: a new namespace takes that over."""
+    net.bridge("br1", mac="02:00:00:00:01:fa", addresses=("10.77.0.1/24",))
+    found = net.run(["cat", "/proc/sys/net/ipv4/conf/br1/forwarding"])
+    assert found.stdout.strip() == b"0"

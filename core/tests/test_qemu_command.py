@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,10 +18,8 @@ from xk8s.machine.qemu.command import (
     DiskImage,
     MachineSpec,
     Memory,
-    PortForward,
     Sockets,
     TapNic,
-    UserNic,
     command,
 )
 
@@ -41,9 +40,7 @@ def spec() -> MachineSpec:
         ),
         disks=(Disk(path=Path("/cache/a,b.tar"), serial="tar"),),
         nics=(
-            UserNic(
-                mac="02:00:00:00:00:01", forwards=(PortForward(guest_port=6443, host_port=18080),)
-            ),
+            TapNic(mac="02:00:00:00:00:01", fd=6),
             TapNic(mac="02:00:00:00:01:01", fd=7, mtu=9000),
         ),
         sockets=Sockets.below(run, "vm-001"),
@@ -68,11 +65,16 @@ def test_memory_file_is_shared_or_private() -> None:
     assert any(word.endswith("memory-backend=pc.ram") for word in shared)
     private = command(evolve(spec(), memory=Memory(size=512, file=Path("/ram"))))
     assert any("share=off" in word for word in private)
+    assert not any("pc.ram" in word and "readonly" in word for word in (*shared, *private))
+    saved = command(evolve(spec(), memory=Memory(size=512, file=Path("/ram"), saved=True)))
+    assert any("share=off,readonly=on,rom=off" in word for word in saved)
 
 
-def test_any_ports_keep_the_guest_ports() -> None:
-    words = command(spec().with_any_ports())
-    assert any(word.endswith("hostfwd=tcp:127.0.0.1:0-192.168.0.1:6443") for word in words)
+def test_no_network_is_qemus_own() -> None:
+    """It would make connections of guests by itself, in the host's namespace."""
+    words = command(spec())
+    networks = [words[at + 1] for at, word in enumerate(words) if word == "-netdev"]
+    assert [network.partition(",")[0] for network in networks] == ["tap", "tap"]
 
 
 def test_too_many_devices_are_an_error() -> None:
@@ -82,7 +84,7 @@ def test_too_many_devices_are_an_error() -> None:
     images = tuple(DiskImage(path=Path("/x"), size=2 << 20) for _ in range(MAX_IMAGES + 1))
     with pytest.raises(ValueError, match=f"{MAX_IMAGES + 1} layers"):
         command(evolve(spec(), images=images))
-    nics = tuple(UserNic(mac="02:00:00:00:00:01") for _ in range(6))
+    nics = tuple(TapNic(mac="02:00:00:00:00:01", fd=3) for _ in range(6))
     with pytest.raises(ValueError, match="6 interfaces"):
         command(evolve(spec(), nics=nics))
 
@@ -99,17 +101,17 @@ def test_qemu_takes_the_machine(tmp_path: Path) -> None:
         initrd=image,
         images=tuple(DiskImage(path=image, size=2 << 20) for _ in range(images)),
         disks=tuple(Disk(path=image, serial=f"L{i:02}") for i in range(count)),
-        nics=tuple(
-            UserNic(mac=f"02:00:00:00:00:0{i}", forwards=(PortForward(guest_port=22),))
-            for i in range(5)
-        ),
+        nics=tuple(TapNic(mac=f"02:00:00:00:00:0{i}", fd=90 + i) for i in range(5)),
         sockets=Sockets.below(tmp_path, "vm-001"),
         console_log=tmp_path / "log",
         pidfile=tmp_path / "pid",
         spare_ports=6,
         memory=Memory(size=64),
     )
-    argv = command(full)
+    # Taps take a namespace: ends of nothing in their place.
+    argv = [
+        re.sub(r"^tap,id=(net\d),fd=\d+$", r"hubport,id=\1,hubid=0", word) for word in command(full)
+    ]
     # The kernel is a fake: without it the machine is made, and stops before its first instruction.
     for option in ("-kernel", "-initrd", "-append"):
         at = argv.index(option)

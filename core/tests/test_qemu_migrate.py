@@ -123,7 +123,7 @@ def state(run: Run, ram: Path, tmp_path: Path) -> Path:
 
 
 def restore(run: Run, ram: Path, state: Path, *, whole: bool = False) -> MachineSpec:
-    vm = run(Memory(size=32, file=ram), incoming=True)
+    vm = run(Memory(size=32, file=ram, saved=ram.exists()), incoming=True)
     with qmp(vm) as session:
         assert session.status() == "inmigrate"
         migrate.load(session, state, ram=whole)
@@ -176,7 +176,7 @@ def test_damaged_state_is_an_error(run: Run, ram: Path, state: Path, damage: str
         state.write_bytes(data[: len(data) // 2])
     elif damage == "empty":
         state.touch()
-    vm = run(Memory(size=32, file=ram), incoming=True)
+    vm = run(Memory(size=32, file=ram, saved=ram.exists()), incoming=True)
     with pytest.raises(MachineError, match="vm-1"), qmp(vm) as session:
         migrate.load(session, state, timeout=5)
 

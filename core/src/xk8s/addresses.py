@@ -7,6 +7,12 @@ import ipaddress
 HOST_PART = 250
 """Host part of the bridge of each network, in the cluster's namespace."""
 
+HOST_LOOPBACK = "192.168.255.2"
+"""How VMs know this machine's 127.0.0.1, as far as it is open to them."""
+
+RESOLVER = "192.168.255.3"
+"""Resolver of the VMs: it asks this machine's, if `cluster.outside` is not ``none``."""
+
 
 def address(network: int, host: int, *, ipv6: bool = False) -> str:
     """Return the address with host part ``host`` (1 to 254) on network 1 or 2, without prefix

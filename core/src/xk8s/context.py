@@ -115,6 +115,11 @@ class ClusterAccess(Protocol):
         `MachineError` if the guest does not answer, TimeoutError after ``timeout``.
         """
 
+    def listen(self) -> Any:
+        """Return a TCP server `socket.socket` that VMs reach by their management network, at its
+        gateway's address (`xk8s.addresses.address` of network 0 and `HOST_PART`), and nobody else.
+        """
+
     def dial(self, address: str, port: int, *, timeout: float = 5.0) -> Any:
         """Return a connected, blocking TCP `socket.socket` from outside of the cluster's nodes,
         opened inside the cluster's network namespace. Raises OSError as connect does.

@@ -213,7 +213,7 @@ class BootOptions:
 
 @frozen(kw_only=True)
 class Network:
-    """An L2 network. Index 0 is management (per-VM SLIRP); others are bridges in the
+    """An L2 network. Index 0 is management, where VMs are apart; all are bridges in the
     cluster's namespace, where the bridge itself has host part .250.
     """
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import threading
@@ -32,6 +33,10 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.internal.v1.opt"]
 [grpc]
 address = "{work}/c.sock"
 """
+
+
+def loopback() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
 
 
 def programs() -> Path:
@@ -120,7 +125,11 @@ def parcel(tmp_path: Path) -> Make:
 
 def deliver(node: Here, parcel: LoadableImage, *, door: bool = True) -> ServerPort | None:
     """Load it; the way that it went."""
-    with serving([ServedImage(ref=parcel.ref, layout=parcel.layout)], ["n"]) as registry:
+    with serving(
+        [ServedImage(ref=parcel.ref, layout=parcel.layout)],
+        ["n"],
+        loopback(),
+    ) as registry:
         delivery = Delivery(
             access=node,
             node="n",
@@ -195,7 +204,11 @@ def test_a_damaged_image_is_refused_with_ctrs_words(node: Here, parcel: Make) ->
 def test_ctr_ends_at_once_when_a_transfer_is_broken_off(node: Here, parcel: Make) -> None:
     """As Ctrl-C does: containerd would try again for a minute if nobody answered."""
     wanted = parcel("seven" * 400, "xk8s.local/broken:1")
-    with serving([ServedImage(ref=wanted.ref, layout=wanted.layout)], ["n"]) as registry:
+    with serving(
+        [ServedImage(ref=wanted.ref, layout=wanted.layout)],
+        ["n"],
+        loopback(),
+    ) as registry:
         door = registry.doors["n"]
         seen = threading.Thread(target=lambda: (_wait(lambda: door.sent > 0), registry.refuse()))
         seen.start()

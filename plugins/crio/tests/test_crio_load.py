@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import tomllib
 from collections.abc import Callable, Sequence
@@ -22,6 +23,10 @@ from xk8s_crio.load import load, names, registries_conf
 from xk8s_images import Delivery, LoadableImage, ServerPort
 from xk8s_images.layout import Member, config_digest, layer_tar, manifest_of, write_layout
 from xk8s_images.serve import ServedImage, serving
+
+
+def loopback() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
 
 
 @define(eq=False)
@@ -111,7 +116,11 @@ def parcel(tmp_path: Path) -> Callable[..., LoadableImage]:
 
 
 def deliver(node: StandIn, parcel: LoadableImage) -> None:
-    with serving([ServedImage(ref=parcel.ref, layout=parcel.layout)], ["n"]) as registry:
+    with serving(
+        [ServedImage(ref=parcel.ref, layout=parcel.layout)],
+        ["n"],
+        loopback(),
+    ) as registry:
         load(
             Delivery(
                 access=node, node="n", parcel=parcel, door=registry.doors["n"], gateway="127.0.0.1"

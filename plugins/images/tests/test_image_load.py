@@ -5,6 +5,7 @@ what a failure says. Real ones: xk8s_containerd's tests, and tests/cluster.
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -74,6 +75,9 @@ class StandInCluster:
 
     def forward(self, name: str) -> tuple[str, int]:
         raise KeyError(name)
+
+    def listen(self) -> socket.socket:
+        return socket.create_server(("127.0.0.1", 0))
 
     def dial(self, address: str, port: int, *, timeout: float = 5.0) -> object:
         raise OSError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import threading
 import urllib.error
@@ -16,6 +17,10 @@ from xk8s_images.serve import ImageServer, ServedImage, serving
 Make = Callable[..., Path]
 Copy = Callable[..., None]
 REF = "quay.io/team/app:1"
+
+
+def loopback() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
 
 
 def fetch(
@@ -37,7 +42,11 @@ def status(registry: ImageServer, path: str) -> int:
 @pytest.mark.parametrize("by", ["tag", "digest"])
 def test_skopeo_pulls_from_it(tmp_path: Path, layout: Make, skopeo: Copy, by: str) -> None:
     source = layout("x" * 100_000)
-    with serving([ServedImage(ref=REF, layout=source)], ["vm-001", "vm-002"]) as registry:
+    with serving(
+        [ServedImage(ref=REF, layout=source)],
+        ["vm-001", "vm-002"],
+        loopback(),
+    ) as registry:
         door = registry.doors["vm-002"]
         what = ":1" if by == "tag" else f"@{manifest_of(source)['digest']}"
         repository = f"127.0.0.1:{door.port}/{door.path}/quay.io/team/app{what}"
@@ -51,7 +60,7 @@ def test_skopeo_pulls_from_it(tmp_path: Path, layout: Make, skopeo: Copy, by: st
 def test_nobody_without_the_path_gets_anything(layout: Make) -> None:
     source = layout()
     digest = manifest_of(source)["digest"]
-    with serving([ServedImage(ref=REF, layout=source)], ["vm-001"]) as registry:
+    with serving([ServedImage(ref=REF, layout=source)], ["vm-001"], loopback()) as registry:
         door = registry.doors["vm-001"]
         good = f"/v2/{door.path}/quay.io/team/app/manifests/1"
         assert status(registry, good) == 200
@@ -73,7 +82,7 @@ def test_nobody_without_the_path_gets_anything(layout: Make) -> None:
 
 
 def test_it_listens_on_the_loopback_only_and_ends(layout: Make) -> None:
-    with serving([ServedImage(ref=REF, layout=layout())], ["vm-001"]) as registry:
+    with serving([ServedImage(ref=REF, layout=layout())], ["vm-001"], loopback()) as registry:
         port = registry.doors["vm-001"].port
         listening = subprocess.run(["ss", "-Hltn", f"sport = :{port}"], capture_output=True,
                                    text=True, check=True).stdout  # fmt: skip
@@ -87,7 +96,7 @@ def test_it_listens_on_the_loopback_only_and_ends(layout: Make) -> None:
 def test_a_closed_door_breaks_off_what_is_being_sent(layout: Make) -> None:
     source = layout("x" * 30_000_000)
     layer = max((source / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
-    with serving([ServedImage(ref=REF, layout=source)], ["vm-001"]) as registry:
+    with serving([ServedImage(ref=REF, layout=source)], ["vm-001"], loopback()) as registry:
         door = registry.doors["vm-001"]
         url = f"http://127.0.0.1:{door.port}/v2/{door.path}/quay.io/team/app/blobs/sha256:{layer.name}"
         with urllib.request.urlopen(url, timeout=20) as answer:

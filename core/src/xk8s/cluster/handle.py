@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from xk8s.addresses import HOST_PART, address
 from xk8s.build.artifacts.store import Store
 from xk8s.checks import CheckContext
 from xk8s.cluster.resume import is_locked, resumed, vm_states
@@ -116,6 +117,10 @@ class Cluster:
     ) -> ExecResult:
         """Run a command in a guest by its agent. See `ClusterAccess.run`."""
         return self.agent(node).exec(argv, stdin=stdin, timeout=timeout)
+
+    def listen(self) -> socket.socket:
+        """A server that VMs reach at their gateway. See `ClusterAccess.listen`."""
+        return self.namespace.listen(address(0, HOST_PART))
 
     def dial(self, address: str, port: int, *, timeout: float = 5.0) -> socket.socket:
         """A TCP connection made in the cluster's namespace. See `ClusterAccess.dial`."""

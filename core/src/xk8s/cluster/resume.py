@@ -8,6 +8,7 @@ QEMUs that the record does not know.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 
 import attrs
 
-from xk8s.cluster.state.booted import BootedCluster, read_boot, write_boot
+from xk8s.cluster.state.booted import BootedNode, read_boot, write_boot
 from xk8s.cluster.state.guest_files import read_guest_files, write_guest_files
 from xk8s.cluster.state.node_paths import PROMISED, moved_ram_path, ram_path, remove_node_files
 from xk8s.cluster.state.record import (
@@ -33,6 +34,7 @@ from xk8s.cluster.state.record import (
 )
 from xk8s.cluster.state.request_file import write_counts
 from xk8s.errors import MachineError, StateError
+from xk8s.machine.net.namespace import Namespace
 from xk8s.machine.qemu import migrate
 from xk8s.machine.qemu.qmp import Qmp
 from xk8s.util.log import get_logger
@@ -164,26 +166,6 @@ def vm_states(record: Record, *, timeout: float = _SECONDS) -> dict[str, str]:
     return {node.name: state for node, state in zip(record.nodes, states, strict=True)}
 
 
-def forward(boot: BootedCluster, node: NodeRecord, qmp: Qmp) -> dict[str, int]:
-    """Give the new process of a node the old one's ports; what it got, by name."""
-    booted = next(planned for planned in boot.nodes if planned.node.name == node.name)
-    guest = booted.node.nic(0).ipv4.partition("/")[0]
-    there = qmp.host_ports() if booted.forwards else {}
-    for port_forward in booted.forwards:
-        if port_forward.guest_port in there:
-            continue
-        # 0: QEMU picks a port, should somebody have taken ours in this very moment.
-        for port in (node.forwards.get(port_forward.name, 0), 0):
-            to = f"{guest}:{port_forward.guest_port}"
-            said = qmp.monitor(f"hostfwd_add net0 tcp:127.0.0.1:{port}-{to}").strip()
-            if not said:
-                break
-        else:
-            raise MachineError(f"{node.name}: no port of the host forwards to {to}: {said}")
-    ports = qmp.host_ports() if booted.forwards else {}
-    return {port_forward.name: ports[port_forward.guest_port] for port_forward in booted.forwards}
-
-
 # --- one function for each step ---------------------------------------------------------
 
 
@@ -284,24 +266,14 @@ def _moved(record: Record, old: NodeRecord, new: NodeRecord) -> bool:
 
 
 def _taken_over(record: Record, chosen: tuple[NodeRecord, ...]) -> Record:
-    """Let the chosen process of each node have its ports, and run."""
-    boot = read_boot(state_dir(record.name))
+    """Let the chosen process of each node run, and no other."""
     kept = {node.process for node in chosen}
     end((node.process for node in record.nodes if node.process not in kept), grace=0)
-    nodes = []
-    for node in chosen:
-        old = record.node(node.name)
-        if node.process.alive:
-            with _session(record, node) as qmp:
-                if node.process != old.process:
-                    ports = forward(boot, attrs.evolve(node, forwards=old.forwards), qmp)
-                    node = attrs.evolve(node, forwards=ports)
-                migrate.run_on(qmp)
-        nodes.append(node)
-    if all(node.process == record.node(node.name).process for node in nodes):
-        return attrs.evolve(record, nodes=tuple(nodes))
-    generation = max(node.generation or 0 for node in nodes)
-    return attrs.evolve(record, memory="private", generation=generation, nodes=tuple(nodes))
+    _let_run(record, chosen)
+    if all(node.process == record.node(node.name).process for node in chosen):
+        return attrs.evolve(record, nodes=chosen)
+    generation = max(node.generation or 0 for node in chosen)
+    return attrs.evolve(record, memory="private", generation=generation, nodes=chosen)
 
 
 def _without(record: Record, unfinished: Unfinished, phase: Phase) -> Record:
@@ -318,9 +290,20 @@ def _without(record: Record, unfinished: Unfinished, phase: Phase) -> Record:
     write_counts(name, unfinished.counts)
     write_boot(attrs.evolve(boot, nodes=booted), state)
     write_guest_files(attrs.evolve(now, key="", nodes=nodes), state)
+    for planned in boot.nodes:
+        if planned.node.name in gone:
+            _close_ports(name, planned)
     for node in gone:
         remove_node_files(name, node)
     return left
+
+
+def _close_ports(cluster: str, booted: BootedNode) -> None:
+    """Close the ports of this machine that lead to a node, unless they have gone with the
+    namespace.
+    """
+    with contextlib.suppress(MachineError):
+        Namespace.attach(runtime_dir(cluster)).forget(booted.management_address)
 
 
 def _strays(record: Record) -> tuple[Process, ...]:

@@ -29,7 +29,13 @@ from xk8s.cluster.snapshots.images import damaged
 from xk8s.cluster.snapshots.restore import restore, staged, take_staged
 from xk8s.cluster.snapshots.save import KEPT_DIRECTORIES, save, unsavable
 from xk8s.cluster.state import failed_start
-from xk8s.cluster.state.booted import BOOT, BootedCluster, boot_of, read_boot, write_boot
+from xk8s.cluster.state.booted import (
+    BootedCluster,
+    boot_of,
+    read_boot,
+    way_out,
+    write_boot,
+)
 from xk8s.cluster.state.guest_files import (
     GUEST_FILES,
     guest_files_of,
@@ -340,7 +346,9 @@ def _restore(
     record = _begin(inputs)
     boot = read_boot(value.directory)
     with disk_guard(state_dir(record.name)), staged(value) as files:
-        take_staged(files, record.name, (*KEPT_DIRECTORIES, BOOT, GUEST_FILES, CHECKED))
+        take_staged(files, record.name, (*KEPT_DIRECTORIES, GUEST_FILES, CHECKED))
+        boot = attrs.evolve(boot, **way_out(inputs.plan))
+        write_boot(boot, state_dir(record.name))
         with restore(boot, value, record, clock) as restored:
             cluster = Cluster(restored.record, inputs.plan)
             _tell_on_top(inputs, clock)

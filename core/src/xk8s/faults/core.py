@@ -103,8 +103,9 @@ CORE_FAULTS: tuple[Fault, ...] = (
     Fault(
         name="port-taken",
         pattern=r"Could not set up host forwarding rule '(?P<rule>[^']+)'",
-        cause="a port of this machine that the cluster needed was taken by another program: {rule}",
-        remedy="start again: ports in use are skipped",
+        cause="a port of this machine that cluster.qemu_args forwards is taken by another program: "
+        "{rule}",
+        remedy="choose another port there; those that overlays forward skip what is in use",
         examples=(
             "qemu-system-x86_64: -netdev user,id=net0: Could not set up host forwarding "
             "rule 'tcp:127.0.0.1:18080-:6443'",

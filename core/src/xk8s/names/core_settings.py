@@ -45,6 +45,19 @@ class ClusterSettings:
         True, "start VMs as copies of one that booted up to the point where nodes begin to differ"
     )
     mtu: int = setting(1500, "MTU of the cluster's networks, 1280 to 9216")
+    outside: Literal["none", "internet", "all"] = setting(
+        "internet",
+        "what VMs reach outside of the cluster: nothing (none), public addresses and DNS "
+        "(internet), or everything that this machine reaches, its own 127.0.0.1 included (all)",
+    )
+    proxy: str = setting(
+        "",
+        "HTTP proxy of the VMs, http://HOST:PORT, for images and all else that they fetch; "
+        "they reach it with each value of outside, also on this machine's 127.0.0.1",
+    )
+    no_proxy: tuple[str, ...] = setting(
+        (), "prefixes, names and .domains to be reached without the proxy, beside the cluster's own"
+    )
     kernel_args: str = setting("", "additional kernel arguments for all VMs, as on a command line")
     qemu_args: str = setting("", "additional QEMU arguments for all VMs, quoted as in a shell")
 

@@ -43,6 +43,7 @@ from xk8s.planning.plan import (
     layer_digest,
 )
 from xk8s.planning.points import ROUTE_POINT, collect
+from xk8s.planning.proxy import proxy_files
 from xk8s.planning.resolve import check_names, provider, resolve, who_provides
 from xk8s.util.paths import check_name
 
@@ -108,8 +109,10 @@ def make_plan(request: Request, registry: Registry | None = None, *, online: boo
     }
     check_kernel(needs, facts)
     layers, own = _layers(ctx, registry, local)
+    files = tuple(proxy_files(ctx, cluster, ctx.fragments(ROUTE_POINT, str)))
     nodes = [
-        _node(node, ctx, registry, layers, boot, needs, _own_options(cluster)) for node in ctx.nodes
+        _node(node, ctx, registry, layers, boot, needs, _own_options(cluster), files)
+        for node in ctx.nodes
     ]
     plan = Plan(
         ctx=ctx,
@@ -215,6 +218,7 @@ def _node(
     boot: BootImage,
     needs: Mapping[str, KernelNeeds],
     own: BootOptions,
+    common: Sequence[File],
 ) -> PlannedNode:
     files: dict[str, tuple[str, File]] = {}
     given: list[tuple[str, BootOptions]] = []
@@ -228,7 +232,7 @@ def _node(
                 hint="use a fragment for the file's owner, or a drop-in with another name",
             )
 
-    for file in (*module_files(needs, node.role), *guest_files(ctx, node.role)):
+    for file in (*module_files(needs, node.role), *guest_files(ctx, node.role), *common):
         add("cluster", file)
     for name in ctx.overlays:
         for file in registry.hooks.node_files(name, ctx, node):

@@ -15,6 +15,7 @@ from xk8s.names.registry import Registry
 from xk8s.overlay import Fragment, Overlay, Point
 from xk8s.planning.contradictions import check_values
 from xk8s.planning.core_points import DROPIN_POINT, DROPINS, SYSCTL_POINT, SYSCTLS
+from xk8s.planning.proxy import NO_PROXY, NO_PROXY_POINT
 from xk8s.util import typecheck
 
 CORE = "cluster"
@@ -38,6 +39,7 @@ CORE_POINTS: Mapping[str, Point] = {
     ),
     SYSCTL_POINT: SYSCTLS,
     DROPIN_POINT: DROPINS,
+    NO_PROXY_POINT: NO_PROXY,
 }
 """The points that no overlay owns."""
 

@@ -85,7 +85,7 @@ def _node(number: int, role: Role, settings: ClusterSettings, networks: tuple[in
 
 
 def _nic(network: int, number: int) -> Nic:
-    # Each VM has a SLIRP of its own as management network: fec0::/64 is what SLIRP itself uses.
+    # Nobody answers to it: the way out has IPv4 alone.
     ipv6 = f"fec0::{number:x}/64" if network == 0 else f"{host_ipv6(network, number)}/120"
     return Nic(
         network=network,

@@ -98,6 +98,17 @@ def qemu() -> tuple[Severity, str, str]:
     return "ok", text, ""
 
 
+def sandbox() -> tuple[Severity, str, str]:
+    """Whether QEMU filters its own system calls."""
+    from xk8s.machine.qemu.confinement import sandbox_problem
+
+    problem = sandbox_problem()
+    if problem is None:
+        return "ok", "QEMU runs with a filter of system calls", ""
+    do = "use a QEMU with seccomp, as Debian's is; without it VMs work, and are confined less"
+    return "warn", problem, do
+
+
 def accel() -> tuple[Severity, str, str]:
     """KVM or TCG, and why."""
     from xk8s.machine.qemu.accelerator import cpu_has_virtualization, decide
@@ -215,6 +226,7 @@ PROBES: tuple[tuple[str, Probe], ...] = (
     ("python", python),
     ("programs", programs),
     ("qemu", qemu),
+    ("sandbox", sandbox),
     ("accel", accel),
     ("id ranges", id_ranges),
     ("namespaces", namespaces),

@@ -54,9 +54,13 @@ PROGRAMS = (
     Program("mmdebstrap", "mmdebstrap", "mmdebstrap", "the guest's base system"),
     Program("newuidmap", "uidmap", "shadow-utils", "building the base system without root"),
     Program("qemu-system-x86_64", "qemu-system-x86", "qemu-system-x86-core", "the VMs"),
+    Program("setpriv", "util-linux", "util-linux", "running QEMU without privileges"),
     Program(
         "skopeo", "skopeo", "skopeo",
         "image stores: that of CRI-O, and those of podman on this machine",
+    ),
+    Program(
+        "slirp4netns", "slirp4netns", "slirp4netns", "the internet for VMs (cluster.outside)",
     ),
     Program("tcpdump", "tcpdump", "tcpdump", "xk8s net tcpdump", needed=False),
     Program("unshare", "util-linux", "util-linux", "network namespaces"),

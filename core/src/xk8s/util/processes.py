@@ -79,9 +79,26 @@ class Process:
         return None if value is None else os.fsdecode(value)
 
 
+_PASSED = frozenset(
+    {"HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "TMPDIR", "TZ", "USER",
+     "XDG_RUNTIME_DIR"}
+)  # fmt: skip
+
+
+def clean_environment() -> dict[str, str]:
+    """Return what a process that outlives the command gets of its environment. The rest (tokens of
+    clouds, sockets of key agents) is nothing that it needs.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name in _PASSED or name.startswith("LC_")
+    }
+
+
 def cluster_environment(runtime_dir: Path, env: Mapping[str, str] | None = None) -> dict[str, str]:
-    """``env`` (default: that of this process) with the mark of the cluster."""
-    environment = dict(os.environ if env is None else env)
+    """``env`` (default: `clean_environment`) with the mark of the cluster."""
+    environment = dict(clean_environment() if env is None else env)
     environment[CLUSTER_VARIABLE] = str(runtime_dir.resolve())
     return environment
 

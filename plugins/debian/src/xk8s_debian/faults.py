@@ -18,7 +18,7 @@ FAULTS = (
         pattern=r"/etc/resolv\.conf: no such file or directory",
         cause="the guest has no /etc/resolv.conf, which every pod sandbox is made with",
         remedy="let a layer bring one (overlay debian's does; something removed it): "
-        "xk8s exec NODE -- sh -c 'echo nameserver 192.168.0.251 > /etc/resolv.conf'",
+        "xk8s exec NODE -- sh -c 'echo nameserver 192.168.255.3 > /etc/resolv.conf'",
         examples=("open /etc/resolv.conf: no such file or directory",),
     ),
     Fault(

@@ -17,9 +17,7 @@ LEARNT = Point(
 )
 
 _GATEWAY = "192.168.0.250"
-"""QEMU's user network on the management interface: the route out of the lab, for what has no better
-route.
-"""
+"""The bridge of the management network: the route out of the lab, for what has no better route."""
 
 _NAMESPACE = uuid.UUID("786b3873-6465-4269-816e-6d616368696e")
 

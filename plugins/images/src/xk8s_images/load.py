@@ -22,12 +22,10 @@ from xk8s_images.loader import POINT, Delivery, LoadableImage, Loader, ServerPor
 from xk8s_images.serve import ServedImage, serving
 
 GATEWAY = address(0, HOST_PART)
-"""Address at which a node finds this machine's 127.0.0.1: QEMU's user network on its interface
-eth0.
-"""
+"""Address at which a node finds the server: the bridge of its interface eth0."""
 
 _TRY = "5"
-"""Seconds for a first request, which goes no further than QEMU."""
+"""Seconds for a first request, which goes no further than this machine."""
 
 
 @frozen(kw_only=True)
@@ -92,7 +90,10 @@ def deliver(
     loader = loader_of(access)
     offers = [ServedImage(ref=parcel.ref, layout=parcel.layout) for parcel in parcels]
     total = sum(size(parcel) for parcel in parcels)
-    with serving(offers, nodes) as registry, watching(registry.doors, total, progress) as said:
+    with (
+        serving(offers, nodes, access.listen()) as registry,
+        watching(registry.doors, total, progress) as said,
+    ):
 
         def serve(node: str) -> list[Outcome]:
             said(node, "looking for a route to it")

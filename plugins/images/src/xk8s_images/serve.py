@@ -1,14 +1,16 @@
-"""A registry for one transfer: read-only, on 127.0.0.1, below a path that nobody can guess.
+"""A registry for one transfer: read-only, in the cluster's network namespace, below a path that
+nobody can guess.
 
-Guests reach it by the gateway address of their management network, which QEMU's user network
-leads to the host's 127.0.0.1. It speaks as much of the distribution specification 1.1
-(https://github.com/opencontainers/distribution-spec) as it takes to pull.
+Guests reach it by the gateway address of their management network. It speaks as much of the
+distribution specification 1.1 (https://github.com/opencontainers/distribution-spec) as it takes to
+pull.
 """
 
 from __future__ import annotations
 
 import json
 import secrets
+import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,13 +49,17 @@ class _Answer:
 class ImageServer:
     """Server for the duration of `serving`. ``doors`` has one per client's name."""
 
-    def __init__(self, offers: Sequence[ServedImage], clients: Sequence[str]) -> None:
-        """Open the port; nothing is answered yet."""
+    def __init__(
+        self, offers: Sequence[ServedImage], clients: Sequence[str], server: socket.socket
+    ) -> None:
+        """Answer what connects to ``server``, which is closed in the end."""
         self._by_path: dict[str, ServerPort] = {}
         handler = _handler(dict(_answers(offers)), self._by_path)
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        address, port = server.getsockname()
+        self._server = ThreadingHTTPServer((address, port), handler, bind_and_activate=False)
+        self._server.socket.close()
+        self._server.socket = server
         self._server.daemon_threads = True  # a client that hangs must not keep us
-        port = self._server.server_port
         self.doors: Mapping[str, ServerPort] = {
             client: ServerPort(port=port, path=secrets.token_hex(16)) for client in clients
         }
@@ -78,9 +84,11 @@ class ImageServer:
 
 
 @contextmanager
-def serving(offers: Sequence[ServedImage], clients: Sequence[str]) -> Iterator[ImageServer]:
-    """Serve ``offers`` while the block runs, to ``clients`` (at least one name)."""
-    registry = ImageServer(offers, clients)
+def serving(
+    offers: Sequence[ServedImage], clients: Sequence[str], server: socket.socket
+) -> Iterator[ImageServer]:
+    """Serve ``offers`` on ``server`` while the block runs, to ``clients`` (at least one name)."""
+    registry = ImageServer(offers, clients, server)
     try:
         yield registry
     finally:

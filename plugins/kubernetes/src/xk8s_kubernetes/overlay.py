@@ -33,6 +33,7 @@ from xk8s.render import render_tree
 from xk8s_etcd.unit import logged
 
 from xk8s_kubernetes import addresses, cni_plugins, components, configs, observe
+from xk8s_kubernetes.addresses import pod_cidrs, service_cidrs
 from xk8s_kubernetes.artifacts import CONTROL, NODE, kubernetes_artifact
 from xk8s_kubernetes.checks import checks
 from xk8s_kubernetes.faults import FAULTS
@@ -110,10 +111,13 @@ def xk8s_boot(ctx: Context, node: Node) -> BootOptions:
 
 
 @hookimpl
-def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:  # noqa: ARG001
-    """Return the image of the pod that the check of service accounts runs, and what pods, Services
-    and watches need of the kernel.
+def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
+    """Return the image of the pod that the check of service accounts runs, what pods, Services and
+    watches need of the kernel, and what is reached without a proxy.
     """
+    domain = ctx.settings(KubernetesSettings).cluster_domain
+    for spared in (*pod_cidrs(ctx), *service_cidrs(ctx), ".svc", f".{domain}"):
+        yield Fragment(point="cluster.no_proxy", value=spared)
     yield Fragment(point="images.image", value=PROBE_IMAGE)
     for key, value in SYSCTLS.items():
         yield Fragment(point=SYSCTL, value=Sysctl(key=key, value=value, roles=NODE_ROLES))

@@ -34,7 +34,7 @@ from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.prepare import Clock, make_inputs
 from xk8s.cluster.resume import check_running
 from xk8s.cluster.snapshots import store
-from xk8s.cluster.state.booted import BootedCluster, read_boot, write_boot
+from xk8s.cluster.state.booted import BootedCluster, read_boot, way_out, write_boot
 from xk8s.cluster.state.guest_files import (
     GuestFiles,
     overlay_digests,
@@ -231,7 +231,8 @@ class _Apply:
                     for planned in self.plan.nodes
                 ]
             hooked = self._hooked(nodes)
-            if any(not node.idle for node in nodes) or hooked or self._routes_differ():
+            differs = self._routes_differ() or self._outside_differs()
+            if any(not node.idle for node in nodes) or hooked or differs:
                 self._change(nodes, hooked)
         key = store.key_of(self.inputs)
         # The request first: what the guests are said to have is never that of another plan.
@@ -273,6 +274,7 @@ class _Apply:
         self._intend(nodes)
         with self.clock.stage("files"):
             self._routes()
+            self._outside()
             busy = [node for node in nodes if node.change.paths]
             self._each(busy, self._files)
         if hooked:
@@ -329,6 +331,16 @@ class _Apply:
             if prefix not in self.plan.routes:
                 namespace.run(["ip", "route", "del", prefix])
         self.boot = attrs.evolve(self.boot, routes=self.plan.routes)
+        write_boot(self.boot, self.state)
+
+    def _outside_differs(self) -> bool:
+        return self.boot != attrs.evolve(self.boot, **way_out(self.plan))
+
+    def _outside(self) -> None:
+        if not self._outside_differs():
+            return
+        self.boot = attrs.evolve(self.boot, **way_out(self.plan))
+        launch.lead_outside(self.boot, self.cluster.namespace, again=True)
         write_boot(self.boot, self.state)
 
     def _check_directories(self, given: Mapping[str, Mapping[str, Sequence[File]]]) -> None:

@@ -129,6 +129,7 @@ class _Scale:
             for overlay in reversed(plan.ctx.overlays):
                 plan.registry.hooks.leave(overlay, self.cluster, self.removed, self.clock)
             end((record.node(name).process for name in self.removed), grace=0)
+            self._close_ports(self.boot.nodes, self.removed)
             nodes = tuple(node for node in record.nodes if node.name not in self.removed)
             record = attrs.evolve(record, phase="failed", nodes=nodes)
             without = attrs.evolve(record, unfinished=unfinished)
@@ -147,7 +148,8 @@ class _Scale:
         unfinished = Unfinished(
             step="join", names=self.added, counts=self.before, phase=record.phase
         )
-        with written_down(attrs.evolve(record, phase="failed"), unfinished):
+        with written_down(attrs.evolve(record, phase="failed"), unfinished), ExitStack() as undo:
+            undo.callback(self._close_ports, self.new.nodes, self.added)
             if record.memory == "shared":
                 promise(self.cluster.name, size_of(self.new))
             launch.write_images(self.inputs.plan, self.own)
@@ -166,6 +168,13 @@ class _Scale:
             launch.wait_booted(joined, self.clock.progress)
             check_guests(joined, self.inputs.plan.guest)
             self._write(*self._with(self.added, ()), {**self.before, **self.counts}, record)
+            undo.pop_all()
+
+    def _close_ports(self, nodes: Iterable[BootedNode], names: Sequence[str]) -> None:
+        """Close the ports of this machine that lead to nodes of these names."""
+        for booted in nodes:
+            if booted.node.name in names:
+                self.cluster.namespace.forget(booted.management_address)
 
     def _with(self, more: Sequence[str], less: Sequence[str]) -> tuple[BootedCluster, GuestFiles]:
         """Return what is written down of the cluster, with and without some nodes."""

@@ -35,6 +35,7 @@ _KINDS = {
     "sysctl": re.compile(rf"{_DIRECTORY}/sysctl\.d/.*|/etc/sysctl\.conf"),
     "tmpfiles": re.compile(rf"{_DIRECTORY}/tmpfiles\.d/.*\.conf"),  # noqa: S108
     "network": re.compile(rf"{_DIRECTORY}/systemd/network/.*"),
+    "manager": re.compile(rf"{_DIRECTORY}/systemd/system\.conf\.d/.*"),
     "nothing": re.compile(r"/etc/profile\.d/.*"),  # read by each new shell
     "udev": re.compile(rf"{_DIRECTORY}/udev/.*"),
 }
@@ -92,7 +93,9 @@ def actions(
             ] = None
         elif not _SYSTEMD.fullmatch(path):
             units |= dict.fromkeys(owners.units(path, change.before.get(path, "")))
-    units |= dict.fromkeys(owners.of_overlays(overlays))
+    # What systemd gives to all services; one that runs keeps what it was started with.
+    everybody = plan.ctx.overlays if kinds["manager"] else ()
+    units |= dict.fromkeys(owners.of_overlays((*overlays, *everybody)))
     units |= {unit: None for unit in pending if _is_there(new, unit)}
     units |= {unit: None for unit in own if _is_enabled(new, unit)}
     units |= wanted
@@ -100,7 +103,7 @@ def actions(
     order = {unit: index for index, unit in enumerate(owners.of_overlays(plan.ctx.overlays))}
     return Actions(
         stop=tuple(unit for unit in stop if unit not in wanted),
-        reload=any(_SYSTEMD.fullmatch(path) for path in change.paths),
+        reload=bool(kinds["manager"]) or any(_SYSTEMD.fullmatch(path) for path in change.paths),
         modules=bool(kinds["modules"]),
         sysctl=bool(kinds["sysctl"] or kinds["modules"]),
         tmpfiles=tuple(path for path in kinds["tmpfiles"] if path not in gone),

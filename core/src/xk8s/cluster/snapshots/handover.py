@@ -10,7 +10,7 @@ from pathlib import Path
 import attrs
 
 from xk8s.cluster.handle import Cluster
-from xk8s.cluster.resume import check_running, forward, written_down
+from xk8s.cluster.resume import check_running, written_down
 from xk8s.cluster.state.booted import BootedCluster
 from xk8s.cluster.state.record import Unfinished, write_record
 from xk8s.cluster.vms import launch
@@ -31,6 +31,10 @@ def hand_over(cluster: Cluster, boot: BootedCluster, work: Path) -> tuple[Cluste
     old = {node.name: node for node in cluster.record.nodes}
     generation = cluster.record.latest + 1
     unfinished = Unfinished(step="hand over")
+    views = {
+        name: attrs.evolve(memory, saved=True)
+        for name, memory in memory_of(boot, "private").items()
+    }
     with (
         written_down(cluster.record, unfinished),
         ExitStack() as stack,
@@ -38,8 +42,7 @@ def hand_over(cluster: Cluster, boot: BootedCluster, work: Path) -> tuple[Cluste
     ):
         before = connect(stack, cluster.record, old)
         started = launch.start(
-            boot, cluster.namespace, memory_of(boot, "private"),
-            incoming=True, generation=generation, forwarding=False,
+            boot, cluster.namespace, views, incoming=True, generation=generation,
         )  # fmt: skip
         after = connect(stack, attrs.evolve(cluster.record, nodes=started), old)
         write_record(
@@ -49,9 +52,8 @@ def hand_over(cluster: Cluster, boot: BootedCluster, work: Path) -> tuple[Cluste
         each(pool, before, lambda _, qmp: qmp.execute("stop"))
         each(pool, before, lambda name, qmp: migrate.save(qmp, work / f"{name}.state"))
         each(pool, after, lambda name, qmp: migrate.load(qmp, work / f"{name}.state"))
-        # From here on there is no way back. The old ones hold the ports.
+        # From here on there is no way back.
         end((node.process for node in old.values()), grace=0)
-        forwards = {name: forward(boot, node, after[name]) for name, node in old.items()}
         each(pool, after, lambda _, qmp: qmp.execute("cont"))
         pause = time.monotonic() - stopped
         stack.close()
@@ -59,7 +61,7 @@ def hand_over(cluster: Cluster, boot: BootedCluster, work: Path) -> tuple[Cluste
             cluster.record,
             memory="private",
             generation=generation,
-            nodes=tuple(attrs.evolve(node, forwards=forwards[node.name]) for node in started),
+            nodes=started,
         )
         check_running(record)
         write_record(record)

@@ -109,5 +109,5 @@ def _memory(boot: BootedCluster, saved: Snapshot) -> dict[str, Memory]:
             # The state brings the RAM; it needs a file of the same kind to go to.
             promise(boot.cluster, node.memory << 20)
             path = ram_path(boot.cluster, node.name)
-        found[node.name] = Memory(size=node.memory, file=path)
+        found[node.name] = Memory(size=node.memory, file=path, saved=path == saved.ram(node.name))
     return found

@@ -12,7 +12,7 @@ from pathlib import Path
 import attrs
 
 from xk8s.cluster.handle import Cluster
-from xk8s.cluster.resume import forward, written_down
+from xk8s.cluster.resume import written_down
 from xk8s.cluster.state.booted import BootedCluster, BootedNode
 from xk8s.cluster.state.node_paths import moved_ram_path, ram_path
 from xk8s.cluster.state.record import NodeRecord, Record, Unfinished, write_record
@@ -72,7 +72,6 @@ def _move(cluster: Cluster, boot: BootedCluster, booted: BootedNode) -> tuple[Cl
             {name: Memory(size=booted.node.memory, file=new, share=True)},
             incoming=True,
             generation=cluster.record.latest + 1,
-            forwarding=False,
         )
         write_record(
             attrs.evolve(cluster.record, unfinished=attrs.evolve(unfinished, nodes=(started,)))
@@ -88,9 +87,7 @@ def _move(cluster: Cluster, boot: BootedCluster, booted: BootedNode) -> tuple[Cl
             replaced = used(ram)
             new.rename(ram)
             release(cluster.name, replaced)
-            end([old.process], grace=0)  # it holds the ports
-            ports = forward(boot, old, after)
-        record = _with(record, attrs.evolve(started, forwards=ports))
+            end([old.process], grace=0)
         write_record(record)
     return cluster.as_of(record), pause
 

@@ -11,18 +11,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cattrs
 from attrs import frozen
 
+from xk8s.addresses import HOST_LOOPBACK
 from xk8s.artifact_keys import artifact_key
 from xk8s.build.artifacts.store import Store
 from xk8s.build.layers.build import layers_dir
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.state.documents import read_document
+from xk8s.machine.net.outside import Endpoint, Outside
 from xk8s.machine.qemu.accelerator import Accel
 from xk8s.overlay import Forward, Network, Node, Take
 from xk8s.planning.plan import NODE_LAYER, Plan
+from xk8s.planning.proxy import proxy_of
 from xk8s.util.paths import cache_dir, write_private
 
 BOOT = "boot.json"
@@ -54,11 +58,17 @@ class BootedNode:
     qemu_args: tuple[str, ...]
     forwards: tuple[Forward, ...]
 
+    @property
+    def management_address(self) -> str:
+        """The node's address on the management network."""
+        return self.node.nic(0).ipv4.partition("/")[0]
+
 
 @frozen(kw_only=True)
 class BootedCluster:
     """Record of all VMs and their networks. ``kernel`` and ``initrd`` are files below the cache;
-    ``routes`` are prefixes behind the first router.
+    ``routes`` are prefixes behind the first router; ``outside`` and ``proxy`` belong to no
+    VM, and are those of whoever starts them.
     """
 
     version: int = _VERSION
@@ -68,6 +78,8 @@ class BootedCluster:
     initrd: Path
     networks: tuple[Network, ...]
     routes: tuple[str, ...]
+    outside: Outside = "internet"
+    proxy: Endpoint | None = None
     nodes: tuple[BootedNode, ...]
 
     @property
@@ -103,6 +115,7 @@ def planned_boot(plan: Plan, accel: Accel, keys: Mapping[str, str]) -> BootedClu
         initrd=_member(plan.boot.initramfs),
         networks=plan.ctx.networks,
         routes=plan.routes,
+        **way_out(plan),
         nodes=tuple(
             BootedNode(
                 node=planned.node,
@@ -117,6 +130,15 @@ def planned_boot(plan: Plan, accel: Accel, keys: Mapping[str, str]) -> BootedClu
             for planned in plan.nodes
         ),
     )
+
+
+def way_out(plan: Plan) -> dict[str, Any]:
+    """Return where the management network of a plan leads, as fields of `BootedCluster`."""
+    proxy = proxy_of(plan.cluster)
+    if proxy is not None:
+        host = HOST_LOOPBACK if proxy.on_loopback else proxy.host
+        return {"outside": plan.cluster.outside, "proxy": Endpoint(host, proxy.port)}
+    return {"outside": plan.cluster.outside, "proxy": None}
 
 
 def write_boot(boot: BootedCluster, directory: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import attrs
 
-from xk8s.addresses import HOST_PART, address
+from xk8s.addresses import HOST_PART, address, host_ipv6
 from xk8s.build.layers.node_layer import make_node_image
 from xk8s.cluster.handle import Cluster, machine_error, tail
 from xk8s.cluster.state.booted import BootedCluster, BootedNode
@@ -19,10 +19,10 @@ from xk8s.cluster.state.node_paths import CONSOLES, NODES, image_path, qemu_log
 from xk8s.cluster.state.record import NodeRecord, sockets_of
 from xk8s.cluster.vms.boot_console import is_stalled
 from xk8s.errors import MachineError, PlanError
+from xk8s.machine.net import outside
 from xk8s.machine.net.namespace import Namespace
 from xk8s.machine.qemu import process
-from xk8s.machine.qemu.command import DiskImage, MachineSpec, Memory, PortForward, TapNic, UserNic
-from xk8s.machine.qemu.ports import Reservation
+from xk8s.machine.qemu.command import DiskImage, MachineSpec, Memory, TapNic
 from xk8s.machine.qemu.qmp import Qmp
 from xk8s.overlay import File, Nic, Node
 from xk8s.planning.plan import Plan, PlannedNode
@@ -53,26 +53,17 @@ def start(
     incoming: bool = False,
     given: Mapping[str, str] | None = None,
     generation: int = 0,
-    forwarding: bool = True,
 ) -> tuple[NodeRecord, ...]:
     """Start all VMs at once; returns when every QEMU answers. When one does not, none is left.
 
     ``memory`` is per node name. ``incoming``: they wait for a saved state, in which the guest may
     look for what is ``given``, per node name. ``generation`` tells
-    the processes of one node apart while one takes over from the other; the later one gets its
-    ports when the earlier one has let go of them (``forwarding`` false).
+    the processes of one node apart while one takes over from the other.
     """
 
     def one(booted: BootedNode) -> NodeRecord:
         node = booted.node
-        wanted = booted.forwards if forwarding else ()
-        with Reservation([forward.preferred for forward in wanted]) as reservation:
-            ports = reservation.ports
-        forwards = tuple(
-            PortForward(guest_port=forward.guest_port, host_port=port)
-            for forward, port in zip(wanted, ports, strict=True)
-        )
-        with nics_of(boot, node, namespace, forwards=forwards, generation=generation) as nics:
+        with nics_of(boot, node, namespace, generation=generation) as nics:
             own = spec(boot, booted, nics=nics, memory=memory[node.name], generation=generation)
             own = attrs.evolve(own, incoming=incoming, given=(given or {}).get(node.name, ""))
             started = process.start(
@@ -85,7 +76,7 @@ def start(
             role=node.role,
             pid=started.process.pid,
             started=started.process.started,
-            forwards={forward.name: started.host_ports[forward.guest_port] for forward in wanted},
+            forwards=forward_ports(namespace, booted),
             generation=generation,
         )
 
@@ -109,21 +100,28 @@ def nics_of(
     node: Node,
     namespace: Namespace,
     *,
-    forwards: tuple[PortForward, ...] = (),
     generation: int = 0,
-) -> Iterator[tuple[UserNic | TapNic, ...]]:
+) -> Iterator[tuple[TapNic, ...]]:
     """The interfaces of a node, for a QEMU that is started within the block: it has copies of
     their descriptors then.
     """
-    nics: list[UserNic | TapNic] = []
+    nics: list[TapNic] = []
     try:
         for nic in node.nics:
-            nics.append(_nic(boot, namespace, node.number, nic, forwards, generation))
+            nics.append(_nic(boot, namespace, node.number, nic, generation))
         yield tuple(nics)
     finally:
         for made in nics:
-            if isinstance(made, TapNic):
-                os.close(made.fd)
+            os.close(made.fd)
+
+
+def forward_ports(namespace: Namespace, booted: BootedNode) -> dict[str, int]:
+    """Open the ports of the host that lead to a node, those that are not open yet; by name."""
+    guest = booted.management_address
+    return {
+        forward.name: namespace.forward(guest, forward.guest_port, preferred=forward.preferred)
+        for forward in booted.forwards
+    }
 
 
 def layers_argument(names: Iterable[str]) -> str:
@@ -142,7 +140,7 @@ def spec(
     booted: BootedNode,
     *,
     memory: Memory,
-    nics: tuple[UserNic | TapNic, ...] = (),
+    nics: tuple[TapNic, ...] = (),
     generation: int = 0,
     layers: Sequence[tuple[str, Path]] | None = None,
 ) -> MachineSpec:
@@ -208,20 +206,24 @@ def networks(boot: BootedCluster) -> Namespace:
     namespace = Namespace.start(runtime_dir(boot.cluster))
     host = HOST_PART
     for network in boot.networks:
-        if network.index == 0:
-            continue
+        ipv4, ipv6 = f"{address(network.index, host)}/24", f"{host_ipv6(network.index, host)}/120"
         namespace.bridge(
             f"net{network.index}",
             mac=f"02:78:6b:38:{network.index:02x}:{host:02x}",
             mtu=network.mtu,
-            addresses=(
-                f"{address(network.index, host)}/24",
-                f"{address(network.index, host, ipv6=True)}/120",
-            ),
+            addresses=(ipv4, ipv6) if network.index else (ipv4,),
         )
+    lead_outside(boot, namespace)
     for prefix in boot.routes:
         route(boot, namespace, prefix)
     return namespace
+
+
+def lead_outside(boot: BootedCluster, namespace: Namespace, *, again: bool = False) -> None:
+    """Let the VMs reach what `cluster.outside` says; ``again``: in place of what it said so far."""
+    lab = (*(network.ipv4 for network in boot.networks), *boot.routes)
+    place = runtime_dir(boot.cluster)
+    outside.lead(namespace, place, boot.outside, lab, proxy=boot.proxy, again=again)
 
 
 def route(boot: BootedCluster, namespace: Namespace, prefix: str) -> None:
@@ -235,14 +237,13 @@ def _nic(
     namespace: Namespace,
     number: int,
     nic: Nic,
-    forwards: tuple[PortForward, ...],
     generation: int,
-) -> UserNic | TapNic:
-    if nic.network == 0:
-        return UserNic(mac=nic.mac, guest=nic.ipv4.partition("/")[0], forwards=forwards)
+) -> TapNic:
     network = next(network for network in boot.networks if network.index == nic.network)
     name = f"vm{number:03}n{nic.network}g{generation}"
-    fd = namespace.tap(name, bridge=f"net{nic.network}", mtu=network.mtu)
+    # By the management network nobody reaches anybody else of the lab.
+    isolated = nic.network == 0
+    fd = namespace.tap(name, bridge=f"net{nic.network}", mtu=network.mtu, isolated=isolated)
     return TapNic(mac=nic.mac, fd=fd, mtu=network.mtu)
 
 

@@ -101,7 +101,7 @@ def _memory(memory: Memory, template: Template) -> Memory:
     written to.
     """
     if not memory.share:
-        return attrs.evolve(memory, file=template.ram)
+        return attrs.evolve(memory, file=template.ram, saved=True)
     assert memory.file is not None
     memory.file.unlink(missing_ok=True)
     sparse_copy(template.ram, memory.file)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import array
 import errno
 import fcntl
+import importlib.util
 import json
 import os
 import resource
@@ -24,7 +25,15 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xk8s.machine.net import relay
+else:
+    # By its path: this file runs without the package.
+    _spec = importlib.util.spec_from_file_location("relay", Path(__file__).with_name("relay.py"))
+    relay = importlib.util.module_from_spec(_spec)
+    _spec.loader.exec_module(relay)
 
 TUN = "/dev/net/tun"
 TUNSETIFF = 0x400454CA
@@ -35,6 +44,8 @@ GRACE = 2.0
 
 _warnings: list[str] = []
 _running: set[subprocess.Popen[bytes]] = set()
+_forwards = relay.Forwards()
+_held: list[int] = []
 
 
 def main() -> None:
@@ -50,6 +61,8 @@ def main() -> None:
         sysctl(f"net/ipv4/conf/{name}/rp_filter", "0")
         sysctl(f"net/ipv6/conf/{name}/accept_dad", "0")
         sysctl(f"net/ipv6/conf/{name}/accept_ra", "0")
+    # Between its networks it forwards nothing, whatever the host does: `do_outside` says where.
+    sysctl("net/ipv4/conf/all/forwarding", "0")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as server:
         os.umask(0o177)
         server.bind(str(path))
@@ -178,8 +191,8 @@ def do_route(peer: Peer, request: dict[str, Any]) -> bool:
 
 
 def do_tap(peer: Peer, request: dict[str, Any]) -> bool:
-    """{name, bridge, mtu} -> {} and one descriptor. The tap is gone when its last descriptor
-    is closed.
+    """{name, bridge, mtu, isolated} -> {} and one descriptor. The tap is gone when its last
+    descriptor is closed. Isolated: it reaches the bridge's own addresses, not the other VMs.
     """
     name, bridge = interface(request["name"]), interface(request["bridge"])
     fd = os.open(TUN, os.O_RDWR | os.O_CLOEXEC)
@@ -191,7 +204,10 @@ def do_tap(peer: Peer, request: dict[str, Any]) -> bool:
             raise OSError(error.errno, f"tap {name}: {error.strerror}") from None
         # A port of a bridge: an address of its own would answer in the VM's place.
         sysctl(f"net/ipv6/conf/{name}/disable_ipv6", "1")
-        ip("link", "set", name, "mtu", str(int(request["mtu"])), "master", bridge, "up")
+        ip("link", "set", name, "mtu", str(int(request["mtu"])), "master", bridge)
+        if request["isolated"]:
+            ip("link", "set", "dev", name, "type", "bridge_slave", "isolated", "on")
+        ip("link", "set", name, "up")
         return peer.answer(fd)
     finally:
         os.close(fd)
@@ -207,6 +223,68 @@ def do_dial(peer: Peer, request: dict[str, Any]) -> bool:
         stream.connect((address, port))
         stream.setblocking(True)  # the flag belongs to the open file, so the client shares it
         return peer.answer(stream.fileno())
+
+
+def do_listen(peer: Peer, request: dict[str, Any]) -> bool:
+    """{address} -> {port} and a TCP socket that listens there, inside of the namespace."""
+    with socket.create_server((str(request["address"]), 0)) as server:
+        return peer.answer(server.fileno(), port=server.getsockname()[1])
+
+
+def do_forwarded(peer: Peer, request: dict[str, Any]) -> bool:
+    """{address, port} -> {host_port}: where the host's forward to it listens, or null."""
+    target = str(request["address"]), int(request["port"])
+    return peer.answer(host_port=_forwards.host_port(target))
+
+
+def do_forward(peer: Peer, request: dict[str, Any]) -> bool:
+    """{address, port} and a socket that listens on the host -> {}. Who connects to it is connected
+    to that address in here: a socket stays in the namespace in which it was made.
+    """
+    if len(peer.fds) != 1:
+        raise ValueError(f"forward takes 1 descriptor, not {len(peer.fds)}")
+    target = str(request["address"]), int(request["port"])
+    _forwards.add(socket.socket(fileno=peer.fds.pop()), target)
+    return peer.answer()
+
+
+def do_forget(peer: Peer, request: dict[str, Any]) -> bool:
+    """{address} -> {}: no port of the host leads there any more."""
+    _forwards.forget(str(request["address"]))
+    return peer.answer()
+
+
+def do_configure(peer: Peer, request: dict[str, Any]) -> bool:
+    """{sysctls: {name: value}, batch: lines for ``ip -batch``} -> {}."""
+    for name, value in request["sysctls"].items():
+        sysctl(str(name), str(value))
+    ip("-batch", "-", text=str(request["batch"]))
+    return peer.answer()
+
+
+def do_hold(peer: Peer, _request: dict[str, Any]) -> bool:
+    """{} and descriptors -> {}: they stay open for as long as the holder lives, or until others
+    take their place.
+    """
+    while _held:
+        os.close(_held.pop())
+    _held.extend(peer.fds)
+    peer.fds.clear()
+    return peer.answer()
+
+
+def do_prohibit(peer: Peer, request: dict[str, Any]) -> bool:
+    """{table} and a route socket of the host's -> {}: no address that the host has is reachable by
+    that table, now and whenever it gets another one.
+    """
+    host = socket.socket(fileno=peer.fds.pop())
+    table = str(int(request["table"]))
+
+    def prohibit(address: str) -> None:
+        ip("route", "replace", "prohibit", address, "table", table)
+
+    relay.follow_addresses(host, prohibit)
+    return peer.answer()
 
 
 def do_exec(peer: Peer, request: dict[str, Any]) -> bool:
@@ -281,6 +359,13 @@ OPERATIONS: dict[str, Callable[[Peer, dict[str, Any]], bool]] = {
     "route": do_route,
     "tap": do_tap,
     "dial": do_dial,
+    "listen": do_listen,
+    "forwarded": do_forwarded,
+    "forward": do_forward,
+    "forget": do_forget,
+    "configure": do_configure,
+    "hold": do_hold,
+    "prohibit": do_prohibit,
     "exec": do_exec,
     "quit": do_quit,
 }
@@ -289,15 +374,15 @@ OPERATIONS: dict[str, Callable[[Peer, dict[str, Any]], bool]] = {
 # --- helpers ----------------------------------------------------------------------------
 
 
-def ip(*argv: str) -> None:
+def ip(*argv: str, text: str = "") -> None:
     """Run iproute2; its complaint becomes an OSError."""
-    done = subprocess.run(["ip", *argv], capture_output=True, text=True, check=False)
+    done = subprocess.run(["ip", *argv], input=text, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        text = f"ip {' '.join(argv)}: {done.stderr.strip() or f'exit {done.returncode}'}"
+        complaint = f"ip {' '.join(argv)}: {done.stderr.strip() or f'exit {done.returncode}'}"
         # The one case that the client tells apart: this process was not given its rights.
         denied = "Operation not permitted" in done.stderr
         number = errno.EPERM if denied else errno.EIO
-        raise OSError(number, text)
+        raise OSError(number, complaint)
 
 
 def sysctl(name: str, value: str) -> None:

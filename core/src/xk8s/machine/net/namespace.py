@@ -20,6 +20,7 @@ from typing import IO, Any
 from xk8s.context import ExecResult
 from xk8s.errors import HostError, MachineError, StateError
 from xk8s.machine.net import holder
+from xk8s.machine.net.host_ports import listen_on
 from xk8s.machine.net.privileges import check_tun, namespace_hint, unshare_argv
 from xk8s.machine.net.protocol import Channel, RefusedError, gone
 from xk8s.util.log import get_logger
@@ -105,12 +106,58 @@ class Namespace:
         """Route ``destination`` (CIDR) by the address ``via``; replaces an earlier one."""
         self._ask(op="route", destination=destination, via=via)
 
-    def tap(self, name: str, *, bridge: str, mtu: int = 1500) -> int:
+    def tap(self, name: str, *, bridge: str, mtu: int = 1500, isolated: bool = False) -> int:
         """A new tap on ``bridge``: its descriptor, for QEMU's ``-netdev tap,fd=``. The caller
         closes its own copy once QEMU has started; the tap lives as long as any copy.
+        ``isolated``: it reaches the bridge, and no other isolated tap.
         """
-        _, fds = self._ask(op="tap", name=name, bridge=bridge, mtu=mtu)
+        _, fds = self._ask(op="tap", name=name, bridge=bridge, mtu=mtu, isolated=isolated)
         return fds[0]
+
+    def listen(self, address: str) -> socket.socket:
+        """Return a TCP server socket on a free port of an address of the namespace."""
+        _, fds = self._ask(op="listen", address=address)
+        return socket.socket(fileno=fds[0])
+
+    def forward(self, address: str, port: int, *, preferred: int = 0) -> int:
+        """Let a port of the host's 127.0.0.1 lead to an address and port of the namespace, until
+        `forget` or the namespace's end. Return it: the one that leads there already, the preferred
+        one if it is free, or another one.
+        """
+        reply, _ = self._ask(op="forwarded", address=address, port=port)
+        if reply["host_port"] is not None:
+            return int(reply["host_port"])
+        with listen_on(preferred) as server:
+            self._ask((server.fileno(),), op="forward", address=address, port=port)
+            return int(server.getsockname()[1])
+
+    def forget(self, address: str) -> None:
+        """Close the ports of the host that lead to an address."""
+        self._ask(op="forget", address=address)
+
+    def configure(self, *, batch: str, sysctls: Mapping[str, str] | None = None) -> None:
+        """Set sysctls (paths below /proc/sys), then run ``ip -batch`` with these lines."""
+        self._ask(op="configure", sysctls=dict(sysctls or {}), batch=batch)
+
+    def hold(self, *fds: int) -> None:
+        """Let the holder keep copies of descriptors, in place of earlier ones, for as long as it
+        lives.
+        """
+        self._ask(fds, op="hold")
+
+    def wait_gone(self, interface: str, seconds: float) -> None:
+        """Return when there is no such interface; `HostError` after some seconds."""
+        deadline = time.monotonic() + seconds
+        while self.run(["ip", "link", "show", "dev", interface]).exit_code == 0:
+            if time.monotonic() > deadline:
+                raise HostError(f"the interface {interface} does not go", hint="xk8s down")
+            time.sleep(0.05)
+
+    def prohibit_addresses(self, host: socket.socket, *, table: int) -> None:
+        """Keep every IPv4 address of the host, of which its route socket tells, out of reach of
+        what is routed by ``table``.
+        """
+        self._ask((host.fileno(),), op="prohibit", table=table)
 
     def dial(self, address: str, port: int, *, timeout: float = 5.0) -> socket.socket:
         """A connected, blocking TCP socket made inside the namespace. Raises OSError (its
@@ -133,12 +180,14 @@ class Namespace:
         stderr: Stream = None,
         cwd: Path | None = None,
     ) -> NamespaceProcess:
-        """Start a program of the host inside the namespace (tcpdump, ping, ip …)."""
+        """Start a program of the host inside the namespace (tcpdump, ping, ip …). It gets no
+        variables of a proxy: none is reachable from there.
+        """
         request = {
             "op": "exec",
             "argv": list(argv),
             "cwd": str(cwd or Path.cwd()),
-            "env": dict(os.environ),
+            "env": {key: value for key, value in os.environ.items() if not _is_proxy(key)},
         }
         log.debug("namespace_program_started", argv=argv, cwd=request["cwd"])
         start = time.monotonic()
@@ -211,18 +260,18 @@ class Namespace:
             time.sleep(0.01)
 
     def _ask(
-        self, *, patience: float = ANSWER_TIMEOUT, **request: Any
+        self, fds: Sequence[int] = (), *, patience: float = ANSWER_TIMEOUT, **request: Any
     ) -> tuple[dict[str, Any], list[int]]:
         arguments = {key: value for key, value in request.items() if key != "op"}
         with log.timed("namespace_request", command=request["op"], arguments=arguments):
-            return self._exchange(request, patience)
+            return self._exchange(request, patience, fds)
 
     def _exchange(
-        self, request: Mapping[str, Any], patience: float
+        self, request: Mapping[str, Any], patience: float, fds: Sequence[int] = ()
     ) -> tuple[dict[str, Any], list[int]]:
         with Channel(self.socket_path) as channel:
             try:
-                return channel.ask(request, patience=patience)
+                return channel.ask(request, fds, patience=patience)
             except TimeoutError as error:
                 raise gone(str(request["op"]), error) from error
 
@@ -286,6 +335,10 @@ class NamespaceProcess:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _is_proxy(variable: str) -> bool:
+    return variable.lower().endswith("_proxy")
 
 
 def _stream(

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from xk8s.machine.qemu.accelerator import PROGRAM, Accel
 
@@ -51,29 +51,6 @@ class Disk:
 
 
 @frozen(kw_only=True)
-class PortForward:
-    """127.0.0.1:``host_port`` of the host leads to ``guest_port``; 0: QEMU picks one."""
-
-    guest_port: int
-    host_port: int = 0
-
-
-@frozen(kw_only=True)
-class UserNic:
-    """The management interface: QEMU's own user-mode network with port forwards.
-
-    ``guest`` is the guest's (static) address, ``gateway`` that of the host, all within ``net``.
-    """
-
-    mac: str
-    net: str = "192.168.0.0/24"
-    guest: str = "192.168.0.1"
-    gateway: str = "192.168.0.250"
-    dns: str = "192.168.0.251"
-    forwards: tuple[PortForward, ...] = ()
-
-
-@frozen(kw_only=True)
 class TapNic:
     """An interface on a tap whose descriptor ``fd`` QEMU inherits."""
 
@@ -85,12 +62,14 @@ class TapNic:
 @frozen(kw_only=True)
 class Memory:
     """RAM of ``size`` MiB; in ``file`` when given: written back when ``share``, else private to
-    this VM (copy-on-write: many VMs may start from one file).
+    this VM (copy-on-write: many VMs may start from one file). ``saved``: the file has what was
+    saved, and is opened for reading alone.
     """
 
     size: int
     file: Path | None = None
     share: bool = False
+    saved: bool = False
 
 
 @frozen(kw_only=True)
@@ -129,7 +108,7 @@ class MachineSpec:
     initrd: Path
     cmdline: str
     images: tuple[DiskImage, ...]
-    nics: tuple[UserNic | TapNic, ...]
+    nics: tuple[TapNic, ...]
     sockets: Sockets
     console_log: Path
     pidfile: Path
@@ -143,17 +122,7 @@ class MachineSpec:
     @property
     def fds(self) -> tuple[int, ...]:
         """Descriptors that QEMU must inherit."""
-        return tuple(nic.fd for nic in self.nics if isinstance(nic, TapNic))
-
-    def with_any_ports(self) -> MachineSpec:
-        """Return the VM with host ports that QEMU picks by itself."""
-        nics = tuple(
-            evolve(nic, forwards=tuple(evolve(f, host_port=0) for f in nic.forwards))
-            if isinstance(nic, UserNic)
-            else nic
-            for nic in self.nics
-        )
-        return evolve(self, nics=nics)
+        return tuple(nic.fd for nic in self.nics)
 
 
 def command(spec: MachineSpec) -> list[str]:
@@ -184,7 +153,7 @@ def reference_command(accel: Accel) -> list[str]:
         initrd=place / "initrd",
         cmdline="",
         images=(DiskImage(path=place / "image", size=2 << 20),),
-        nics=(UserNic(mac="02:00:00:00:00:01"), TapNic(mac="02:00:00:00:00:02", fd=3)),
+        nics=(TapNic(mac="02:00:00:00:00:01", fd=3),),
         sockets=Sockets.below(place, "reference"),
         console_log=place / "console.log",
         pidfile=place / "pid",
@@ -220,10 +189,12 @@ def _machine(spec: MachineSpec) -> Iterator[str]:
     yield from ("-machine", machine, *spec.accel.args, "-smp", str(spec.cpus))
     yield from ("-m", f"size={memory.size}M,maxmem={memory.size + room(spec.images)}M")
     if memory.file is not None:
-        share = "on" if memory.share else "off"
+        share = "share=on" if memory.share else "share=off"
+        if memory.saved:
+            share += ",readonly=on,rom=off"  # the view of it stays writable
         path = _quoted(memory.file)
         yield "-object"
-        yield f"memory-backend-file,id=pc.ram,mem-path={path},share={share},size={memory.size}M"
+        yield f"memory-backend-file,id=pc.ram,mem-path={path},{share},size={memory.size}M"
     yield from ("-kernel", str(spec.kernel), "-initrd", str(spec.initrd), "-append", spec.cmdline)
     yield from ("-pidfile", str(spec.pidfile))
     if spec.incoming:
@@ -255,21 +226,8 @@ def _nics(spec: MachineSpec) -> Iterator[str]:
     for index, nic in enumerate(spec.nics):
         # No romfile: nobody boots from the network, and the firmware would load it.
         device = f"virtio-net-pci,id=nic{index},netdev=net{index},mac={nic.mac},romfile="
-        device += f",addr={_NIC_SLOT + index:#x}"
-        yield "-netdev"
-        if isinstance(nic, TapNic):
-            yield f"tap,id=net{index},fd={nic.fd}"
-            device += f",host_mtu={nic.mtu}"
-        else:
-            forwards = "".join(
-                f",hostfwd=tcp:127.0.0.1:{f.host_port}-{nic.guest}:{f.guest_port}"
-                for f in nic.forwards
-            )
-            yield (
-                f"user,id=net{index},net={nic.net},host={nic.gateway},dns={nic.dns},"
-                f"ipv6=off{forwards}"
-            )
-        yield from ("-device", device)
+        device += f",addr={_NIC_SLOT + index:#x},host_mtu={nic.mtu}"
+        yield from ("-netdev", f"tap,id=net{index},fd={nic.fd}", "-device", device)
 
 
 def _images(spec: MachineSpec) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from attrs import define, field, frozen
 from xk8s.errors import HostError, MachineError
 from xk8s.faults.recognise import core_hints
 from xk8s.machine.qemu.command import MachineSpec, command
+from xk8s.machine.qemu.confinement import confined
 from xk8s.machine.qemu.qmp import Qmp
 from xk8s.util import host_programs
 from xk8s.util.lines import read_end
@@ -24,16 +26,11 @@ log = get_logger(__name__)
 START_SECONDS = 60.0
 
 
-class PortTakenError(MachineError):
-    """Somebody took a host port between our choice and QEMU's bind."""
-
-
 @frozen(kw_only=True)
 class Started:
-    """A running VM: its process, and the host port of every forwarded guest port."""
+    """A running VM."""
 
     process: Process
-    host_ports: Mapping[int, int]
 
 
 @define(eq=False, kw_only=True)
@@ -47,7 +44,7 @@ class Spawned:
 
     def wait(self, timeout: float = START_SECONDS) -> Started:
         """Wait until its monitor answers. `MachineError` with its own words when it ended, or
-        says nothing in time (then it is killed); `PortTakenError` for a lost race.
+        says nothing in time (then it is killed).
         """
         with log.timed("qemu_answered", node=self.spec.name, pid=self._child.pid):
             return self._wait(timeout)
@@ -59,7 +56,8 @@ class Spawned:
                 raise self._ended()
             try:
                 with Qmp(self.spec.sockets.qmp, self.spec.name, timeout=5.0) as qmp:
-                    return Started(process=self.process, host_ports=qmp.host_ports())
+                    qmp.poll("query-status")
+                    return Started(process=self.process)
             except MachineError:
                 if time.monotonic() > deadline:
                     self.kill()
@@ -74,10 +72,9 @@ class Spawned:
     def _ended(self) -> MachineError:
         code = self._child.returncode
         text = read_end(self.stderr, 1 << 20).strip()
-        kind = PortTakenError if "host forwarding rule" in text else MachineError
         how = f"signal {-code}" if code < 0 else f"exit {code}"
         last = text.splitlines()[-1] if text else "no output"
-        return kind(
+        return MachineError(
             f"{self.spec.name}: QEMU ended at its start ({how}): {last}",
             where=str(self.stderr),
             hint="`xk8s doctor` checks this machine",
@@ -103,10 +100,14 @@ def spawn(
         path.unlink(missing_ok=True)
     stderr.unlink(missing_ok=True)
     argv = command(spec)
+    if shutil.which(spec.program) is None:
+        raise HostError(
+            f"the program {spec.program} is missing", hint=host_programs.hint(spec.program)
+        )
     try:
         with open(stderr, "wb", opener=_private) as said:
             child = subprocess.Popen(
-                argv,
+                confined(spec, argv),
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
@@ -132,22 +133,13 @@ def start(
     env: Mapping[str, str] | None = None,
     timeout: float = START_SECONDS,
 ) -> Started:
-    """`spawn` and wait; when a host port was taken meanwhile, once more with ports that QEMU
-    picks. No process is left behind by an error or Ctrl-C.
-    """
-
-    def attempt(this: MachineSpec) -> Started:
-        spawned = spawn(this, runtime_dir=runtime_dir, stderr=stderr, env=env)
-        try:
-            return spawned.wait(timeout)
-        except BaseException:
-            spawned.kill()
-            raise
-
+    """`spawn` and wait. No process is left behind by an error or Ctrl-C."""
+    spawned = spawn(spec, runtime_dir=runtime_dir, stderr=stderr, env=env)
     try:
-        return attempt(spec)
-    except PortTakenError:
-        return attempt(spec.with_any_ports())
+        return spawned.wait(timeout)
+    except BaseException:
+        spawned.kill()
+        raise
 
 
 def _private(path: str, flags: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,10 +19,6 @@ T = TypeVar("T")
 
 # It logs every failed connect at ERROR; here that is an exception like any other.
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
-
-_HOSTFWD = re.compile(
-    r"TCP\[HOST_FORWARD\]\s+\d+\s+\S+\s+(?P<host>\d+)\s+(?P<address>\S+)\s+(?P<guest>\d+)"
-)
 
 
 class Qmp:
@@ -97,10 +92,6 @@ class Qmp:
         with log.timed("qmp_command", node=self.name, command="human-monitor-command", line=line):
             return str(self.poll("human-monitor-command", {"command-line": line}))
 
-    def host_ports(self) -> dict[int, int]:
-        """Guest port -> port on 127.0.0.1 of the host, for every TCP forward."""
-        return parse_usernet(self.monitor("info usernet"))
-
     def _call(self, what: str, work: Coroutine[Any, Any, T]) -> T:
         async def limited() -> T:
             async with asyncio.timeout(self._timeout):
@@ -119,8 +110,3 @@ class Qmp:
             where=str(self._path),
             hint="see `xk8s status`; `xk8s down` and `xk8s up` restart it",
         )
-
-
-def parse_usernet(text: str) -> dict[int, int]:
-    """Guest port -> host port from the output of ``info usernet``."""
-    return {int(match["guest"]): int(match["host"]) for match in _HOSTFWD.finditer(text)}
