@@ -7,7 +7,7 @@ routes) is applied like any other change of their files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -21,7 +21,7 @@ from xk8s.cluster.handle import Cluster, open_started
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.prepare import Clock, make_inputs
 from xk8s.cluster.resume import written_down
-from xk8s.cluster.state.booted import BootedCluster, boot_of, read_boot, write_boot
+from xk8s.cluster.state.booted import BootedCluster, BootedNode, boot_of, read_boot, write_boot
 from xk8s.cluster.state.guest_files import (
     GuestFiles,
     node_files,
