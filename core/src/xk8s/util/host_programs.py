@@ -54,6 +54,7 @@ PROGRAMS = (
     Program("mmdebstrap", "mmdebstrap", "mmdebstrap", "the guest's base system"),
     Program("newuidmap", "uidmap", "shadow-utils", "building the base system without root"),
     Program("qemu-system-x86_64", "qemu-system-x86", "qemu-system-x86-core", "the VMs"),
+    Program("ssh", "openssh-client", "openssh-clients", "xk8s ssh", needed=False),
     Program(
         "skopeo", "skopeo", "skopeo",
         "image stores: that of CRI-O, and those of podman on this machine",
