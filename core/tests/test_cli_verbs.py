@@ -149,7 +149,7 @@ def test_exec_in_an_unknown_node(cluster: FakeCluster, capfd: pytest.CaptureFixt
         (("vm-001:/a", "vm-201:/b"), "one side has to be this machine, the other one a node"),
         (("./a", "./b"), "one side has to be this machine, the other one a node"),
         (("/nowhere/file", "vm-001:/b"), "/nowhere/file: no such file or directory"),
-        (("vm-001:/b", "/nowhere/b"), "/nowhere/b: the directory it is to be in does not exist"),
+        (("vm-001:/b", "/nowhere/b"), "/nowhere/b: there is no such directory"),
         (("vm-001:/a", "vm-001:/b", "/nowhere"), "/nowhere: not a directory of this machine"),
     ],
 )

@@ -27,7 +27,6 @@ from xk8s.machine.qemu.streams import connect
 from xk8s.progress import Silent
 from xk8s_debian.sessions import PROGRAM, SOURCES, program
 
-
 pytestmark = pytest.mark.skipif(
     shutil.which("go") is None, reason="no go in PATH (the wheel is 70 MB: not for unit tests)"
 )
@@ -236,9 +235,12 @@ def test_sessions_of_one_guest_go_side_by_side_and_the_next_waits(
 ) -> None:
     monkeypatch.setattr(client, "_FREE_SECONDS", 0.0)
     one, two, three = (Request(argv=("cat",)) for _ in range(3))
-    with open_session(guest.sockets, "vm-001", one), open_session(guest.sockets, "vm-001", two):
-        with pytest.raises(StateError, match="all 2 sessions of the VM are in use"):
-            open_session(guest.sockets, "vm-001", three).__enter__()
+    with (
+        open_session(guest.sockets, "vm-001", one),
+        open_session(guest.sockets, "vm-001", two),
+        pytest.raises(StateError, match="all 2 sessions of the VM are in use"),
+    ):
+        open_session(guest.sockets, "vm-001", three).__enter__()
     assert run(guest, "echo", "free")[1] == b"free\n"
 
 
@@ -320,7 +322,5 @@ def test_every_file_of_the_source_is_built() -> None:
 
 
 def test_the_unit_starts_the_program() -> None:
-    unit = files("xk8s_debian").joinpath(
-        "files/config/etc/systemd/system/xk8s-sessions.service"
-    )
+    unit = files("xk8s_debian").joinpath("files/config/etc/systemd/system/xk8s-sessions.service")
     assert f"\nExecStart={PROGRAM}\n" in unit.read_text()

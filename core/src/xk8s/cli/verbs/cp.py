@@ -12,7 +12,7 @@ from xk8s.errors import UsageError
 from xk8s.verbs import cluster_option
 
 if TYPE_CHECKING:
-    from xk8s.cluster.copy_files import Remote
+    from xk8s.cluster.access.copy_files import Remote
 
 
 @click.command()
@@ -29,17 +29,17 @@ def command(
 ) -> None:
     """Copy SOURCE… to TARGET; NODE:PATH is a path of a node, any other one of this machine.
 
-    Directories are copied with all that is in them. Permissions and times are kept, owners are
-    not: in a node all belongs to root. A TARGET that is a directory gets the copies below their own
+    Directories are copied with their content. Permissions and times are kept, owners are not: in a
+    node, everything belongs to root. A TARGET that is a directory gets the copies below their own
     names. A relative PATH is below /root. No network of the guest is needed.
     """
-    from xk8s.cluster.copy_files import Remote, download, upload
+    from xk8s.cluster.access.copy_files import Remote, download, upload
 
     cluster = session.cluster()
-    froms = [_operand(text) for text in sources]
+    origins = [_operand(text) for text in sources]
     to = _operand(target)
-    local = [path for path in froms if isinstance(path, Path)]
-    remote = [path for path in froms if isinstance(path, Remote)]
+    local = [path for path in origins if isinstance(path, Path)]
+    remote = [path for path in origins if isinstance(path, Remote)]
     for path in [*remote, to]:
         if isinstance(path, Remote):
             cluster.record.node(path.node)
@@ -57,7 +57,7 @@ def command(
 
 def _operand(text: str) -> Path | Remote:
     """Tell paths of nodes from those of this machine as scp does: ./a:b is one of this machine."""
-    from xk8s.cluster.copy_files import Remote
+    from xk8s.cluster.access.copy_files import Remote
 
     node, colon, path = text.partition(":")
     if colon and node and "/" not in node:

@@ -29,7 +29,7 @@ def command(
     ARGV are options and the command of ssh itself: `xk8s ssh vm-001 -L 8080:localhost:80`. No
     network of the guest is needed. For scp, rsync and others see `xk8s ssh-config`.
     """
-    from xk8s.cluster import ssh
+    from xk8s.cluster.access import ssh
     from xk8s.util import host_programs
 
     cluster = session.cluster()

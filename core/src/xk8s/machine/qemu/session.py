@@ -156,8 +156,8 @@ class GuestSession:
 
 @contextlib.contextmanager
 def open_session(sockets: Sequence[Path], name: str, request: Request) -> Iterator[GuestSession]:
-    """Start a program of VM ``name`` on a free port; when the block ends and the program has not,
-    it gets SIGHUP. `StateError` if all ports stay in use.
+    """Start a program of VM ``name`` on a free port; a program that still runs at the end
+    of the block gets SIGHUP. `StateError` if all ports stay in use.
     """
     with contextlib.ExitStack() as stack:
         path = _take_port(stack, sockets, name)

@@ -36,7 +36,7 @@ def unpack(stream: BinaryIO, parent: Path, name: str) -> int:
 
     A guest wrote the stream: nothing of it gets out of that place, neither by its names nor through
     links, those that were there before included. Symbolic links are made as they are, last of
-    all. `HostError` for what is no file, directory or link.
+    all. `HostError` for devices and the like.
     """
     tree = _Tree(parent, name)
     with tarfile.open(fileobj=stream, mode="r|") as archive:

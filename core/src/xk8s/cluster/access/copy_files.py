@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from attrs import frozen
 
-from xk8s.cluster.copy_trees import pack, unpack
+from xk8s.cluster.access.copy_trees import pack, unpack
 from xk8s.cluster.handle import Cluster
 from xk8s.errors import HostError, Interrupted, MachineError, UsageError, Xk8sError
 from xk8s.machine.qemu.session import NoProgramError, Request
@@ -75,7 +75,7 @@ def download(cluster: Cluster, sources: Sequence[Remote], target: Path) -> None:
     if not into and len(sources) > 1:
         raise UsageError(f"{target}: not a directory of this machine")
     if not into and not target.absolute().parent.is_dir():
-        raise UsageError(f"{target}: the directory it is to be in does not exist")
+        raise UsageError(f"{target}: there is no such directory")
     for source in sources:
         name = posixpath.basename(source.full) or source.node
         parent, name = (target, name) if into else (target.absolute().parent, target.name)
