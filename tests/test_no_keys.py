@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_ssh_private_key
 from xk8s.build.layers.build import LayerStore
 from xk8s.build.layers.node_layer import make_node_image
 from xk8s.cluster.state.secrets import flat, secrets
@@ -26,8 +26,9 @@ def keys_in(data: bytes) -> list[bytes]:
     """Private keys and signed tokens. A text about keys has none that can be read."""
     found = [match.group() for match in TOKEN.finditer(data)]
     for match in BLOCK.finditer(data):
+        openssh = b"BEGIN OPENSSH" in match.group()
         try:
-            load_pem_private_key(match.group(), password=None)
+            (load_ssh_private_key if openssh else load_pem_private_key)(match.group(), None)
         except TypeError:
             pass  # encrypted: a key all the same
         except ValueError:
@@ -46,7 +47,9 @@ def test_keys_are_found_where_there_are_some(plan: Plan, tmp_path: Path) -> None
     files = flat(secrets(plan, plan.nodes[0].node, Keys(tmp_path / "pki")))
     image = tmp_path / "image"
     make_node_image(files, image)
-    assert len(keys_in(image.read_bytes())) >= 8
+    found = keys_in(image.read_bytes())
+    assert len(found) >= 9
+    assert [key for key in found if b"BEGIN OPENSSH" in key]
     token = b".".join((b"eyJhbGciOiJSUzI1NiIsImtpZCI6", b"eyJhdWQiOlsiaHR0cHM6", b"c2lnbmF0" * 4))
     assert keys_in(b"token: " + token)
     assert not keys_in(b"-----BEGIN PRIVATE KEY-----\n...\n-----END PRIVATE KEY-----")

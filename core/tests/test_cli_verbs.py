@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from xk8s.cli.verbs import down
 from xk8s.cluster.state.record import NodeRecord, Record
 from xk8s.context import ExecResult
 from xk8s.errors import CheckFailed, MachineError, UsageError
-from xk8s.machine.qemu.agent import AgentError
+from xk8s.machine.qemu.messages import Kind, encode
+from xk8s.machine.qemu.session import GuestSession, NoProgramError, Request
 from xk8s.names.registry import Registry
 from xk8s.overlay import Check
 
@@ -54,6 +55,21 @@ class FakeCluster:
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+    @contextmanager
+    def session(self, node: str, request: Request) -> Iterator[GuestSession]:
+        """What the guest answers is in the socket already; nothing reads from it."""
+        done = self.run(node, request.argv)
+        messages = [
+            encode(Kind.OUTPUT, done.stdout),
+            encode(Kind.ERRORS, done.stderr),
+            encode(Kind.EXIT, bytes([done.exit_code])),
+        ]
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.sendall(b"".join(messages))
+            ours.setblocking(False)
+            yield GuestSession(ours, node)
 
     def console_log(self, node: str) -> Path:
         self.record.node(node)
@@ -102,48 +118,51 @@ def test_exec_works_without_dashes(cluster: FakeCluster) -> None:
     assert cluster.calls[0][1] == ("ip", "-6", "route")
 
 
-def test_exec_gives_what_is_piped_in_and_does_not_wait_for_a_terminal_or_device() -> None:
-    code = "from xk8s.cli.verbs.exec import piped; print(piped())"
-
-    def run(**stdin: Any) -> str:
-        argv = [sys.executable, "-c", code]
-        done = subprocess.run(argv, capture_output=True, check=True, timeout=20, **stdin)
-        return str(done.stdout.decode())
-
-    assert run(input=b"a\0b") == "b'a\\x00b'\n"
-    assert run(stdin=subprocess.DEVNULL) == "b''\n"
-    try:
-        controller, terminal = os.openpty()
-    except OSError:
-        pytest.skip("no pseudo-terminals here (no /dev/pts)")
-    try:
-        assert run(stdin=terminal) == "b''\n"
-    finally:
-        os.close(controller)
-        os.close(terminal)
+def test_exec_errors(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
+    cluster.answers = [MachineError("gone")]
+    assert app.run(["exec", "-n", "vm-001", "true"]) == 8
+    assert "gone" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(TimeoutError("not done after 1 s"), 8), (MachineError("gone"), 8)]
+    ("number", "code", "said"),
+    [
+        (errno.ENOENT, 127, "xk8s: vm-001 has no program 'x'\n"),
+        (errno.EACCES, 126, "xk8s: vm-001 cannot run 'x': what the guest says\n"),
+    ],
 )
-def test_exec_errors(
-    cluster: FakeCluster, error: Exception, code: int, capfd: pytest.CaptureFixture[str]
+def test_exec_of_a_program_that_is_not_there_or_cannot_run(
+    cluster: FakeCluster, capfd: pytest.CaptureFixture[str], number: int, code: int, said: str
 ) -> None:
-    cluster.answers = [error]
-    assert app.run(["exec", "-n", "vm-001", "true"]) == code
-    assert str(error) in capfd.readouterr().err
-
-
-def test_exec_of_a_program_that_is_not_there(
-    cluster: FakeCluster, capfd: pytest.CaptureFixture[str]
-) -> None:
-    cluster.answers = [AgentError("vm-001: guest-exec: Failed to execute child process “x” (No")]
-    assert app.run(["exec", "-n", "vm-001", "x"]) == 127
-    assert capfd.readouterr().err == "xk8s: vm-001 has no program 'x', or it cannot run\n"
+    cluster.answers = [NoProgramError("what the guest says", number)]
+    assert app.run(["exec", "-n", "vm-001", "x"]) == code
+    assert capfd.readouterr().err == said
 
 
 def test_exec_in_an_unknown_node(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
     assert app.run(["exec", "-n", "vm-009", "true"]) == 10
+    assert "it has vm-001, vm-201" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("vm-001:/a", "vm-201:/b"), "one side has to be this machine, the other one a node"),
+        (("./a", "./b"), "one side has to be this machine, the other one a node"),
+        (("/nowhere/file", "vm-001:/b"), "/nowhere/file: no such file or directory"),
+        (("vm-001:/b", "/nowhere/b"), "/nowhere/b: there is no such directory"),
+        (("vm-001:/a", "vm-001:/b", "/nowhere"), "/nowhere: not a directory of this machine"),
+    ],
+)
+def test_cp_refuses_what_cannot_be_meant(
+    cluster: FakeCluster, capfd: pytest.CaptureFixture[str], words: tuple[str, ...], said: str
+) -> None:
+    assert app.run(["cp", *words]) == UsageError.exit_code
+    assert said in capfd.readouterr().err
+
+
+def test_cp_to_an_unknown_node(cluster: FakeCluster, capfd: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["cp", "/etc/hosts", "vm-009:/tmp/"]) == 10
     assert "it has vm-001, vm-201" in capfd.readouterr().err
 
 

@@ -137,10 +137,11 @@ def test_units_are_those_of_the_overlays_with_keys_on_this_node(plan: Plan, tmp_
         planned.node.name: set(units_of(plan, planned, secrets(plan, planned.node, keys)))
         for planned in plan.nodes
     }
-    node = {"kubelet.service", "kube-proxy.service"}
+    every = {"xk8s-sessions.service"}
+    node = every | {"kubelet.service", "kube-proxy.service"}
     control = {"etcd.service", "kube-apiserver.service", "kube-controller-manager.service",
                "kube-scheduler.service"}  # fmt: skip
-    assert found == {"vm-001": node | control, "vm-002": node, "vm-201": set()}
+    assert found == {"vm-001": node | control, "vm-002": node, "vm-201": every}
 
 
 def test_every_overlay_with_keys_says_which_units_use_them(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Keys of one cluster: a certificate authority and what it signs, made on the host.
 
-Files live in the cluster's state directory with mode 0600, one pair ``<name>.crt`` and
-``<name>.key`` each; they are made once per cluster and read again after that.
+Files live in the cluster's state directory with mode 0600, one pair ``<name>.crt`` (``.pub`` for
+SSH) and ``<name>.key`` each; they are made once per cluster and read again after that.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Literal
 from attrs import field, frozen
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from xk8s.util.paths import write_private
@@ -24,6 +24,9 @@ from xk8s.util.paths import write_private
 _YEARS = datetime.timedelta(days=3650)
 _BACKDATE = datetime.timedelta(days=1)
 """A restored or slow guest clock may be behind the host's."""
+
+SSH_SERVER, SSH_CLIENT = "ssh-server", "ssh-client"
+"""Names of the `Keys.ssh_key` of all nodes of a cluster, and of the user that logs in as root."""
 
 
 @frozen(kw_only=True)
@@ -136,8 +139,25 @@ class Keys:
 
         return self._pair(name, make)
 
-    def _pair(self, name: str, make: Callable[[], Pair]) -> Pair:
-        cert, key = self.directory / f"{name}.crt", self.directory / f"{name}.key"
+    def ssh_key(self, name: str) -> Pair:
+        """An Ed25519 key of SSH; ``cert`` is its public half, both as OpenSSH has them."""
+
+        def make() -> Pair:
+            key = ed25519.Ed25519PrivateKey.generate()
+            public = key.public_key().public_bytes(
+                serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+            )
+            private = key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.OpenSSH,
+                serialization.NoEncryption(),
+            )
+            return Pair(cert=public + b"\n", key=private)
+
+        return self._pair(name, make, public="pub")
+
+    def _pair(self, name: str, make: Callable[[], Pair], *, public: str = "crt") -> Pair:
+        cert, key = self.directory / f"{name}.{public}", self.directory / f"{name}.key"
         if cert.exists() and key.exists():
             return Pair(cert=cert.read_bytes(), key=key.read_bytes())
         pair = make()

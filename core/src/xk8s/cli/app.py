@@ -33,6 +33,9 @@ VERBS: Mapping[str, str] = {
     "down": "Shut down a cluster, leaving nothing behind.",
     "status": "Show nodes, addresses, forwards and memory.",
     "exec": "Run a command on a node, even if its networks are broken.",
+    "cp": "Copy files and directories to and from a node.",
+    "ssh": "Log in to a node by SSH, without any network.",
+    "ssh-config": "Print what ssh, scp, rsync, Ansible and editors need to reach nodes.",
     "shell": "Open a root shell on a node.",
     "console": "Attach to the kernel console of a node.",
     "logs": "Show logs of nodes, units and pods.",
@@ -50,7 +53,8 @@ VERBS: Mapping[str, str] = {
     "artifacts": "Show where each downloaded or built file came from.",
     "doctor": "Show what this machine has and lacks.",
 }
-"""Verb -> one line of help, in the order of help. The module is xk8s.cli.verbs.<verb>."""
+"""Verb -> one line of help, in the order of help. The module is xk8s.cli.verbs.<verb>, with _
+for -."""
 
 
 class Verbs(click.Group):
@@ -63,7 +67,8 @@ class Verbs(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:  # noqa: ARG002
         """Return the verb, imported now, or None if there is no verb of that name."""
         if name in VERBS:
-            command: click.Command = import_module(f"xk8s.cli.verbs.{name}").command
+            module = import_module(f"xk8s.cli.verbs.{name.replace('-', '_')}")
+            command: click.Command = module.command
             command.short_help = VERBS[name]
             return command
         offer = plugin_commands().get(name)

@@ -23,6 +23,7 @@ from xk8s.faults.recognise import core_hints
 from xk8s.machine.net.namespace import Namespace
 from xk8s.machine.qemu.agent import Agent
 from xk8s.machine.qemu.command import Sockets
+from xk8s.machine.qemu.session import GuestSession, Request, open_session
 from xk8s.pki import Keys
 from xk8s.planning.make_plan import make_plan
 from xk8s.planning.plan import Plan
@@ -100,6 +101,13 @@ class Cluster:
         """Return the guest agent of a node."""
         self.check_alive(node)
         return Agent(self.sockets(node).agent, node)
+
+    def session(
+        self, node: str, request: Request
+    ) -> contextlib.AbstractContextManager[GuestSession]:
+        """Start a program in a guest, with streams. See `open_session`."""
+        self.check_alive(node)
+        return open_session(self.sockets(node).sessions, node, request)
 
     def console_log(self, node: str) -> Path:
         """Return what the node's kernel and init printed."""

@@ -55,6 +55,7 @@ PROGRAMS = (
     Program("newuidmap", "uidmap", "shadow-utils", "building the base system without root"),
     Program("qemu-system-x86_64", "qemu-system-x86", "qemu-system-x86-core", "the VMs"),
     Program("setpriv", "util-linux", "util-linux", "running QEMU without privileges"),
+    Program("ssh", "openssh-client", "openssh-clients", "xk8s ssh", needed=False),
     Program(
         "skopeo", "skopeo", "skopeo",
         "image stores: that of CRI-O, and those of podman on this machine",

@@ -6,15 +6,23 @@ from xk8s.context import Context
 from xk8s.overlay import Entry, Layer, Symlink
 from xk8s.render import render_tree
 
+from xk8s_debian import sessions
+
 _ENABLED = {
     "qemu-guest-agent.service": "sysinit.target",
+    "xk8s-sessions.service": "sysinit.target",
     "systemd-networkd.service": "multi-user.target",
     "systemd-networkd.socket": "sockets.target",
     "systemd-networkd-wait-online.service": "network-online.target",
     "xk8s-console.service": "multi-user.target",
     "xk8s-shell.service": "multi-user.target",
 }
-_OWN = ("qemu-guest-agent.service", "xk8s-console.service", "xk8s-shell.service")
+_OWN = (
+    "qemu-guest-agent.service",
+    "xk8s-console.service",
+    "xk8s-sessions.service",
+    "xk8s-shell.service",
+)
 
 _MASKED_UNITS = (
     # What a volatile VM with one user never needs; each costs a process at boot.
@@ -127,7 +135,10 @@ _MASKED_RULES = (
 def config_layer(ctx: Context) -> Layer:
     """Return the layer ``debian-config``."""
     return Layer(
-        name="debian-config", entries=(*render_tree("xk8s_debian", "config", ctx), *_links())
+        name="debian-config",
+        # New keys end the connections that were made with the old ones.
+        units=("xk8s-sessions.service",),
+        entries=(*render_tree("xk8s_debian", "config", ctx), sessions.entry(), *_links()),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from xk8s import hookimpl
 from xk8s.context import Context
@@ -20,7 +21,7 @@ from xk8s.overlay import (
 )
 from xk8s.sources import Artifact, Recipe
 
-from xk8s_debian import base, identity, observe
+from xk8s_debian import base, identity, observe, sessions
 from xk8s_debian.checks import checks
 from xk8s_debian.config import config_layer
 from xk8s_debian.faults import FAULTS
@@ -33,6 +34,9 @@ from xk8s_debian.settings import (
     DebianSettings,
     check_package,
 )
+
+if TYPE_CHECKING:
+    from xk8s.pki import Keys
 
 KERNEL_ARGS = (
     "console=ttyS0",
@@ -145,6 +149,12 @@ def xk8s_boot_image(ctx: Context) -> BootImage:
 def xk8s_node_files(ctx: Context, node: Node) -> Iterable[File]:
     """Return name, addresses and routes."""
     return identity.node_files(ctx, node)
+
+
+@hookimpl
+def xk8s_secrets(ctx: Context, node: Node, keys: Keys) -> Iterable[File]:  # noqa: ARG001
+    """Return the key of the SSH server, and whom it lets in."""
+    return sessions.secrets(keys)
 
 
 @hookimpl

@@ -24,6 +24,9 @@ BASE_PACKAGES = (
     "busybox-static",
     "ca-certificates",
     "qemu-guest-agent",
+    # For "xk8s ssh", which needs no network.
+    "openssh-server",
+    "rsync",
     # What network functions and container runtimes call or link to.
     "conntrack",
     "ethtool",

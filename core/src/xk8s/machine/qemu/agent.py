@@ -35,6 +35,13 @@ from xk8s.util.log import get_logger
 
 log = get_logger(__name__)
 
+ENVIRONMENT = (
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "HOME=/root",
+    "LANG=C.UTF-8",
+)
+"""Of every program that is run in a guest: with no PATH of its own the agent finds little."""
+
 _POLL_FIRST, _POLL_LAST = 0.005, 0.25
 _HOLD = 2.0
 """Seconds that an `exec` keeps the agent to itself; past that others get their turn between its
@@ -95,10 +102,8 @@ class Agent:
             "path": argv[0],
             "arg": list(argv[1:]),
             "capture-output": True,
-            # With no PATH of its own the agent finds little.
-            "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                    "HOME=/root", "LANG=C.UTF-8"],
-        }  # fmt: skip
+            "env": list(ENVIRONMENT),
+        }
         if stdin:
             arguments["input-data"] = base64.b64encode(stdin).decode()
         log.debug("guest_program_started", node=self.name, argv=argv, stdin_bytes=len(stdin))

@@ -16,6 +16,9 @@ from xk8s.machine.qemu.accelerator import PROGRAM, Accel
 
 AGENT_PORT = "org.qemu.guest_agent.0"
 CONSOLE_PORT = "xk8s.shell"
+SESSION_PORT = "xk8s.session"
+SESSIONS = 8
+"""So many programs of a guest may be used at once (`xk8s exec`, `cp`, `ssh`), one on each port."""
 
 _SERIAL_SLOT, _NIC_SLOT, _IMAGE_SLOT, _DISK_SLOT, _PORT_SLOT = 0x02, 0x03, 0x08, 0x16, 0x18
 _FUNCTIONS = 8
@@ -74,12 +77,20 @@ class Memory:
 
 @frozen(kw_only=True)
 class Sockets:
-    """The unix sockets of a VM: QMP, guest agent, kernel console (ttyS0) and shell (hvc0)."""
+    """The unix sockets of a VM: QMP, guest agent, kernel console (ttyS0), shell (hvc0), and those
+    of sessions.
+    """
 
     qmp: Path
     agent: Path
     console: Path
     shell: Path
+    sessions: tuple[Path, ...]
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """Every one of them."""
+        return (self.qmp, self.agent, self.console, self.shell, *self.sessions)
 
     @classmethod
     def below(cls, runtime_dir: Path, name: str) -> Sockets:
@@ -89,6 +100,7 @@ class Sockets:
             agent=runtime_dir / f"{name}.agent",
             console=runtime_dir / f"{name}.console",
             shell=runtime_dir / f"{name}.shell",
+            sessions=tuple(runtime_dir / f"{name}.s{number}" for number in range(SESSIONS)),
         )
 
 
@@ -208,18 +220,26 @@ def _machine(spec: MachineSpec) -> Iterator[str]:
 def _sockets(spec: MachineSpec) -> Iterator[str]:
     sockets = spec.sockets
     log = f",logfile={_quoted(spec.console_log)},logappend=on"
+    sessions = [(f"session{number}", path) for number, path in enumerate(sockets.sessions)]
     for name, path, more in (
         ("qmp0", sockets.qmp, ""),
         ("console0", sockets.console, log),
         ("shell0", sockets.shell, ""),
         ("agent0", sockets.agent, ""),
+        *((name, path, "") for name, path in sessions),
     ):
         yield "-chardev"
         yield f"socket,id={name},path={_quoted(path)},server=on,wait=off{more}"
     yield from ("-mon", "chardev=qmp0,mode=control", "-serial", "chardev:console0")
-    yield from ("-device", f"virtio-serial-pci,id=serial0,addr={_SERIAL_SLOT:#x},max_ports=4")
+    yield from ("-device", f"virtio-serial-pci,id=serial0,addr={_SERIAL_SLOT:#x},max_ports=16")
     yield from ("-device", f"virtconsole,bus=serial0.0,nr=0,chardev=shell0,name={CONSOLE_PORT}")
     yield from ("-device", f"virtserialport,bus=serial0.0,nr=1,chardev=agent0,name={AGENT_PORT}")
+    for number, (name, _) in enumerate(sessions):
+        yield "-device"
+        yield (
+            f"virtserialport,bus=serial0.0,nr={number + 2},chardev={name},"
+            f"name={SESSION_PORT}.{number}"
+        )
 
 
 def _nics(spec: MachineSpec) -> Iterator[str]:

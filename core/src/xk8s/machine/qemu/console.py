@@ -83,7 +83,7 @@ def _interactive(stream: socket.socket, stdin: int, stdout: int, *, shell: bool)
 
     print(f"attached; Ctrl-] leaves{'' if shell else ' (kernel console)'}\r", file=sys.stderr)
     watched: list[socket.socket | int] = [stdin, stream]
-    with _raw(stdin), _resizes(watch=shell) as changed:
+    with raw(stdin), _resizes(watch=shell) as changed:
         if shell:
             resize()
         else:
@@ -132,7 +132,8 @@ def _write(fd: int, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def _raw(fd: int) -> Iterator[None]:
+def raw(fd: int) -> Iterator[None]:
+    """Let all keys of a terminal, Ctrl-C included, be read as bytes within the block."""
     saved = termios.tcgetattr(fd)
     try:
         tty.setraw(fd)

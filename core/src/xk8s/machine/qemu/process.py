@@ -90,7 +90,7 @@ def spawn(
 
     ``stderr`` is a file for what it says. Close the taps' descriptors afterwards.
     """
-    for path in (spec.sockets.qmp, spec.sockets.agent, spec.sockets.console, spec.sockets.shell):
+    for path in spec.sockets.all:
         if len(os.fsencode(path)) > 107:
             raise HostError(
                 "the path of a socket is longer than the kernel allows (107 bytes)",

@@ -44,6 +44,10 @@ dpkg-query --admindir=var/lib/dpkg --show \
 # What mmdebstrap takes from the build host, and what identifies one machine.
 rm -f etc/hostname etc/resolv.conf etc/hosts var/lib/dbus/machine-id var/lib/systemd/random-seed
 : >etc/machine-id
+# All machines would share these keys of the SSH server. It is not started: "xk8s ssh" has one per
+# connection, and nobody in the lab is to find an open port that they have not asked for.
+rm -f etc/ssh/ssh_host_*
+find etc/systemd/system \( -lname '*/ssh.service' -o -lname '*/ssh.socket' \) -delete
 # Caches, logs and back-ups, which tell when and where it was built.
 rm -f etc/passwd- etc/group- etc/shadow- etc/gshadow- etc/subuid- etc/subgid- \
     var/cache/ldconfig/aux-cache var/lib/dpkg/*-old var/lib/dpkg/lock* var/lib/dpkg/triggers/Lock \

@@ -1,0 +1,3 @@
+module xk8s.invalid/sessions
+
+go 1.26.0
