@@ -28,9 +28,10 @@ from xk8s.cluster.snapshots.restore import staged
 from xk8s.cluster.state import failed_start
 from xk8s.cluster.state.booted import BOOT
 from xk8s.cluster.state.guest_files import GUEST_FILES
+from xk8s.cluster.state.node_paths import ram_path
 from xk8s.cluster.state.passed_checks import remember_passed
-from xk8s.cluster.state.record import PLAN, REQUEST, NodeRecord, Record, read_record, write_record
-from xk8s.cluster.vms.ram import ram_path
+from xk8s.cluster.state.record import NodeRecord, Record, read_record, write_record
+from xk8s.cluster.state.request_file import PLAN, REQUEST
 from xk8s.errors import HostError, MachineError, Xk8sError
 from xk8s.overlay import File, Layer
 from xk8s.planning.plan import Plan
@@ -238,6 +239,7 @@ def test_a_ready_cluster_outlives_a_disk_that_is_full_or_fails_while_it_is_saved
     """Once copytree's error swept the cluster away, after all checks had passed."""
     plan = plan_of("demo")
     with tmpfs(tmp_path / "disk", "40m") as disk:
+        monkeypatch.setattr("xk8s.cluster.up.check_running", lambda _: None)  # its VMs are mocked
         monkeypatch.setattr(store, "snapshots_dir", lambda cluster: disk / "snapshots" / cluster)
         (disk / "snapshots").mkdir()
         monkeypatch.setattr(save, "_STATES", 4096)

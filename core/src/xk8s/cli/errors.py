@@ -24,8 +24,8 @@ EXIT_PIPE = 141
 
 _REFUSED = frozenset(
     {
-        errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR,
-        errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG, errno.ESTALE,
+        errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP,
+        errno.ENAMETOOLONG, errno.ESTALE,
     }
 )  # fmt: skip
 """What is wrong with a place and not with xk8s."""
@@ -79,12 +79,12 @@ def _disk_error(error: OSError) -> Xk8sError | None:
             where=str(error.filename or ""),
             hint="free disk space, or set XK8S_CACHE and XK8S_STATE to directories elsewhere",
         )
-    if known := disk_error(error, Path(str(error.filename or clusters_dir().parent))):
+    if (known := disk_error(error, Path(str(error.filename or clusters_dir().parent)))) is not None:
         return known
-    if error.errno in _REFUSED and error.filename:
+    if error.errno in _REFUSED and isinstance(error.filename, (str, bytes)):
         return HostError(
             f"the file system refuses it: {error.strerror}",
-            where=os.fsdecode(error.filename) if isinstance(error.filename, (str, bytes)) else "",
+            where=os.fsdecode(error.filename),
             hint="look at this path and those above it; XK8S_CACHE, XK8S_STATE, XK8S_RUNTIME and "
             "XK8S_MEMORY choose other directories",
         )

@@ -12,9 +12,9 @@ from typing import Any
 from xk8s.addresses import HOST_PART, address
 from xk8s.build.artifacts.store import Store
 from xk8s.checks import CheckContext
-from xk8s.cluster.resume import is_locked, resumed, vm_states
+from xk8s.cluster.resume import resumed, vm_states
 from xk8s.cluster.state.node_paths import CONSOLES, qemu_log
-from xk8s.cluster.state.record import Record, find_record, list_clusters
+from xk8s.cluster.state.record import Record, find_record, list_clusters, lock_file
 from xk8s.cluster.state.request_file import read_request
 from xk8s.cluster.state.secrets import PKI
 from xk8s.context import Context, ExecResult
@@ -31,7 +31,7 @@ from xk8s.progress import Progress
 from xk8s.sources import Artifact
 from xk8s.util.host_memory import proportional_memory
 from xk8s.util.lines import read_end
-from xk8s.util.paths import cache_dir, runtime_dir, state_dir
+from xk8s.util.paths import cache_dir, is_locked, runtime_dir, state_dir
 
 LOOPBACK = "127.0.0.1"
 
@@ -204,7 +204,7 @@ def phase_of(record: Record) -> str:
     """Return the phase that is true now, whatever became of the VMs since it was written down."""
     if not record.alive and record.phase != "starting":
         return "ended"
-    if record.unfinished is not None and not is_locked(record.name):
+    if record.unfinished is not None and not is_locked(lock_file(record.name)):
         return "interrupted"
     return record.phase
 

@@ -27,6 +27,7 @@ from xk8s.cluster.state.record import (
     check_runtime,
     find_record,
     holds_lock,
+    lock_file,
     locked,
     read_record,
     sockets_of,
@@ -38,7 +39,7 @@ from xk8s.machine.net.namespace import Namespace
 from xk8s.machine.qemu import migrate
 from xk8s.machine.qemu.qmp import Qmp
 from xk8s.util.log import get_logger
-from xk8s.util.paths import memory_dir, runtime_dir, state_dir
+from xk8s.util.paths import is_locked, memory_dir, runtime_dir, state_dir
 from xk8s.util.processes import Process, end, leftovers
 
 log = get_logger(__name__)
@@ -58,7 +59,7 @@ def resumed(record: Record) -> Record:
         return record
     if holds_lock(record.name):
         return _resumed(record)
-    if is_locked(record.name):
+    if is_locked(lock_file(record.name)):
         return record
     with locked(record.name):
         return _resumed(read_record(record.name) or record)
@@ -68,15 +69,6 @@ def _resumed(record: Record) -> Record:
     if record.unfinished is not None:
         log.warning("killed_command_resumed", cluster=record.name, step=record.unfinished.step)
     return resume(record)
-
-
-def is_locked(name: str) -> bool:
-    """Return whether a command is working on the cluster."""
-    try:
-        with locked(name, timeout=0):
-            return False
-    except StateError:
-        return True
 
 
 def resume(record: Record) -> Record:

@@ -18,13 +18,7 @@ from xk8s.cluster.snapshots.store import WORK, Snapshot, list_snapshots
 from xk8s.cluster.state.record import list_clusters, lock_file, readable_record
 from xk8s.cluster.vms.ram_template import META, template_lock, templates_dir
 from xk8s.errors import ArtifactError
-from xk8s.util.paths import (
-    is_locked,
-    is_name,
-    runtime_dir,
-    snapshots_root,
-    state_dir,
-)
+from xk8s.util.paths import is_locked, is_name, runtime_dir, snapshots_root, state_dir
 from xk8s.util.processes import leftovers
 
 Kind = Literal[

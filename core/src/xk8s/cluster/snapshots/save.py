@@ -106,7 +106,7 @@ def save(
 
 
 def _not_written(error: OSError | DiskError, work: Path) -> HostError:
-    """Return the error for whatever the disk refuses: the cluster is not to blame."""
+    """Whatever the disk (or who may use it) refuses: it is no fault of the cluster."""
     known = disk_error(error, work) if isinstance(error, OSError) else error
     if isinstance(known, DiskFull):
         return _no_room(work)

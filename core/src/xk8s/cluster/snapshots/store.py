@@ -262,7 +262,8 @@ def remove(saved: Snapshot) -> None:
 
 def _load(where: Path) -> Snapshot | None:
     try:
-        found = structure(intact.unseal((where / _META).read_bytes()), Snapshot)
+        data = intact.unseal((where / _META).read_bytes())
+        found = structure(data, Snapshot)
     except DAMAGED:
         return None
     # A save that was killed at its very end left all of it, under a name that is not its label.
