@@ -33,14 +33,14 @@ from xk8s.render import render_tree
 from xk8s_etcd.unit import logged
 
 from xk8s_kubernetes import addresses, cni_plugins, components, configs, observe
-from xk8s_kubernetes.artifacts import CONTROL, NODE, kubernetes_artifact
+from xk8s_kubernetes.artifacts import kubernetes_artifact
 from xk8s_kubernetes.checks import checks
 from xk8s_kubernetes.faults import FAULTS
 from xk8s_kubernetes.kernel import SYSCTL, SYSCTLS, kernel_needs
 from xk8s_kubernetes.manifest import Manifest, manifest_files
 from xk8s_kubernetes.points import POINTS
 from xk8s_kubernetes.probe import PROBE_IMAGE
-from xk8s_kubernetes.settings import KubernetesSettings
+from xk8s_kubernetes.settings import CONTROL, NODE, KubernetesSettings
 
 if TYPE_CHECKING:
     from xk8s.pki import Keys
@@ -110,10 +110,11 @@ def xk8s_boot(ctx: Context, node: Node) -> BootOptions:
 
 
 @hookimpl
-def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:  # noqa: ARG001
+def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
     """Return the image of the pod that the check of service accounts runs, and what pods, Services
     and watches need of the kernel.
     """
+    addresses.check_ranges(ctx)
     yield Fragment(point="images.image", value=PROBE_IMAGE)
     for key, value in SYSCTLS.items():
         yield Fragment(point=SYSCTL, value=Sysctl(key=key, value=value, roles=NODE_ROLES))
