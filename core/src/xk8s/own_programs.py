@@ -1,5 +1,5 @@
 """Directories with the user's own builds, as settings: a wrong one is an error and not silence,
-since a cluster would run other programs than the ones that he debugs.
+since a cluster would run other programs than the ones that its user debugs.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def _check_memory(plan: Plan) -> None:
     for planned in plan.nodes:
         if planned.node.memory > total:
             raise HostError(
-                f"{planned.node.name} is to have {planned.node.memory} MiB of memory, and this "
+                f"{planned.node.name} needs {planned.node.memory} MiB of memory, and this "
                 f"machine has {total}",
                 where=f"cluster.memory, {planned.node.role}",
                 hint=f"give it less: -s cluster.memory={planned.node.role}=…",

@@ -92,7 +92,7 @@ def _layer(value: Layer) -> Iterator[str]:
 
 
 def _entry(where: str, value: Entry) -> Iterator[str]:
-    """That each path has one owner is checked with the whole stack of layers."""
+    """Owners of paths are checked with the whole stack of layers."""
     for wrong in _path(f"{where}.path", value.path):
         yield f"{wrong} (paths in layers are absolute and without '.' and '..')"
     if isinstance(value, (File, Symlink)) and not value.path.strip("/"):
