@@ -191,6 +191,17 @@ def known_tests() -> Mapping[str, str]:
     return found
 
 
+HOME = "/home/you"
+"""The home directory in pages; `BUILDS` are programs that its owner has built there."""
+
+BUILDS = (
+    "kubernetes/_output/bin/kube-proxy",
+    "kubernetes/_output/bin/kubelet",
+    "cri-o/bin/crio",
+    "cri-o/bin/pinns",
+)
+
+
 @frozen(kw_only=True)
 class Reader:
     """Somebody who does what a page says, in ``directory``, which looks like a clone."""
@@ -207,6 +218,10 @@ class Reader:
         run.write_text(f'#!/bin/sh\nPATH={programs}:$PATH exec "$@"\n')
         run.chmod(0o755)
         shutil.copytree(ROOT / "docs", self.directory / "docs")
+        for program in BUILDS:
+            path = self.directory / "home" / program
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("a build of the reader's own\n")
         for name in ("plugins", "tools", "CHANGELOG.md"):
             (self.directory / name).symlink_to(ROOT / name)
 
@@ -225,7 +240,14 @@ class Reader:
     def run(self, line: str, where: str = "") -> str:
         """Run a command line as a shell does; its stdout. It has to succeed."""
         done = subprocess.run(
-            ["bash", "-eu", "-o", "pipefail", "-c", line],
+            [
+                "bash",
+                "-eu",
+                "-o",
+                "pipefail",
+                "-c",
+                line.replace(HOME, str(self.directory / "home")),
+            ],
             cwd=self.directory,
             env={**os.environ, **self.environment},
             stdin=subprocess.DEVNULL,

@@ -45,6 +45,8 @@ PUBLIC: Mapping[str, tuple[str, ...]] = {
     "xk8s.subordinate_ids": ("FILES", "NEEDED", "has_range", "login", "remedy"),
     "xk8s.addresses": ("HOST_PART", "address"),
     "xk8s.fragments": (),
+    "xk8s.limits": (),
+    "xk8s.own_programs": (),
     "xk8s.pki": ("Keys", "Pair"),
     "xk8s.progress": ("Progress",),
     "xk8s.render": (),

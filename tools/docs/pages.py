@@ -223,6 +223,8 @@ def _setting(attribute: attrs.Attribute[Any]) -> str:
     meaning = attribute.metadata.get("help", "")
     if variable := attribute.metadata.get("env"):
         meaning += f" (environment `{variable}`)"
+    if limit := attribute.metadata.get("limit"):
+        meaning += f"; {limit.text}"
     cells = [f"`{attribute.name}`", type_name(attribute.type), f"`{text(default)}`", meaning]
     return row(*cells)
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from attrs import field, frozen
+from attrs import Attribute, field, frozen
 
+from xk8s.errors import UsageError
+from xk8s.limits import Limit
 from xk8s.sources import Artifact
 from xk8s.util.digest import UNDIGESTED
 
@@ -30,6 +32,7 @@ def setting(
     *,
     env: str | None = None,
     pin: Callable[[Any], Any] | None = None,
+    limit: Limit | None = None,
 ) -> Any:
     """Declare a field of a settings class: its default, its meaning, and an environment variable
     that sets it besides the general ``XK8S_<OVERLAY>_<FIELD>``.
@@ -38,11 +41,25 @@ def setting(
     makes relative paths absolute and adds digests to names that can move. A running cluster's
     settings are kept as pinned, so that its plan can be made again later, and from anywhere.
     It may read files but must not run programs; `UsageError` says what is wrong.
+
+    ``limit`` says which values can work (see `xk8s.limits`): others are refused with exit code 2.
     """
-    metadata = {"help": help, "env": env, "pin": pin}
+    metadata = {"help": help, "env": env, "pin": pin, "limit": limit}
+    options: dict[str, Any] = {"metadata": metadata, "kw_only": True}
+    if limit is not None:
+        options["validator"] = _within
     if isinstance(default, (dict, list, set)):
-        return field(factory=lambda: type(default)(default), metadata=metadata, kw_only=True)
-    return field(default=default, metadata=metadata, kw_only=True)
+        return field(factory=lambda: type(default)(default), **options)
+    return field(default=default, **options)
+
+
+def _within(instance: object, attribute: Attribute[Any], value: object) -> None:
+    """Refuse what is outside of a setting's limit, however an instance is made."""
+    if problem := attribute.metadata["limit"].problem(value):
+        owner = type(instance).__name__.removesuffix("Settings").lower()
+        raise UsageError(
+            f"{owner}.{attribute.name}={value} {problem}", hint=attribute.metadata["limit"].text
+        )
 
 
 @frozen(kw_only=True)

@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem, shell_complete
 from xk8s.cli.errors import report
 from xk8s.cli.session import CliSession
 from xk8s.cli.signals import handle_signals
+from xk8s.cli.streams import open_closed_streams
 from xk8s.errors import PluginError, UsageError, nearest
 from xk8s.names.allow_list import careful_policy
 from xk8s.names.call import guarded
@@ -162,6 +163,7 @@ def xk8s(ctx: click.Context) -> None:
 
 def run(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit code (see docs/reference/exit-codes.md)."""
+    open_closed_streams()
     handle_signals()
     session = CliSession(name=os.environ.get("XK8S_NAME") or DEFAULT_NAME)
     before_dashes = [*argv, "--"][: [*argv, "--"].index("--")]

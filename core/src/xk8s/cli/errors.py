@@ -22,14 +22,6 @@ MAX_SHOWN = 2000
 EXIT_PIPE = 141
 """Exit code if whoever read our output went away (128 + SIGPIPE)."""
 
-_REFUSED = frozenset(
-    {
-        errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP,
-        errno.ENAMETOOLONG, errno.ESTALE,
-    }
-)  # fmt: skip
-"""What is wrong with a place and not with xk8s."""
-
 
 def report(error: BaseException, *, as_json: bool = False) -> int:
     """Show an error on stderr; return its exit code."""
@@ -79,16 +71,37 @@ def _disk_error(error: OSError) -> Xk8sError | None:
             where=str(error.filename or ""),
             hint="free disk space, or set XK8S_CACHE and XK8S_STATE to directories elsewhere",
         )
-    if (known := disk_error(error, Path(str(error.filename or clusters_dir().parent)))) is not None:
-        return known
-    if error.errno in _REFUSED and isinstance(error.filename, (str, bytes)):
+    blamed = disk_error(error, Path(str(error.filename or clusters_dir().parent)))
+    if blamed is not None:
+        return blamed
+    if error.filename and _refused(error):
         return HostError(
-            f"the file system refuses it: {error.strerror}",
+            f"{error.strerror}: {os.fsdecode(error.filename)}",
             where=os.fsdecode(error.filename),
-            hint="look at this path and those above it; XK8S_CACHE, XK8S_STATE, XK8S_RUNTIME and "
-            "XK8S_MEMORY choose other directories",
+            hint="make it readable and writable, or set XK8S_CACHE, XK8S_STATE or XK8S_RUNTIME to "
+            "directories elsewhere",
         )
     return None
+
+
+_REFUSALS = frozenset(
+    {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+     errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EMFILE, errno.ENFILE, errno.ESTALE}
+)  # fmt: skip
+
+
+def _refused(error: OSError) -> bool:
+    """Return whether the file system says no. That something is missing is our own mistake, unless
+    it is one of the directories that the user names.
+    """
+    if error.errno in _REFUSALS:
+        return True
+    if error.errno not in (errno.ENOENT, errno.EEXIST):
+        return False
+    from xk8s.util.paths import cache_dir, clusters_dir, runtime_root
+
+    path = Path(os.fsdecode(error.filename))
+    return any(root.is_relative_to(path) for root in (cache_dir(), clusters_dir(), runtime_root()))
 
 
 def unexpected(error: BaseException) -> Xk8sError:

@@ -12,9 +12,11 @@ from xk8s.build.artifacts.lockfile import project_lock
 from xk8s.build.artifacts.store import Resolved, Store
 from xk8s.build.layers.build import BuiltLayer, LayerStore
 from xk8s.cluster.inputs import ClusterInputs
+from xk8s.errors import HostError
 from xk8s.machine.qemu.accelerator import decide
 from xk8s.planning.plan import Plan, PlannedLayer
 from xk8s.progress import Progress
+from xk8s.util.host_memory import memory_of_host
 from xk8s.util.jobs import Jobs
 from xk8s.util.paths import cache_dir
 
@@ -58,11 +60,25 @@ class Clock:
 
 def make_inputs(plan: Plan, clock: Clock, held: ExitStack) -> ClusterInputs:
     """Return the inputs of a plan. Errors are those of `build`, and `HostError` without QEMU."""
+    _check_memory(plan)
     accel = decide(plan.cluster.accel)
     for note in accel.notes:
         clock.note(note)
     resolved, layers = build(plan, clock, held)
     return ClusterInputs(plan=plan, accel=accel, resolved=resolved, layers=layers)
+
+
+def _check_memory(plan: Plan) -> None:
+    """Raise `HostError` for a VM that can never run here, before anything is built for it."""
+    total = memory_of_host("MemTotal") >> 20
+    for planned in plan.nodes:
+        if planned.node.memory > total:
+            raise HostError(
+                f"{planned.node.name} needs {planned.node.memory} MiB of memory, and this "
+                f"machine has {total}",
+                where=f"cluster.memory, {planned.node.role}",
+                hint=f"give it less: -s cluster.memory={planned.node.role}=…",
+            )
 
 
 def build(

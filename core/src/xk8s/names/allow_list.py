@@ -69,7 +69,7 @@ def _mentioned(path: Path) -> bool:
         return "plugins" in tomllib.loads(path.read_text())
     except FileNotFoundError:
         return False
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return True
 
 

@@ -5,6 +5,7 @@ back to text.
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 import typing
 from collections.abc import Mapping, Sequence
@@ -62,10 +63,16 @@ def convert(key: str, raws: Sequence[Any], type_: Any, origin: str) -> Any:
     for raw in raws:
         try:
             values.append(_structure(raw, type_))
-        except (ValueError, TypeError, KeyError, cattrs.BaseValidationError) as error:
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            RecursionError,
+            cattrs.BaseValidationError,
+        ) as error:
             more = f": {error}" if isinstance(error, _NoLiteral) else ""
             raise UsageError(
-                f"{raw!r} is not a value for {key}{more}",
+                f"{_shown(raw)} is not a value for {key}{more}",
                 where=origin,
                 hint=f"it takes {type_name(type_)}",
             ) from error
@@ -100,6 +107,15 @@ def _is_plain(item: str) -> bool:
     return bool(item) and item == item.strip() and "," not in item and item[0] not in "[{"
 
 
+def _shown(raw: Any) -> str:
+    """Return a value that is wrong as an error shows it, however long or deep it is."""
+    try:
+        found = repr(raw)
+    except RecursionError:
+        return "a list of lists of lists …"
+    return found if len(found) <= 200 else f"{found[:200]}…"
+
+
 class _NoLiteral(ValueError):
     """A text that begins like a list or table in JSON or TOML, but is neither."""
 
@@ -111,7 +127,7 @@ def _literal(written: str) -> Any:
         pass
     try:
         found = tomllib.loads(f"value = {written}")
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise _NoLiteral(f"it begins like JSON or TOML but is neither ({error})") from error
     if set(found) != {"value"}:
         raise _NoLiteral("it begins like JSON or TOML, but more text follows")
@@ -154,11 +170,34 @@ def _structure(raw: Any, type_: Any) -> Any:
         }
     if type_ is bool:
         return raw if isinstance(raw, bool) else _WORDS[str(raw).lower()]
-    if type_ in (int, float) and isinstance(raw, bool):
-        raise TypeError(raw)
+    if type_ is int:
+        return _whole(raw)
+    if type_ is float:
+        return _finite(raw)
     if type_ is str and not isinstance(raw, str):
         raise TypeError(raw)
     return _converter.structure(raw, type_)
+
+
+def _whole(raw: Any) -> int:
+    """Return a whole number: 2.9 is none, and neither is 2.0, since a file that says so means
+    something else.
+    """
+    if isinstance(raw, bool) or not isinstance(raw, (int, str)):
+        raise TypeError(raw)
+    return int(raw)
+
+
+def _finite(raw: Any) -> float:
+    if isinstance(raw, bool) or not isinstance(raw, (int, float, str)):
+        raise TypeError(raw)
+    try:
+        found = float(raw)
+    except OverflowError as error:
+        raise ValueError(raw) from error
+    if not math.isfinite(found):
+        raise ValueError(raw)
+    return found
 
 
 def _pairs(written: str) -> list[tuple[str, str]]:

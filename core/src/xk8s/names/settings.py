@@ -19,19 +19,23 @@ import attrs
 from attrs import Attribute, frozen
 
 from xk8s.errors import UsageError, Xk8sError, nearest
+from xk8s.limits import control_character
 from xk8s.names.allow_list import CONFIG_FILE
-from xk8s.names.convert import convert, is_table, type_name
+from xk8s.names.convert import convert, is_table, text, type_name
 from xk8s.names.request import Request
 
 
 @frozen(kw_only=True)
 class Value:
-    """One setting with where it came from ("default", "command line", a variable, a file)."""
+    """One setting with where it came from ("default", "command line", a variable, a file).
+    ``allowed`` says what it may be, beyond its type.
+    """
 
     overlay: str
     name: str
     type: str
     help: str
+    allowed: str
     default: Any
     value: Any
     origin: str
@@ -76,6 +80,7 @@ class Settings:
             default = value
             if origin != "default":
                 value = convert(f"{overlay}.{attribute.name}", raws, attribute.type, origin)
+                _check(f"{overlay}.{attribute.name}", value, attribute, origin)
                 pin = attribute.metadata.get("pin")
                 if pin is not None and not (self._stored and origin == self._file):
                     value = _pin(pin, value, f"{overlay}.{attribute.name}, {origin}")
@@ -86,6 +91,7 @@ class Settings:
                     name=attribute.name,
                     type=type_name(attribute.type),
                     help=attribute.metadata.get("help", ""),
+                    allowed=limit.text if (limit := attribute.metadata.get("limit")) else "",
                     default=default,
                     value=value,
                     origin=origin,
@@ -208,13 +214,13 @@ def _flat(
 def _collect(sets: tuple[str, ...]) -> dict[str, list[tuple[str, str]]]:
     """Group by key: each key as it was written, with its value, in the order given."""
     found: dict[str, list[tuple[str, str]]] = {}
-    for text in sets:
-        written, equals, value = text.partition("=")
+    for given in sets:
+        written, equals, value = given.partition("=")
         written = written.strip()
         overlay, dot, name = written.partition(".")
         if not equals or not dot:
             raise UsageError(
-                f"{text!r} is not a setting",
+                f"{given!r} is not a setting",
                 where="command line",
                 hint="write -s overlay.field=value",
             )
@@ -234,7 +240,9 @@ def _read(path: Path | None) -> tuple[Path | None, Mapping[str, Mapping[str, Any
         tables = tomllib.loads(path.read_text())
     except OSError as error:
         raise UsageError(f"cannot read it: {error.strerror}", where=str(path)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise UsageError("not TOML: it is nested too deeply", where=str(path)) from None
+    except ValueError as error:
         raise UsageError(f"not TOML: {error}", where=str(path)) from error
     for name, table in tables.items():
         if not isinstance(table, dict):
@@ -242,6 +250,24 @@ def _read(path: Path | None) -> tuple[Path | None, Mapping[str, Mapping[str, Any
                 f"{name!r} stands outside of a table", where=str(path), hint="write [overlay]"
             )
     return path, tables
+
+
+def _check(key: str, value: Any, attribute: Attribute[Any], origin: str) -> None:
+    """Raise `UsageError` for a value that no setting, or not this one, may have."""
+    if letter := control_character(value):
+        raise UsageError(
+            f"{key} contains the character {letter!r}",
+            where=origin,
+            hint="settings are single lines of text, without control characters",
+        )
+    limit = attribute.metadata.get("limit")
+    if limit is not None and (problem := limit.problem(value)):
+        shown = repr(value)[:200] if value == "" else text(value)[:200]
+        raise UsageError(
+            f"{key}={shown} {problem}",
+            where=origin,
+            hint=f"it takes {limit.text}; see `xk8s explain {key}`",
+        )
 
 
 def _pin(pin: Callable[[Any], Any], value: Any, where: str) -> Any:

@@ -17,7 +17,6 @@ from xk8s.overlay import (
     BootImage,
     BootOptions,
     Check,
-    Directory,
     Entry,
     Fault,
     File,
@@ -93,11 +92,12 @@ def _layer(value: Layer) -> Iterator[str]:
 
 
 def _entry(where: str, value: Entry) -> Iterator[str]:
-    """The paths of entries are checked with the whole stack of layers."""
-    if isinstance(value, (File, Directory, Take)):
-        mode = value.mode
-        if mode is not None and not 0 <= mode <= 0o7777:
-            yield f"{where}.mode is {mode}, not permission bits (0 to 0o7777)"
+    """Owners of paths are checked with the whole stack of layers."""
+    for wrong in _path(f"{where}.path", value.path):
+        yield f"{wrong} (paths in layers are absolute and without '.' and '..')"
+    if isinstance(value, (File, Symlink)) and not value.path.strip("/"):
+        yield f"{where}.path: {value.path!r} is a directory"
+    yield from _mode(where, value)
     if isinstance(value, (File, Take)) and value.units:
         yield from _units(f"{where}.units", value.units)
     if isinstance(value, Symlink) and (not value.target or "\0" in value.target):
@@ -106,9 +106,15 @@ def _entry(where: str, value: Entry) -> Iterator[str]:
         yield from _member(where, value)
 
 
+def _mode(where: str, value: Entry) -> Iterator[str]:
+    mode = None if isinstance(value, Symlink) else value.mode
+    if mode is not None and not 0 <= mode <= 0o7777:
+        yield f"{where}.mode is {mode}, not permission bits (0 to 0o7777)"
+
+
 def _file(value: File) -> Iterator[str]:
-    """A node's own file, a secret, or a file for the host."""
-    yield from _entry("File", value)
+    """A node's own file, a secret, or a file for the host, whose paths the registry checks."""
+    yield from _mode("File", value)
 
 
 def _member(where: str, take: Take) -> Iterator[str]:

@@ -24,6 +24,7 @@ ROOT = "default"
 LEFT_OUT = (".git", "*~", ".*.swp", ".#*")
 """Files that editors and git leave behind."""
 
+MOST_DEPTH = 100
 MOST_ENTRIES = 50_000
 MOST_BYTES = 1 << 30
 """More entries cannot be a set of changes: it is the wrong directory."""
@@ -141,7 +142,13 @@ def _entries(root: Path) -> Iterator[Entry]:
             yield entry
 
 
-def _walk(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
+def _walk(directory: Path, depth: int = 0) -> Iterator[tuple[Path, os.stat_result]]:
+    if depth > MOST_DEPTH:
+        raise UsageError(
+            f"a directory has more than {MOST_DEPTH} others above it in the one that was named",
+            where=f"{str(directory)[:100]}…",
+            hint="name a directory that contains just the files to replace",
+        )
     try:
         with os.scandir(directory) as found:
             names = sorted(entry.name for entry in found)
@@ -152,7 +159,7 @@ def _walk(directory: Path) -> Iterator[tuple[Path, os.stat_result]]:
             status = path.lstat()
             yield path, status
             if stat.S_ISDIR(status.st_mode):
-                yield from _walk(path)
+                yield from _walk(path, depth + 1)
     except OSError as error:
         raise _unreadable(Path(error.filename or directory), error) from error
 

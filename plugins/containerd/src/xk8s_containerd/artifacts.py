@@ -8,9 +8,8 @@ from xk8s.context import Context
 from xk8s.sources import Artifact, DebPackage, GoModule, OwnDirectory, Recipe, Release, Source
 from xk8s_images import PAUSE_REF, cri, image_artifacts, image_ref
 
-from xk8s_containerd.settings import DEFAULT_VERSION, ContainerdSettings
+from xk8s_containerd.settings import DEFAULT_VERSION, MEMBERS, ContainerdSettings
 
-MEMBERS = ("containerd", "containerd-shim-runc-v2", "ctr")
 _MODULE = "github.com/containerd/containerd/v2"
 
 

@@ -11,12 +11,12 @@ from xk8s.progress import Progress
 from xk8s.render import render_tree
 from xk8s_images import CONTAINER_NEEDS, PAUSE_REF, cri
 
-from xk8s_containerd.artifacts import MEMBERS, containerd_artifact, runtime_artifact, store_artifact
+from xk8s_containerd.artifacts import containerd_artifact, runtime_artifact, store_artifact
 from xk8s_containerd.checks import checks
 from xk8s_containerd.config import CONFIG, CONFIG_POINT, with_fragments
 from xk8s_containerd.observe import observations
 from xk8s_containerd.runtime import RUNTIME
-from xk8s_containerd.settings import ContainerdSettings
+from xk8s_containerd.settings import MEMBERS, ContainerdSettings
 
 
 @hookimpl

@@ -10,10 +10,7 @@ from xk8s.releases import why_unavailable
 from xk8s.sources import Artifact, DebPackage, OwnDirectory, Recipe, Release, Source
 from xk8s_images import cri, image_artifacts, image_ref
 
-from xk8s_crio.settings import CrioSettings
-
-MEMBERS = ("crio", "pinns")
-"""Programs that only CRI-O's own build or release contains."""
+from xk8s_crio.settings import MEMBERS, CrioSettings
 
 STORE_IN_LAYER = "usr/lib/xk8s/crio"
 STORE_IN_NODE = f"{cri.store_mount('crio')}/{STORE_IN_LAYER}"

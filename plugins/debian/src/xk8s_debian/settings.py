@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-
 from attrs import frozen
 from xk8s.errors import UsageError
+from xk8s.limits import each, matching
 from xk8s.overlay import Point, setting
 
 PACKAGES_POINT = "debian.packages"
@@ -52,33 +51,33 @@ BASE_PACKAGES = (
     "vim-tiny",
 )
 
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+")
-_SUITE = re.compile(r"[a-z][a-z0-9-]*")
+PACKAGE = matching(r"[a-z0-9][a-z0-9+.-]+", "the name of a Debian package")
 
 
 @frozen(kw_only=True)
 class DebianSettings:
     """Settings ``-s debian.…``; a change of any makes a different base image."""
 
-    suite: str = setting("trixie", "Debian release of the guests")
-    packages: tuple[str, ...] = setting((), "packages to install in addition to the standard ones")
-    kernel: str = setting(
-        "linux-image-cloud-amd64", "kernel package (a meta package, or linux-image-VERSION)"
+    suite: str = setting(
+        "trixie",
+        "Debian release of the guests",
+        limit=matching(r"[a-z][a-z0-9-]*", "the name of a release"),
     )
-
-    def __attrs_post_init__(self) -> None:
-        """Raise `UsageError` for invalid names: they become arguments of programs."""
-        if not _SUITE.fullmatch(self.suite):
-            raise UsageError(f"debian.suite={self.suite!r} is not the name of a release")
-        for package in (*self.packages, self.kernel):
-            check_package(package)
+    packages: tuple[str, ...] = setting(
+        (), "packages to install in addition to the standard ones", limit=each(PACKAGE)
+    )
+    kernel: str = setting(
+        "linux-image-cloud-amd64",
+        "kernel package (a meta package, or linux-image-VERSION)",
+        limit=PACKAGE,
+    )
 
 
 def check_package(name: str) -> str:
     """Return the package name, or raise `UsageError`."""
-    if not _PACKAGE.fullmatch(name):
+    if problem := PACKAGE.problem(name):
         raise UsageError(
-            f"{name!r} is not the name of a Debian package",
+            f"{name!r} {problem}",
             where="debian.packages, debian.kernel or a fragment of debian.packages",
             hint="names consist of at least two of lower-case letters, digits, '+', '-' and '.'",
         )

@@ -15,4 +15,7 @@ PKI = "/etc/etcd/pki"
 ROLES: frozenset[Role] = frozenset({"control-plane"})
 """The nodes that run etcd."""
 
-__all__ = ["CA", "PKI", "ROLES"]
+DATA = "/var/lib/etcd"
+"""The memory file system with its data."""
+
+__all__ = ["CA", "DATA", "PKI", "ROLES"]

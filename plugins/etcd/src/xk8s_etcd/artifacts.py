@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from xk8s.sources import Artifact, DebPackage, OwnDirectory, Release, Source
 
-from xk8s_etcd.settings import EtcdSettings
-
-MEMBERS = ("etcd", "etcdctl")
+from xk8s_etcd.settings import MEMBERS, EtcdSettings
 
 
 def etcd_artifact(settings: EtcdSettings) -> Artifact:

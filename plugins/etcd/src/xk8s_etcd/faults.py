@@ -10,7 +10,7 @@ FAULTS = (
         pattern=r"mvcc: database space exceeded|etcdserver: no space|"
         r"/var/lib/etcd/\S*: no space left on device",
         cause="etcd's store is full",
-        remedy="enlarge it: -s etcd.size=512M (`xk8s explain etcd.size`), and give the "
+        remedy="enlarge it: -s etcd.size=1G (`xk8s explain etcd.size`), and give the "
         "control plane that much more memory",
         examples=(
             "etcdserver: mvcc: database space exceeded",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from xk8s.overlay import Observation
 
-from xk8s_etcd import PKI, ROLES
+from xk8s_etcd import DATA, PKI, ROLES
 
 
 def observations() -> Iterator[Observation]:
@@ -21,6 +21,10 @@ def observations() -> Iterator[Observation]:
         f"--cert={PKI}/server.crt",
         f"--key={PKI}/server.key",
     )
+    yield Observation(name="etcd/space", argv=("df", "-m", DATA), roles=ROLES)
+    files = ("find", DATA, "-type", "f", "-printf", r"%s %P\n")
+    yield Observation(name="etcd/files", argv=files, roles=ROLES)
+    yield Observation(name="etcd/alarms", argv=(*client, "alarm", "list"), roles=ROLES)
     for what in ("status", "health"):
         yield Observation(
             name=f"etcd/{what}", argv=(*client, "endpoint", what, "-w", "table"), roles=ROLES

@@ -10,12 +10,12 @@ from xk8s.context import Context
 from xk8s.overlay import Fault, File, GuestNeeds, Layer, Node, Observation, Overlay, Symlink, Take
 from xk8s.render import render_tree
 
-from xk8s_etcd import CA, PKI, ROLES
-from xk8s_etcd.artifacts import MEMBERS, etcd_artifact
+from xk8s_etcd import CA, DATA, PKI, ROLES
+from xk8s_etcd.artifacts import etcd_artifact
 from xk8s_etcd.faults import FAULTS
 from xk8s_etcd.observe import observations
 from xk8s_etcd.points import ARGS, ARGS_POINT
-from xk8s_etcd.settings import EtcdSettings
+from xk8s_etcd.settings import MEMBERS, EtcdSettings
 from xk8s_etcd.unit import logged, quote
 
 if TYPE_CHECKING:
@@ -78,11 +78,12 @@ def _arguments(ctx: Context) -> list[str]:
     """Return the arguments of one member that nobody else joins, tuned for a node that lives in
     memory.
     """
-    added = (*ctx.fragments(ARGS_POINT, str), *ctx.settings(EtcdSettings).args)
+    settings = ctx.settings(EtcdSettings)
+    added = (*ctx.fragments(ARGS_POINT, str), *settings.args)
     url, peer = "https://127.0.0.1:2379", "https://127.0.0.1:2380"
     return [
         "--name=%H",
-        "--data-dir=/var/lib/etcd/data",
+        f"--data-dir={DATA}/data",
         f"--listen-client-urls={url}",
         f"--advertise-client-urls={url}",
         f"--listen-peer-urls={peer}",
@@ -102,8 +103,13 @@ def _arguments(ctx: Context) -> list[str]:
         # are less work when idle.
         "--heartbeat-interval=500",
         "--election-timeout=5000",
-        # Entries of the log since the last snapshot are kept in memory.
-        "--snapshot-count=2000",
+        # Entries of the log since the last snapshot are kept in memory; the log's files before it
+        # may go. Five of them, of 64 MiB each, would be kept otherwise, and fill what there is.
+        "--snapshot-count=500",
+        "--max-wals=1",
+        "--max-snapshots=1",
+        # A full store is an alarm and not a crash.
+        f"--quota-backend-bytes={settings.quota}",
         *(quote(argument) for argument in added),
     ]
 

@@ -21,6 +21,7 @@ from xk8s.overlay import (
     Role,
     Sysctl,
 )
+from xk8s_kubernetes.addresses import pod_cidrs, service_cidrs
 from xk8s_mconnect.overlay import vips
 from xk8s_mconnect.settings import MconnectSettings
 
@@ -124,6 +125,8 @@ def _load_balancer(ctx: Context) -> bool:
 def _check_settings(ctx: Context) -> None:
     """Refuse what would otherwise be a check that waits for minutes to no avail."""
     pools = prefixes(ctx)
+    for pool in pools:
+        _check_pool(ctx, pool)
     for vip in vips(ctx):
         if not any(ipaddress.ip_address(vip) in pool for pool in pools):
             raise UsageError(
@@ -135,6 +138,36 @@ def _check_settings(ctx: Context) -> None:
             "mconnect.service=LoadBalancer, but nothing assigns it an address",
             hint="leave externalip.load_balancer=true, or mconnect.service=externalIPs",
         )
+
+
+def _check_pool(ctx: Context, pool: IpNetwork) -> None:
+    """Refuse a prefix that others have. It may contain a network, whose own route is the longer."""
+    networks = [
+        ipaddress.ip_interface(text).network
+        for network in ctx.networks
+        for text in (network.ipv4, network.ipv6)
+    ]
+    ranges = map(ipaddress.ip_network, (*pod_cidrs(ctx), *service_cidrs(ctx)))
+    taken = [(other, "within a network of the cluster") for other in networks]
+    taken = [pair for pair in taken if _within(pool, pair[0])]
+    taken += [
+        (other, "also one of kubernetes.pod_cidr or kubernetes.service_cidr")
+        for other in ranges
+        if other.version == pool.version and other.overlaps(pool)
+    ]
+    for other, what in taken:
+        raise UsageError(
+            f"externalip.ipv{pool.version}={pool} is {what}: {other}",
+            hint="choose a prefix that nothing else uses",
+        )
+
+
+def _within(pool: IpNetwork, other: IpNetwork) -> bool:
+    return (
+        pool.version == other.version
+        and pool.overlaps(other)
+        and (pool.prefixlen >= other.prefixlen)
+    )
 
 
 def _gateways(ctx: Context, prefix: IpNetwork) -> list[str]:

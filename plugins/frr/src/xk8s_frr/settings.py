@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 
-from attrs import frozen
+from attrs import evolve, frozen
 from xk8s.context import Context
 from xk8s.errors import UsageError
+from xk8s.limits import address, between, each
 from xk8s.overlay import Role, setting
+
+AS_NUMBER = evolve(between(1, 4294967294), complaint="is not an AS number")
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -19,26 +22,22 @@ class FrrSettings:
     anycast: tuple[str, ...] = setting(
         ("10.0.1.1", "1000:0:0:1::1"),
         "addresses that every node has on its loopback interface and announces",
+        limit=each(address()),
     )
-    hold: int = setting(9, "seconds of silence after which a neighbour counts as dead (at least 3)")
-    nodes_as: int = setting(64512, "number of the nodes' autonomous system")
-    routers_as: int = setting(64513, "number of the routers' autonomous system")
-    testers_as: int = setting(64514, "number of the testers' autonomous system")
+    hold: int = setting(
+        9, "seconds of silence after which a neighbour counts as dead", limit=between(3, 65535)
+    )
+    nodes_as: int = setting(64512, "number of the nodes' autonomous system", limit=AS_NUMBER)
+    routers_as: int = setting(64513, "number of the routers' autonomous system", limit=AS_NUMBER)
+    testers_as: int = setting(64514, "number of the testers' autonomous system", limit=AS_NUMBER)
 
     def __attrs_post_init__(self) -> None:
         """Raise `UsageError` for what bgpd would refuse once the cluster has booted."""
-        for text in self.anycast:
-            _address(text)
-        if not 3 <= self.hold <= 65535:
-            raise UsageError(f"frr.hold={self.hold} is out of range", hint="3 to 65535 seconds")
         numbers = {
             "frr.nodes_as": self.nodes_as,
             "frr.routers_as": self.routers_as,
             "frr.testers_as": self.testers_as,
         }
-        for key, number in numbers.items():
-            if not 1 <= number <= 4294967294:
-                raise UsageError(f"{key}={number} is not an AS number", hint="such as 64512")
         if len(set(numbers.values())) < len(numbers):
             raise UsageError(
                 f"{', '.join(numbers)} must differ: {', '.join(map(str, numbers.values()))}",
@@ -52,14 +51,5 @@ class FrrSettings:
 
 def anycast(ctx: Context) -> tuple[IpAddress, ...]:
     """Return the addresses in the cluster's IP families."""
-    found = map(_address, ctx.settings(FrrSettings).anycast)
+    found = map(ipaddress.ip_address, ctx.settings(FrrSettings).anycast)
     return tuple(address for address in found if (ctx.ipv4 if address.version == 4 else ctx.ipv6))
-
-
-def _address(text: str) -> IpAddress:
-    try:
-        return ipaddress.ip_address(text)
-    except ValueError as error:
-        raise UsageError(
-            f"frr.anycast: {error}", hint="addresses without a length, such as 10.0.1.1"
-        ) from error

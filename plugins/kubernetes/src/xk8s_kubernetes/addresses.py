@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 
 from xk8s.context import Context
+from xk8s.errors import UsageError
 from xk8s.overlay import NODE_ROLES, Node
 
 from xk8s_kubernetes.settings import KubernetesSettings
@@ -63,6 +64,38 @@ def node_pod_cidrs(ctx: Context, node: Node) -> tuple[str, ...]:
         prefix = whole.max_prefixlen - 8
         found.append(str(ipaddress.ip_network((first, prefix))))
     return tuple(found)
+
+
+def check_ranges(ctx: Context) -> None:
+    """Raise `UsageError` for ranges of pods and Services that overlap each other or the nodes' own
+    networks, or have no part for each node.
+    """
+    taken = [
+        (f"network {network.index}", ipaddress.ip_interface(text).network)
+        for network in ctx.networks
+        for text in (network.ipv4, network.ipv6)
+    ]
+    for kind, texts in (("pod", pod_cidrs(ctx)), ("service", service_cidrs(ctx))):
+        for text in texts:
+            whole = ipaddress.ip_network(text)
+            key = f"kubernetes.{kind}_cidr_ipv{whole.version}"
+            for other, network in taken:
+                if whole.version == network.version and whole.overlaps(network):
+                    raise UsageError(
+                        f"{key}={whole} overlaps {other}: {network}",
+                        hint=f"choose another range for {key}",
+                    )
+            taken.append((key, whole))
+    last = max(node.number for node in kubernetes_nodes(ctx))
+    for text in pod_cidrs(ctx):
+        whole = ipaddress.ip_network(text)
+        if whole.num_addresses < (last + 1) * _PODS_OF_A_NODE:
+            longest = whole.max_prefixlen - ((last + 1) * _PODS_OF_A_NODE - 1).bit_length()
+            raise UsageError(
+                f"kubernetes.pod_cidr_ipv{whole.version}={whole} is too small for {last} nodes",
+                hint=f"each node has {_PODS_OF_A_NODE} addresses of it, from the second such part "
+                f"on: give a prefix of length {longest} or less",
+            )
 
 
 def first_address(cidr: str) -> str:

@@ -6,11 +6,9 @@ from importlib.resources import files
 
 from xk8s.sources import Artifact, DebPackage, GoModule, GoRelease, OwnDirectory, Release, Source
 
-from xk8s_kubernetes.settings import DEFAULT_VERSION, KubernetesSettings
+from xk8s_kubernetes.settings import CONTROL, DEFAULT_VERSION, NODE, KubernetesSettings
 from xk8s_kubernetes.versions import release
 
-CONTROL = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
-NODE = ("kubelet", "kube-proxy", "kubectl")
 MEMBERS = (*CONTROL, *NODE)
 
 CNI_VERSION = "v1.9.1"

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from xk8s.context import Context
 from xk8s.overlay import NODE_ROLES, GuestNeeds, LogFiles, Observation, Role
 
-from xk8s_kubernetes.artifacts import CONTROL
-from xk8s_kubernetes.settings import KubernetesSettings, ProxyMode
+from xk8s_kubernetes.settings import CONTROL, KubernetesSettings, ProxyMode
 
 _CONTROL: frozenset[Role] = frozenset({"control-plane"})
 _LINES = "2000"

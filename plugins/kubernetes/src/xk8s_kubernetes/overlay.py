@@ -34,14 +34,14 @@ from xk8s_etcd.unit import logged
 
 from xk8s_kubernetes import addresses, cni_plugins, components, configs, observe
 from xk8s_kubernetes.addresses import pod_cidrs, service_cidrs
-from xk8s_kubernetes.artifacts import CONTROL, NODE, kubernetes_artifact
+from xk8s_kubernetes.artifacts import kubernetes_artifact
 from xk8s_kubernetes.checks import checks
 from xk8s_kubernetes.faults import FAULTS
 from xk8s_kubernetes.kernel import SYSCTL, SYSCTLS, kernel_needs
 from xk8s_kubernetes.manifest import Manifest, manifest_files
 from xk8s_kubernetes.points import POINTS
 from xk8s_kubernetes.probe import PROBE_IMAGE
-from xk8s_kubernetes.settings import KubernetesSettings
+from xk8s_kubernetes.settings import CONTROL, NODE, KubernetesSettings
 
 if TYPE_CHECKING:
     from xk8s.pki import Keys
@@ -115,6 +115,7 @@ def xk8s_fragments(ctx: Context) -> Iterator[Fragment]:
     """Return the image of the pod that the check of service accounts runs, what pods, Services and
     watches need of the kernel, and what is reached without a proxy.
     """
+    addresses.check_ranges(ctx)
     domain = ctx.settings(KubernetesSettings).cluster_domain
     for spared in (*pod_cidrs(ctx), *service_cidrs(ctx), ".svc", f".{domain}"):
         yield Fragment(point="cluster.no_proxy", value=spared)

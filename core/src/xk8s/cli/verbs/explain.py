@@ -83,6 +83,8 @@ def show(value: Value) -> None:
 
     echo(f"{value.key}: {value.help}")
     echo(f"  type     {value.type}")
+    if value.allowed:
+        echo(f"  allowed  {value.allowed}")
     echo(f"  default  {text(value.default)}")
     echo(f"  value    {text(value.value)}")
     echo(f"  from     {value.origin}")

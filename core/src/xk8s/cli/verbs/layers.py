@@ -17,6 +17,7 @@ from xk8s.cli.session import (
     pass_session,
     plan_options,
 )
+from xk8s.errors import UsageError
 from xk8s.util.units import ago, parse_duration, size_text
 from xk8s.verbs import (
     ListingGroup,
@@ -205,6 +206,12 @@ def cat(session: CliSession, layer: str, path: str) -> None:
     from xk8s.build.layers.erofs_read import open_image
 
     with open_image(_choose(session, layer).path) as image:
+        found = image.find(path)
+        if found is None or not stat.S_ISREG(found.mode):
+            raise UsageError(
+                f"{path} {'is not a file' if found else 'does not exist'} in layer {layer!r}",
+                hint=f"`xk8s layers show {layer}` lists what is in it",
+            )
         data = image.read(path)
     sys.stdout.flush()
     sys.stdout.buffer.write(data)

@@ -73,9 +73,10 @@ def in_namespace(session: CliSession, argv: list[str]) -> int:
     from xk8s.errors import HostError
     from xk8s.util import host_programs
 
+    cluster = session.cluster()
     if host_programs.find(argv[0]) is None:
         raise HostError(f"the program {argv[0]} is missing", hint=host_programs.hint(argv[0]))
-    with session.cluster().namespace.exec(argv) as process:
+    with cluster.namespace.exec(argv) as process:
         while True:
             try:
                 code = process.wait()
