@@ -519,6 +519,7 @@ def test_images_that_were_applied_are_needed() -> None:
 
 def test_sources_are_directories_packages_and_directories_of_settings(tmp_path: Path) -> None:
     own, local = put(tmp_path / "own", ""), put(tmp_path / "local", "")
+    (own / "kubelet").write_text("")  # a directory without any program is refused
     plan = planned(*KUBERNETES, str(local), sets=(f"kubernetes.dir={own}",))
     found = {
         source.path: source.deep for source in watched.sources_of(plan, ["kubernetes", str(local)])
