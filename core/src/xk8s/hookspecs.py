@@ -273,7 +273,7 @@ def xk8s_faults() -> Iterable[Fault]:  # type: ignore[empty-body]
                 name="etcd-full",
                 pattern="etcdserver: mvcc: database space exceeded",
                 cause="etcd's store is full",
-                remedy="give it more with -s etcd.size=512m",
+                remedy="give it more with -s etcd.size=1G",
                 examples=("etcdserver: mvcc: database space exceeded",),
             )
     """
