@@ -199,6 +199,7 @@ BUILDS = (
     "kubernetes/_output/bin/kubelet",
     "cri-o/bin/crio",
     "cri-o/bin/pinns",
+    "flannel/dist/flanneld",
 )
 
 

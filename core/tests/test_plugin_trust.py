@@ -229,7 +229,7 @@ def test_a_list_that_cannot_be_read_allows_no_verb(site: Site) -> None:
     [
         ("[plugins]\nallow = [3]\n", "plugins.allow"),
         ("[plugins]\nalow = []\n", "did you mean 'allow'"),
-        ("[plugins]\ntimeout = -1\n", "timeout is -1.0"),
+        ("[plugins]\ntimeout = -1\n", "timeout=-1.0 is out of range"),
     ],
 )
 def test_a_list_that_is_wrong_is_an_error(site: Site, toml: str, text: str) -> None:

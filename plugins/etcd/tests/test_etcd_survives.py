@@ -190,6 +190,7 @@ def test_full_is_an_alarm_and_not_the_end(places: list[Store], tmp_path: Path) -
     store.call("kv/deleterange", key=_b64(b"key"), range_end=_b64(b"kez"))
     store.call("kv/compaction", revision=store.revision(), physical=True)
     assert store.call("maintenance/defragment") == {}
-    store.call("maintenance/alarm", action="DEACTIVATE", alarm="NOSPACE")
+    for alarm in store.call("maintenance/alarm", action="GET")["alarms"]:
+        store.call("maintenance/alarm", action="DEACTIVATE", **alarm)
     assert "header" in store.put("again", b"x")
     assert store.alive()

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from xk8s.cli.session import CliSession, pass_session
-from xk8s.verbs import cluster_option
+from xk8s.verbs import cluster_option, echo
 
 
 @click.command()
@@ -29,7 +29,7 @@ def command(session: CliSession, output: Path | None) -> None:
     ssh.write_config(cluster)
     text = ssh.config(cluster)
     if output is None:
-        click.echo(text, nl=False)
+        echo(text.removesuffix("\n"))
         return
     from xk8s.errors import HostError
     from xk8s.util.files import write_atomic

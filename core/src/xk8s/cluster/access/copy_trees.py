@@ -11,9 +11,12 @@ from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
 from xk8s.errors import HostError
+from xk8s.util.bounded_tar import BoundedTar, Forward, Limits, reading
 
 _PARTIAL = ".xk8s-part"
 _CHUNK = 1 << 20
+_LIMITS = Limits(size=1 << 62, members=1 << 40)
+"""A copy may be as large as it likes: its user asked for it. Headers are bounded."""
 
 
 def pack(source: Path, name: str, out: BinaryIO) -> None:
@@ -39,9 +42,12 @@ def unpack(stream: BinaryIO, parent: Path, name: str) -> int:
     all. `HostError` for devices and the like.
     """
     tree = _Tree(parent, name)
-    with tarfile.open(fileobj=stream, mode="r|") as archive:
-        for member in archive:
+    label = f"what the guest sent for {name}"
+    with reading(label):
+        archive = BoundedTar(Forward(stream), label, _LIMITS)
+        while (member := archive.next()) is not None:
             tree.take(archive, member)
+        archive.drain()
     tree.finish()
     return tree.files
 
