@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from xk8s.pki import Keys
 
 PROGRAM = "/usr/lib/xk8s/sessions"
+UNITS = ("xk8s-sessions.service",)
+"""New keys end the connections that were made with the old ones."""
 SOURCES = ("main.go", "messages.go", "port.go", "program.go", "session.go")
 
 
@@ -34,13 +36,13 @@ def program() -> Artifact:
 
 def entry() -> Take:
     """Return the program for a layer."""
-    return Take(artifact=program(), member="xk8s-sessions", path=PROGRAM, mode=0o755)
+    return Take(artifact=program(), member="xk8s-sessions", path=PROGRAM, mode=0o755, units=UNITS)
 
 
 def secrets(keys: Keys) -> Iterator[File]:
     """Return what /etc/xk8s/sshd_config names."""
     from xk8s.pki import SSH_CLIENT, SSH_SERVER
 
-    yield File(path="/etc/xk8s/ssh_host_key", data=keys.ssh_key(SSH_SERVER).key, mode=0o600)
+    yield File(path="/etc/xk8s/ssh_host_key", data=keys.ssh_key(SSH_SERVER).key, mode=0o600, units=UNITS)
     public = keys.ssh_key(SSH_CLIENT).cert
-    yield File(path="/etc/xk8s/ssh_authorized_keys", data=public, mode=0o600)
+    yield File(path="/etc/xk8s/ssh_authorized_keys", data=public, mode=0o600, units=UNITS)
