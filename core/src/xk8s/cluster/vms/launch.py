@@ -172,17 +172,22 @@ def spec(
     )
 
 
-def wait_booted(cluster: Cluster, progress: Progress) -> None:
-    """Return when the agent of every guest answers; `MachineError` with the end of the console
+def wait_booted(cluster: Cluster, nodes: Iterable[str], progress: Progress) -> None:
+    """Return when the agents of these guests answer; `MachineError` with the end of the console
     of one that died or says nothing. One that cannot continue is reset, once. From then on a guest
     that reboots comes back by itself.
     """
-    waiting = [node.name for node in cluster.record.nodes]
+    waiting = list(nodes)
     reset: set[str] = set()
     deadline = time.monotonic() + BOOT_SECONDS
     while waiting:
         for name in list(waiting):
-            cluster.check_alive(name)
+            if not cluster.alive(name):
+                raise machine_error(
+                    f"{name}: the VM no longer exists",
+                    cluster.console_log(name),
+                    hint="the end of its console shows how far it got",
+                )
             log = tail(cluster.console_log(name), 1).strip()
             progress.item(name, log[:70] or "power on")
             if name not in reset and is_stalled(cluster.console_log(name)):
