@@ -9,6 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
+
 from xk8s.addresses import HOST_PART, address
 from xk8s.build.artifacts.store import Store
 from xk8s.checks import CheckContext
@@ -175,8 +177,15 @@ class Cluster:
                 )
 
     def without(self, absent: Collection[str]) -> Cluster:
-        """Return this cluster as its overlays should see it while some nodes do not take part."""
-        return Cluster(self.record, without(self.plan, absent)) if absent else self
+        """Return this cluster as its overlays should see it while some nodes do not take part: with
+        the nodes alone that `xk8s.cluster.absent.without` leaves. It is not to be written down.
+        """
+        if not absent:
+            return self
+        plan = without(self.plan, absent)
+        names = {node.name for node in plan.ctx.nodes}
+        left = tuple(node for node in self.record.nodes if node.name in names)
+        return Cluster(attrs.evolve(self.record, nodes=left), plan)
 
     def status(self) -> dict[str, Any]:
         """Return JSON data: phase ("ended" when no VM runs any more, "paused" when none of those

@@ -59,7 +59,7 @@ def command(
     if faults:
         if names or as_list:
             raise click.UsageError("--faults takes no CHECK and no --list")
-        show_faults(session, cluster, as_json=as_json)
+        show_faults(session, whole, as_json=as_json)
         return
     checks = chosen(cluster.plan.checks, names)
     if as_list:

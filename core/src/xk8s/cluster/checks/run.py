@@ -18,16 +18,12 @@ def results_of(
     cluster: Cluster, checks: Iterable[Check], progress: Progress
 ) -> Iterator[CheckResult]:
     """Run checks in order and yield each result as it arrives, up to the first failure. What a
-    check sees meanwhile is progress; a VM that dies, or is paused, ends them with its error, unless
-    it was absent before.
+    check sees meanwhile is progress; a VM that is dead or paused ends them with its error, unless
+    the cluster is seen `without` it.
     """
-    absent = cluster.absent
-    present = [node.name for node in cluster.record.nodes if node.name not in absent]
-
-    def alive() -> None:
-        cluster.check_present(*present)
-
-    for result in run_checks(checks, cluster.checks, alive=alive, progress=progress.item):
+    for result in run_checks(
+        checks, cluster.checks, alive=cluster.check_present, progress=progress.item
+    ):
         progress.finish(result.name)
         yield result
 
