@@ -139,7 +139,12 @@ def config_layer(ctx: Context) -> Layer:
         name="debian-config",
         # New keys end the connections that were made with the old ones.
         units=("xk8s-sessions.service",),
-        entries=(*render_tree("xk8s_debian", "config", ctx), sessions.entry(), power_off(), *_links()),
+        entries=(
+            *render_tree("xk8s_debian", "config", ctx),
+            sessions.entry(),
+            power_off(),
+            *_links(),
+        ),
     )
 
 
