@@ -100,7 +100,8 @@ def tiny(plan: Plan, kernel: Path) -> BootedCluster:
 
     own = Path("kernel")
     nodes = tuple(small(booted) for booted in boot.nodes)
-    return attrs.evolve(boot, kernel=own, initrd=own, networks=(), routes=(), nodes=nodes)
+    networks = tuple(network for network in boot.networks if network.index == 0)
+    return attrs.evolve(boot, kernel=own, initrd=own, networks=networks, routes=(), nodes=nodes)
 
 
 @pytest.fixture
