@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,10 +53,16 @@ def until(condition: Callable[[], bool], seconds: float = 600) -> None:
 
 
 def boot_id(cluster: Xk8s, node: str) -> str:
-    """Return "" while the guest does not answer."""
+    """Return "" while the guest does not answer. A program that is started in the moment of its
+    reset is waited for in vain.
+    """
     done = cluster.start("--name", NAME, "exec", "-n", node, "--", "cat",
                          "/proc/sys/kernel/random/boot_id")  # fmt: skip
-    out, _ = done.communicate(timeout=120)
+    try:
+        out, _ = done.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        done.kill()
+        out, _ = done.communicate()
     return out.strip() if done.returncode == 0 else ""
 
 
@@ -65,7 +72,7 @@ def reaches(cluster: Xk8s, source: str, target: str) -> None:
     def pings() -> bool:
         words = ("exec", "-n", source, "--", "ping", "-c", "1", "-w", "10", target)
         done = cluster.start("--name", NAME, *words)
-        done.communicate(timeout=120)
+        done.communicate(timeout=600)
         return done.returncode == 0
 
     until(pings)
