@@ -13,7 +13,7 @@ from tests.conftest import Xk8s
 
 pytestmark = pytest.mark.cluster
 
-NAME = "nd"
+NAME = "life"
 UP = ("debian", "--nodes", "2", "--routers", "0", "--memory", "384")
 
 
