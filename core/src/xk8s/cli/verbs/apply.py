@@ -67,7 +67,7 @@ def lines(applied: Applied) -> list[str]:
         told.append(f"  {node.node:<12} {'; '.join(words)}")
     skipped = [f"  {node:<12} skipped: it is dead or paused" for node in applied.skipped]
     if not told:
-        text = "is up to date" if not skipped else "is up to date, but for nodes that do not run"
+        text = "is up to date" if not skipped else "is up to date, except nodes that do not run"
         return [f"cluster {name!r} {text} ({seconds:.1f} s)", *skipped]
     changed = ", ".join(applied.overlays) or "what was left unfinished"
     return [f"cluster {name!r} changed after {seconds:.1f} s: {changed}", *told, *skipped]

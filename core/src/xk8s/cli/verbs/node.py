@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.group("node")
 def command() -> None:
-    """Break and mend single nodes of the running cluster."""
+    """Break and repair single nodes of the running cluster."""
 
 
 def nodes_argument(function: Decorated) -> Decorated:
