@@ -1,7 +1,7 @@
-"""Nodes of a cluster that do not take part: their VM is dead, or stands still at the user's wish.
+"""Nodes of a cluster that do not take part: their VM is dead, or the user paused it.
 
 A guest agent that is asked would answer nothing for as long as one waits. So the others are worked
-on without these nodes, and whoever asks for one of them is told at once what to do.
+on without these nodes, and whoever asks for one of them gets an error at once that says what to do.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _REMEDIES: Mapping[Absence, str] = {"dead": "start", "paused": "resume"}
 
 
 def is_paused(record: Record, node: NodeRecord) -> bool:
-    """Return whether the user lets a VM stand still. Only those with the mark of `xk8s node pause`
+    """Return whether the user paused a VM. Only those with the mark of `xk8s node pause`
     are asked: that takes a session with QEMU.
     """
     return pause_mark(record.name, node.name).exists() and vm_state(record, node) == "paused"

@@ -37,7 +37,7 @@ def nodes_argument(function: Decorated) -> Decorated:
 @cluster_option
 @pass_session
 def pause(session: CliSession, nodes: tuple[str, ...]) -> None:
-    """Let NODE stand still, as if its machine hung: it keeps its memory and its connections."""
+    """Pause NODE, as if its machine hung: it keeps its memory and its connections."""
     from xk8s.cluster.change import lifecycle
 
     with session.progress() as progress:
@@ -63,7 +63,7 @@ def resume(session: CliSession, nodes: tuple[str, ...]) -> None:
 @cluster_option
 @pass_session
 def kill(session: CliSession, nodes: tuple[str, ...]) -> None:
-    """Switch NODE off at once, like a loss of power. All that it had is lost; see `node start`."""
+    """Switch NODE off at once, like a loss of power. Everything it had is lost; see `node start`."""
     from xk8s.cluster.change import lifecycle
 
     with session.progress() as progress:

@@ -1,6 +1,6 @@
 """Single VMs of a running cluster: pause, resume, kill, start, reboot.
 
-A node's whole state is its memory. One that stands still keeps it; one that died comes back as it
+A node's whole state is its memory. A paused one keeps it; one that died comes back as it
 is when it boots for the first time, with its number, addresses and role.
 """
 
@@ -53,13 +53,13 @@ class Started:
 
 
 def pause(name: str, nodes: Sequence[str], progress: Progress) -> None:
-    """Let VMs stand still: their CPUs execute nothing until `resume`."""
+    """Pause VMs: their CPUs execute nothing until `resume`."""
     with locked(name):
         cluster = _opened(name, nodes)
         with operation_log(name, "node-pause"):
             cluster.check_alive(*nodes)
             for node in nodes:
-                # The mark first: who comes upon a VM that stands still can know why.
+                # The mark first: it says why the VM is paused.
                 write_private(pause_mark(name, node), b"")
                 with Qmp(cluster.sockets(node).qmp, node) as qmp:
                     qmp.execute("stop")
@@ -141,7 +141,7 @@ def _opened(name: str, nodes: Sequence[str]) -> Cluster:
 
 
 def _let_run(cluster: Cluster, node: str) -> bool:
-    """Let a VM run; return whether it stood still."""
+    """Let a VM run; return whether it was paused."""
     paused = vm_state(cluster.record, cluster.record.node(node)) == "paused"
     if paused:
         with Qmp(cluster.sockets(node).qmp, node) as qmp:
