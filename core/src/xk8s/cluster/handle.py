@@ -168,7 +168,7 @@ class Cluster:
         for name, absence in (self._absent(nodes) if nodes else self.absent).items():
             if absence in absences:
                 console = self.console_log(name)
-                # The end of a console would be a login prompt: it is no reason.
+                # The end of a console would be a login prompt, and not the reason.
                 raise AbsentError(
                     absence_text(self.name, name, absence),
                     where=str(console),

@@ -63,7 +63,7 @@ def resume(session: CliSession, nodes: tuple[str, ...]) -> None:
 @cluster_option
 @pass_session
 def kill(session: CliSession, nodes: tuple[str, ...]) -> None:
-    """Switch NODE off at once, like a loss of power. Everything it had is lost; see `node start`."""
+    """Switch NODE off at once, like a loss of power. Its memory is lost; see `node start`."""
     from xk8s.cluster.change import lifecycle
 
     with session.progress() as progress:

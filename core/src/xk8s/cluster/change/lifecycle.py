@@ -201,7 +201,7 @@ def _start(
     phase = cluster.record.phase
     with clock.stage("boot"):
         record = _boot(cluster, inputs, dead, clock)
-    forget_passed(cluster.state_dir)  # of the node that is another one now
+    forget_passed(cluster.state_dir)  # of the node that has just booted
     # On the disk it is "failed" until all is well; `put` asks what it was before.
     started = Cluster(attrs.evolve(record, phase=phase), inputs.plan)
     return Started(nodes=dead, applied=put(started, inputs, clock, checks=checks))

@@ -30,7 +30,7 @@ from xk8s.pki import Keys
 
 @frozen(kw_only=True)
 class NewNodes:
-    """Nodes of a plan that are to be switched on: ``boot`` has only them, ``own`` their secrets and
+    """Nodes of a plan to switch on: ``boot`` has only them, ``own`` their secrets and
     ``files`` what they will have, by name.
     """
 

@@ -26,7 +26,7 @@ def qemu_log(console: Path) -> Path:
 
 
 def pause_mark(cluster: str, node: str) -> Path:
-    """Return the file that is there while the user wants the node to stand still."""
+    """Return the file that is there while the user wants the node paused."""
     return runtime_dir(cluster) / f"{node}.paused"
 
 
