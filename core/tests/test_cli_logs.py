@@ -74,6 +74,7 @@ def guests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan_of: Callable[..
     for node in ("vm-001", "vm-002"):
         (tmp_path / node / "var/log/pods").mkdir(parents=True)
     monkeypatch.setattr(CliSession, "cluster", lambda _: Cluster(record, plan))
+    monkeypatch.setattr(Cluster, "alive", lambda *_: True)
     monkeypatch.setattr(Cluster, "run", lambda _, node, argv, **more: guests.run(node, argv))
     monkeypatch.setattr(Cluster, "console_log", lambda _, node: tmp_path / f"{node}.log")
     monkeypatch.setattr(logs, "_POLL_SECONDS", 0)

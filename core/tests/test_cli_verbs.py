@@ -5,16 +5,17 @@ from __future__ import annotations
 import errno
 import json
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from xk8s.checks import CheckContext, NotYet
 from xk8s.cli import app
 from xk8s.cli.session import CliSession
 from xk8s.cli.verbs import down
+from xk8s.cluster.change import reboots
 from xk8s.cluster.state.record import NodeRecord, Record
 from xk8s.context import ExecResult
 from xk8s.errors import CheckFailed, MachineError, UsageError
@@ -75,7 +76,16 @@ class FakeCluster:
         self.record.node(node)
         return self.root / f"{node}.log"
 
-    def check_alive(self, *nodes: str) -> None:
+    absent: ClassVar[dict[str, str]] = {}
+
+    def without(self, absent: Collection[str]) -> FakeCluster:
+        assert not absent
+        return self
+
+    def check_present(self, *nodes: str) -> None:
+        pass
+
+    def absence(self, node: str) -> None:
         pass
 
     @property
@@ -101,6 +111,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     fake = FakeCluster(tmp_path)
     monkeypatch.setattr(CliSession, "cluster", lambda self: fake)
     monkeypatch.setattr(CliSession, "cluster_as_it_is", lambda self: fake)
+    monkeypatch.setattr(reboots, "lacking_nodes", lambda *_, **__: ())
     return fake
 
 
@@ -249,7 +260,21 @@ def test_status_for_people_and_programs(
         "api=127.0.0.1:18080",
     ]  # fmt: skip
     assert app.run(["status", "--json"]) == 0
-    assert json.loads(capfd.readouterr().out) == cluster.status()
+    status = cluster.status()
+    status["nodes"][0]["rebooted"] = False
+    assert json.loads(capfd.readouterr().out) == status
+
+
+def test_a_guest_that_rebooted_is_told(
+    cluster: FakeCluster, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reboots, "lacking_nodes", lambda *_, **__: ("vm-001",))
+    assert app.run(["status"]) == 0
+    assert "vm-001 has rebooted and lacks what was applied before" in capfd.readouterr().err
+    assert app.run(["status", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["nodes"][0]["rebooted"] is True
+    assert app.run(["check"]) == CheckFailed.exit_code
+    assert "vm-001 has rebooted and lacks what was applied" in capfd.readouterr().err
 
 
 def test_check_stops_at_the_first_failure_with_its_log(

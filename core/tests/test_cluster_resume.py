@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ import pytest
 from xk8s.cli import app
 from xk8s.cli.verbs.status import problem
 from xk8s.cluster import resume as resume_module
+from xk8s.cluster.change import power_on_nodes
 from xk8s.cluster.change import scale as scale_module
 from xk8s.cluster.handle import Cluster, open_cluster
 from xk8s.cluster.inputs import ClusterInputs
@@ -100,9 +101,7 @@ def tiny(plan: Plan, kernel: Path) -> BootedCluster:
     own = Path("kernel")
     nodes = tuple(small(booted) for booted in boot.nodes)
     networks = tuple(network for network in boot.networks if network.index == 0)
-    return attrs.evolve(
-        boot, kernel=own, initrd=own, networks=networks, routes=(), outside="none", nodes=nodes
-    )
+    return attrs.evolve(boot, kernel=own, initrd=own, networks=networks, routes=(), nodes=nodes)
 
 
 @pytest.fixture
@@ -300,13 +299,17 @@ def scaling(
     have no agent: they are there when they say so on their console.
     """
 
-    def wait_booted(cluster: Cluster, _: object) -> None:
-        for node in cluster.record.nodes:
-            booted(cluster, node.name)
+    def wait_booted(cluster: Cluster, nodes: Iterable[str], _: object) -> None:
+        for name in nodes:
+            booted(cluster, name)
 
-    monkeypatch.setattr(scale_module, "boot_of", lambda inputs: tiny(inputs.plan, spec.kernel))
+    def boot_of(inputs: ClusterInputs) -> BootedCluster:
+        return tiny(inputs.plan, spec.kernel)
+
+    monkeypatch.setattr(power_on_nodes, "boot_of", boot_of)
+    monkeypatch.setattr(power_on_nodes, "boot_ids", lambda *_: {})
     monkeypatch.setattr(scale_module, "refuse", lambda *_: None)
-    monkeypatch.setattr(scale_module.launch, "wait_booted", wait_booted)
+    monkeypatch.setattr(power_on_nodes.launch, "wait_booted", wait_booted)
 
     def scale(cluster: Cluster, count: int) -> None:
         inputs = kit_of(plan_of(NAME, nodes=count))
@@ -374,7 +377,7 @@ def test_a_vm_that_stands_still_or_is_gone_is_not_called_running(
     states = {node["name"]: node["state"] for node in cluster.status()["nodes"]}
     assert states == {"vm-001": "running", "vm-002": "paused"}
     end([cluster.record.node("vm-001").process], grace=0)
-    with pytest.raises(MachineError, match="vm-001: the VM does not run: gone"):
+    with pytest.raises(MachineError, match="vm-001: the VM does not run: dead"):
         resume_module.check_running(cluster.record)
 
 

@@ -8,7 +8,7 @@ import pytest
 from xk8s.cli import app
 from xk8s.cluster.state.record import NodeRecord, Record, read_record, write_record
 from xk8s.cluster.state.request_file import write_inputs
-from xk8s.errors import MachineError, StateError, UsageError
+from xk8s.errors import StateError, UsageError
 from xk8s.planning.plan import Plan
 from xk8s.util.paths import state_dir
 
@@ -47,6 +47,6 @@ def test_without_a_cluster(capfd: pytest.CaptureFixture[str]) -> None:
 def test_a_cluster_whose_vm_died_is_left_as_it_was(
     record: Record, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert scale("--nodes", "2") == MachineError.exit_code
-    assert "vm-001: the VM no longer exists" in capfd.readouterr().err
+    assert scale("--nodes", "2") == StateError.exit_code
+    assert "cluster 't' has ended: none of its VMs runs any more" in capfd.readouterr().err
     assert read_record("t") == record

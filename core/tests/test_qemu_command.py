@@ -70,6 +70,13 @@ def test_memory_file_is_shared_or_private() -> None:
     assert any("share=off,readonly=on,rom=off" in word for word in saved)
 
 
+def test_only_a_vm_whose_guest_has_booted_outlives_a_reboot() -> None:
+    """A panic at boot must end the wait for it; a guest that reboots later comes back."""
+    assert "-no-reboot" in command(spec())
+    assert "-no-reboot" in command(evolve(spec(), incoming=True))  # a copy of a template
+    assert "-no-reboot" not in command(evolve(spec(), incoming=True, booted=True))
+
+
 def test_no_network_is_qemus_own() -> None:
     """It would make connections of guests by itself, in the host's namespace."""
     words = command(spec())

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import filelock
@@ -35,11 +36,15 @@ def vm(spec: MachineSpec, runtime: Path) -> Iterator[Started]:
     end([started.process], grace=2)
 
 
-def wait_for(log: Path, text: str) -> None:
-    deadline = time.monotonic() + 20
-    while text not in log.read_text():
-        assert time.monotonic() < deadline, log.read_text()
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def wait_for(log: Path, text: str) -> None:
+    wait_until(lambda: text in log.read_text())
 
 
 @needs_qemu
@@ -93,6 +98,27 @@ def test_monitor_status_link_quit(spec: MachineSpec, vm: Started) -> None:
         assert time.monotonic() < deadline
     with pytest.raises(MachineError, match="vm-007"), Qmp(spec.sockets.qmp, "vm-007"):
         pass
+
+
+@needs_qemu
+def test_a_guest_that_resets_itself_ends_its_vm_until_it_may_boot_again(
+    spec: MachineSpec, vm: Started
+) -> None:
+    def reset_by_guest() -> None:
+        with Qmp(spec.sockets.qmp, "vm-007") as qmp, suppress(MachineError):
+            for value in (0x02, 0x06):  # what a kernel writes to the port, too
+                qmp.monitor(f"o/b 0xcf9 {value:#x}")
+
+    wait_for(spec.console_log, "hello")
+    with Qmp(spec.sockets.qmp, "vm-007") as qmp:
+        qmp.survive_reboots()
+    reset_by_guest()
+    wait_until(lambda: spec.console_log.read_text().count("hello") == 2)
+    assert vm.process.alive
+    with Qmp(spec.sockets.qmp, "vm-007") as qmp:
+        qmp.end_with_reboot()
+    reset_by_guest()
+    wait_until(lambda: not vm.process.alive)
 
 
 @needs_qemu

@@ -185,7 +185,10 @@ def test_a_dead_vm_costs_its_own_part_only(guests: Guests) -> None:
     assert "nodes/vm-001/journal.txt" not in files
     assert [hint.fault for hint in result.hints] == ["kernel-panic"]
     assert "vm-001 (control-plane): **the VM does not exist**" in files["REPORT.md"]
-    assert sum("no longer exists" in line for line in result.contents.missing) == 1
+    assert (
+        sum("vm-001 is dead: xk8s node start vm-001" in line for line in result.contents.missing)
+        == 1
+    )
 
 
 def test_a_plan_that_cannot_be_made_again_is_noted(

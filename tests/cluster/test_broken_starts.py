@@ -88,7 +88,7 @@ def test_a_dead_vm_is_named_with_its_console(xk8s: Xk8s) -> None:
     os.kill(node["pid"], signal.SIGKILL)
     wait_for(lambda: not Path(f"/proc/{node['pid']}/exe").exists(), 10)
     error = xk8s("--name", "plain", "exec", "vm-001", "--", "true", code=8)
-    assert "vm-001: the VM no longer exists" in error
+    assert "vm-001 is dead: xk8s node start vm-001 --name plain" in error
     xk8s("--name", "plain", "down")
     assert xk8s.left() == []
 

@@ -79,6 +79,10 @@ class MachineError(Xk8sError):
     exit_code = 8
 
 
+class AbsentError(MachineError):
+    """A node is dead or paused, and so cannot be asked anything."""
+
+
 class CheckFailed(Xk8sError):
     """The cluster runs but a check failed or timed out."""
 

@@ -23,6 +23,7 @@ from xk8s_debian.kernel import (
     recorded_facts,
 )
 from xk8s_debian.mirror import security_archives
+from xk8s_debian.power_off import power_off
 from xk8s_debian.settings import DebianSettings
 
 
@@ -106,6 +107,32 @@ def test_layers_base_modules_config() -> None:
         "base.erofs",
         "modules.erofs",
     ]
+
+
+def test_systemd_ends_the_machine_by_our_program_and_not_by_the_kernels_way_down() -> None:
+    """The kernel waits for ever for the devices with the layers: a guest that rebooted was gone."""
+    config = list(overlay.xk8s_layers(context()))[2]
+    there = {entry.path: entry for entry in config.entries}
+    link = there["/usr/lib/systemd/system-shutdown/xk8s"]
+    assert isinstance(link, Symlink)
+    script, program = there[link.target], there["/usr/lib/xk8s/power-off"]
+    assert isinstance(script, File)
+    assert isinstance(program, File)
+    assert (script.mode, program.mode) == (0o755, 0o755)
+    assert program.path.encode() in script.data
+
+
+def test_the_program_that_switches_off_asks_for_the_port_first(tmp_path: Path) -> None:
+    """Without the right to it the program fails with exit code 1, not by a signal."""
+    program = tmp_path / "power-off"
+    program.write_bytes(power_off().data)
+    program.chmod(0o755)
+    # As root it would work: on the machine that runs the test.
+    unprivileged = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs"]
+    user = ["--reuid=65534", "--regid=65534", "--clear-groups"] if os.getuid() == 0 else []
+    tmp_path.chmod(0o755)
+    done = subprocess.run([*unprivileged, *user, program], check=False)
+    assert done.returncode == 1
 
 
 def units() -> Iterator[File]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from attrs import define, field
 from xk8s.context import Context, ExecResult
-from xk8s.errors import MachineError
+from xk8s.errors import AbsentError, MachineError
 from xk8s.names.core_settings import ClusterSettings
 from xk8s.planning import topology
 from xk8s.progress import Silent
@@ -22,6 +22,7 @@ class Cluster:
     """Answers each command with the next result."""
 
     answers: list[ExecResult | Exception]
+    dead: tuple[str, ...] = ()
     asked: list[tuple[str, ...]] = field(factory=list)
     ctx: Context = Context(
         cluster="test",
@@ -33,6 +34,10 @@ class Cluster:
     )
 
     def run(self, node: str, argv: Sequence[str], **_: Any) -> ExecResult:
+        if list(argv) == ["true"]:
+            if node in self.dead:
+                raise AbsentError(f"{node} is dead")
+            return result()
         assert node == "vm-001"
         self.asked.append(tuple(argv))
         answer = self.answers.pop(0)
@@ -54,6 +59,18 @@ def test_nodes_are_drained_then_deleted() -> None:
     )  # fmt: skip
     assert "--ignore-daemonsets" in drain
     assert delete[2:6] == ("delete", "node", "vm-003", "vm-002")
+
+
+def test_nobody_waits_for_the_pods_of_a_dead_node() -> None:
+    """Its kubelet cannot say that they have ended: the drain would never end."""
+    cluster = Cluster([result(), result()], dead=("vm-003",))
+    leave(cluster, ("vm-003", "vm-002"), Silent())  # type: ignore[arg-type]
+    drain, delete = cluster.asked
+    assert "vm-003" not in drain
+    assert delete[2:6] == ("delete", "node", "vm-003", "vm-002")
+    cluster = Cluster([result()], dead=("vm-003",))
+    leave(cluster, ("vm-003",), Silent())  # type: ignore[arg-type]
+    assert [words[2] for words in cluster.asked] == ["delete"]
 
 
 def test_a_router_is_no_node_of_kubernetes() -> None:

@@ -42,6 +42,7 @@ VERBS: Mapping[str, str] = {
     "logs": "Show logs of nodes, units and pods.",
     "check": "Run the overlays' checks again, or search for known faults.",
     "report": "Create an archive with everything needed for troubleshooting.",
+    "node": "Break and repair nodes: pause, resume, kill, start, reboot.",
     "net": "Break and watch the networks: link, tcpdump, exec.",
     "snapshot": "Save and restore running clusters.",
     "reset": "Restore a cluster's last snapshot.",

@@ -5,20 +5,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import attrs
 
 from xk8s.addresses import HOST_PART, address
 from xk8s.build.artifacts.store import Store
 from xk8s.checks import CheckContext
+from xk8s.cluster.absent import Absence, absence_text, ended, is_paused, without
 from xk8s.cluster.resume import resumed, vm_states
 from xk8s.cluster.state.node_paths import CONSOLES, qemu_log
 from xk8s.cluster.state.record import Record, find_record, list_clusters, lock_file
 from xk8s.cluster.state.request_file import read_request
 from xk8s.cluster.state.secrets import PKI
 from xk8s.context import Context, ExecResult
-from xk8s.errors import MachineError, StateError, nearest
+from xk8s.errors import AbsentError, MachineError, StateError, nearest
 from xk8s.faults.recognise import core_hints
 from xk8s.machine.net.namespace import Namespace
 from xk8s.machine.qemu.agent import Agent
@@ -99,14 +102,14 @@ class Cluster:
 
     def agent(self, node: str) -> Agent:
         """Return the guest agent of a node."""
-        self.check_alive(node)
+        self.check_present(node)
         return Agent(self.sockets(node).agent, node)
 
     def session(
         self, node: str, request: Request
     ) -> contextlib.AbstractContextManager[GuestSession]:
         """Start a program in a guest, with streams. See `open_session`."""
-        self.check_alive(node)
+        self.check_present(node)
         return open_session(self.sockets(node).sessions, node, request)
 
     def console_log(self, node: str) -> Path:
@@ -138,25 +141,65 @@ class Cluster:
         """Return whether the node's QEMU runs."""
         return self.record.node(node).process.alive
 
+    @property
+    def absent(self) -> dict[str, Absence]:
+        """Nodes that do not take part at the moment, by name: their VM is dead or paused."""
+        return self._absent([node.name for node in self.record.nodes])
+
+    def absence(self, node: str) -> Absence | None:
+        """Return why a node does not take part; None for one that does."""
+        if not self.alive(node):
+            return "dead"
+        return "paused" if is_paused(self.record, self.record.node(node)) else None
+
+    def _absent(self, nodes: Sequence[str]) -> dict[str, Absence]:
+        found = {name: self.absence(name) for name in nodes}
+        return {name: absence for name, absence in found.items() if absence is not None}
+
     def check_alive(self, *nodes: str) -> None:
-        """`MachineError` with the end of the console when a VM is gone; all nodes by default."""
-        for name in nodes or [node.name for node in self.record.nodes]:
-            if not self.alive(name):
-                raise machine_error(
-                    f"{name}: the VM no longer exists",
-                    self.console_log(name),
-                    hint="xk8s down, then xk8s up",
+        """`AbsentError` when one of these VMs (by default of all) is dead."""
+        self._refuse(nodes, ("dead",))
+
+    def check_present(self, *nodes: str) -> None:
+        """`AbsentError` when one of these VMs (by default of all) is dead or paused."""
+        self._refuse(nodes, ("dead", "paused"))
+
+    def _refuse(self, nodes: Sequence[str], absences: Collection[str]) -> None:
+        for name, absence in (self._absent(nodes) if nodes else self.absent).items():
+            if absence in absences:
+                console = self.console_log(name)
+                # The end of a console would be a login prompt, and not the reason.
+                raise AbsentError(
+                    absence_text(self.name, name, absence),
+                    where=str(console),
+                    log=tail(qemu_log(console)),
+                    faults=faults_in(console),
                 )
 
+    def without(self, absent: Collection[str]) -> Cluster:
+        """Return this cluster as its overlays should see it while some nodes do not take part: with
+        the nodes alone that `xk8s.cluster.absent.without` leaves. It is not to be written down.
+        """
+        if not absent:
+            return self
+        plan = without(self.plan, absent)
+        names = {node.name for node in plan.ctx.nodes}
+        left = tuple(node for node in self.record.nodes if node.name in names)
+        return Cluster(attrs.evolve(self.record, nodes=left), plan)
+
     def status(self) -> dict[str, Any]:
-        """Return JSON data: phase ("ended" when no VM runs any more, "interrupted" when a command
-        that worked on them was killed), nodes with addresses, memory in MiB (host's share: PSS).
+        """Return JSON data: phase ("ended" when no VM runs any more, "paused" when none of those
+        that are left does, "interrupted" when a command that worked on them was killed), nodes with
+        their state, addresses, memory in MiB (host's share: PSS).
         """
         planned = {node.name: node for node in self.ctx.nodes}
         states = vm_states(self.record, timeout=2.0)
+        phase = phase_of(self.record, states)
+        if phase == "ended":
+            states = dict.fromkeys(states, "ended")
         return {
             "name": self.name,
-            "phase": phase_of(self.record),
+            "phase": phase,
             "overlays": list(self.record.overlays),
             "accel": self.record.accel,
             "digest": self.record.digest,
@@ -165,7 +208,7 @@ class Cluster:
                 {
                     "name": node.name,
                     "role": node.role,
-                    "running": states[node.name] != "gone",
+                    "running": states[node.name] not in ("dead", "ended"),
                     "state": states[node.name],
                     "pid": node.pid,
                     "cpus": planned[node.name].cpus,
@@ -200,25 +243,30 @@ def open_cluster(name: str, *, resume: bool = True) -> Cluster:
     return Cluster(resumed(record) if resume else record)
 
 
-def phase_of(record: Record) -> str:
-    """Return the phase that is true now, whatever became of the VMs since it was written down."""
+def phase_of(record: Record, states: Mapping[str, str] | None = None) -> str:
+    """Return the phase that is true now, whatever became of the VMs since it was written down;
+    ``states`` are those of the VMs if they were asked.
+    """
     if not record.alive and record.phase != "starting":
         return "ended"
     if record.unfinished is not None and not is_locked(lock_file(record.name)):
         return "interrupted"
+    if states and {*states.values()} <= {"paused", "dead"}:
+        return "paused"
     return record.phase
 
 
 def open_started(name: str) -> Cluster:
-    """Return a cluster whose VMs all run, checks passed or not; `StateError` of one that an
-    `up` has not started to its end, `MachineError` when a VM has died.
+    """Return a cluster that was started completely, checks passed or not; nodes of it may be
+    absent. `StateError` of one that an `up` has not started to its end, or whose VMs all died.
     """
     cluster = open_cluster(name)
     if cluster.record.phase == "starting":
         raise StateError(
             f"cluster {name!r} did not start completely", hint="xk8s down, then xk8s up"
         )
-    cluster.check_alive()
+    if not cluster.record.alive:
+        raise ended(name)
     return cluster
 
 
@@ -226,13 +274,18 @@ def machine_error(message: str, console: Path, *, hint: str) -> MachineError:
     """Return an error with the end of a VM's console, and the faults recognised there and in QEMU's
     output.
     """
+    return MachineError(
+        message, where=str(console), hint=hint, log=tail(console), faults=faults_in(console)
+    )
+
+
+def faults_in(console: Path) -> tuple[str, ...]:
+    """Return the faults recognised in a VM's console and in QEMU's output."""
     texts = []
     for path in (console, qemu_log(console)):
         with contextlib.suppress(OSError):
             texts.append(read_end(path))
-    return MachineError(
-        message, where=str(console), hint=hint, log=tail(console), faults=core_hints(*texts)
-    )
+    return core_hints(*texts)
 
 
 def tail(path: Path, lines: int = 30) -> str:

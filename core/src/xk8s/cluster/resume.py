@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -127,10 +127,12 @@ def written_down(record: Record, unfinished: Unfinished) -> Iterator[None]:
         raise
 
 
-def check_running(record: Record) -> None:
-    """`MachineError` unless all VMs run: each process is asked. Before a cluster is called "up"."""
+def check_running(record: Record, *, but: Container[str] = ()) -> None:
+    """`MachineError` unless all VMs run, ``but`` for some: each process is asked. Before a cluster
+    is called "up".
+    """
     for name, state in vm_states(record).items():
-        if state != "running":
+        if state != "running" and name not in but:
             raise MachineError(
                 f"{name}: the VM does not run: {state}",
                 where=str(state_dir(record.name)),
@@ -139,23 +141,24 @@ def check_running(record: Record) -> None:
 
 
 def vm_states(record: Record, *, timeout: float = _SECONDS) -> dict[str, str]:
-    """State of each VM: "running", "paused", "gone" (no process), or another one of QEMU's; "busy"
-    if it does not answer within ``timeout`` seconds.
-    """
-
-    def state(node: NodeRecord) -> str:
-        if not node.process.alive:
-            return "gone"
-        try:
-            with Qmp(record.sockets(node.name).qmp, node.name, timeout=timeout) as qmp:
-                status = qmp.status()
-        except MachineError:
-            return "busy" if node.process.alive else "gone"
-        return "paused" if status in migrate.STOPPED else status
-
+    """Return the `vm_state` of each VM, by name."""
     with ThreadPoolExecutor(max_workers=8) as pool:
-        states = list(pool.map(state, record.nodes))
+        states = list(pool.map(lambda node: vm_state(record, node, timeout=timeout), record.nodes))
     return {node.name: state for node, state in zip(record.nodes, states, strict=True)}
+
+
+def vm_state(record: Record, node: NodeRecord, *, timeout: float = _SECONDS) -> str:
+    """State of a VM: "running", "paused", "dead" (no process), or another one of QEMU's; "busy" if
+    it does not answer within ``timeout`` seconds.
+    """
+    if not node.process.alive:
+        return "dead"
+    try:
+        with Qmp(record.sockets(node.name).qmp, node.name, timeout=timeout) as qmp:
+            status = qmp.status()
+    except MachineError:
+        return "busy" if node.process.alive else "dead"
+    return "paused" if status in migrate.STOPPED else status
 
 
 # --- one function for each step ---------------------------------------------------------
@@ -200,6 +203,11 @@ def _join(record: Record, unfinished: Unfinished) -> Record:
     return _without(record, unfinished, unfinished.phase)
 
 
+def _start(record: Record, unfinished: Unfinished) -> Record:
+    """The VMs that were about to come back are ended: the record has the dead ones."""
+    return attrs.evolve(record, phase=unfinished.phase)
+
+
 def _leave(record: Record, unfinished: Unfinished) -> Record:
     """VMs end after all overlays have prepared for it. Before that they stay."""
     leaving = [node for node in record.nodes if node.name in unfinished.names]
@@ -215,6 +223,7 @@ _STEPS: Mapping[str, Callable[[Record, Unfinished], Record]] = {
     "move": _move,
     "join": _join,
     "leave": _leave,
+    "start": _start,
 }
 
 

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import attrs
 
+from xk8s.cluster.absent import ended, refuse_absent
 from xk8s.cluster.change.apply import put
 from xk8s.cluster.change.image_overrides import over_images
 from xk8s.cluster.change.nearest_snapshot import nearest_snapshot
+from xk8s.cluster.change.reboots import remember_boots
 from xk8s.cluster.checks.guest_needs import check_guests
 from xk8s.cluster.checks.run import check, check_again
 from xk8s.cluster.disk.prune import bound_snapshots
@@ -125,7 +127,9 @@ def snapshot(name: str, label: str, progress: Progress) -> float:
     """Save a running cluster under a label; return for how many seconds it was paused."""
     with locked(name):
         cluster = open_cluster(name)
-        cluster.check_alive()
+        if not cluster.record.alive:
+            raise ended(name)
+        refuse_absent(name, cluster.absent, "saved")
         state = cluster.state_dir
         cluster, pause = save(cluster, read_boot(state), read_guest_files(state), label, progress)
         check_running(cluster.record)
@@ -245,7 +249,9 @@ def _boot(inputs: ClusterInputs, clock: Clock) -> Cluster:
         cluster = Cluster(record, plan)
         write_host_files(cluster)
     with clock.stage("boot"):
-        launch.wait_booted(cluster, clock.progress)
+        names = [node.name for node in started]
+        launch.wait_booted(cluster, names, clock.progress)
+        remember_boots(cluster, names)
         check_guests(cluster, plan.guest)
     return cluster
 

@@ -193,6 +193,8 @@ def _checks(
     contents: Contents, cluster: Cluster, plan: Plan, progress: Progress
 ) -> tuple[dict[str, Any], ...]:
     """Each has a short while only, and the first that fails ends it, as with `xk8s check`."""
+    cluster = cluster.without(cluster.absent)
+    plan = cluster.plan
     limits = {check.name: check.timeout for check in plan.checks}
     quick = [
         attrs.evolve(check, timeout=min(check.timeout, CHECK_SECONDS)) for check in plan.checks

@@ -7,6 +7,7 @@ from xk8s.overlay import Entry, Layer, Symlink
 from xk8s.render import render_tree
 
 from xk8s_debian import sessions
+from xk8s_debian.power_off import power_off
 
 _ENABLED = {
     "qemu-guest-agent.service": "sysinit.target",
@@ -136,12 +137,20 @@ def config_layer(ctx: Context) -> Layer:
     """Return the layer ``debian-config``."""
     return Layer(
         name="debian-config",
-        entries=(*render_tree("xk8s_debian", "config", ctx), sessions.entry(), *_links()),
+        # New keys end the connections that were made with the old ones.
+        units=("xk8s-sessions.service",),
+        entries=(
+            *render_tree("xk8s_debian", "config", ctx),
+            sessions.entry(),
+            power_off(),
+            *_links(),
+        ),
     )
 
 
 def _links() -> tuple[Entry, ...]:
     links = {"/etc/systemd/system/default.target": "/usr/lib/systemd/system/multi-user.target"}
+    links["/usr/lib/systemd/system-shutdown/xk8s"] = "/usr/lib/xk8s/shutdown"
     for unit, target in _ENABLED.items():
         where = "/etc" if unit in _OWN else "/usr/lib"
         links[f"/etc/systemd/system/{target}.wants/{unit}"] = f"{where}/systemd/system/{unit}"

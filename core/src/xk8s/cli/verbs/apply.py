@@ -65,7 +65,9 @@ def lines(applied: Applied) -> list[str]:
         words += [f"restarted {short(node.restarted)}"] if node.restarted else []
         words += [f"stopped {short(node.stopped)}"] if node.stopped else []
         told.append(f"  {node.node:<12} {'; '.join(words)}")
+    skipped = [f"  {node:<12} skipped: it is dead or paused" for node in applied.skipped]
     if not told:
-        return [f"cluster {name!r} is up to date ({seconds:.1f} s)"]
+        text = "is up to date" if not skipped else "is up to date, except nodes that do not run"
+        return [f"cluster {name!r} {text} ({seconds:.1f} s)", *skipped]
     changed = ", ".join(applied.overlays) or "what was left unfinished"
-    return [f"cluster {name!r} changed after {seconds:.1f} s: {changed}", *told]
+    return [f"cluster {name!r} changed after {seconds:.1f} s: {changed}", *told, *skipped]

@@ -10,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from xk8s.cli.session import CliSession, pass_session
-from xk8s.errors import UsageError, Xk8sError, nearest
+from xk8s.errors import CheckFailed, UsageError, Xk8sError, nearest
 from xk8s.verbs import (
     cluster_option,
     echo,
@@ -50,11 +50,16 @@ def command(
     With --faults, consoles, journals and events of all nodes are searched for faults that the
     overlays know; each comes with its cause and remedy.
     """
-    cluster = session.cluster()
+    from xk8s.cluster.absent import absence_text, ended
+    from xk8s.cluster.change.reboots import lacking_nodes
+
+    whole = session.cluster()
+    absent = whole.absent
+    cluster = whole.without(absent)
     if faults:
         if names or as_list:
             raise click.UsageError("--faults takes no CHECK and no --list")
-        show_faults(session, cluster, as_json=as_json)
+        show_faults(session, whole, as_json=as_json)
         return
     checks = chosen(cluster.plan.checks, names)
     if as_list:
@@ -63,7 +68,18 @@ def command(
         else:
             echo("".join(f"{check.name}\n" for check in checks), nl=False)
         return
+    if len(absent) == len(whole.record.nodes) and {*absent.values()} == {"dead"}:
+        raise ended(whole.name)
+    troubles = [absence_text(whole.name, *item) for item in absent.items()]
+    for text in troubles:
+        session.remark(f"not checked: {text}")
     run(session, cluster, checks, as_json=as_json)
+    troubles += [
+        f"{node} has rebooted and lacks what was applied since its start: xk8s apply"
+        for node in lacking_nodes(whole)
+    ]
+    if troubles:
+        raise CheckFailed("; ".join(troubles), where=f"cluster {whole.name!r}")
 
 
 def chosen(checks: Sequence[Check], names: Sequence[str]) -> tuple[Check, ...]:
@@ -91,7 +107,6 @@ def run(session: CliSession, cluster: Cluster, checks: Sequence[Check], *, as_js
     from xk8s.cluster.checks.diagnosis import failed_check
     from xk8s.cluster.checks.run import results_of
 
-    cluster.check_alive()
     results = []
     with session.progress() as progress:
         for result in results_of(cluster, checks, progress):

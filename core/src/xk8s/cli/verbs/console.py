@@ -20,5 +20,5 @@ def command(session: CliSession, node: str) -> None:
     from xk8s.machine.qemu.console import attach
 
     cluster = session.cluster()
-    cluster.check_alive(cluster.record.node(node).name)
+    cluster.check_present(cluster.record.node(node).name)
     attach(cluster.sockets(node).console, node)

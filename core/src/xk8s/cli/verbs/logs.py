@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -39,6 +39,8 @@ class Wish:
     """Paths in the guest, and KIND/NAME."""
     host: tuple[str, ...] = field(factory=tuple)
     """Files of the host: console, qemu."""
+    every: bool = False
+    """All nodes are meant, whichever there are."""
 
 
 def complete_words(
@@ -92,11 +94,18 @@ def command(
     the VM does not; an absolute path of a file in the guest; or, if an overlay supports it,
     KIND/NAME: "pod/coredns" shows the output of that pod's containers, and needs no API server.
     """
+    from xk8s.cluster.absent import absence_text
+
     cluster = session.cluster()
     wish = understood(cluster, words, all_nodes=all_nodes)
     if lines is None and not since:
         lines = LINES
-    sources = sources_of(cluster, wish, lines=lines, since=since, grep=grep, container=container)
+    # Nobody asked for one of them in particular: the others are shown.
+    silent = cluster.absent if wish.every else {}
+    for node, absence in silent.items():
+        session.remark(f"no logs: {absence_text(cluster.name, node, absence)}")
+    sources = sources_of(cluster, wish, silent=silent, lines=lines, since=since,
+                         grep=grep, container=container)  # fmt: skip
     # journalctl greps by itself, and counts the lines that match.
     try:
         show(sources, follow=follow, grep=grep)
@@ -128,20 +137,29 @@ def understood(cluster: Cluster, words: Sequence[str], *, all_nodes: bool) -> Wi
     files = tuple(word for word in rest if "/" in word)
     if all_nodes and nodes:
         raise click.UsageError("--all-nodes needs no NODE")
-    if all_nodes or (files and not nodes and not files[0].startswith("/")):
+    every = all_nodes or bool(files and not nodes and not files[0].startswith("/"))
+    if every:
         nodes = names  # where a pod runs is not the user's business
     return Wish(
         nodes=tuple(dict.fromkeys(nodes or [default_node(cluster)])),
         components=tuple(word for word in rest if "/" not in word and word not in (CONSOLE, QEMU)),
         files=files,
         host=tuple(word for word in rest if word in (CONSOLE, QEMU)),
+        every=every,
     )
 
 
 def sources_of(
-    cluster: Cluster, wish: Wish, *, lines: int | None, since: str, grep: str, container: str
+    cluster: Cluster,
+    wish: Wish,
+    *,
+    silent: Container[str] = (),
+    lines: int | None,
+    since: str,
+    grep: str,
+    container: str,
 ) -> list[LogSource]:
-    """Return the selected logs."""
+    """Return the selected logs; of ``silent`` nodes those alone that the host has."""
     from xk8s.cluster.checks.logs import GuestFiles, HostFile, Journal
     from xk8s.cluster.state.node_paths import qemu_log
 
@@ -156,6 +174,8 @@ def sources_of(
             path = cluster.console_log(node)
             path = qemu_log(path) if name == QEMU else path
             sources.append(HostFile(title=f"{node}: {name}", path=path, lines=lines))
+        if node in silent:
+            continue
         for file in wish.files:
             find = find_argv(cluster, node, file, container)
             if find:

@@ -17,5 +17,5 @@ def command(session: CliSession, node: str) -> None:
     from xk8s.machine.qemu.console import attach
 
     cluster = session.cluster()
-    cluster.check_alive(cluster.record.node(node).name)
+    cluster.check_present(cluster.record.node(node).name)
     attach(cluster.sockets(node).shell, node, shell=True)  # noqa: S604 - no subprocess: a guest's shell

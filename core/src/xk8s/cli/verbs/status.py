@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from xk8s.cli.session import CliSession, pass_session
-from xk8s.errors import StateError
+from xk8s.errors import StateError, Xk8sError
 from xk8s.verbs import (
     cluster_option,
     echo,
@@ -16,6 +17,9 @@ from xk8s.verbs import (
     print_json,
     table,
 )
+
+if TYPE_CHECKING:
+    from xk8s.cluster.handle import Cluster
 
 
 @click.command()
@@ -28,13 +32,28 @@ def command(session: CliSession, every: bool, as_json: bool) -> None:
     if every:
         show_all(as_json=as_json)
         return
-    status = session.cluster_as_it_is().status()
+    cluster = session.cluster_as_it_is()
+    status = cluster.status()
+    lacking = rebooted(cluster) if status["phase"] in ("running", "failed") else ()
+    for node in status["nodes"]:
+        node["rebooted"] = node["name"] in lacking
     if as_json:
         print_json(status)
     else:
         show(status)
+        for name in lacking:
+            session.remark(f"{name} has rebooted and lacks what was applied before: xk8s apply")
     if error := problem(session.name, status["phase"]):
         raise error
+
+
+def rebooted(cluster: Cluster) -> tuple[str, ...]:
+    """Return the nodes that have rebooted and lost something, as far as they answer."""
+    from xk8s.cluster.change.reboots import lacking_nodes
+
+    with suppress(Xk8sError):
+        return lacking_nodes(cluster, timeout=2.0)
+    return ()
 
 
 def show(status: Mapping[str, Any]) -> None:
@@ -53,9 +72,13 @@ def show(status: Mapping[str, Any]) -> None:
 def problem(name: str, phase: str) -> StateError | None:
     """Return what is wrong with a cluster that its user may believe to run, and what to do."""
     if phase == "ended":
+        from xk8s.cluster.absent import ended
+
+        return ended(name)
+    if phase == "paused":
         return StateError(
-            f"cluster {name!r} has ended: none of its VMs runs any more",
-            hint="`xk8s up` or `xk8s reset` starts it again, `xk8s down` removes what is left",
+            f"cluster {name!r} does not run: its VMs are paused",
+            hint="`xk8s node resume NODE` lets one run on",
         )
     if phase == "interrupted":
         return StateError(

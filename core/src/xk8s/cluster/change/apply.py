@@ -21,9 +21,11 @@ from attrs import frozen
 
 from xk8s.build.layers.diff import entries
 from xk8s.build.layers.node_layer import make_node_image
+from xk8s.cluster.absent import absence_text
 from xk8s.cluster.change.compare import Levels, NodeWork, compare
 from xk8s.cluster.change.image_overrides import over_images
 from xk8s.cluster.change.needs_reboot import refuse, refuse_plan
+from xk8s.cluster.change.reboots import boot_ids, rebooted
 from xk8s.cluster.change.rotate_keys import in_order
 from xk8s.cluster.change.transfer import send
 from xk8s.cluster.change.units import carry_out, short
@@ -83,7 +85,8 @@ class NodeChange:
 @frozen(kw_only=True)
 class Applied:
     """What an apply did. ``overlays`` are those that say something else than before, ``checks``
-    those that were run, ``seconds`` per stage.
+    those that were run, ``seconds`` per stage. ``skipped`` nodes were dead or paused, ``rebooted``
+    ones had lost what was applied before.
     """
 
     cluster: Cluster
@@ -91,6 +94,8 @@ class Applied:
     nodes: tuple[NodeChange, ...]
     checks: tuple[str, ...]
     seconds: Mapping[str, float]
+    skipped: tuple[str, ...] = ()
+    rebooted: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return data for programs."""
@@ -101,6 +106,8 @@ class Applied:
             "nodes": [attrs.asdict(node) for node in self.nodes],
             "checks": list(self.checks),
             "seconds": dict(self.seconds),
+            "skipped": list(self.skipped),
+            "rebooted": list(self.rebooted),
         }
 
 
@@ -113,7 +120,8 @@ def apply(
     checks: Checks = "changed",
 ) -> Applied:
     """Make the plan of a running cluster again, with more ``overlays`` and other settings, and
-    apply the differences to the guests. Local directories are read again if they still exist.
+    apply the differences to the guests, except those that are absent: `xk8s node start` or the next
+    apply brings these up to date. Local directories are read again if they still exist.
 
     Raises `PlanError` if part of it takes a reboot; `StateError` if there is no such cluster;
     `MachineError` if a guest fails to do it (the next apply repairs that); `CheckFailed`.
@@ -144,18 +152,19 @@ def put(
     if cluster.record.phase == "failed":
         forget_passed(work.state)
     changed = work.run()
-    by_overlay = checks_of(inputs.plan)
+    by_overlay = checks_of(work.present.plan)
     asked = checks_due(inputs.plan, work.state, named, checks)
-    wanted = tuple(chain.from_iterable(by_overlay[name] for name in asked))
+    wanted = tuple(chain.from_iterable(by_overlay.get(name, ()) for name in asked))
     try:
         if wanted:
             with clock.stage("checks"):
-                check(work.cluster, clock, wanted=wanted)
-            remember_passed(inputs.plan, work.state, asked)
+                check(work.present, clock, wanted=wanted)
+            if not work.absent:
+                remember_passed(inputs.plan, work.state, asked)
     except CheckFailed:
         write_record(attrs.evolve(work.cluster.record, phase="failed"))
         raise
-    check_running(work.cluster.record)
+    check_running(work.cluster.record, but=work.absent)
     record = attrs.evolve(work.cluster.record, phase="running")
     write_record(record)
     return Applied(
@@ -164,6 +173,8 @@ def put(
         nodes=changed,
         checks=tuple(check.name for check in wanted),
         seconds=clock.seconds,
+        skipped=tuple(work.absent),
+        rebooted=work.rebooted,
     )
 
 
@@ -209,6 +220,14 @@ class _Apply:
         self.state = cluster.state_dir
         self.boot: BootedCluster = read_boot(self.state)
         self.now: GuestFiles = read_guest_files(self.state)
+        self.absent = self.cluster.absent
+        for name, absence in self.absent.items():
+            clock.note(f"skipped: {absence_text(cluster.name, name, absence)}")
+        self.present = self.cluster.without(self.absent)
+        self.boots = boot_ids(self.cluster)
+        self.rebooted, self.now = rebooted(self.boot, self.now, self.boots)
+        for name in self.rebooted:
+            clock.note(f"{name} has rebooted: everything is applied to it again")
         refuse(self.boot, self.now, inputs)
         self.said = overlay_digests(self.plan)
         self.overlays = tuple(
@@ -229,6 +248,7 @@ class _Apply:
                 nodes = [
                     compare(self.inputs, planned, self.now, given[planned.node.name], levels)
                     for planned in self.plan.nodes
+                    if planned.node.name not in self.absent
                 ]
             hooked = self._hooked(nodes)
             differs = self._routes_differ() or self._outside_differs()
@@ -240,9 +260,14 @@ class _Apply:
         self._write(
             attrs.evolve(
                 self.now,
-                key=key,
+                # What an absent one has, is still what it had: the guests match no plan.
+                key="" if self.absent else key,
                 overlays=self.said,
-                nodes={node.name: node.after for node in nodes},
+                nodes=self.now.nodes
+                | {
+                    node.name: attrs.evolve(node.after, boot=self.boots.get(node.name, ""))
+                    for node in nodes
+                },
             )
         )
         self.cluster.record = attrs.evolve(
@@ -251,7 +276,7 @@ class _Apply:
         write_record(self.cluster.record)
         write_host_files(self.cluster)
         fresh = {name: self.plan.guest[name] for name in self.overlays if name in self.plan.guest}
-        check_guests(self.cluster, fresh)
+        check_guests(self.cluster, fresh, but=self.absent)
         return tuple(_told(node) for node in nodes)
 
     # --- parts --------------------------------------------------------------------------
@@ -280,7 +305,7 @@ class _Apply:
         if hooked:
             with self.clock.stage("overlays"):
                 for overlay, layers in hooked.items():
-                    self.plan.registry.hooks.apply(overlay, self.cluster, layers, self.clock)
+                    self.plan.registry.hooks.apply(overlay, self.present, layers, self.clock)
         with self.clock.stage("units"):
             for group in in_order(self.plan.nodes):
                 names = {work.node.name for work in group}
@@ -296,7 +321,7 @@ class _Apply:
             )
             for node in nodes
         }
-        self._write(attrs.evolve(self.now, key="", nodes=intended))
+        self._write(attrs.evolve(self.now, key="", nodes=self.now.nodes | intended))
 
     def _files(self, work: NodeWork) -> None:
         if work.before.unsure:

@@ -50,7 +50,7 @@ def rotate_keys(name: str, progress: Progress, *, renew: Renew | None = None) ->
     """
     with locked(name):
         cluster = open_cluster(name)
-        cluster.check_alive()
+        cluster.check_present()
         state = cluster.state_dir
         _mend(state)
         going_on = (state / OLD).exists()

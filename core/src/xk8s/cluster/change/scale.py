@@ -16,30 +16,17 @@ from attrs import frozen
 
 from xk8s.cluster.change.apply import Applied, Checks, plan_again, put
 from xk8s.cluster.change.needs_reboot import refuse
-from xk8s.cluster.checks.guest_needs import check_guests
+from xk8s.cluster.change.power_on_nodes import changed_nodes, new_nodes, power_on_nodes
 from xk8s.cluster.handle import Cluster, open_started
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.prepare import Clock, make_inputs
 from xk8s.cluster.resume import written_down
-from xk8s.cluster.state.booted import BootedCluster, BootedNode, boot_of, read_boot, write_boot
-from xk8s.cluster.state.guest_files import (
-    GuestFiles,
-    node_files,
-    read_guest_files,
-    write_guest_files,
-)
+from xk8s.cluster.state.booted import BootedCluster, BootedNode, read_boot, write_boot
+from xk8s.cluster.state.guest_files import GuestFiles, read_guest_files, write_guest_files
 from xk8s.cluster.state.node_paths import remove_node_files
 from xk8s.cluster.state.operation_log import operation_log
 from xk8s.cluster.state.record import Record, Unfinished, locked, write_record
 from xk8s.cluster.state.request_file import write_counts
-from xk8s.cluster.state.secrets import PKI, flat, secrets
-from xk8s.cluster.vms import launch
-from xk8s.cluster.vms.memory_room import promise
-from xk8s.cluster.vms.power_on import power_on
-from xk8s.cluster.vms.ram import size_of
-from xk8s.cluster.vms.ram_template import get_templates
-from xk8s.overlay import File
-from xk8s.pki import Keys
 from xk8s.progress import Progress
 from xk8s.util.processes import end
 
@@ -101,20 +88,13 @@ class _Scale:
         self.state = cluster.state_dir
         self.boot: BootedCluster = read_boot(self.state)
         self.now: GuestFiles = read_guest_files(self.state)
-        self.after = {booted.node.name: booted for booted in boot_of(inputs).nodes}
+        after = [planned.node.name for planned in inputs.plan.nodes]
         there = {booted.node.name for booted in self.boot.nodes}
-        self.added = tuple(name for name in self.after if name not in there)
-        self.removed = tuple(name for name in sorted(there) if name not in self.after)
-        new = tuple(self.after[name] for name in self.added)
-        self.new = attrs.evolve(self.boot, nodes=new)
-        keys = Keys(self.state / PKI)
-        self.own: dict[str, Sequence[File]] = {
-            planned.node.name: flat(secrets(inputs.plan, planned.node, keys))
-            for planned in inputs.plan.nodes
-            if planned.node.name in self.added
-        }
+        self.added = tuple(name for name in after if name not in there)
+        self.removed = tuple(name for name in sorted(there) if name not in after)
+        self.new = new_nodes(cluster, inputs, self.boot, self.added)
         # Before anything is touched: what else is different must be such that it can be applied.
-        refuse(*self._with(self.added, self.removed), inputs)
+        refuse(*changed_nodes(self.boot, self.now, more=self.new, less=self.removed), inputs)
         settings = cluster.plan.cluster
         self.before: dict[str, int] = {key: getattr(settings, key) for key in counts}
 
@@ -133,7 +113,7 @@ class _Scale:
             nodes = tuple(node for node in record.nodes if node.name not in self.removed)
             record = attrs.evolve(record, phase="failed", nodes=nodes)
             without = attrs.evolve(record, unfinished=unfinished)
-            self._write(*self._with((), self.removed), counts, without)
+            self._write(*changed_nodes(self.boot, self.now, less=self.removed), counts, without)
             for name in self.removed:
                 remove_node_files(self.cluster.name, name)
             write_record(record)
@@ -149,25 +129,10 @@ class _Scale:
             step="join", names=self.added, counts=self.before, phase=record.phase
         )
         with written_down(attrs.evolve(record, phase="failed"), unfinished), ExitStack() as undo:
-            undo.callback(self._close_ports, self.new.nodes, self.added)
-            if record.memory == "shared":
-                promise(self.cluster.name, size_of(self.new))
-            launch.write_images(self.inputs.plan, self.own)
-            # RAM of the same kind as that of the others.
-            templates = (
-                {}
-                if record.memory == "anonymous"
-                else get_templates(self.inputs, self.new, self.clock)
-            )
-            started = power_on(
-                self.new, self.cluster.namespace, record.memory, templates, self.clock
-            )
-            nodes = tuple(sorted((*record.nodes, *started), key=lambda node: node.name))
-            record = attrs.evolve(record, phase="failed", nodes=nodes)
-            joined = Cluster(record, self.inputs.plan)
-            launch.wait_booted(joined, self.clock.progress)
-            check_guests(joined, self.inputs.plan.guest)
-            self._write(*self._with(self.added, ()), {**self.before, **self.counts}, record)
+            undo.callback(self._close_ports, self.new.boot.nodes, self.added)
+            record, new = power_on_nodes(self.cluster, self.inputs, self.new, self.clock)
+            counts = {**self.before, **self.counts}
+            self._write(*changed_nodes(self.boot, self.now, more=new), counts, record)
             undo.pop_all()
 
     def _close_ports(self, nodes: Iterable[BootedNode], names: Sequence[str]) -> None:
@@ -175,25 +140,6 @@ class _Scale:
         for booted in nodes:
             if booted.node.name in names:
                 self.cluster.namespace.forget(booted.management_address)
-
-    def _with(self, more: Sequence[str], less: Sequence[str]) -> tuple[BootedCluster, GuestFiles]:
-        """Return what is written down of the cluster, with and without some nodes."""
-        kept = {
-            planned.node.name: planned
-            for planned in self.boot.nodes
-            if planned.node.name not in less
-        }
-        boots = {**kept, **{name: self.after[name] for name in more}}
-        states = {name: files for name, files in self.now.nodes.items() if name not in less}
-        states |= {
-            planned.node.name: node_files(self.inputs, planned, self.own[planned.node.name])
-            for planned in self.inputs.plan.nodes
-            if planned.node.name in more
-        }
-        return (
-            attrs.evolve(self.boot, nodes=tuple(boots[name] for name in sorted(boots))),
-            attrs.evolve(self.now, key="", nodes=states),
-        )
 
     def _write(
         self, boot: BootedCluster, now: GuestFiles, counts: Mapping[str, int], record: Record

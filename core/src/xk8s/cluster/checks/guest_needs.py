@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from xk8s.cluster.handle import Cluster
@@ -21,9 +21,13 @@ done
 """
 
 
-def check_guests(cluster: Cluster, needs: Mapping[str, GuestNeeds]) -> None:
-    """`PlanError` that names each overlay with what guests lack for it."""
-    nodes = [node for node in cluster.record.nodes if _wanted(needs, node.role)]
+def check_guests(
+    cluster: Cluster, needs: Mapping[str, GuestNeeds], *, but: Container[str] = ()
+) -> None:
+    """`PlanError` that names each overlay with what guests, ``but`` for some, lack for it."""
+    nodes = [
+        node for node in cluster.record.nodes if node.name not in but and _wanted(needs, node.role)
+    ]
     if not nodes:
         return
 

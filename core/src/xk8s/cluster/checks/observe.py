@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from attrs import frozen
 
+from xk8s.cluster.absent import absence_text
 from xk8s.cluster.handle import Cluster
 from xk8s.context import ExecResult
 from xk8s.errors import Xk8sError
@@ -88,8 +89,8 @@ def _observe_node(
     for index, observation in enumerate(wanted):
         if stop.is_set():
             return
-        if not cluster.alive(node):
-            silent, why = _SILENT, f"{node}: the VM no longer exists"
+        if absence := cluster.absence(node):
+            silent, why = _SILENT, absence_text(cluster.name, node, absence)
         if silent >= _SILENT or slow >= _SLOW:
             yield Observed(
                 node=node, name=observation.name, problem=why, searched=observation.searched

@@ -18,10 +18,11 @@ def results_of(
     cluster: Cluster, checks: Iterable[Check], progress: Progress
 ) -> Iterator[CheckResult]:
     """Run checks in order and yield each result as it arrives, up to the first failure. What a
-    check sees meanwhile is progress; a VM that dies ends them with its error.
+    check sees meanwhile is progress; a VM that is dead or paused ends them with its error, unless
+    the cluster is seen `without` it.
     """
     for result in run_checks(
-        checks, cluster.checks, alive=cluster.check_alive, progress=progress.item
+        checks, cluster.checks, alive=cluster.check_present, progress=progress.item
     ):
         progress.finish(result.name)
         yield result

@@ -31,13 +31,15 @@ class NodeFiles:
     """A guest's files. ``stack``: (layer, key of its image), lowest first, the node's own files
     among them with key "". ``files``: of these and of secrets, path -> identity (see
     `xk8s.build.layers.stack`). ``unsure`` are
-    paths that an apply was about to change, ``units`` those that it had yet to restart.
+    paths that an apply was about to change, ``units`` those that it had yet to restart. ``boot`` is
+    the guest's boot id at that time: with another one it has rebooted, and has what it booted from.
     """
 
     stack: tuple[tuple[str, str], ...]
     files: dict[str, str]
     unsure: tuple[str, ...] = ()
     units: tuple[str, ...] = ()
+    boot: str = ""
 
 
 @frozen(kw_only=True)

@@ -25,6 +25,11 @@ def qemu_log(console: Path) -> Path:
     return console.with_suffix(".qemu.log")
 
 
+def pause_mark(cluster: str, node: str) -> Path:
+    """Return the file that is there while the user wants the node paused."""
+    return runtime_dir(cluster) / f"{node}.paused"
+
+
 def ram_path(cluster: str, node: str) -> Path:
     """Return the file with a node's RAM while the cluster runs."""
     return memory_dir(cluster) / f"{node}.ram"

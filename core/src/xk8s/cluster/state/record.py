@@ -86,16 +86,17 @@ class NodeRecord:
         return Process(pid=self.pid, started=self.started)
 
 
-Step = Literal["pause", "hand over", "move", "join", "leave"]
+Step = Literal["pause", "hand over", "move", "join", "leave", "start"]
 """pause: all VMs stop for a while; hand over: new processes take over all VMs at the same moment;
-move: one VM moves, with its RAM, into a new process; join, leave: VMs come or go."""
+move: one VM moves, with its RAM, into a new process; join, leave: VMs come or go; start: VMs that
+are dead come back."""
 
 
 @frozen(kw_only=True)
 class Unfinished:
     """What a command is doing to VMs, or was, when it was killed. ``nodes``: the new processes,
-    from the moment at which they all answer. For move, join and leave ``names`` has the VMs; for
-    the last two ``counts`` has the settings of the cluster that are right without them, and
+    from the moment at which they all answer. For move, join, leave and start ``names`` has the VMs;
+    for join and leave ``counts`` has the settings of the cluster that are right without them, and
     ``phase`` what it was before.
     """
 

@@ -57,7 +57,8 @@ def start(
     """Start all VMs at once; returns when every QEMU answers. When one does not, none is left.
 
     ``memory`` is per node name. ``incoming``: they wait for a saved state, in which the guest may
-    look for what is ``given``, per node name. ``generation`` tells
+    look for what is ``given``, per node name (then it is that of a template, whose guest has not
+    booted yet). ``generation`` tells
     the processes of one node apart while one takes over from the other.
     """
 
@@ -65,7 +66,12 @@ def start(
         node = booted.node
         with nics_of(boot, node, namespace, generation=generation) as nics:
             own = spec(boot, booted, nics=nics, memory=memory[node.name], generation=generation)
-            own = attrs.evolve(own, incoming=incoming, given=(given or {}).get(node.name, ""))
+            own = attrs.evolve(
+                own,
+                incoming=incoming,
+                booted=incoming and given is None,
+                given=(given or {}).get(node.name, ""),
+            )
             started = process.start(
                 own,
                 runtime_dir=runtime_dir(boot.cluster),
@@ -166,16 +172,22 @@ def spec(
     )
 
 
-def wait_booted(cluster: Cluster, progress: Progress) -> None:
-    """Return when the agent of every guest answers; `MachineError` with the end of the console
-    of one that died or says nothing. One that cannot continue is reset, once.
+def wait_booted(cluster: Cluster, nodes: Iterable[str], progress: Progress) -> None:
+    """Return when the agents of these guests answer; `MachineError` with the end of the console
+    of one that died or says nothing. One that cannot continue is reset, once. From then on a guest
+    that reboots comes back by itself.
     """
-    waiting = [node.name for node in cluster.record.nodes]
+    waiting = list(nodes)
     reset: set[str] = set()
     deadline = time.monotonic() + BOOT_SECONDS
     while waiting:
         for name in list(waiting):
-            cluster.check_alive(name)
+            if not cluster.alive(name):
+                raise machine_error(
+                    f"{name}: the VM no longer exists",
+                    cluster.console_log(name),
+                    hint="the end of its console shows how far it got",
+                )
             log = tail(cluster.console_log(name), 1).strip()
             progress.item(name, log[:70] or "power on")
             if name not in reset and is_stalled(cluster.console_log(name)):
@@ -195,9 +207,8 @@ def wait_booted(cluster: Cluster, progress: Progress) -> None:
                 continue
             waiting.remove(name)
             progress.finish(name)
-            if name in reset:
-                with Qmp(cluster.sockets(name).qmp, name) as qmp:
-                    qmp.reset_ends()
+            with Qmp(cluster.sockets(name).qmp, name) as qmp:
+                qmp.survive_reboots()
         time.sleep(0.2)
 
 

@@ -109,7 +109,8 @@ class MachineSpec:
     """One VM. ``nics`` in the order of the guest's eth0, eth1 …; ``images`` in that of pmem0,
     pmem1 …, ``disks`` in that of vda, vdb …; ``spare_ports`` are slots for hot-plug, named rp0,
     rp1 …; ``extra`` are argv words of overlays. ``incoming``: wait for a saved state instead of
-    booting; ``given`` is for the guest to read then.
+    booting; ``given`` is for the guest to read then. ``booted``: the guest of that state has booted
+    already.
     """
 
     name: str
@@ -128,6 +129,7 @@ class MachineSpec:
     extra: tuple[str, ...] = ()
     spare_ports: int = 4
     incoming: bool = False
+    booted: bool = False
     given: str = ""
     program: str = PROGRAM
 
@@ -197,7 +199,10 @@ def _machine(spec: MachineSpec) -> Iterator[str]:
         machine += ",memory-backend=pc.ram"
     yield from ("-name", f"{_quoted(spec.name)},debug-threads=on")
     yield from ("-uuid", str(product_uuid(spec.name)))
-    yield from ("-no-user-config", "-nodefaults", "-display", "none", "-no-reboot")
+    yield from ("-no-user-config", "-nodefaults", "-display", "none")
+    if not spec.booted:
+        # A panic while it boots ends QEMU, and so the wait for it: see `Qmp.survive_reboots`.
+        yield "-no-reboot"
     yield from ("-machine", machine, *spec.accel.args, "-smp", str(spec.cpus))
     yield from ("-m", f"size={memory.size}M,maxmem={memory.size + room(spec.images)}M")
     if memory.file is not None:

@@ -75,12 +75,17 @@ class Qmp:
 
     def reset(self) -> None:
         """Boot it again, like the reset button."""
-        # The firmware resets once more by itself: `reset_ends` must wait for the guest.
-        self.execute("set-action", reboot="reset")
+        self.survive_reboots()  # the firmware resets once more by itself
         self.execute("system_reset")
 
-    def reset_ends(self) -> None:
-        """Make a guest that resets itself end QEMU from now on, as it does when started."""
+    def survive_reboots(self) -> None:
+        """Let a guest that resets itself boot again from now on. A VM whose guest has not booted
+        yet ends then, instead; see `MachineSpec.booted`.
+        """
+        self.execute("set-action", reboot="reset")
+
+    def end_with_reboot(self) -> None:
+        """Let a guest that resets itself end QEMU from now on."""
         self.execute("set-action", reboot="shutdown")
 
     def set_link(self, device: str, *, up: bool) -> None:
