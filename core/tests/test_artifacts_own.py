@@ -21,16 +21,10 @@ from xk8s.progress import Silent
 from xk8s.recipe import Inspection
 from xk8s.sources import Artifact, OwnDirectory, Release
 
+from tests.notes import Notes
+
 MEMBERS = ("apiserver", "kubelet", "proxy")
 ROLES = {"node": ("kubelet", "proxy"), "control": ("apiserver",)}
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 asked: list[frozenset[str]] = []

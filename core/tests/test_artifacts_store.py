@@ -25,13 +25,7 @@ from xk8s.sources import Artifact, OwnDirectory, Recipe, Release
 from xk8s.util.jobs import MARK, end_leftovers, marked
 from xk8s.util.log import Record
 
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
+from tests.notes import Notes
 
 
 @pytest.fixture

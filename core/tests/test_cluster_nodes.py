@@ -5,14 +5,14 @@ and what is known of nodes that do not take part, or have rebooted.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import attrs
 import pytest
 from xk8s.build.layers.node_layer import make_node_image
 from xk8s.cli import app
 from xk8s.cluster.absent import absence_text, without
-from xk8s.cluster.change import lifecycle, power_on_nodes
+from xk8s.cluster.change import lifecycle
 from xk8s.cluster.change.reboots import booted_files, rebooted
 from xk8s.cluster.handle import Cluster, open_cluster, phase_of
 from xk8s.cluster.inputs import ClusterInputs
@@ -30,14 +30,13 @@ from xk8s.progress import Silent
 from xk8s.util.processes import end
 
 from core.tests.test_cluster_resume import (
-    booted,
     echo,
     killed,
     lacking,
     places,
+    power_on_tiny,
     qemus,
     start,
-    tiny,
 )
 
 __all__ = ["places", "start"]
@@ -63,21 +62,9 @@ def states() -> dict[str, str]:
 def boot_again(
     spec: MachineSpec, kit_of: KitOf, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str], None]:
-    """Start a dead node, up to the moment at which the others are told. Its guest has no agent: it
-    is there when it says so on its console.
-    """
-
-    def wait_booted(cluster: Cluster, nodes: Iterable[str], _: object) -> None:
-        for name in nodes:
-            booted(cluster, name)
-
-    def tiny_boot(inputs: ClusterInputs) -> BootedCluster:
-        return tiny(inputs.plan, spec.kernel)
-
-    monkeypatch.setattr(power_on_nodes, "boot_of", tiny_boot)
-    monkeypatch.setattr(power_on_nodes, "boot_ids", lambda *_: {})
+    """Start a dead node, up to the moment at which the others are told."""
+    power_on_tiny(monkeypatch, spec.kernel)
     monkeypatch.setattr(lifecycle, "refuse", lambda *_: None)
-    monkeypatch.setattr(power_on_nodes.launch, "wait_booted", wait_booted)
 
     def boot(node: str) -> None:
         inputs = kit_of(plan_of("t", nodes=2))

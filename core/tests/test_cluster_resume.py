@@ -291,25 +291,27 @@ def test_what_resumes_may_be_killed_too(start: Callable[..., Cluster], tmp_path:
 # --- adding and removing VMs ------------------------------------------------------------
 
 
-@pytest.fixture
-def scaling(
-    spec: MachineSpec, kit_of: KitOf, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[Cluster, int], None]:
-    """Bring a cluster to so many VMs, up to the moment at which the others are told. Its guests
-    have no agent: they are there when they say so on their console.
+def power_on_tiny(monkeypatch: pytest.MonkeyPatch, kernel: Path) -> None:
+    """Let nodes that are switched on be as those of `tiny`. Their guests have no agent: they are
+    there when they say so on their console.
     """
 
     def wait_booted(cluster: Cluster, nodes: Iterable[str], _: object) -> None:
         for name in nodes:
             booted(cluster, name)
 
-    def boot_of(inputs: ClusterInputs) -> BootedCluster:
-        return tiny(inputs.plan, spec.kernel)
-
-    monkeypatch.setattr(power_on_nodes, "boot_of", boot_of)
+    monkeypatch.setattr(power_on_nodes, "boot_of", lambda inputs: tiny(inputs.plan, kernel))
     monkeypatch.setattr(power_on_nodes, "boot_ids", lambda *_: {})
-    monkeypatch.setattr(scale_module, "refuse", lambda *_: None)
     monkeypatch.setattr(power_on_nodes.launch, "wait_booted", wait_booted)
+
+
+@pytest.fixture
+def scaling(
+    spec: MachineSpec, kit_of: KitOf, plan_of: PlanOf, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Cluster, int], None]:
+    """Bring a cluster to so many VMs, up to the moment at which the others are told."""
+    power_on_tiny(monkeypatch, spec.kernel)
+    monkeypatch.setattr(scale_module, "refuse", lambda *_: None)
 
     def scale(cluster: Cluster, count: int) -> None:
         inputs = kit_of(plan_of(NAME, nodes=count))

@@ -27,13 +27,7 @@ from xk8s.sources import Artifact, Recipe
 from xk8s.util import intact
 from xk8s.util.files import file_digest, tree_digest
 
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
+from tests.notes import Notes
 
 
 @pytest.fixture

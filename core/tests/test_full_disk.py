@@ -42,16 +42,9 @@ from xk8s.util.disk_full import DiskError, DiskFull, disk_error
 from xk8s.util.paths import make_private, runtime_dir, state_dir
 
 from tests.mounts import failing_ext4, tmpfs
+from tests.notes import Notes
 
 DATA = os.urandom(8 << 20)
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @contextmanager

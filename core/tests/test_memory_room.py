@@ -18,6 +18,8 @@ from xk8s.planning.plan import Plan
 from xk8s.progress import Silent
 from xk8s.util.paths import make_private, memory_dir, runtime_root
 
+from tests.notes import Notes
+
 MIB = 1 << 20
 pytestmark = pytest.mark.usefixtures("own_places", "small")
 
@@ -45,14 +47,6 @@ def boot(plan_of: Callable[..., Plan]) -> Callable[[str, int], BootedCluster]:
         return attrs.evolve(whole, nodes=(attrs.evolve(booted, node=node),))
 
     return make
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def ram(cluster: str, mib: int, *, written: int = 0) -> None:

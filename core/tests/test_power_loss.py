@@ -26,16 +26,9 @@ from xk8s.util import intact
 from xk8s.util.files import file_digest, tree_digest
 
 from tests.mounts import ext4, make_ext4
+from tests.notes import Notes
 
 MIB = 1 << 20
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 def content(number: int) -> bytes:

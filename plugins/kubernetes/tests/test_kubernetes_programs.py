@@ -18,6 +18,8 @@ from xk8s_kubernetes.elf import NotElf, read_elf
 from xk8s_kubernetes.programs import read_program, unfit
 from xk8s_kubernetes.settings import KubernetesSettings
 
+from tests.notes import Notes
+
 needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="no go in PATH")
 
 MAIN = """package main
@@ -28,14 +30,6 @@ var gitVersion = "v0.0.0-master+$Format:%H$"
 
 func main() { fmt.Println("Kubernetes", gitVersion) }
 """
-
-
-class Notes(Silent):
-    def __init__(self) -> None:
-        self.notes: list[str] = []
-
-    def note(self, text: str) -> None:
-        self.notes.append(text)
 
 
 @pytest.fixture(scope="module")

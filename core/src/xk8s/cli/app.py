@@ -20,11 +20,7 @@ from xk8s.errors import PluginError, UsageError, nearest
 from xk8s.names.allow_list import careful_policy
 from xk8s.names.call import guarded
 from xk8s.names.discovery import COMMANDS_GROUP, Offer, by_name, offered, refusal
-from xk8s.verbs import (
-    DEFAULT_NAME,
-    cluster_option,
-    echo,
-)
+from xk8s.verbs import DEFAULT_NAME, cluster_option, echo
 
 VERBS: Mapping[str, str] = {
     "up": "Start a cluster from overlays and check it.",

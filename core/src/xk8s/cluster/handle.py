@@ -260,13 +260,21 @@ def open_started(name: str) -> Cluster:
     """Return a cluster that was started completely, checks passed or not; nodes of it may be
     absent. `StateError` of one that an `up` has not started to its end, or whose VMs all died.
     """
+    cluster = open_complete(name)
+    if not cluster.record.alive:
+        raise ended(name)
+    return cluster
+
+
+def open_complete(name: str) -> Cluster:
+    """Return a cluster that an `up` has started to its end, whatever became of its VMs since;
+    `StateError` of any other.
+    """
     cluster = open_cluster(name)
     if cluster.record.phase == "starting":
         raise StateError(
             f"cluster {name!r} did not start completely", hint="xk8s down, then xk8s up"
         )
-    if not cluster.record.alive:
-        raise ended(name)
     return cluster
 
 

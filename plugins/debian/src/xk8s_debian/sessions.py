@@ -43,6 +43,8 @@ def secrets(keys: Keys) -> Iterator[File]:
     """Return what /etc/xk8s/sshd_config names."""
     from xk8s.pki import SSH_CLIENT, SSH_SERVER
 
-    yield File(path="/etc/xk8s/ssh_host_key", data=keys.ssh_key(SSH_SERVER).key, mode=0o600, units=UNITS)
+    yield File(
+        path="/etc/xk8s/ssh_host_key", data=keys.ssh_key(SSH_SERVER).key, mode=0o600, units=UNITS
+    )
     public = keys.ssh_key(SSH_CLIENT).cert
     yield File(path="/etc/xk8s/ssh_authorized_keys", data=public, mode=0o600, units=UNITS)

@@ -3,7 +3,7 @@
 Its image is all but empty. The program is the node's own curl, which gets what any client in a pod
 gets: the variables of the Service ``kubernetes``, and the token and the CA that are mounted into
 the pod. So the answer proves token, CA, Service and pod network at once. (kubectl would do, too,
-but without KVM its start alone takes half a minute.)
+but it is slow to start without KVM.)
 """
 
 from __future__ import annotations

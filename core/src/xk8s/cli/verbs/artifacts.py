@@ -7,13 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xk8s.cli.session import CliSession, complete_overlays, pass_session, plan_options
-from xk8s.verbs import (
-    cluster_option,
-    echo,
-    json_option,
-    print_json,
-    table,
-)
+from xk8s.verbs import cluster_option, echo, json_option, print_json, table
 
 if TYPE_CHECKING:
     from xk8s.build.artifacts.attempt import Resolved

@@ -9,14 +9,7 @@ import click
 
 from xk8s.cli.session import CliSession, dry_run_option, pass_session
 from xk8s.util.units import ago, parse_size, size_text
-from xk8s.verbs import (
-    ListingGroup,
-    cluster_option,
-    echo,
-    json_option,
-    print_json,
-    table,
-)
+from xk8s.verbs import ListingGroup, cluster_option, echo, json_option, print_json, table
 
 if TYPE_CHECKING:
     from xk8s.cluster.disk.usage import Piece

@@ -11,12 +11,7 @@ from click.shell_completion import CompletionItem
 
 from xk8s.cli.session import CliSession, pass_session
 from xk8s.errors import CheckFailed, UsageError, Xk8sError, nearest
-from xk8s.verbs import (
-    cluster_option,
-    echo,
-    json_option,
-    print_json,
-)
+from xk8s.verbs import cluster_option, echo, json_option, print_json
 
 if TYPE_CHECKING:
     from xk8s.cluster.handle import Cluster

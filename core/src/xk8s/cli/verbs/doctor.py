@@ -6,12 +6,7 @@ import attrs
 import click
 
 from xk8s.cli.session import CliSession, pass_session
-from xk8s.verbs import (
-    cluster_option,
-    echo,
-    json_option,
-    print_json,
-)
+from xk8s.verbs import cluster_option, echo, json_option, print_json
 
 
 @click.command()

@@ -9,12 +9,7 @@ import click
 
 from xk8s.cli.session import CliSession, pass_session, plan_options
 from xk8s.errors import UsageError
-from xk8s.verbs import (
-    cluster_option,
-    echo,
-    json_option,
-    print_json,
-)
+from xk8s.verbs import cluster_option, echo, json_option, print_json
 
 if TYPE_CHECKING:
     from xk8s.names.request import Request

@@ -19,14 +19,7 @@ from xk8s.cli.session import (
 )
 from xk8s.errors import UsageError
 from xk8s.util.units import ago, parse_duration, size_text
-from xk8s.verbs import (
-    ListingGroup,
-    cluster_option,
-    echo,
-    json_option,
-    print_json,
-    table,
-)
+from xk8s.verbs import ListingGroup, cluster_option, echo, json_option, print_json, table
 
 if TYPE_CHECKING:
     from xk8s.build.layers.cache import CachedLayer, Removed

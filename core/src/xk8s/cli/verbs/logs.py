@@ -14,11 +14,7 @@ from click.shell_completion import CompletionItem
 from xk8s.cli.session import CliSession, pass_session
 from xk8s.errors import Interrupted, StateError, UsageError, Xk8sError
 from xk8s.util.units import parse_duration
-from xk8s.verbs import (
-    cluster_option,
-    complete_nodes,
-    echo,
-)
+from xk8s.verbs import cluster_option, complete_nodes, echo
 
 if TYPE_CHECKING:
     from xk8s.cluster.checks.logs import LogSource

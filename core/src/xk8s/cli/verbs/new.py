@@ -7,10 +7,7 @@ from pathlib import Path
 import click
 
 from xk8s.cli.session import CliSession, pass_session
-from xk8s.verbs import (
-    cluster_option,
-    echo,
-)
+from xk8s.verbs import cluster_option, echo
 
 
 @click.command()

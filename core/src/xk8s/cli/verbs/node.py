@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from xk8s.cli.session import CliSession, checks_options, pass_session
-from xk8s.verbs import (
-    Decorated,
-    cluster_option,
-    complete_nodes,
-    json_option,
-    print_json,
-)
+from xk8s.verbs import Decorated, cluster_option, complete_nodes, echo, json_option, print_json
 
 if TYPE_CHECKING:
     from xk8s.cluster.change.apply import Checks
     from xk8s.cluster.change.lifecycle import Started
+    from xk8s.progress import Progress
 
 
 @click.group("node")
@@ -32,6 +28,18 @@ def nodes_argument(function: Decorated) -> Decorated:
     )(function)
 
 
+def change(
+    session: CliSession,
+    work: Callable[[str, Sequence[str], Progress], None],
+    nodes: tuple[str, ...],
+    became: str,
+) -> None:
+    """Do that to the nodes, and say what they are now."""
+    with session.progress() as progress:
+        work(session.name, nodes, progress)
+    session.remark(f"{became}: {', '.join(nodes)}")
+
+
 @command.command("pause")
 @nodes_argument
 @cluster_option
@@ -40,9 +48,7 @@ def pause(session: CliSession, nodes: tuple[str, ...]) -> None:
     """Pause NODE, as if its machine hung: it keeps its memory and its connections."""
     from xk8s.cluster.change import lifecycle
 
-    with session.progress() as progress:
-        lifecycle.pause(session.name, nodes, progress)
-    session.remark(f"paused: {', '.join(nodes)}")
+    change(session, lifecycle.pause, nodes, "paused")
 
 
 @command.command("resume")
@@ -53,9 +59,7 @@ def resume(session: CliSession, nodes: tuple[str, ...]) -> None:
     """Let a paused NODE run on, and set its clock."""
     from xk8s.cluster.change import lifecycle
 
-    with session.progress() as progress:
-        lifecycle.resume(session.name, nodes, progress)
-    session.remark(f"running: {', '.join(nodes)}")
+    change(session, lifecycle.resume, nodes, "running")
 
 
 @command.command("kill")
@@ -66,9 +70,7 @@ def kill(session: CliSession, nodes: tuple[str, ...]) -> None:
     """Switch NODE off at once, like a loss of power. Its memory is lost; see `node start`."""
     from xk8s.cluster.change import lifecycle
 
-    with session.progress() as progress:
-        lifecycle.kill(session.name, nodes, progress)
-    session.remark(f"killed: {', '.join(nodes)}")
+    change(session, lifecycle.kill, nodes, "killed")
 
 
 @command.command("start")
@@ -124,8 +126,8 @@ def show(started: Started, *, as_json: bool) -> None:
         print_json(started.to_json())
         return
     if started.applied is None:
-        click.echo("nothing to start: no node of these is dead")
+        echo("nothing to start: no node of these is dead")
         return
     seconds = sum(started.applied.seconds.values())
     name = started.applied.cluster.name
-    click.echo(f"cluster {name!r}: {', '.join(started.nodes)} started after {seconds:.1f} s")
+    echo(f"cluster {name!r}: {', '.join(started.nodes)} started after {seconds:.1f} s")

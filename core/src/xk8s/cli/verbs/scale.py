@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xk8s.cli.session import CliSession, checks_options, pass_session
-from xk8s.verbs import (
-    cluster_option,
-    echo,
-    json_option,
-    print_json,
-)
+from xk8s.verbs import cluster_option, echo, json_option, print_json
 
 if TYPE_CHECKING:
     from xk8s.cluster.change.apply import Checks

@@ -7,13 +7,7 @@ import datetime
 import click
 
 from xk8s.cli.session import CliSession, pass_session
-from xk8s.verbs import (
-    cluster_option,
-    echo,
-    json_option,
-    print_json,
-    table,
-)
+from xk8s.verbs import cluster_option, echo, json_option, print_json, table
 
 
 @click.group("snapshot")

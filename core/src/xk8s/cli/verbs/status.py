@@ -10,13 +10,7 @@ import click
 
 from xk8s.cli.session import CliSession, pass_session
 from xk8s.errors import StateError, Xk8sError
-from xk8s.verbs import (
-    cluster_option,
-    echo,
-    json_option,
-    print_json,
-    table,
-)
+from xk8s.verbs import cluster_option, echo, json_option, print_json, table
 
 if TYPE_CHECKING:
     from xk8s.cluster.handle import Cluster

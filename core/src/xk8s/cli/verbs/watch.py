@@ -13,10 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from xk8s.cli.session import CliSession, checks_options, complete_overlays, pass_session, set_option
-from xk8s.verbs import (
-    cluster_option,
-    echo,
-)
+from xk8s.verbs import cluster_option, echo
 
 if TYPE_CHECKING:
     from xk8s.cluster.change.apply import Checks

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import Any
 
 import attrs
@@ -18,7 +18,7 @@ from attrs import frozen
 from xk8s.cluster.change.apply import Applied, Checks, plan_again, put
 from xk8s.cluster.change.needs_reboot import refuse, refuse_plan
 from xk8s.cluster.change.power_on_nodes import changed_nodes, new_nodes, power_on_nodes
-from xk8s.cluster.handle import Cluster, open_cluster
+from xk8s.cluster.handle import Cluster, open_complete
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.prepare import Clock, make_inputs
 from xk8s.cluster.resume import vm_state, written_down
@@ -130,11 +130,7 @@ def reboot(
 
 def _opened(name: str, nodes: Sequence[str]) -> Cluster:
     """Return the cluster; `StateError` unless it was started to its end and has all ``nodes``."""
-    cluster = open_cluster(name)
-    if cluster.record.phase == "starting":
-        raise StateError(
-            f"cluster {name!r} did not start completely", hint="xk8s down, then xk8s up"
-        )
+    cluster = open_complete(name)
     for node in nodes:
         cluster.record.node(node)
     return cluster
@@ -187,13 +183,13 @@ def _start(
     dead = tuple(sorted({node for node in nodes if not cluster.alive(node)}))
     if not dead:
         return Started(nodes=())
-    with suppress(MachineError):
+    try:
         cluster.namespace  # noqa: B018 - attached now, or not at all
-    if "namespace" not in cluster.__dict__:
+    except MachineError:
         raise StateError(
             f"cluster {cluster.name!r} has ended: its networks are gone",
             hint="`xk8s up` or `xk8s reset` starts it again, `xk8s down` removes what is left",
-        )
+        ) from None
     with clock.stage("plan"):
         plan = plan_again(cluster.name, (), ())
         refuse_plan(read_boot(cluster.state_dir), plan)

@@ -106,7 +106,7 @@ def save(
 
 
 def _not_written(error: OSError | DiskError, work: Path) -> HostError:
-    """Whatever the disk (or who may use it) refuses: it is no fault of the cluster."""
+    """Whatever the disk (or who may use it) refuses: the cluster has no fault."""
     known = disk_error(error, work) if isinstance(error, OSError) else error
     if isinstance(known, DiskFull):
         return _no_room(work)
