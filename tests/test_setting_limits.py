@@ -237,6 +237,8 @@ def directives(text: str) -> list[tuple[str, str]]:
 
 def shape(path: str, data: bytes) -> Any:
     """What a file says besides its values: directives of a unit, keys of a configuration."""
+    if data.startswith(b"\x7fELF"):
+        return data
     text = data.decode()
     if re.search(r"\.(service|mount|network|link|conf|target|timer|socket)$", path):
         return directives(text)

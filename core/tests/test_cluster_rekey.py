@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from xk8s.cluster.change import rotate_keys
 from xk8s.cluster.change.push import STAGE, push
-from xk8s.cluster.change.rotate_keys import NEW, OLD, switch
-from xk8s.cluster.change.units import units_of
+from xk8s.cluster.change.rotate_keys import NEW, OLD, switch, units_with_keys
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.snapshots import store
 from xk8s.cluster.state.secrets import PKI, flat, secrets
@@ -134,7 +133,7 @@ def test_every_node_gets_what_it_has_with_other_keys(plan: Plan, tmp_path: Path)
 def test_units_are_those_of_the_overlays_with_keys_on_this_node(plan: Plan, tmp_path: Path) -> None:
     keys = Keys(tmp_path / "pki")
     found = {
-        planned.node.name: set(units_of(plan, planned, secrets(plan, planned.node, keys)))
+        planned.node.name: set(units_with_keys(plan, planned, secrets(plan, planned.node, keys)))
         for planned in plan.nodes
     }
     every = {"xk8s-sessions.service"}
@@ -151,10 +150,10 @@ def test_every_overlay_with_keys_says_which_units_use_them(tmp_path: Path) -> No
     keys = Keys(tmp_path / "pki")
     with_keys = set()
     for planned in plan.nodes:
-        for overlay in secrets(plan, planned.node, keys):
+        for overlay, files in secrets(plan, planned.node, keys).items():
             with_keys.add(overlay)
             # A key that nothing reads again is an old one for ever.
-            assert units_of(plan, planned, [overlay]), (overlay, planned.node.name)
+            assert units_with_keys(plan, planned, {overlay: files}), (overlay, planned.node.name)
     assert {"etcd", "kubernetes", "externalip"} <= with_keys
 
 

@@ -276,16 +276,22 @@ def test_killed_after_any_step_all_vms_run_on(
 
 
 def test_what_resumes_may_be_killed_too(start: Callable[..., Cluster], tmp_path: Path) -> None:
-    for first in (6, 9, 12, 15):
-        step, more = 0, True
-        while more:
-            step += 1
-            cluster = start()
-            place = tmp_path / f"{first}-{step}"
-            assert killed(lambda: _hand_over(cluster, place), first)  # noqa: B023
-            more = killed(lambda: open_cluster(NAME), step)
+    def hand_over_is_killed(first: int, step: int) -> bool:
+        cluster = start()
+        return killed(lambda: _hand_over(cluster, tmp_path / f"{first}-{step}"), first)
+
+    first = 6
+    while hand_over_is_killed(first, 1):
+        step = 1
+        while killed(lambda: open_cluster(NAME), step):
             whole(*GUESTS)
             app.run(["--name", NAME, "--quiet", "down"])
+            step += 1
+            assert hand_over_is_killed(first, step)
+        whole(*GUESTS)
+        app.run(["--name", NAME, "--quiet", "down"])
+        first += 3
+    assert first > 9
 
 
 # --- adding and removing VMs ------------------------------------------------------------
@@ -389,12 +395,12 @@ def test_a_hand_over_that_fails_after_the_old_ones_ended_is_finished(
     cluster = start()
     (tmp_path / "work").mkdir()
 
-    def failing(*_: object) -> object:
-        raise MachineError("no port of the host forwards")
+    def failing(record: Record) -> None:
+        raise MachineError("a new process has gone")
 
     with monkeypatch.context() as patch, locked(NAME):
-        patch.setattr(handover, "forward", failing)
-        with pytest.raises(MachineError, match="no port"):
+        patch.setattr(handover, "check_running", failing)
+        with pytest.raises(MachineError, match="has gone"):
             handover.hand_over(cluster, read_boot(state_dir(NAME)), tmp_path / "work")
     assert whole(*GUESTS).record.memory == "private"
 

@@ -4,7 +4,6 @@ template is none.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from xk8s.util.intact import seal
 from xk8s.util.sparse import content_sum
 
 from tests.conftest import Xk8s
@@ -130,8 +130,9 @@ def test_one_that_qemu_does_not_take_is_dropped(xk8s: Xk8s, cache: Path) -> None
     xk8s(*NAME, "down")
     (one,) = templates(cache)
     (one / "state").write_bytes(b"no state")
-    sums = {name: content_sum(one / name) for name in ("ram", "state")}
-    (one / "template.json").write_text(json.dumps(sums))
+    files = [one / name for name in ("ram", "state")]
+    sums = {path.name: f"{content_sum(path)} {path.stat().st_size}" for path in files}
+    (one / "template.json").write_text(seal(sums))
     said = up(xk8s, cache, "--nodes", "1")
     assert "boots by itself, without a template" in said
     assert not is_copy(xk8s, "vm-001")

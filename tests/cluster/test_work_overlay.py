@@ -115,9 +115,9 @@ def test_a_unit_is_changed_by_a_drop_in(xk8s: Xk8s, told: str) -> None:
 
 def test_prune_would_not_touch_it(xk8s: Xk8s, told: str) -> None:
     found = xk8s.json("layers", "prune", "--dry-run", "--json")
-    needed = {layer["name"]: layer["needed_by"] for layer in found["needed"]}
-    assert {"debian-base", "debian-modules", "debian-config"} <= set(needed)
-    assert "cluster work" in needed["debian-config"]
+    # Of one name there may be several: other clusters have snapshots here.
+    needed = {layer["name"] for layer in found["needed"] if "cluster work" in layer["needed_by"]}
+    assert {"debian-base", "debian-modules", "debian-config"} <= needed
     digests = {layer["digest"] for layer in found["removed"]}
     assert not digests & {digest for digest, _ in images(xk8s, "debian").values()}
 

@@ -5,6 +5,7 @@ virtio-serial port: for each connection a program of its own, whose "port" is th
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import socket
@@ -304,6 +305,38 @@ def test_what_an_earlier_session_left_disturbs_none(line: socket.socket, left: b
     line.sendall(begin)
     kinds = [(message.kind, message.payload) for message in answers(line, nonce)]
     assert kinds == [(Kind.OUTPUT, b"mine\n"), (Kind.EXIT, b"\0")]
+
+
+def test_a_client_learns_that_the_guest_began_again(path: Path) -> None:
+    """As after a reset: QEMU keeps the connection, and nobody knows of the session any more."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.setblocking(False)
+        argv, fds = [path, str(theirs.fileno())], [theirs.fileno()]
+        first = subprocess.Popen(argv, pass_fds=fds)
+        session = client.GuestSession(ours, "vm-001")
+        session.begin(Request(argv=("sh", "-c", "echo $$; exec sleep 1000")))
+        pid = None
+        while pid is None:
+            select.select([ours], [], [])
+            for message in session.messages():
+                if message.kind is Kind.OUTPUT:
+                    pid = int(message.payload)
+        first.kill()
+        first.wait()
+        os.kill(pid, signal.SIGKILL)
+        second = subprocess.Popen(argv, pass_fds=fds)
+        try:
+            with pytest.raises(MachineError, match=r"vm-001: the guest or its service .* again"):
+                connect(session, stdin=None, stdout=1, stderr=2)
+            # It serves the next one.
+            begin, nonce = hello("echo", "mine")
+            ours.setblocking(True)
+            ours.sendall(begin)
+            assert [message.kind for message in answers(ours, nonce)] == [Kind.OUTPUT, Kind.EXIT]
+        finally:
+            second.kill()
+            second.wait()
 
 
 # --- the source -------------------------------------------------------------------------

@@ -190,6 +190,8 @@ def _move(record: Record, unfinished: Unfinished) -> Record:
     there = bool(unfinished.nodes) and _moved(record, old, unfinished.nodes[0])
     source, target = moved_ram_path(record.name, name), ram_path(record.name, name)
     if not there:
+        # First, or one that has only just been started creates its file afterwards.
+        end(_strays(record), grace=0)
         source.unlink(missing_ok=True)
         return _let_run(record, (old,))
     if source.exists():

@@ -137,8 +137,6 @@ def config_layer(ctx: Context) -> Layer:
     """Return the layer ``debian-config``."""
     return Layer(
         name="debian-config",
-        # New keys end the connections that were made with the old ones.
-        units=("xk8s-sessions.service",),
         entries=(
             *render_tree("xk8s_debian", "config", ctx),
             sessions.entry(),

@@ -14,6 +14,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import attrs
@@ -31,7 +32,7 @@ from xk8s.context import ClusterAccess
 from xk8s.errors import CheckFailed, StateError
 from xk8s.overlay import File
 from xk8s.pki import Keys
-from xk8s.planning.plan import PlannedNode
+from xk8s.planning.plan import Plan, PlannedNode
 from xk8s.progress import Progress
 from xk8s.verbs import KeyRotation
 
@@ -136,12 +137,22 @@ def _restart(
 ) -> None:
     """Restart what uses the keys."""
     node = planned.node.name
-    units = units_of(cluster.plan, planned, given[node])
+    units = units_with_keys(cluster.plan, planned, given[node])
     if units:
         progress.item(node, f"restarting {short(units)}")
         hint = "the old keys are kept; fix the cause and run it again: it continues"
         restart(cluster, node, units, hint=hint)
         progress.finish(node)
+
+
+def units_with_keys(
+    plan: Plan, planned: PlannedNode, given: Mapping[str, Sequence[File]]
+) -> tuple[str, ...]:
+    """Return the units that use files with keys: those that a file names itself, and those of the
+    overlay's layers.
+    """
+    named = (file.units or () for files in given.values() for file in files)
+    return tuple(dict.fromkeys((*units_of(plan, planned, given), *chain.from_iterable(named))))
 
 
 def _snapshots_with(keys: Path, cluster: str) -> tuple[list[store.Snapshot], list[store.Snapshot]]:

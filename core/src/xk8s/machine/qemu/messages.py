@@ -11,6 +11,8 @@ _ESCAPE = b"\xff"
 _LITERAL = _ESCAPE + b"\x00"
 BEGIN = _ESCAPE + b"\x01"
 """Begins a session: what came before belongs to another one, which may have been cut off."""
+STARTED = _ESCAPE + b"\x02"
+"""The guest's service was started: sessions that it had begun earlier are lost."""
 _HEADER = 5
 _LONGEST = 1 << 20
 
@@ -70,8 +72,12 @@ class Decoder:
         self.begun_with(nonce)
 
     def feed(self, data: bytes) -> Iterator[Message]:
-        """Return the messages that are complete now. ValueError if they are none."""
+        """Return the messages that are complete now. ValueError if they are none, `EOFError` if
+        there will be no more.
+        """
         data = self._raw + data
+        if STARTED in data:
+            raise EOFError("the guest's service was started again")
         # An escape at the end belongs to a byte that is still to come.
         cut = len(data) - data.endswith(_ESCAPE)
         data, self._raw = data[:cut], data[cut:]

@@ -122,6 +122,12 @@ class GuestSession:
     def _decoded(self, data: bytes) -> list[Message]:
         try:
             found = list(self._decoder.feed(data))
+        except EOFError:
+            raise MachineError(
+                f"{self._name}: the guest or its service for programs was started again before the "
+                "program ended",
+                hint="run it again",
+            ) from None
         except ValueError as error:
             raise MachineError(
                 f"{self._name}: the guest's answer makes no sense: {error}"

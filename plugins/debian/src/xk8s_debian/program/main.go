@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 )
 
 const portNames = "/dev/virtio-ports/xk8s.session.*"
@@ -18,6 +19,7 @@ func main() {
 		fail(err)
 	}
 	for _, p := range ports {
+		p.tellStart()
 		go p.serve()
 	}
 	fail(watch(ports))
@@ -30,6 +32,7 @@ func findPorts(descriptors []string) ([]*port, error) {
 		if err != nil {
 			return nil, err
 		}
+		syscall.CloseOnExec(fd)
 		ports = append(ports, newPort(fd))
 	}
 	if len(ports) > 0 {

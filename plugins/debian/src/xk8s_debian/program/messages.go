@@ -8,11 +8,12 @@ import (
 // A message is its kind, the length of its payload (4 bytes, big-endian) and the payload. In the
 // stream the byte 0xFF is written as 0xFF 0x00, so that 0xFF 0x01 always means: here begins
 // a session, forget what came before. A session that was cut off leaves half a message, in
-// both directions.
+// both directions. 0xFF 0x02 of the guest: this program was started; what it ran is lost.
 const (
 	escape   = 0xff
 	literal  = 0x00
 	newBegin = 0x01
+	newStart = 0x02
 
 	headerSize = 5
 	longest    = 1 << 20

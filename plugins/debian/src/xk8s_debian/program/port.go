@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"syscall"
+	"unsafe"
 )
 
 const (
@@ -98,7 +99,27 @@ func (p *port) read(buffer []byte) int {
 	return have
 }
 
-// write returns false if the session ended before all was written.
+// tellStart lets a host know that was connected to an earlier run of this program. There is room
+// for it, or nobody to be told.
+func (p *port) tellStart() {
+	_, _ = syscall.Write(p.fd, []byte{escape, newStart})
+}
+
+// abandoned returns whether no host is connected at this moment.
+func (p *port) abandoned() bool {
+	const pollHup = 0x10
+	var now syscall.Timespec
+	poll := struct {
+		fd              int32
+		events, returns int16
+	}{fd: int32(p.fd)}
+	n, _, _ := syscall.Syscall6(
+		syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	return n == 1 && poll.returns&pollHup != 0
+}
+
+// write returns false if the session ended before all was written, or its host is gone: only the
+// goroutine that reads ends sessions, and it writes, too.
 func (p *port) write(data []byte, ended <-chan struct{}) bool {
 	for len(data) > 0 {
 		select {
@@ -112,6 +133,9 @@ func (p *port) write(data []byte, ended <-chan struct{}) bool {
 			data = data[n:]
 		case syscall.EINTR:
 		case syscall.EAGAIN:
+			if p.abandoned() {
+				return false
+			}
 			select {
 			case <-p.writable:
 			case <-ended:

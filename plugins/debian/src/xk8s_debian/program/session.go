@@ -33,7 +33,7 @@ type session struct {
 	program *program
 }
 
-// begin starts what the first message asks for; nil if it makes no sense.
+// begin starts what the first message asks for; nil if it makes no sense, or its host has gone.
 func begin(p *port, hello []byte) *session {
 	var wanted request
 	if len(hello) < nonceSize || json.Unmarshal(hello[nonceSize:], &wanted) != nil ||
@@ -42,9 +42,11 @@ func begin(p *port, hello []byte) *session {
 	}
 	s := &session{port: p, ended: make(chan struct{}), input: newQueue()}
 	p.writing.Lock()
-	p.write([]byte{escape, newBegin}, s.ended)
+	told := p.write([]byte{escape, newBegin}, s.ended)
 	p.writing.Unlock()
-	s.send(kindHello, hello[:nonceSize])
+	if !told || !s.send(kindHello, hello[:nonceSize]) {
+		return nil
+	}
 	started, err := start(&wanted)
 	if err != nil {
 		var number syscall.Errno
