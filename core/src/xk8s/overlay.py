@@ -33,6 +33,7 @@ def setting(
     env: str | None = None,
     pin: Callable[[Any], Any] | None = None,
     limit: Limit | None = None,
+    guard: Callable[[Any], bool] | None = None,
 ) -> Any:
     """Declare a field of a settings class: its default, its meaning, and an environment variable
     that sets it besides the general ``XK8S_<OVERLAY>_<FIELD>``.
@@ -43,8 +44,11 @@ def setting(
     It may read files but must not run programs; `UsageError` says what is wrong.
 
     ``limit`` says which values can work (see `xk8s.limits`): others are refused with exit code 2.
+
+    ``guard`` says which values give power over this machine. An ``xk8s.toml`` that merely lies in
+    the current directory may have these only once the user trusts it (`xk8s trust`).
     """
-    metadata = {"help": help, "env": env, "pin": pin, "limit": limit}
+    metadata = {"help": help, "env": env, "pin": pin, "limit": limit, "guard": guard}
     options: dict[str, Any] = {"metadata": metadata, "kw_only": True}
     if limit is not None:
         options["validator"] = _within

@@ -46,6 +46,7 @@ VERBS: Mapping[str, str] = {
     "overlays": "List the installed overlays.",
     "new": "Create a new overlay: a distribution with passing tests.",
     "explain": "Explain a setting: meaning, default, value and origin.",
+    "trust": "Let the settings file of this directory set everything.",
     "layers": "Show layer images and their content, and remove unused ones.",
     "cache": "Show what uses disk space, and free some.",
     "artifacts": "Show where each downloaded or built file came from.",

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from xk8s.errors import Xk8sError
+from xk8s.errors import UsageError, Xk8sError
+from xk8s.names.config_file import read_config
 
 if TYPE_CHECKING:
     from xk8s.names.request import Request
-
-
-CONFIG_FILE = "xk8s.toml"
 
 
 class Policy(NamedTuple):
@@ -51,7 +48,7 @@ def policy(request: Request | None = None) -> Policy:
     environment = os.environ if own is None or own.environment is None else own.environment
     file = own.config_file if own else None
     given = sets or any(name.startswith("XK8S_PLUGINS_") for name in environment)
-    if not given and not _mentioned(file or Path(CONFIG_FILE)):
+    if not given and not _mentioned(file):
         return Policy()
     from xk8s.names.core_settings import PluginSettings
     from xk8s.names.request import Request
@@ -63,13 +60,12 @@ def policy(request: Request | None = None) -> Policy:
     return Policy(allow=found.allow, origin=origin, timeout=found.timeout)
 
 
-def _mentioned(path: Path) -> bool:
+def _mentioned(path: Path | None) -> bool:
     """Return whether the file may mention plugins; others report what is wrong with it."""
     try:
-        return "plugins" in tomllib.loads(path.read_text())
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError, RecursionError):
+        config = read_config(path)
+        return config is not None and "plugins" in config.tables()
+    except UsageError:
         return True
 
 

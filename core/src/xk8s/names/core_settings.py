@@ -69,12 +69,14 @@ class ClusterSettings:
         "internet",
         "what VMs reach outside of the cluster: nothing (none), public addresses and DNS "
         "(internet), or everything that this machine reaches, its own 127.0.0.1 included (all)",
+        guard=lambda value: value == "all",
     )
     proxy: str = setting(
         "",
         "HTTP proxy of the VMs, http://HOST:PORT, for images and all else that they fetch; "
         "they reach it with each value of outside, also on this machine's 127.0.0.1",
         limit=line(1024),
+        guard=bool,
     )
     no_proxy: tuple[str, ...] = setting(
         (),
@@ -85,7 +87,10 @@ class ClusterSettings:
         "", "additional kernel arguments for all VMs, as on a command line", limit=line(1024)
     )
     qemu_args: str = setting(
-        "", "additional QEMU arguments for all VMs, quoted as in a shell", limit=line(16384)
+        "",
+        "additional QEMU arguments for all VMs, quoted as in a shell",
+        limit=line(16384),
+        guard=bool,
     )
 
 

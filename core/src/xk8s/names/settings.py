@@ -10,7 +10,6 @@ In a field's name a dot means an underscore: ``kubernetes.apiserver.args`` is
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from attrs import Attribute, frozen
 
 from xk8s.errors import UsageError, Xk8sError, nearest
 from xk8s.limits import control_character
-from xk8s.names.allow_list import CONFIG_FILE
+from xk8s.names.config_file import ConfigFile, read_config
 from xk8s.names.convert import convert, is_table, text, type_name
 from xk8s.names.request import Request
 
@@ -57,8 +56,11 @@ class Settings:
         self._stored = request.stored is not None
         self._file: Path | str | None = "the cluster's record"
         self._tables: Mapping[str, Mapping[str, Any]]
+        self._config: ConfigFile | None = None
         if request.stored is None:
-            self._file, self._tables = _read(request.config_file)
+            self._config = read_config(request.config_file)
+            self._file = self._config and self._config.path
+            self._tables = self._config.tables() if self._config else {}
         else:
             self._tables = request.stored
         self._values: dict[str, tuple[Value, ...]] = {}
@@ -81,6 +83,10 @@ class Settings:
             if origin != "default":
                 value = convert(f"{overlay}.{attribute.name}", raws, attribute.type, origin)
                 _check(f"{overlay}.{attribute.name}", value, attribute, origin)
+                if self._config and origin == str(self._config.path):
+                    guard = attribute.metadata.get("guard")
+                    if guard is not None and guard(value):
+                        self._config.check_trusted(f"{overlay}.{attribute.name}")
                 pin = attribute.metadata.get("pin")
                 if pin is not None and not (self._stored and origin == self._file):
                     value = _pin(pin, value, f"{overlay}.{attribute.name}, {origin}")
@@ -229,27 +235,6 @@ def _collect(sets: tuple[str, ...]) -> dict[str, list[tuple[str, str]]]:
             raise _twice(others[0][0], written, "command line")
         others.append((written, value))
     return found
-
-
-def _read(path: Path | None) -> tuple[Path | None, Mapping[str, Mapping[str, Any]]]:
-    if path is None:
-        path = Path(CONFIG_FILE)
-        if not path.exists():
-            return None, {}
-    try:
-        tables = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise UsageError(f"cannot read it: {error.strerror}", where=str(path)) from error
-    except RecursionError:
-        raise UsageError("not TOML: it is nested too deeply", where=str(path)) from None
-    except ValueError as error:
-        raise UsageError(f"not TOML: {error}", where=str(path)) from error
-    for name, table in tables.items():
-        if not isinstance(table, dict):
-            raise UsageError(
-                f"{name!r} stands outside of a table", where=str(path), hint="write [overlay]"
-            )
-    return path, tables
 
 
 def _check(key: str, value: Any, attribute: Attribute[Any], origin: str) -> None:
