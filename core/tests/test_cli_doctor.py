@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from xk8s.cli import app
 from xk8s.errors import HostError
+from xk8s.machine.net import privileges
 from xk8s.report import doctor
 from xk8s.util import host_programs
 
@@ -97,3 +98,26 @@ def test_every_probe_answers_here_and_says_what_to_do() -> None:
     for finding in findings:
         assert finding.text
         assert finding.level == "ok" or finding.do
+
+
+def test_a_machine_without_ipv6_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert doctor.ipv6()[0] == "ok"
+    monkeypatch.setattr(privileges, "_IF_INET6", tmp_path / "if_inet6")
+    assert doctor.ipv6() == (
+        "warn", "switched off: IPv4 clusters only", "start the kernel without ipv6.disable=1"
+    )  # fmt: skip
+
+
+def test_a_log_out_that_takes_the_clusters_along_is_said(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(doctor, "_LINGER", tmp_path)
+    monkeypatch.setenv("XK8S_RUNTIME", str(tmp_path))
+    assert doctor.log_out()[0] == "ok"
+    monkeypatch.delenv("XK8S_RUNTIME")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
+    level, text, do = doctor.log_out()
+    assert (level, "/run/user/1000/xk8s" in text) == ("warn", True)
+    assert do.startswith("loginctl enable-linger ")
+    (tmp_path / do.rpartition(" ")[2]).touch()
+    assert doctor.log_out()[0] == "ok"

@@ -426,6 +426,26 @@ def test_of_a_hand_over_that_lost_processes_each_vm_runs_where_it_can(
     assert record.memory == "private"
 
 
+def test_after_a_log_out_that_removed_its_sockets_the_cluster_ends_and_starts_again(
+    start: Callable[..., Cluster], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As logind does to a user who does not linger."""
+    start()
+    place = runtime_dir(NAME)
+    shutil.rmtree(place)
+    for verb in (["exec", "-n", "vm-001", "--", "true"], ["check"], ["snapshot", "save", "x"]):
+        assert app.run(["--name", NAME, "--quiet", *verb]) != 0
+        assert "Traceback" not in capfd.readouterr().err
+        assert not place.exists(), verb
+    assert app.run(["--name", NAME, "exec", "-n", "vm-001", "--", "true"]) == 8
+    assert "loginctl enable-linger" in capfd.readouterr().err
+    assert app.run(["--name", NAME, "--quiet", "down"]) == 0
+    assert qemus() == set()
+    start()
+    assert place.stat().st_mode & 0o777 == 0o700
+    whole(*GUESTS)
+
+
 def test_while_a_command_works_others_leave_it_alone(start: Callable[..., Cluster]) -> None:
     cluster = start()
     unfinished = attrs.evolve(cluster.record, unfinished=Unfinished(step="pause"))

@@ -13,6 +13,7 @@ from xk8s.build.artifacts.store import Resolved, Store
 from xk8s.build.layers.build import BuiltLayer, LayerStore
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.errors import HostError
+from xk8s.machine.net.privileges import has_ipv6
 from xk8s.machine.qemu.accelerator import decide
 from xk8s.planning.plan import Plan, PlannedLayer
 from xk8s.progress import Progress
@@ -61,11 +62,23 @@ class Clock:
 def make_inputs(plan: Plan, clock: Clock, held: ExitStack) -> ClusterInputs:
     """Return the inputs of a plan. Errors are those of `build`, and `HostError` without QEMU."""
     _check_memory(plan)
+    _check_ipv6(plan)
     accel = decide(plan.cluster.accel)
     for note in accel.notes:
         clock.note(note)
     resolved, layers = build(plan, clock, held)
     return ClusterInputs(plan=plan, accel=accel, resolved=resolved, layers=layers)
+
+
+def _check_ipv6(plan: Plan) -> None:
+    """Raise `HostError` when this machine could not be on the networks of the cluster."""
+    family = plan.cluster.ip_family
+    if family != "ipv4" and not has_ipv6():
+        raise HostError(
+            f"the cluster's IP family is {family}, and this machine's kernel has IPv6 switched off",
+            where="/proc/net/if_inet6",
+            hint="start the kernel without ipv6.disable=1, or use --ip-family ipv4",
+        )
 
 
 def _check_memory(plan: Plan) -> None:

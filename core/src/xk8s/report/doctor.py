@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import pwd
 import shutil
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from xk8s import apt, subordinate_ids
 from xk8s.errors import HostError, Xk8sError
 from xk8s.util import host_programs
 from xk8s.util.host_memory import memory_of_host
-from xk8s.util.paths import cache_dir, clusters_dir
+from xk8s.util.paths import cache_dir, clusters_dir, runtime_root
 from xk8s.util.run_program import run_program
 
 Severity = Literal["ok", "warn", "fail"]
@@ -27,6 +28,8 @@ CACHE_GIB, CACHE_GIB_LEAST = 12, 4
 """Room for a first `up` that builds all from source, and for one that does not."""
 MEMORY_MIB, MEMORY_MIB_LEAST = 6144, 3072
 """For the default cluster (vm-001, vm-002, vm-201) beside a build, and for one node."""
+
+_LINGER = Path("/var/lib/systemd/linger")
 
 
 @frozen(kw_only=True)
@@ -172,6 +175,27 @@ def tun() -> tuple[Severity, str, str]:
     return "ok", "/dev/net/tun opens", ""
 
 
+def ipv6() -> tuple[Severity, str, str]:
+    """Whether this machine can be on the networks of clusters with IPv6."""
+    from xk8s.machine.net.privileges import has_ipv6
+
+    if has_ipv6():
+        return "ok", "the kernel speaks it", ""
+    return "warn", "switched off: IPv4 clusters only", "start the kernel without ipv6.disable=1"
+
+
+def log_out() -> tuple[Severity, str, str]:
+    """Whether clusters outlive their user's last session: logind removes what they need."""
+    root = runtime_root()
+    if not root.is_relative_to("/run/user"):
+        return "ok", f"clusters outlive it, in {root}", ""
+    user = pwd.getpwuid(os.getuid()).pw_name
+    if (_LINGER / user).exists():
+        return "ok", f"clusters outlive it: {user} lingers", ""
+    do = f"loginctl enable-linger {user}"
+    return "warn", f"clusters are lost then: logind removes {root}", do
+
+
 def _nearest_directory(path: Path) -> Path:
     while not path.exists():
         path = path.parent
@@ -231,6 +255,8 @@ PROBES: tuple[tuple[str, Probe], ...] = (
     ("id ranges", id_ranges),
     ("namespaces", namespaces),
     ("tun", tun),
+    ("ipv6", ipv6),
+    ("log-out", log_out),
     ("cache", lambda: room("XK8S_CACHE", cache_dir(), CACHE_GIB, CACHE_GIB_LEAST)()),
     ("state", lambda: room("XK8S_STATE", clusters_dir(), 1, 1)()),
     ("memory", memory),

@@ -12,6 +12,8 @@ from xk8s.machine.net import holder
 from xk8s.util import host_programs
 from xk8s.util.run_program import run_program
 
+_IF_INET6 = Path("/proc/net/if_inet6")
+
 
 def check_tun() -> None:
     """`HostError` with what to do when this user cannot open /dev/net/tun."""
@@ -29,6 +31,13 @@ def check_tun() -> None:
             where=f"user {os.getuid()}",
             hint=hints.get(error.errno or 0, "taps connect the VMs to the cluster's networks"),
         ) from error
+
+
+def has_ipv6() -> bool:
+    """Return whether this machine's kernel speaks IPv6 (``ipv6.disable=1`` switches it off). Nodes
+    have kernels of their own.
+    """
+    return _IF_INET6.exists()
 
 
 def check_user_namespaces() -> None:

@@ -31,6 +31,7 @@ from xk8s.machine.qemu.agent_answer import (
     returned,
     truth,
 )
+from xk8s.machine.qemu.sockets import check_sockets
 from xk8s.util.log import get_logger
 
 log = get_logger(__name__)
@@ -219,6 +220,7 @@ class Agent:
     def _session(self, patience: float | None = None) -> Iterator[_Session]:
         seconds = self._timeout if patience is None else patience
         start = time.monotonic()
+        check_sockets(self._path, self.name)
         try:
             with (
                 self._lock.acquire(timeout=seconds, poll_interval=0.01),

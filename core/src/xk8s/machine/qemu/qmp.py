@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from qemu.qmp import ExecuteError, QMPClient, QMPError
 
 from xk8s.errors import MachineError
+from xk8s.machine.qemu.sockets import check_sockets
 from xk8s.util.log import get_logger
 
 log = get_logger(__name__)
@@ -37,6 +38,7 @@ class Qmp:
         self._client = QMPClient(name)
 
     def __enter__(self) -> Qmp:
+        check_sockets(self._path, self.name)
         try:
             self._call("connect", self._client.connect(str(self._path)))
         except BaseException:

@@ -20,6 +20,7 @@ from attrs import field, frozen
 from xk8s.errors import MachineError, StateError
 from xk8s.machine.qemu.agent import ENVIRONMENT
 from xk8s.machine.qemu.messages import BEGIN, Decoder, Kind, Message, encode
+from xk8s.machine.qemu.sockets import check_sockets
 from xk8s.util.log import get_logger
 
 log = get_logger(__name__)
@@ -187,6 +188,7 @@ def _take_port(stack: contextlib.ExitStack, sockets: Sequence[Path], name: str) 
     ends in whatever way.
     """
     deadline = time.monotonic() + _FREE_SECONDS
+    check_sockets(sockets[0], name)
     while True:
         for path in sockets:
             lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
