@@ -162,6 +162,17 @@ def test_unexpected_errors_leave_a_private_traceback(
     assert log.stat().st_mode & 0o777 == 0o600
 
 
+def test_of_many_tracebacks_the_last_ten_stay(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    for number in range(20):
+        (state / f"traceback-20260101-0000{number:02}-1.log").write_text("old")
+    assert report(RuntimeError("boom")) == 70
+    names = sorted(path.name for path in state.glob("traceback-*.log"))
+    assert len(names) == 10
+    assert names[0] == "traceback-20260101-000011-1.log"
+
+
 def test_a_full_disk_is_the_machines_fault(capsys: pytest.CaptureFixture[str]) -> None:
     assert report(OSError(28, "No space left on device", "/x")) == HostError.exit_code
     assert "the disk is full\n  where: /x" in capsys.readouterr().err

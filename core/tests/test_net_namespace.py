@@ -362,3 +362,23 @@ def test_nothing_is_forwarded_between_its_networks(net: Namespace) -> None:
     net.bridge("br1", mac="02:00:00:00:01:fa", addresses=("10.77.0.1/24",))
     found = net.run(["cat", "/proc/sys/net/ipv4/conf/br1/forwarding"])
     assert found.stdout.strip() == b"0"
+
+
+def test_logs_of_a_directory_are_cut_when_they_grow(net: Namespace, runtime: Path) -> None:
+    long, short = runtime / "guest.log", runtime / "short.log"
+    short.write_text("a line\n")
+    net.bound(runtime, most=4000, seconds=0.05)
+    with long.open("a") as writer:  # as QEMU: it appends, and knows nothing of this
+        for number in range(10_000):
+            writer.write(f"line {number}\n")
+            writer.flush()
+        last = f"line {number}\n"
+        deadline = time.monotonic() + 30
+        while long.stat().st_size > 4000:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        writer.write("after\n")
+    lines = long.read_text().splitlines(keepends=True)
+    assert lines[-2:] == [last, "after\n"]
+    assert all(line.startswith("line ") for line in lines[:-1]), lines[:3]
+    assert short.read_text() == "a line\n"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from xk8s.errors import MachineError
+from xk8s.machine.qemu.qmp import Qmp
 
 from tests.cluster.shared import Shared
 from tests.conftest import Xk8s
@@ -290,6 +291,47 @@ def test_the_keys_are_the_clusters_own_and_no_server_listens(cluster: Xk8s) -> N
         assert (state / "pki" / f"{name}.key").stat().st_mode & 0o777 == 0o600
     assert in_guest(cluster, "sh", "-c", "ls /etc/ssh/ssh_host_* 2>/dev/null || true") == ""
     assert in_guest(cluster, "ss", "-Htlnp") == ""
+
+
+# --- what grows -------------------------------------------------------------------------
+
+
+def test_logs_of_components_do_not_fill_the_memory(cluster: Xk8s) -> None:
+    assert in_guest(cluster, "systemctl", "is-active", "xk8s-limit-logs.timer") == "active"
+    fill = "yes 'a line' | head -c 10000000 >/var/log/x.log; echo last >>/var/log/x.log"
+    in_guest(cluster, "sh", "-c", f"{fill}; systemctl start xk8s-limit-logs")
+    assert 1 << 20 < int(in_guest(cluster, "stat", "-c", "%s", "/var/log/x.log")) < 3 << 20
+    assert in_guest(cluster, "head", "-n", "1", "/var/log/x.log") == "a line"
+    assert in_guest(cluster, "tail", "-n", "1", "/var/log/x.log") == "last"
+    assert in_guest(cluster, "journalctl", "-q", "-o", "cat", "-u", "xk8s-limit-logs") == ""
+    in_guest(cluster, "rm", "/var/log/x.log")
+
+
+def seconds_behind(cluster: Xk8s) -> float:
+    return time.time() - float(in_guest(cluster, "date", "+%s.%N"))
+
+
+def until_the_clock_is_right(cluster: Xk8s) -> None:
+    deadline = time.monotonic() + 60
+    while abs(seconds_behind(cluster)) > 2.5:
+        assert time.monotonic() < deadline
+        time.sleep(1)
+
+
+def test_the_clock_is_right_within_a_minute_of_a_sleep_of_the_host(cluster: Xk8s) -> None:
+    """While the host sleeps its monotonic clock stands still, and so do VMs: as when paused."""
+    assert cluster.root is not None
+    with Qmp(cluster.root / "r" / "into" / "vm-001.qmp", "vm-001") as qmp:
+        qmp.execute("stop")
+        time.sleep(8)
+        qmp.execute("cont")
+    assert seconds_behind(cluster) > 5, "the VM was not paused"
+    until_the_clock_is_right(cluster)
+    # Whoever wants another time keeps it.
+    in_guest(cluster, "sh", "-c", "touch /run/xk8s-own-time; date -s @1700000000; sleep 30")
+    assert in_guest(cluster, "date", "+%Y") == "2023"
+    in_guest(cluster, "rm", "/run/xk8s-own-time")
+    until_the_clock_is_right(cluster)
 
 
 # --- save and restore: last, for they replace what runs ---------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -17,6 +18,7 @@ from xk8s.util.lines import cut_line
 
 EXIT_UNEXPECTED = 70
 """Exit code for a bug of xk8s (EX_SOFTWARE): the traceback is in a file that the message names."""
+_KEPT_TRACEBACKS = 10
 MAX_SHOWN = 2000
 """Characters of a line of a log that an error shows."""
 EXIT_PIPE = 141
@@ -166,5 +168,8 @@ def _write_traceback(text: str) -> Path:
             continue
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
+        for old in sorted(directory.glob("traceback-*.log"))[:-_KEPT_TRACEBACKS]:
+            with contextlib.suppress(OSError):  # of another user, in /tmp
+                old.unlink()
         return path
     return Path("(could not be written)")

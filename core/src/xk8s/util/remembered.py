@@ -13,6 +13,9 @@ from attrs import define, field
 from xk8s.util.files import file_digest, write_atomic
 from xk8s.util.paths import cache_dir
 
+_MANY = 2000
+"""So many files are remembered before those that are gone are forgotten."""
+
 
 @define(eq=False)
 class Fingerprints:
@@ -64,6 +67,11 @@ class Fingerprints:
         return self._known
 
     def _save(self) -> None:
+        known = self._load()
+        if len(known) > _MANY:
+            gone = [name for name in known if not Path(name.partition("#")[0]).exists()]
+            for name in gone:
+                del known[name]
         # Remembering is a help, not a duty: a plan must work on a full or read-only disk.
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)

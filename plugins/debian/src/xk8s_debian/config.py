@@ -16,11 +16,13 @@ _ENABLED = {
     "systemd-networkd.socket": "sockets.target",
     "systemd-networkd-wait-online.service": "network-online.target",
     "xk8s-console.service": "multi-user.target",
+    "xk8s-limit-logs.timer": "timers.target",
     "xk8s-shell.service": "multi-user.target",
 }
 _OWN = (
     "qemu-guest-agent.service",
     "xk8s-console.service",
+    "xk8s-limit-logs.timer",
     "xk8s-sessions.service",
     "xk8s-shell.service",
 )

@@ -1,5 +1,6 @@
-"""The program that runs programs for the host, built from our own source: Go's standard library
-alone (directory ``program``); and the keys of the SSH server that it starts for a connection.
+"""The program that runs programs for the host and keeps the clock right, built from our own source:
+Go's standard library alone (directory ``program``); and the keys of the SSH server that it starts
+for a connection.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 PROGRAM = "/usr/lib/xk8s/sessions"
 UNITS = ("xk8s-sessions.service",)
 """New keys end the connections that were made with the old ones."""
-SOURCES = ("main.go", "messages.go", "port.go", "program.go", "session.go")
+SOURCES = ("clock.go", "main.go", "messages.go", "port.go", "program.go", "session.go")
 
 
 def program() -> Artifact:

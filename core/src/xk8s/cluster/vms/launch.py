@@ -21,6 +21,7 @@ from xk8s.cluster.vms.boot_console import is_stalled
 from xk8s.errors import MachineError, PlanError
 from xk8s.machine.net import outside
 from xk8s.machine.net.namespace import Namespace
+from xk8s.machine.net.privileges import has_ipv6
 from xk8s.machine.qemu import process
 from xk8s.machine.qemu.command import DiskImage, MachineSpec, Memory, TapNic
 from xk8s.machine.qemu.qmp import Qmp
@@ -31,6 +32,7 @@ from xk8s.util.paths import cache_dir, runtime_dir, state_dir
 from xk8s.util.processes import end
 
 BOOT_SECONDS = 600.0
+_LONGEST_CONSOLE = 16 << 20
 LAYERS = "xk8s.layers="
 """So begins the argument with the names of a VM's layers."""
 
@@ -215,6 +217,9 @@ def wait_booted(cluster: Cluster, nodes: Iterable[str], progress: Progress) -> N
 def networks(boot: BootedCluster) -> Namespace:
     """Return the cluster's namespace with its bridges and routes."""
     namespace = Namespace.start(runtime_dir(boot.cluster))
+    # A guest may write to its console for ever.
+    consoles = _private_dir(boot.cluster, CONSOLES)
+    namespace.bound(consoles.absolute(), most=_LONGEST_CONSOLE)
     host = HOST_PART
     for network in boot.networks:
         ipv4, ipv6 = f"{address(network.index, host)}/24", f"{host_ipv6(network.index, host)}/120"
@@ -222,7 +227,7 @@ def networks(boot: BootedCluster) -> Namespace:
             f"net{network.index}",
             mac=f"02:78:6b:38:{network.index:02x}:{host:02x}",
             mtu=network.mtu,
-            addresses=(ipv4, ipv6) if network.index else (ipv4,),
+            addresses=(ipv4, ipv6) if network.index and has_ipv6() else (ipv4,),
         )
     lead_outside(boot, namespace)
     for prefix in boot.routes:
@@ -268,5 +273,7 @@ def own_files(planned: PlannedNode, secrets: Sequence[File]) -> list[File]:
     return list(files.values())
 
 
-def _private_dir(cluster: str, name: str) -> None:
-    (state_dir(cluster) / name).mkdir(mode=0o700, exist_ok=True)
+def _private_dir(cluster: str, name: str) -> Path:
+    directory = state_dir(cluster) / name
+    directory.mkdir(mode=0o700, exist_ok=True)
+    return directory

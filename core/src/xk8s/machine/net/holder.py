@@ -59,6 +59,8 @@ def main() -> None:
         sysctl(f"net/bridge/bridge-nf-call-{name}", "0")
     for name in ("all", "default"):
         sysctl(f"net/ipv4/conf/{name}/rp_filter", "0")
+        # ipv6.disable_ipv6=1 for the host's kernel is the default of new namespaces, too.
+        sysctl(f"net/ipv6/conf/{name}/disable_ipv6", "0")
         sysctl(f"net/ipv6/conf/{name}/accept_dad", "0")
         sysctl(f"net/ipv6/conf/{name}/accept_ra", "0")
     # Between its networks it forwards nothing, whatever the host does: `do_outside` says where.
@@ -287,6 +289,14 @@ def do_prohibit(peer: Peer, request: dict[str, Any]) -> bool:
     return peer.answer()
 
 
+def do_bound(peer: Peer, request: dict[str, Any]) -> bool:
+    """{directory, most, seconds} -> {}: its logs are cut when they have become longer than so many
+    bytes; they are looked at each so many seconds.
+    """
+    relay.bound_logs(str(request["directory"]), int(request["most"]), float(request["seconds"]))
+    return peer.answer()
+
+
 def do_exec(peer: Peer, request: dict[str, Any]) -> bool:
     """{argv, cwd, env} and three descriptors (0, 1, 2) -> {pid}, later {exit}.
 
@@ -366,6 +376,7 @@ OPERATIONS: dict[str, Callable[[Peer, dict[str, Any]], bool]] = {
     "configure": do_configure,
     "hold": do_hold,
     "prohibit": do_prohibit,
+    "bound": do_bound,
     "exec": do_exec,
     "quit": do_quit,
 }

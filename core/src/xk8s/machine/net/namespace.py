@@ -145,6 +145,12 @@ class Namespace:
         """
         self._ask(fds, op="hold")
 
+    def bound(self, directory: Path, *, most: int, seconds: float = 10.0) -> None:
+        """Cut logs of a directory (``*.log``) that become longer than ``most`` bytes, for as long
+        as the holder lives. It looks at them each so many ``seconds``.
+        """
+        self._ask(op="bound", directory=str(directory), most=most, seconds=seconds)
+
     def wait_gone(self, interface: str, seconds: float) -> None:
         """Return when there is no such interface; `HostError` after some seconds."""
         deadline = time.monotonic() + seconds

@@ -1,6 +1,6 @@
-"""What the holder does for the host beside its namespace: ports that lead in, and the host's own
-addresses. A socket stays in the network namespace in which it was made, whoever has it: those of
-the host are handed to the holder.
+"""What the holder does for the host beside its namespace: ports that lead in, the host's own
+addresses, logs that must not grow for ever. A socket stays in the network namespace in which it was
+made, whoever has it: those of the host are handed to the holder.
 
 Loaded by holder.py, by its path: only the standard library.
 """
@@ -15,6 +15,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 Target = tuple[str, int]
 
@@ -146,3 +147,30 @@ def _addresses(data: bytes) -> Iterator[str]:
         if kind == _IFA_LOCAL or (kind == _IFA_ADDRESS and size == _ATTRIBUTE.size + 4):
             yield socket.inet_ntoa(data[_ATTRIBUTE.size : size])
         data = data[(size + 3) & ~3 :]
+
+
+def bound_logs(directory: str, most: int, seconds: float) -> None:
+    """Look at the logs of a directory now and then, and cut those that have become longer than
+    ``most`` bytes. Whoever writes them appends to what is left.
+    """
+
+    def bound() -> None:
+        while True:
+            for path in Path(directory).glob("*.log"):
+                with contextlib.suppress(OSError):
+                    _cut(path, most)
+            time.sleep(seconds)
+
+    threading.Thread(target=bound, daemon=True).start()
+
+
+def _cut(path: Path, most: int) -> None:
+    """Keep the last quarter of what is allowed, from the beginning of a line."""
+    if path.lstat().st_size <= most:
+        return
+    with path.open("rb") as file:
+        file.seek(-(most // 4), os.SEEK_END)
+        rest = file.read(most // 4)
+    with path.open("ab") as file:
+        file.truncate(0)
+        file.write(rest[rest.find(b"\n") + 1 :])

@@ -1,5 +1,5 @@
 // xk8s-sessions runs programs of the guest for the host, one on each of the virtio-serial ports
-// xk8s.session.N at a time. docs/reference/boot.md has the protocol. Arguments are numbers of
+// xk8s.session.N at a time, and keeps the clock right. docs/reference/boot.md has the protocol. Arguments are numbers of
 // open descriptors to be used in place of the ports.
 package main
 
@@ -21,6 +21,9 @@ func main() {
 	for _, p := range ports {
 		p.tellStart()
 		go p.serve()
+	}
+	if len(os.Args) == 1 { // in a VM
+		go keepClock()
 	}
 	fail(watch(ports))
 }
