@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 PROGRAM = "/usr/lib/xk8s/sessions"
 UNITS = ("xk8s-sessions.service",)
-"""New keys end the connections that were made with the old ones."""
 SOURCES = ("clock.go", "main.go", "messages.go", "port.go", "program.go", "session.go")
 
 
@@ -41,11 +40,13 @@ def entry() -> Take:
 
 
 def secrets(keys: Keys) -> Iterator[File]:
-    """Return what /etc/xk8s/sshd_config names."""
+    """Return what /etc/xk8s/sshd_config names. An SSH server reads it for its one connection: new
+    keys restart nothing.
+    """
     from xk8s.pki import SSH_CLIENT, SSH_SERVER
 
-    yield File(
-        path="/etc/xk8s/ssh_host_key", data=keys.ssh_key(SSH_SERVER).key, mode=0o600, units=UNITS
-    )
-    public = keys.ssh_key(SSH_CLIENT).cert
-    yield File(path="/etc/xk8s/ssh_authorized_keys", data=public, mode=0o600, units=UNITS)
+    for name, data in (
+        ("ssh_host_key", keys.ssh_key(SSH_SERVER).key),
+        ("ssh_authorized_keys", keys.ssh_key(SSH_CLIENT).cert),
+    ):
+        yield File(path=f"/etc/xk8s/{name}", data=data, mode=0o600, units=())
