@@ -298,13 +298,20 @@ def test_the_keys_are_the_clusters_own_and_no_server_listens(cluster: Xk8s) -> N
 
 def test_logs_of_components_do_not_fill_the_memory(cluster: Xk8s) -> None:
     assert in_guest(cluster, "systemctl", "is-active", "xk8s-limit-logs.timer") == "active"
-    fill = "yes 'a line' | head -c 10000000 >/var/log/x.log; echo last >>/var/log/x.log"
+    fill = "yes 'a line' | head -n 1500000 >/var/log/x.log; echo last >>/var/log/x.log"
     in_guest(cluster, "sh", "-c", f"{fill}; systemctl start xk8s-limit-logs")
     assert 1 << 20 < int(in_guest(cluster, "stat", "-c", "%s", "/var/log/x.log")) < 3 << 20
     assert in_guest(cluster, "head", "-n", "1", "/var/log/x.log") == "a line"
     assert in_guest(cluster, "tail", "-n", "1", "/var/log/x.log") == "last"
     assert in_guest(cluster, "journalctl", "-q", "-o", "cat", "-u", "xk8s-limit-logs") == ""
     in_guest(cluster, "rm", "/var/log/x.log")
+
+
+def monitor(cluster: Xk8s) -> Path:
+    """The monitor of the VM, whose present process may not be its first one."""
+    assert cluster.root is not None
+    sockets = (cluster.root / "r" / "into").glob("vm-001*.qmp")
+    return max(sockets, key=lambda path: path.stat().st_mtime)
 
 
 def seconds_behind(cluster: Xk8s) -> float:
@@ -320,8 +327,7 @@ def until_the_clock_is_right(cluster: Xk8s) -> None:
 
 def test_the_clock_is_right_within_a_minute_of_a_sleep_of_the_host(cluster: Xk8s) -> None:
     """While the host sleeps its monotonic clock stands still, and so do VMs: as when paused."""
-    assert cluster.root is not None
-    with Qmp(cluster.root / "r" / "into" / "vm-001.qmp", "vm-001") as qmp:
+    with Qmp(monitor(cluster), "vm-001") as qmp:
         qmp.execute("stop")
         time.sleep(8)
         qmp.execute("cont")

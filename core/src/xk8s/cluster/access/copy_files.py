@@ -96,12 +96,15 @@ def _stream(
     failed: list[Exception] = []
 
     def work() -> None:
-        mine = os.fdopen(writer, "wb") if to_guest else os.fdopen(reader, "rb")
         try:
-            with mine:
-                (to_guest or from_guest)(mine)  # type: ignore[misc]
-                if from_guest:
-                    while mine.read(1 << 20):
+            if to_guest:
+                with os.fdopen(writer, "wb") as sent:
+                    to_guest(sent)
+            elif from_guest:
+                with os.fdopen(reader, "rb") as taken:
+                    if taken.peek(1):  # else the guest says why it sent nothing
+                        from_guest(taken)
+                    while taken.read(1 << 20):
                         pass  # the padding behind the end of an archive
         except Exception as error:
             failed.append(error)

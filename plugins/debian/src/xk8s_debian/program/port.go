@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 )
 
@@ -12,6 +13,8 @@ const (
 	pieceSize = 32 << 10
 	// It gives at most a page; many of them are handled together.
 	readSize = 64 << 10
+	// Hosts that come and go are told of within a millisecond or so.
+	settle = 500 * time.Millisecond
 )
 
 // port is an open virtio-serial port. Its driver tells that the host connected or left by waking
@@ -105,8 +108,21 @@ func (p *port) tellStart() {
 	_, _ = syscall.Write(p.fd, []byte{escape, newStart})
 }
 
-// abandoned returns whether no host is connected at this moment.
-func (p *port) abandoned() bool {
+// left returns whether the host is gone. That it is not connected is no proof: the kernel hears of
+// hosts that come and go by another queue than that of their data, and later. What a new host
+// sends may have been read while the end of the one before it is still to be told.
+func (p *port) left() bool {
+	for waited := time.Duration(0); waited < settle; waited += settle / 50 {
+		if p.connected() {
+			return false
+		}
+		time.Sleep(settle / 50)
+	}
+	return !p.connected()
+}
+
+// connected returns what the kernel knows at this moment.
+func (p *port) connected() bool {
 	const pollHup = 0x10
 	var now syscall.Timespec
 	poll := struct {
@@ -115,7 +131,7 @@ func (p *port) abandoned() bool {
 	}{fd: int32(p.fd)}
 	n, _, _ := syscall.Syscall6(
 		syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), 1, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
-	return n == 1 && poll.returns&pollHup != 0
+	return n != 1 || poll.returns&pollHup == 0
 }
 
 // write returns false if the session ended before all was written, or its host is gone: only the
@@ -133,7 +149,7 @@ func (p *port) write(data []byte, ended <-chan struct{}) bool {
 			data = data[n:]
 		case syscall.EINTR:
 		case syscall.EAGAIN:
-			if p.abandoned() {
+			if p.left() {
 				return false
 			}
 			select {
@@ -156,6 +172,9 @@ func (p *port) serve() {
 	for {
 		n := p.read(buffer)
 		if n == 0 {
+			if !p.left() {
+				continue
+			}
 			current.end()
 			current, incoming = nil, decoder{}
 			<-p.readable
