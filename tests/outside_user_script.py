@@ -1,4 +1,6 @@
-"""Run by test_outside.py as an ordinary user, below /tmp: the way out starts, changes and ends."""
+"""Run by test_outside.py as an ordinary user, and as root with mounts of its own: the way out
+starts, changes and ends.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +36,7 @@ def main() -> None:
             lead(net, runtime, "none", again=True)
             lead(net, runtime, "all", again=True)
             found["all"] = states(runtime)
+            found["mounted"] = Path("/dev/shm").is_mount()
         finally:
             net.stop()
         while left := leftovers(runtime):  # they end with the holder

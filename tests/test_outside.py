@@ -99,6 +99,22 @@ def test_an_ordinary_user_has_a_way_out_without_any_privilege() -> None:
         assert found[value]["uplink"]["Seccomp"] == "2"
 
 
+def test_mounts_of_root_stay_where_they_are_shared() -> None:
+    """As systemd has them. The way out leaves all behind that was mounted: only for itself."""
+    if (why := small_world.lacks()) is not None or os.geteuid() != 0:
+        pytest.skip(why or "a user's way out has no mounts of its own")
+    script = 'mount -t tmpfs none /dev/shm && exec "$@"'
+    command = ["unshare", "-m", "--propagation", "shared", "sh", "-c", script, "sh"]
+    done = subprocess.run(
+        [*command, sys.executable, "-m", "tests.outside_user_script"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["uid"] == 0
+    assert found["mounted"]
+
+
 def test_what_is_closed_is_all_that_is_not_the_internet() -> None:
     closed = [ipaddress.ip_network(prefix) for prefix in CLOSED]
     edges = {0, 2**32 - 1}

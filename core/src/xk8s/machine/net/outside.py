@@ -24,6 +24,7 @@ from xk8s.addresses import HOST_LOOPBACK, RESOLVER
 from xk8s.errors import HostError
 from xk8s.machine.net import relay
 from xk8s.machine.net.namespace import Namespace
+from xk8s.machine.net.privileges import private_mounts_argv
 from xk8s.util import host_programs
 from xk8s.util.log import get_logger
 from xk8s.util.processes import cluster_environment
@@ -187,6 +188,9 @@ def _uplink(namespace: Namespace, runtime_dir: Path, *, loopback: bool, again: b
         # Of root's privileges it keeps one. A user has none; and without a root in the namespace,
         # which tcpdump takes ill (`unshare_argv`), it cannot mount what it would see.
         argv.append("--enable-sandbox")
+        # It makes its root private, but not what is mounted below: where mounts are shared, as
+        # systemd has them, its end of /dev/shm would be that of this machine's.
+        argv = [*private_mounts_argv(), *argv]
     if not loopback:
         argv.append("--disable-host-loopback")
     argv += [str(namespace.ping()["pid"]), _UPLINK]

@@ -60,6 +60,11 @@ def unshare_argv() -> tuple[str, ...]:
     return (unshare, "-n") if os.geteuid() == 0 else (unshare, "-U", "-c", "--keep-caps", "-n")
 
 
+def private_mounts_argv() -> tuple[str, ...]:
+    """Return how root starts a program whose mounts are its own."""
+    return (_program("unshare"), "-m", "--propagation", "private")
+
+
 def ip_argv() -> tuple[str, ...]:
     """Return the iproute2 program; `HostError` when it is missing."""
     return (_program("ip"),)
