@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from xk8s_frr.checks import next_hops
+from xk8s_frr.settings import FrrSettings
 
 from tests.conftest import Xk8s
 
@@ -106,6 +107,32 @@ def test_a_node_without_a_link_is_led_to_no_more_and_comes_back(cluster: Xk8s) -
     cluster(*NAME, "net", "link", "vm-002", "eth1", "up")
     for version, address in ANYCAST.items():
         wait(lambda a=address: hops(cluster, ROUTER, a), all_nodes(version))  # type: ignore[misc]
+
+
+def test_a_killed_node_is_sent_to_until_its_hold_time_is_over(cluster: Xk8s) -> None:
+    """Its router has nothing but the silence: the link stays up."""
+    hop = NODES["vm-002"][0]
+    shown = f"ip -4 route show {ANYCAST[4]}/32 proto bgp"
+    script = f"while {shown} | grep -q {hop}; do sleep 0.05; done; date +%s.%N"
+    noticing = cluster.start(*NAME, "exec", "-n", ROUTER, "--", "sh", "-c", script)
+    begun = time.time()
+    cluster(*NAME, "node", "kill", "vm-002")
+    killed = time.time()
+    found = answers(cluster, ANYCAST[4], 5)
+    said, _ = noticing.communicate(timeout=300)
+    noticed = float(said)
+    print(f"routes to a killed node stayed for {noticed - killed:.1f} s; answers then: {found}")
+    hold = FrrSettings().hold
+    # It counts from the last message, which is up to a third of the time old.
+    assert hold * 2 / 3 - 1 < noticed - begun
+    assert noticed - killed < hold + 5
+    found = answers(cluster, ANYCAST[4], 20)
+    assert set(found) == {"vm-001", "vm-003"}, found
+    cluster(*NAME, "node", "start", "vm-002", timeout=900)
+    for version, address in ANYCAST.items():
+        wait(lambda a=address: hops(cluster, ROUTER, a), all_nodes(version))  # type: ignore[misc]
+    guest(cluster, "vm-002", "systemd-run", "--unit=hello", "socat",
+          f"TCP6-LISTEN:{PORT},fork,reuseaddr,ipv6only=0", "EXEC:/bin/hostname")  # fmt: skip
 
 
 def test_an_address_on_loopback_is_announced_and_withdrawn(cluster: Xk8s) -> None:
