@@ -75,7 +75,7 @@ class Fingerprints:
         # Remembering is a help, not a duty: a plan must work on a full or read-only disk.
         with contextlib.suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self.path, json.dumps(self._load(), sort_keys=True))
+            write_atomic(self.path, json.dumps(known, sort_keys=True))
 
 
 _shared: dict[Path, Fingerprints] = {}
