@@ -13,7 +13,7 @@ from xk8s.build.artifacts.store import Resolved, Store
 from xk8s.build.layers.build import BuiltLayer, LayerStore
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.errors import HostError
-from xk8s.machine.net.privileges import has_ipv6
+from xk8s.machine.net.privileges import IPV6_REMEDY, has_ipv6
 from xk8s.machine.qemu.accelerator import decide
 from xk8s.planning.plan import Plan, PlannedLayer
 from xk8s.progress import Progress
@@ -77,7 +77,7 @@ def _check_ipv6(plan: Plan) -> None:
         raise HostError(
             f"the cluster's IP family is {family}, and this machine's kernel has IPv6 switched off",
             where="/proc/net/if_inet6",
-            hint="start the kernel without ipv6.disable=1, or use --ip-family ipv4",
+            hint=f"{IPV6_REMEDY}, or use --ip-family ipv4",
         )
 
 

@@ -177,11 +177,11 @@ def tun() -> tuple[Severity, str, str]:
 
 def ipv6() -> tuple[Severity, str, str]:
     """Whether this machine can be on the networks of clusters with IPv6."""
-    from xk8s.machine.net.privileges import has_ipv6
+    from xk8s.machine.net.privileges import IPV6_REMEDY, has_ipv6
 
     if has_ipv6():
         return "ok", "the kernel speaks it", ""
-    return "warn", "switched off: IPv4 clusters only", "start the kernel without ipv6.disable=1"
+    return "warn", "switched off: IPv4 clusters only", IPV6_REMEDY
 
 
 def log_out() -> tuple[Severity, str, str]:

@@ -13,6 +13,7 @@ from xk8s.util import host_programs
 from xk8s.util.run_program import run_program
 
 _IF_INET6 = Path("/proc/net/if_inet6")
+IPV6_REMEDY = "start the kernel without ipv6.disable=1"
 
 
 def check_tun() -> None:
