@@ -1,6 +1,6 @@
 // xk8s-sessions runs programs of the guest for the host, one on each of the virtio-serial ports
-// xk8s.session.N at a time, and keeps the clock right. docs/reference/boot.md has the protocol. Arguments are numbers of
-// open descriptors to be used in place of the ports.
+// xk8s.session.N at a time, and keeps the clock right. docs/reference/boot.md has the protocol.
+// Arguments are numbers of open descriptors to be used in place of the ports.
 package main
 
 import (
