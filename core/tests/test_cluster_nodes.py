@@ -24,6 +24,7 @@ from xk8s.cluster.state.node_paths import image_path, pause_mark
 from xk8s.cluster.state.record import locked
 from xk8s.errors import AbsentError, MachineError, StateError
 from xk8s.machine.qemu.command import MachineSpec
+from xk8s.machine.qemu.qmp import Qmp
 from xk8s.overlay import Check, File
 from xk8s.planning.plan import Plan
 from xk8s.progress import Silent
@@ -102,6 +103,23 @@ def test_a_node_that_others_let_run_is_not_taken_for_a_paused_one(start: Start) 
     pause_mark("t", "vm-001").touch()
     assert cluster.absent == {}
     cluster.check_present()
+
+
+def test_a_node_with_a_volume_on_a_full_disk_is_named_mocked(
+    start: Start, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """QEMU's status is made up: see test_full_disk for a disk that is full."""
+    cluster = start()
+    assert cluster.absent == {}
+    monkeypatch.setattr(Qmp, "status", lambda _: "io-error")
+    assert cluster.absent == dict.fromkeys(("vm-001", "vm-002"), "out of disk space")
+    assert phase_of(cluster.record, states()) == "paused"
+    assert run("exec", "-n", "vm-001", "true") == MachineError.exit_code
+    error = capfd.readouterr().err
+    assert (
+        f"vm-001 is out of disk space: free some space where {cluster.state_dir} is, then" in error
+    )
+    assert "xk8s node resume vm-001 --name t" in error
 
 
 def test_a_node_of_a_record_only_is_no_node(start: Start) -> None:

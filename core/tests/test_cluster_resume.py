@@ -32,18 +32,19 @@ from xk8s.cluster.resume import vm_states
 from xk8s.cluster.snapshots import handover, save, share_ram
 from xk8s.cluster.state.booted import BootedCluster, BootedNode, planned_boot, read_boot, write_boot
 from xk8s.cluster.state.guest_files import guest_files_of, read_guest_files, write_guest_files
-from xk8s.cluster.state.node_paths import image_path, moved_ram_path, ram_path
+from xk8s.cluster.state.node_paths import image_path, moved_ram_path, ram_path, volume_path
 from xk8s.cluster.state.record import Record, Unfinished, locked, read_record, write_record
 from xk8s.cluster.state.request_file import read_request, write_inputs
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.ram import memory_of, ram_directory
+from xk8s.cluster.vms.volumes import make_volumes
 from xk8s.errors import HostError, MachineError
 from xk8s.machine.net.privileges import check_tun
 from xk8s.machine.qemu import migrate, process
 from xk8s.machine.qemu.accelerator import decide, qemu_version
 from xk8s.machine.qemu.command import MachineSpec
 from xk8s.machine.qemu.qmp import Qmp
-from xk8s.overlay import Forward
+from xk8s.overlay import Forward, Volume
 from xk8s.planning.plan import Plan
 from xk8s.progress import Silent
 from xk8s.util import paths
@@ -66,6 +67,7 @@ pytestmark = [
 ]
 NAME = "t"
 GUESTS = ("vm-001", "vm-002")
+VOLUMES = (Volume(name="data", path="/data", size=32),)
 PlanOf = Callable[..., Plan]
 KitOf = Callable[[Plan], ClusterInputs]
 
@@ -96,7 +98,9 @@ def tiny(plan: Plan, kernel: Path) -> BootedCluster:
         nics = tuple(nic for nic in booted.node.nics if nic.network == 0)
         node = attrs.evolve(booted.node, memory=32, cpus=1, nics=nics)
         forward = Forward(name="api", guest_port=6443)
-        return attrs.evolve(booted, node=node, disks=(), forwards=(forward,), qemu_args=())
+        return attrs.evolve(
+            booted, node=node, disks=(), forwards=(forward,), volumes=VOLUMES, qemu_args=()
+        )
 
     own = Path("kernel")
     nodes = tuple(small(booted) for booted in boot.nodes)
@@ -118,6 +122,7 @@ def start(
             directory.mkdir(parents=True, mode=0o700)
         write_inputs(plan)
         write_boot(boot, state_dir(NAME))
+        make_volumes(boot)
         write_guest_files(guest_files_of(inputs, "k", {}), state_dir(NAME))
         ram_directory(NAME)
         nodes = launch.start(boot, launch.networks(boot), memory_of(boot, "shared"))
@@ -177,6 +182,8 @@ def whole(*names: str) -> Cluster:
     assert [planned.node.name for planned in read_boot(state).nodes] == list(names)
     assert [*read_guest_files(state).nodes] == list(names)
     assert not any(moved_ram_path(NAME, name).exists() for name in names)
+    volumes = [path.name for path in sorted((state / "volumes").iterdir())]
+    assert volumes == [volume_path(NAME, name, "data").name for name in names]
     return cluster
 
 
@@ -241,7 +248,7 @@ def _share(cluster: Cluster, _: Path) -> object:
 
 def _pause(cluster: Cluster, work: Path) -> object:
     work.mkdir()
-    return save._stand_still(cluster, work)
+    return save._stand_still(cluster, read_boot(state_dir(NAME)), work)
 
 
 @pytest.mark.parametrize("work", [_hand_over, _share, _pause], ids=lambda work: work.__name__[1:])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cluster.reboot import boot_id, until
 from tests.conftest import Xk8s
 
 pytestmark = pytest.mark.cluster
@@ -45,27 +45,6 @@ def pid(cluster: Xk8s, node: str) -> int:
     return next(found["pid"] for found in status["nodes"] if found["name"] == node)
 
 
-def until(condition: Callable[[], bool], seconds: float = 600) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(1)
-
-
-def boot_id(cluster: Xk8s, node: str) -> str:
-    """Return "" while the guest does not answer. A program that is started in the moment of its
-    reset is waited for in vain.
-    """
-    done = cluster.start("--name", NAME, "exec", "-n", node, "--", "cat",
-                         "/proc/sys/kernel/random/boot_id")  # fmt: skip
-    try:
-        out, _ = done.communicate(timeout=60)
-    except subprocess.TimeoutExpired:
-        done.kill()
-        out, _ = done.communicate()
-    return out.strip() if done.returncode == 0 else ""
-
-
 def reaches(cluster: Xk8s, source: str, target: str) -> None:
     """Now, or soon: a guest's agent answers before its addresses are there."""
 
@@ -86,10 +65,10 @@ def test_a_guest_that_reboots_comes_back_and_gets_what_was_applied_again(
     (work / "etc/motd").write_text("applied\n")
     run(cluster, "apply", str(work))
     assert guest(cluster, "vm-002", "cat", "/etc/motd") == "applied\n"
-    before, process = boot_id(cluster, "vm-002"), pid(cluster, "vm-002")
+    before, process = boot_id(cluster, NAME, "vm-002"), pid(cluster, "vm-002")
     # From inside, as a test of a real system does it.
     guest(cluster, "vm-002", "sh", "-c", "(sleep 1; systemctl reboot) >/dev/null 2>&1 &")
-    until(lambda: boot_id(cluster, "vm-002") not in ("", before))
+    until(lambda: boot_id(cluster, NAME, "vm-002") not in ("", before))
     assert pid(cluster, "vm-002") == process
     reaches(cluster, "vm-001", "vm-002")
     reaches(cluster, "vm-002", "192.168.1.1")
@@ -141,10 +120,10 @@ def test_a_killed_node_is_worked_around_and_starts_again(cluster: Xk8s) -> None:
 
 
 def test_a_node_is_shut_down_and_started(cluster: Xk8s) -> None:
-    before = boot_id(cluster, "vm-002")
+    before = boot_id(cluster, NAME, "vm-002")
     told = cluster.json("--name", NAME, "node", "reboot", "vm-002", "--json", timeout=1200)
     assert told["started"] == ["vm-002"]
-    assert boot_id(cluster, "vm-002") != before
+    assert boot_id(cluster, NAME, "vm-002") != before
     reaches(cluster, "vm-001", "vm-002")
 
 

@@ -17,8 +17,8 @@ from tests.suite.not_run import KEY
 
 LAST = (
     "test_kubernetes", "test_scale_kubernetes", "test_apply_kubernetes", "test_ca_rotate",
-    "test_families", "test_multinet", "test_flannel", "test_kube_router", "test_third_party",
-    "test_crio", "test_pages",
+    "test_control_plane", "test_families", "test_multinet", "test_flannel", "test_kube_router",
+    "test_third_party", "test_crio", "test_pages",
 )  # fmt: skip
 """Files that boot whole Kubernetes clusters, in the order in which they are missed. Those that
 share a cluster (tests/cluster/shared.py) follow each other.

@@ -219,14 +219,31 @@ class Forward:
 
 
 @frozen(kw_only=True)
+class Volume:
+    """A file system (ext4) of a node that outlives its VM: what was flushed to it is there after a
+    reboot, and after the VM was killed. Without one a node's whole state is its memory.
+
+    ``name`` (1 to 16 lower-case letters, digits and dashes) identifies it, ``path`` is where the
+    guest has it mounted before its first program starts, ``size`` is in MiB: it takes as much of
+    the disk as it has content. It is part of snapshots, and ends with the cluster, or with its node
+    when `xk8s scale` removes that.
+    """
+
+    name: str
+    path: str
+    size: int
+
+
+@frozen(kw_only=True)
 class BootOptions:
     """What an overlay adds to a node's start: kernel arguments, QEMU arguments (each one argv
-    word, e.g. ("-device", "virtio-rng-pci,rng=rng0")), and port forwards.
+    word, e.g. ("-device", "virtio-rng-pci,rng=rng0")), port forwards, and volumes.
     """
 
     kernel_args: tuple[str, ...] = ()
     qemu_args: tuple[str, ...] = ()
     forwards: tuple[Forward, ...] = ()
+    volumes: tuple[Volume, ...] = ()
 
 
 # --- topology ---------------------------------------------------------------------------

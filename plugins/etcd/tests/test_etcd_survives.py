@@ -1,4 +1,4 @@
-"""The real etcd with exactly our arguments, on a memory file system of the size that we give it: it
+"""The real etcd with exactly our arguments, on a file system with the room of its volume: it
 outlives its log, and a full store is an alarm.
 """
 
@@ -102,9 +102,10 @@ def started(settings: EtcdSettings, tmp: Path) -> Store:
     (line,) = (text for text in unit.splitlines() if text.startswith("ExecStart="))
     words = shlex.split(line)
     arguments = words[words.index("/usr/bin/etcd") + 1 :]
-    mount = files["/etc/systemd/system/var-lib-etcd.mount"]
-    (options,) = (text for text in mount.splitlines() if text.startswith("Options="))
     node = ctx.nodes[0]
+    (volume,) = overlay.xk8s_boot(ctx, node).volumes
+    # Of a volume of 512 MiB 502 can be used.
+    size = f"size={volume.size * 49 // 50}M"
     pki = tmp / "pki"
     pki.mkdir()
     for file in overlay.xk8s_secrets(ctx, node, Keys(tmp / "keys")):
@@ -122,7 +123,7 @@ def started(settings: EtcdSettings, tmp: Path) -> Store:
         arguments = [word.replace(old, new) for word in arguments]
     script = 'mount -t tmpfs -o "$1" none "$2" && shift 2 && exec "$@"'
     process = subprocess.Popen(
-        [*NAMESPACE, "sh", "-c", script, "sh", options.partition("=")[2], str(data),
+        [*NAMESPACE, "sh", "-c", script, "sh", size, str(data),
          str(PROGRAM), *arguments, "--log-level=error"],
         stdout=subprocess.DEVNULL,
         stderr=(tmp / "log").open("wb"),

@@ -1,4 +1,5 @@
-"""Nodes of a cluster that do not take part: their VM is dead, or the user paused it.
+"""Nodes of a cluster that do not take part: their VM is dead, or paused: by the user, or
+because a disk of this machine is full.
 
 A guest agent that is asked would answer nothing for as long as one waits. So the others are worked
 on without these nodes, and whoever asks for one of them gets an error at once that says what to do.
@@ -11,8 +12,8 @@ from typing import Literal
 
 import attrs
 
-from xk8s.cluster.resume import vm_state
-from xk8s.cluster.state.node_paths import pause_mark
+from xk8s.cluster.resume import OUT_OF_SPACE, vm_state
+from xk8s.cluster.state.node_paths import pause_mark, volumes_of
 from xk8s.cluster.state.record import NodeRecord, Record
 from xk8s.errors import StateError
 from xk8s.overlay import Node
@@ -20,21 +21,35 @@ from xk8s.planning.plan import Plan
 from xk8s.util.paths import state_dir
 from xk8s.verbs import DEFAULT_NAME
 
-Absence = Literal["dead", "paused"]
-_REMEDIES: Mapping[Absence, str] = {"dead": "start", "paused": "resume"}
+Absence = Literal["dead", "paused", "out of disk space"]
+_REMEDIES: Mapping[Absence, str] = {
+    "dead": "start",
+    "paused": "resume",
+    OUT_OF_SPACE: "resume",
+}
 
 
-def is_paused(record: Record, node: NodeRecord) -> bool:
-    """Return whether the user paused a VM. Only those with the mark of `xk8s node pause`
-    are asked: that takes a session with QEMU.
+def why_paused(record: Record, node: NodeRecord) -> Absence | None:
+    """Return why a living VM does not run: the user paused it, or this machine's disk is full. Only
+    those with the mark of `xk8s node pause` or with volumes are asked: that takes a session with
+    QEMU.
     """
-    return pause_mark(record.name, node.name).exists() and vm_state(record, node) == "paused"
+    paused = pause_mark(record.name, node.name).exists()
+    if not paused and not volumes_of(record.name, node.name):
+        return None
+    state = vm_state(record, node, timeout=2.0)
+    if state == OUT_OF_SPACE:
+        return OUT_OF_SPACE
+    return "paused" if paused and state == "paused" else None
 
 
 def remedy(cluster: str, node: str, absence: Absence) -> str:
     """Return the command that brings a node back."""
     name = "" if cluster == DEFAULT_NAME else f" --name {cluster}"
-    return f"xk8s node {_REMEDIES[absence]} {node}{name}"
+    command = f"xk8s node {_REMEDIES[absence]} {node}{name}"
+    if absence == OUT_OF_SPACE:
+        return f"free some space where {state_dir(cluster)} is, then {command}"
+    return command
 
 
 def absence_text(cluster: str, node: str, absence: Absence) -> str:

@@ -14,8 +14,8 @@ import attrs
 from xk8s.addresses import HOST_PART, address
 from xk8s.build.artifacts.store import Store
 from xk8s.checks import CheckContext
-from xk8s.cluster.absent import Absence, absence_text, ended, is_paused, without
-from xk8s.cluster.resume import resumed, vm_states
+from xk8s.cluster.absent import Absence, absence_text, ended, why_paused, without
+from xk8s.cluster.resume import OUT_OF_SPACE, resumed, vm_states
 from xk8s.cluster.state.node_paths import CONSOLES, qemu_log
 from xk8s.cluster.state.record import Record, find_record, list_clusters, lock_file
 from xk8s.cluster.state.request_file import read_request
@@ -143,14 +143,14 @@ class Cluster:
 
     @property
     def absent(self) -> dict[str, Absence]:
-        """Nodes that do not take part at the moment, by name: their VM is dead or paused."""
+        """Nodes that do not take part at the moment, by name, and why."""
         return self._absent([node.name for node in self.record.nodes])
 
     def absence(self, node: str) -> Absence | None:
         """Return why a node does not take part; None for one that does."""
         if not self.alive(node):
             return "dead"
-        return "paused" if is_paused(self.record, self.record.node(node)) else None
+        return why_paused(self.record, self.record.node(node))
 
     def _absent(self, nodes: Sequence[str]) -> dict[str, Absence]:
         found = {name: self.absence(name) for name in nodes}
@@ -162,7 +162,7 @@ class Cluster:
 
     def check_present(self, *nodes: str) -> None:
         """`AbsentError` when one of these VMs (by default of all) is dead or paused."""
-        self._refuse(nodes, ("dead", "paused"))
+        self._refuse(nodes, ("dead", "paused", OUT_OF_SPACE))
 
     def _refuse(self, nodes: Sequence[str], absences: Collection[str]) -> None:
         for name, absence in (self._absent(nodes) if nodes else self.absent).items():
@@ -251,7 +251,7 @@ def phase_of(record: Record, states: Mapping[str, str] | None = None) -> str:
         return "ended"
     if record.unfinished is not None and not is_locked(lock_file(record.name)):
         return "interrupted"
-    if states and {*states.values()} <= {"paused", "dead"}:
+    if states and {*states.values()} <= {"paused", "dead", OUT_OF_SPACE}:
         return "paused"
     return record.phase
 

@@ -13,12 +13,19 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Final
 
 import attrs
 
 from xk8s.cluster.state.booted import BootedNode, read_boot, write_boot
 from xk8s.cluster.state.guest_files import read_guest_files, write_guest_files
-from xk8s.cluster.state.node_paths import PROMISED, moved_ram_path, ram_path, remove_node_files
+from xk8s.cluster.state.node_paths import (
+    PROMISED,
+    moved_ram_path,
+    ram_path,
+    remove_node_files,
+    remove_volumes,
+)
 from xk8s.cluster.state.record import (
     NodeRecord,
     Phase,
@@ -48,6 +55,8 @@ INCOMING = "inmigrate"
 """Status of a QEMU that waits for a state."""
 MOVED = "postmigrate"
 """Status of a QEMU whose VM is in another one."""
+OUT_OF_SPACE: Final = "out of disk space"
+"""State of a VM that is paused since it wrote to a volume on a full disk of this machine."""
 _SECONDS = 60.0
 
 
@@ -148,8 +157,8 @@ def vm_states(record: Record, *, timeout: float = _SECONDS) -> dict[str, str]:
 
 
 def vm_state(record: Record, node: NodeRecord, *, timeout: float = _SECONDS) -> str:
-    """State of a VM: "running", "paused", "dead" (no process), or another one of QEMU's; "busy" if
-    it does not answer within ``timeout`` seconds.
+    """State of a VM: "running", "paused", "dead" (no process), `OUT_OF_SPACE`, or another one of
+    QEMU's; "busy" if it does not answer within ``timeout`` seconds.
     """
     if not node.process.alive:
         return "dead"
@@ -158,6 +167,8 @@ def vm_state(record: Record, node: NodeRecord, *, timeout: float = _SECONDS) -> 
             status = qmp.status()
     except MachineError:
         return "busy" if node.process.alive else "dead"
+    if status == migrate.NO_ROOM:
+        return OUT_OF_SPACE
     return "paused" if status in migrate.STOPPED else status
 
 
@@ -298,6 +309,7 @@ def _without(record: Record, unfinished: Unfinished, phase: Phase) -> Record:
             _close_ports(name, planned)
     for node in gone:
         remove_node_files(name, node)
+        remove_volumes(name, node)
     return left
 
 

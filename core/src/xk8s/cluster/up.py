@@ -44,7 +44,7 @@ from xk8s.cluster.state.guest_files import (
     read_guest_files,
     write_guest_files,
 )
-from xk8s.cluster.state.node_paths import image_path
+from xk8s.cluster.state.node_paths import VOLUMES, image_path
 from xk8s.cluster.state.operation_log import operation_log
 from xk8s.cluster.state.passed_checks import (
     CHECKED,
@@ -64,6 +64,7 @@ from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.memory_room import choose_backing
 from xk8s.cluster.vms.power_on import power_on
 from xk8s.cluster.vms.ram_template import get_templates
+from xk8s.cluster.vms.volumes import make_volumes
 from xk8s.errors import CheckFailed, HostError, StateError, Xk8sError
 from xk8s.machine.qemu.accelerator import decide
 from xk8s.pki import Keys
@@ -239,6 +240,7 @@ def _boot(inputs: ClusterInputs, clock: Clock) -> Cluster:
         files = {node.node.name: secrets(plan, node.node, keys) for node in plan.nodes}
         own = {name: flat(node_files) for name, node_files in files.items()}
         launch.write_images(plan, own)
+        make_volumes(boot)
         write_guest_files(guest_files_of(inputs, store.key_of(inputs), own), state_dir(plan.name))
         _tell_on_top(inputs, clock)
         templates = get_templates(inputs, boot, clock)
@@ -352,7 +354,7 @@ def _restore(
     record = _begin(inputs)
     boot = read_boot(value.directory)
     with disk_guard(state_dir(record.name)), staged(value) as files:
-        take_staged(files, record.name, (*KEPT_DIRECTORIES, GUEST_FILES, CHECKED))
+        take_staged(files, record.name, (*KEPT_DIRECTORIES, VOLUMES, GUEST_FILES, CHECKED))
         boot = attrs.evolve(boot, **way_out(inputs.plan))
         write_boot(boot, state_dir(record.name))
         with restore(boot, value, record, clock) as restored:

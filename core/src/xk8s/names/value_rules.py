@@ -41,6 +41,10 @@ _UNIT = re.compile(
 _MODULE = re.compile(r"[A-Za-z0-9_-]+")
 _LOG_FIELDS = frozenset({"name", "scope", "part"})
 _MAX_PORT = 65535
+_VOLUME = re.compile(r"[a-z0-9-]{1,16}")
+_VOLUME_PATH = re.compile(r"(/[A-Za-z0-9_.-]+)+")
+_VOLUME_SIZES = range(32, (4 << 20) + 1)
+"""MiB: a journal does not fit into smaller ones."""
 
 
 def problem(value: object) -> str | None:
@@ -160,6 +164,13 @@ def _boot(value: BootOptions) -> Iterator[str]:
     names = [forward.name for forward in value.forwards]
     if len({*names}) < len(names):
         yield "two forwards have one name"
+    for volume in value.volumes:
+        if not _VOLUME.fullmatch(volume.name):
+            yield f"volume {volume.name!r}: its name is not 1 to 16 of a to z, 0 to 9 and -"
+        if not _VOLUME_PATH.fullmatch(volume.path) or "/." in volume.path:
+            yield f"volume {volume.name!r}: {volume.path!r} is not an absolute, plain path"
+        if volume.size not in _VOLUME_SIZES:
+            yield f"volume {volume.name!r}: {volume.size} MiB; it takes 32 MiB to 4 TiB"
 
 
 def _boot_image(value: BootImage) -> Iterator[str]:

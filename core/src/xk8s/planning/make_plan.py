@@ -27,6 +27,7 @@ from xk8s.overlay import (
     Layer,
     Network,
     Node,
+    Volume,
 )
 from xk8s.planning import topology
 from xk8s.planning.core_points import SYSCTL_POINT, guest_files
@@ -251,8 +252,25 @@ def _node(
         kernel_args=tuple(kernel_args),
         qemu_args=tuple(arg for option in options for arg in option.qemu_args),
         forwards=tuple(forward for option in options for forward in option.forwards),
+        volumes=_volumes(given, node),
         owners={path: overlay for path, (overlay, _) in files.items()},
     )
+
+
+def _volumes(given: Iterable[tuple[str, BootOptions]], node: Node) -> tuple[Volume, ...]:
+    """Return the volumes of a node; `PlanError` when two overlays give one name or path twice."""
+    found: dict[str, tuple[str, Volume]] = {}
+    for overlay, options in given:
+        for volume in options.volumes:
+            for key in (volume.name, volume.path):
+                if key in found:
+                    raise PlanError(
+                        f"{found[key][0]} and {overlay} both have a volume {key} on {node.name}",
+                        where=node.name,
+                        hint="leave one of the overlays out",
+                    )
+                found[key] = overlay, volume
+    return tuple(dict.fromkeys(volume for _, volume in found.values()))
 
 
 def _own_options(cluster: ClusterSettings) -> BootOptions:

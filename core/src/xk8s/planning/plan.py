@@ -24,6 +24,7 @@ from xk8s.overlay import (
     Layer,
     Node,
     Take,
+    Volume,
 )
 from xk8s.planning.overrides import Override
 from xk8s.planning.plan_json import boot_json, plan_json, take_json
@@ -65,6 +66,7 @@ class PlannedNode:
     kernel_args: tuple[str, ...]
     qemu_args: tuple[str, ...]
     forwards: tuple[Forward, ...]
+    volumes: tuple[Volume, ...] = ()
     owners: Mapping[str, str] = field(factory=dict, repr=False, metadata=UNDIGESTED)
 
 

@@ -92,4 +92,5 @@ def node_json(planned: PlannedNode) -> dict[str, object]:
         "kernel_args": list(planned.kernel_args),
         "qemu_args": list(planned.qemu_args),
         "forwards": [attrs.asdict(forward) for forward in planned.forwards],
+        "volumes": [attrs.asdict(volume) for volume in planned.volumes],
     }

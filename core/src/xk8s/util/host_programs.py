@@ -51,6 +51,7 @@ PROGRAMS = (
     Program("dumpcap", "wireshark-common", "wireshark-cli", "captures of many links", needed=False),
     Program("ip", "iproute2", "iproute", "networks between VMs"),
     Program("mkfs.erofs", "erofs-utils", "erofs-utils", "layer images"),
+    Program("mkfs.ext4", "e2fsprogs", "e2fsprogs", "volumes of nodes"),
     Program("mmdebstrap", "mmdebstrap", "mmdebstrap", "the guest's base system"),
     Program("newuidmap", "uidmap", "shadow-utils", "building the base system without root"),
     Program("qemu-system-x86_64", "qemu-system-x86", "qemu-system-x86-core", "the VMs"),

@@ -14,10 +14,11 @@ from typing import Any
 
 from xk8s.overlay import KernelFacts
 
-BOOT_MODULES = ("virtio_blk", "virtio_pmem", "nd_pmem", "erofs", "overlay", "qemu_fw_cfg")
-"""Modules that the initramfs needs before it can mount the layers; virtio_blk, so that a disk
-plugged into the running VM need not wait for udev; and qemu_fw_cfg, which tells the copy of a
-template which node it is.
+BOOT_MODULES = (
+    "virtio_blk", "ext4", "virtio_pmem", "nd_pmem", "erofs", "overlay", "qemu_fw_cfg"
+)  # fmt: skip
+"""Modules that the initramfs needs before it can mount layers and volumes (virtio_blk, ext4); and
+qemu_fw_cfg, which tells the copy of a template which node it is.
 """
 
 _SYMBOL = re.compile(r"^CONFIG_([A-Za-z0-9_]+)=([ym])$", re.MULTILINE)

@@ -1,4 +1,4 @@
-"""etcd: the store of the control plane, TLS only, in the node's memory."""
+"""etcd: the store of the control plane, TLS only, on a volume of the node."""
 
 from __future__ import annotations
 
@@ -16,6 +16,6 @@ ROLES: frozenset[Role] = frozenset({"control-plane"})
 """The nodes that run etcd."""
 
 DATA = "/var/lib/etcd"
-"""The memory file system with its data."""
+"""The volume with its data."""
 
 __all__ = ["CA", "DATA", "PKI", "ROLES"]

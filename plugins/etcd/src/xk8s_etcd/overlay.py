@@ -7,7 +7,21 @@ from typing import TYPE_CHECKING
 
 from xk8s import hookimpl
 from xk8s.context import Context
-from xk8s.overlay import Fault, File, GuestNeeds, Layer, Node, Observation, Overlay, Symlink, Take
+from xk8s.limits import size_in_bytes
+from xk8s.overlay import (
+    BootOptions,
+    Fault,
+    File,
+    GuestNeeds,
+    KernelNeeds,
+    Layer,
+    Node,
+    Observation,
+    Overlay,
+    Symlink,
+    Take,
+    Volume,
+)
 from xk8s.render import render_tree
 
 from xk8s_etcd import CA, DATA, PKI, ROLES
@@ -30,7 +44,7 @@ _UNITS = ("etcd.service",)
 def xk8s_overlay() -> Overlay:
     """Describe a single member on the control plane."""
     return Overlay(
-        summary="etcd on the control plane, in memory",
+        summary="etcd on the control plane, whose data outlive its VM",
         requires=("base",),
         settings=EtcdSettings,
         points={ARGS_POINT: ARGS},
@@ -41,6 +55,21 @@ def xk8s_overlay() -> Overlay:
 def xk8s_guest(ctx: Context) -> GuestNeeds:  # noqa: ARG001
     """Return the programs that start its unit (see `xk8s_etcd.unit`)."""
     return GuestNeeds(programs=("bash", "tee"), roles=ROLES)
+
+
+@hookimpl
+def xk8s_kernel(ctx: Context) -> KernelNeeds:  # noqa: ARG001
+    """Return what its volume takes."""
+    return KernelNeeds(config=("EXT4_FS", "VIRTIO_BLK"), roles=ROLES)
+
+
+@hookimpl
+def xk8s_boot(ctx: Context, node: Node) -> BootOptions:
+    """Return the volume with its data, which a control plane finds again after a reboot."""
+    if node.role not in ROLES:
+        return BootOptions()
+    size = size_in_bytes(ctx.settings(EtcdSettings).size) >> 20
+    return BootOptions(volumes=(Volume(name="etcd", path=DATA, size=size),))
 
 
 @hookimpl
@@ -66,7 +95,6 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
                 "xk8s_etcd",
                 "etcd",
                 ctx,
-                size=settings.size,
                 command=logged("/usr/bin/etcd", "/var/log/etcd.log", _arguments(ctx)),
             ),
             Symlink(path=_WANTED, target=_UNIT),
@@ -75,9 +103,7 @@ def xk8s_layers(ctx: Context) -> Iterator[Layer]:
 
 
 def _arguments(ctx: Context) -> list[str]:
-    """Return the arguments of one member that nobody else joins, tuned for a node that lives in
-    memory.
-    """
+    """Return the arguments of one member that nobody else joins."""
     settings = ctx.settings(EtcdSettings)
     added = (*ctx.fragments(ARGS_POINT, str), *settings.args)
     url, peer = "https://127.0.0.1:2379", "https://127.0.0.1:2380"
@@ -97,8 +123,6 @@ def _arguments(ctx: Context) -> list[str]:
         f"--peer-cert-file={PKI}/peer.crt",
         f"--peer-key-file={PKI}/peer.key",
         "--peer-client-cert-auth=true",
-        # The data dies with the node anyway.
-        "--unsafe-no-fsync=true",
         # Nobody to elect against, and a busy host must not look like a lost leader; fewer ticks
         # are less work when idle.
         "--heartbeat-interval=500",

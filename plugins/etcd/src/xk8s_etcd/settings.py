@@ -32,8 +32,8 @@ class EtcdSettings:
     )
     size: str = setting(
         "512M",
-        "limit of the memory file system that holds the data: 192M are for the log, and half of "
-        "the rest for the database",
+        "size of the volume that holds the data: 192M are for the log, and half of the rest for "
+        "the database",
         limit=size("256M", "64G"),
     )
 

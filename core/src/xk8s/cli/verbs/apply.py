@@ -60,7 +60,7 @@ def lines(applied: Applied) -> list[str]:
         words += [f"restarted {short(node.restarted)}"] if node.restarted else []
         words += [f"stopped {short(node.stopped)}"] if node.stopped else []
         told.append(f"  {node.node:<12} {'; '.join(words)}")
-    skipped = [f"  {node:<12} skipped: it is dead or paused" for node in applied.skipped]
+    skipped = [f"  {node:<12} skipped: it does not run" for node in applied.skipped]
     if not told:
         text = "is up to date" if not skipped else "is up to date, except nodes that do not run"
         return [f"cluster {name!r} {text} ({seconds:.1f} s)", *skipped]

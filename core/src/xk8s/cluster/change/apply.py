@@ -85,7 +85,7 @@ class NodeChange:
 @frozen(kw_only=True)
 class Applied:
     """What an apply did. ``overlays`` are those that say something else than before, ``checks``
-    those that were run, ``seconds`` per stage. ``skipped`` nodes were dead or paused, ``rebooted``
+    those that were run, ``seconds`` per stage. ``skipped`` nodes did not run, ``rebooted``
     ones had lost what was applied before.
     """
 

@@ -21,7 +21,7 @@ from xk8s.cluster.change.power_on_nodes import changed_nodes, new_nodes, power_o
 from xk8s.cluster.handle import Cluster, open_complete
 from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.prepare import Clock, make_inputs
-from xk8s.cluster.resume import vm_state, written_down
+from xk8s.cluster.resume import OUT_OF_SPACE, vm_state, written_down
 from xk8s.cluster.state.booted import read_boot, write_boot
 from xk8s.cluster.state.guest_files import read_guest_files, write_guest_files
 from xk8s.cluster.state.node_paths import pause_mark
@@ -138,7 +138,8 @@ def _opened(name: str, nodes: Sequence[str]) -> Cluster:
 
 def _let_run(cluster: Cluster, node: str) -> bool:
     """Let a VM run; return whether it was paused."""
-    paused = vm_state(cluster.record, cluster.record.node(node)) == "paused"
+    state = vm_state(cluster.record, cluster.record.node(node))
+    paused = state in ("paused", OUT_OF_SPACE)
     if paused:
         with Qmp(cluster.sockets(node).qmp, node) as qmp:
             migrate.run_on(qmp)

@@ -74,6 +74,8 @@ def _node(old: BootedNode, new: BootedNode) -> Iterator[str]:
         (f.name, f.guest_port) for f in new.forwards
     ]:
         yield f"port forwards of {name} changed"
+    if old.volumes != new.volumes:
+        yield f"volumes of {name} changed"
 
 
 def _changed(before: Sequence[str], after: Sequence[str]) -> str:

@@ -17,13 +17,14 @@ from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.prepare import Clock
 from xk8s.cluster.state.booted import BootedCluster, boot_of
 from xk8s.cluster.state.guest_files import GuestFiles, NodeFiles, node_files
-from xk8s.cluster.state.node_paths import ram_path, remove_node_files
+from xk8s.cluster.state.node_paths import ram_path, remove_node_files, remove_volumes
 from xk8s.cluster.state.record import Record
 from xk8s.cluster.state.secrets import PKI, flat, secrets
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.memory_room import promise
 from xk8s.cluster.vms.power_on import power_on
 from xk8s.cluster.vms.ram_template import get_templates
+from xk8s.cluster.vms.volumes import make_volumes
 from xk8s.overlay import File
 from xk8s.pki import Keys
 
@@ -94,8 +95,12 @@ def power_on_nodes(
     record, plan = cluster.record, inputs.plan
     if record.memory == "shared":
         _promise(record.name, new)
+    there = {node.name for node in record.nodes}
     for name in new.names:  # of one that died
         remove_node_files(record.name, name)
+        if name not in there:
+            remove_volumes(record.name, name)
+    make_volumes(new.boot)
     launch.write_images(plan, new.own)
     # RAM of the same kind as that of the others.
     templates = {} if record.memory == "anonymous" else get_templates(inputs, new.boot, clock)

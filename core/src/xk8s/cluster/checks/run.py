@@ -18,7 +18,7 @@ def results_of(
     cluster: Cluster, checks: Iterable[Check], progress: Progress
 ) -> Iterator[CheckResult]:
     """Run checks in order and yield each result as it arrives, up to the first failure. What a
-    check sees meanwhile is progress; a VM that is dead or paused ends them with its error, unless
+    check sees meanwhile is progress; a VM that does not run ends them with its error, unless
     the cluster is seen `without` it.
     """
     for result in run_checks(

@@ -16,20 +16,22 @@ from xk8s.cluster.state.record import Unfinished, write_record
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.qmp_sessions import connect, each
 from xk8s.cluster.vms.ram import memory_of
+from xk8s.cluster.vms.volumes import copy_volumes
 from xk8s.machine.qemu import migrate
 from xk8s.util.processes import end
 
 
 def hand_over(cluster: Cluster, boot: BootedCluster, work: Path) -> tuple[Cluster, float]:
     """Replace processes that share the RAM's files by new ones with private views of them, through
-    device states that are left in ``work``. Return the resulting cluster, and for how many seconds
-    it was paused.
+    device states that are left in ``work`` beside copies of the volumes. Return the resulting
+    cluster, and for how many seconds it was paused.
 
     If this raises, or the command is killed, the old processes continue, or, once the first of them
     has ended, the new ones: see `xk8s.cluster.resume`.
     """
     old = {node.name: node for node in cluster.record.nodes}
     generation = cluster.record.latest + 1
+    booted = {planned.node.name: planned for planned in boot.nodes}
     unfinished = Unfinished(step="hand over")
     views = {
         name: attrs.evolve(memory, saved=True)
@@ -51,6 +53,7 @@ def hand_over(cluster: Cluster, boot: BootedCluster, work: Path) -> tuple[Cluste
         stopped = time.monotonic()
         each(pool, before, lambda _, qmp: qmp.execute("stop"))
         each(pool, before, lambda name, qmp: migrate.save(qmp, work / f"{name}.state"))
+        each(pool, before, lambda name, _: copy_volumes(boot.cluster, booted[name], work))
         each(pool, after, lambda name, qmp: migrate.load(qmp, work / f"{name}.state"))
         # From here on there is no way back.
         end((node.process for node in old.values()), grace=0)

@@ -14,13 +14,14 @@ from xk8s.cluster.handle import Cluster
 from xk8s.cluster.snapshots.save import KEPT_DIRECTORIES, KEPT_FILES, copy_directory
 from xk8s.cluster.snapshots.store import Snapshot
 from xk8s.cluster.state.booted import BootedCluster
-from xk8s.cluster.state.node_paths import ram_path
+from xk8s.cluster.state.node_paths import VOLUMES, ram_path
 from xk8s.cluster.state.passed_checks import CHECKED, copy_passed
 from xk8s.cluster.state.record import Record, write_record
 from xk8s.cluster.state.request_file import LOCAL
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.memory_room import promise
 from xk8s.cluster.vms.qmp_sessions import connect, each
+from xk8s.cluster.vms.volumes import volume_files
 from xk8s.machine.qemu import migrate
 from xk8s.machine.qemu.agent import Agent
 from xk8s.machine.qemu.command import Memory
@@ -29,12 +30,13 @@ from xk8s.progress import Progress
 from xk8s.util.disk_full import disk_guard
 from xk8s.util.files import remove_tree
 from xk8s.util.paths import make_private, state_dir
+from xk8s.util.sparse import sparse_copy
 
 _AGENT_SECONDS = 30.0
 """Until the agent of a restored guest answers: all it does, it does for the first time."""
 
 
-STAGED = (*KEPT_DIRECTORIES, LOCAL, *KEPT_FILES, CHECKED)
+STAGED = (*KEPT_DIRECTORIES, VOLUMES, LOCAL, *KEPT_FILES, CHECKED)
 """What a cluster's state has of a snapshot."""
 
 
@@ -54,6 +56,9 @@ def staged(saved: Snapshot) -> Iterator[Path]:
             for name in KEPT_FILES:
                 shutil.copy2(saved.directory / name, work / name)
             copy_passed(saved.directory, work)
+            make_private(work / VOLUMES)
+            for path in volume_files(saved.directory):
+                sparse_copy(path, work / VOLUMES / path.name, flush=False)
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)

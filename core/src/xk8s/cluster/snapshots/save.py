@@ -32,6 +32,7 @@ from xk8s.cluster.state.snapshot_places import remember_snapshots
 from xk8s.cluster.vms.machine_key import machine_key
 from xk8s.cluster.vms.memory_room import release_unused
 from xk8s.cluster.vms.qmp_sessions import connect, each
+from xk8s.cluster.vms.volumes import copy_volumes, size_of_volumes
 from xk8s.errors import HostError, MachineError
 from xk8s.machine.qemu import migrate
 from xk8s.machine.qemu.accelerator import qemu_version
@@ -84,7 +85,7 @@ def save(
                 cluster, pause = hand_over(cluster, boot, work)
                 release_unused(cluster.name)
             else:
-                pause = _stand_still(cluster, work)
+                pause = _stand_still(cluster, boot, work)
             pause = max(pause, longest)
             for node in cluster.record.nodes:
                 pool.submit(_set_clock, cluster, node.name, progress)
@@ -133,7 +134,7 @@ def _check_room(cluster: Cluster, boot: BootedCluster, work: Path) -> None:
         needed = sum(path.stat().st_blocks * 512 for path in rams)
     else:
         needed = sum(planned.node.memory for planned in boot.nodes) << 20
-    needed += _STATES * len(boot.nodes)
+    needed += _STATES * len(boot.nodes) + size_of_volumes(cluster.name)
     free = shutil.disk_usage(work).free
     if free < needed:
         raise _no_room(work, f": it takes {needed >> 20} MiB and {free >> 20} are free")
@@ -164,8 +165,9 @@ def _shared(cluster: Cluster, boot: BootedCluster, progress: Progress) -> tuple[
         return (cluster.as_of(record) if record else cluster), 0.0
 
 
-def _stand_still(cluster: Cluster, work: Path) -> float:
+def _stand_still(cluster: Cluster, boot: BootedCluster, work: Path) -> float:
     """RAM that is the VMs' own goes into the states, as a whole."""
+    booted = {planned.node.name: planned for planned in boot.nodes}
     names = [node.name for node in cluster.record.nodes]
     with (
         written_down(cluster.record, Unfinished(step="pause")),
@@ -181,6 +183,7 @@ def _stand_still(cluster: Cluster, work: Path) -> float:
                 sessions,
                 lambda name, qmp: migrate.save(qmp, work / f"{name}.state", ram=True),
             )
+            each(pool, sessions, lambda name, _: copy_volumes(cluster.name, booted[name], work))
         finally:
             each(pool, sessions, lambda _, qmp: qmp.execute("cont"))
         pause = time.monotonic() - stopped

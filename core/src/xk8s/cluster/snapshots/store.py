@@ -1,7 +1,8 @@
 """Snapshot clusters on disk: what one is made of, whether it fits, and what there is.
 
-``STATE/snapshots/CLUSTER/LABEL/``  meta.json, <node>.ram, <node>.state, nodes/, pki/
-The directory holds the memory of the VMs and so every key in it: mode 0700, files 0600.
+``STATE/snapshots/CLUSTER/LABEL/``  meta.json, <node>.ram, <node>.state, <node>.<volume>.volume,
+nodes/, pki/. The directory holds the memory of the VMs and so every key in it: mode 0700, files
+0600.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ AUTO = "auto-"
 WORK = ".new"
 """A snapshot has this behind its name while it is being saved."""
 
-_FORMAT = 6
+_FORMAT = 7
 _META = "meta.json"
 _VERIFIED = "verified"
 """Mark of `intact`: all of it was read since the host was started, and found as it was saved."""

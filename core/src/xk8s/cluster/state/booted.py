@@ -24,7 +24,7 @@ from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.state.documents import read_document
 from xk8s.machine.net.outside import Endpoint, Outside
 from xk8s.machine.qemu.accelerator import Accel
-from xk8s.overlay import Forward, Network, Node, Take
+from xk8s.overlay import Forward, Network, Node, Take, Volume
 from xk8s.planning.plan import NODE_LAYER, Plan
 from xk8s.planning.proxy import proxy_of
 from xk8s.util.paths import cache_dir, write_private
@@ -57,6 +57,7 @@ class BootedNode:
     kernel_args: tuple[str, ...]
     qemu_args: tuple[str, ...]
     forwards: tuple[Forward, ...]
+    volumes: tuple[Volume, ...] = ()
 
     @property
     def management_address(self) -> str:
@@ -126,6 +127,7 @@ def planned_boot(plan: Plan, accel: Accel, keys: Mapping[str, str]) -> BootedClu
                 kernel_args=planned.kernel_args,
                 qemu_args=planned.qemu_args,
                 forwards=planned.forwards,
+                volumes=planned.volumes,
             )
             for planned in plan.nodes
         ),

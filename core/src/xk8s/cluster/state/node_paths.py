@@ -8,6 +8,9 @@ from xk8s.util.paths import memory_dir, runtime_dir, state_dir
 
 NODES = "nodes"
 """Directory of the own layers of nodes, below the cluster's state."""
+VOLUMES = "volumes"
+"""Directory of the volumes of nodes, below the cluster's state."""
+_VOLUME = ".volume"
 CONSOLES = "console"
 """Directory with what the consoles of the VMs and their QEMUs said: see `qemu_log`."""
 
@@ -18,6 +21,16 @@ PROMISED = "promised"
 def image_path(cluster: str, node: str) -> Path:
     """Return the path of a node's own layer."""
     return state_dir(cluster) / NODES / f"{node}.erofs"
+
+
+def volume_path(cluster: str, node: str, name: str) -> Path:
+    """Return the file of a node's volume."""
+    return state_dir(cluster) / VOLUMES / f"{node}.{name}{_VOLUME}"
+
+
+def volumes_of(cluster: str, node: str) -> list[Path]:
+    """Return the files of a node's volumes."""
+    return sorted((state_dir(cluster) / VOLUMES).glob(f"{node}.*{_VOLUME}"))
 
 
 def qemu_log(console: Path) -> Path:
@@ -41,9 +54,15 @@ def moved_ram_path(cluster: str, node: str) -> Path:
 
 
 def remove_node_files(cluster: str, node: str) -> None:
-    """Remove what a node has that is no longer part of the cluster."""
+    """Remove what a node has that does not run: all but its volumes."""
     console = state_dir(cluster) / CONSOLES / f"{node}.log"
     runtime = runtime_dir(cluster).glob(f"{node}.*")
     ram = (ram_path(cluster, node), moved_ram_path(cluster, node))
     for path in (image_path(cluster, node), *ram, console, qemu_log(console), *runtime):
+        path.unlink(missing_ok=True)
+
+
+def remove_volumes(cluster: str, node: str) -> None:
+    """Remove the volumes of a node: of one that never comes back."""
+    for path in (state_dir(cluster) / VOLUMES).glob(f"{node}.*"):
         path.unlink(missing_ok=True)

@@ -15,15 +15,16 @@ from xk8s.addresses import HOST_PART, address, host_ipv6
 from xk8s.build.layers.node_layer import make_node_image
 from xk8s.cluster.handle import Cluster, machine_error, tail
 from xk8s.cluster.state.booted import BootedCluster, BootedNode
-from xk8s.cluster.state.node_paths import CONSOLES, NODES, image_path, qemu_log
+from xk8s.cluster.state.node_paths import CONSOLES, NODES, image_path, qemu_log, volume_path
 from xk8s.cluster.state.record import NodeRecord, sockets_of
+from xk8s.cluster.vms import volumes
 from xk8s.cluster.vms.boot_console import is_stalled
 from xk8s.errors import MachineError, PlanError
 from xk8s.machine.net import outside
 from xk8s.machine.net.namespace import Namespace
 from xk8s.machine.net.privileges import has_ipv6
 from xk8s.machine.qemu import process
-from xk8s.machine.qemu.command import DiskImage, MachineSpec, Memory, TapNic
+from xk8s.machine.qemu.command import Disk, DiskImage, MachineSpec, Memory, TapNic
 from xk8s.machine.qemu.qmp import Qmp
 from xk8s.overlay import File, Nic, Node
 from xk8s.planning.plan import Plan, PlannedNode
@@ -164,12 +165,22 @@ def spec(
         accel=boot.accel,
         kernel=cache_dir().absolute() / boot.kernel,
         initrd=cache_dir().absolute() / boot.initrd,
-        cmdline=" ".join([*booted.kernel_args, layers_argument(name for name, _ in layers)]),
+        cmdline=" ".join(
+            [
+                *booted.kernel_args,
+                layers_argument(name for name, _ in layers),
+                *volumes.argument(booted.volumes),
+            ]
+        ),
         images=tuple(DiskImage(path=path, size=path.stat().st_size) for _, path in layers),
         nics=nics,
         sockets=sockets_of(name, node.name, generation),
         console_log=state_dir(name) / CONSOLES / f"{node.name}.log",
         pidfile=runtime_dir(name) / f"{node.name}.{generation}.pid",
+        disks=tuple(
+            Disk(path=volume_path(name, node.name, volume.name), serial=volume.name)
+            for volume in booted.volumes
+        ),
         extra=booted.qemu_args,
     )
 

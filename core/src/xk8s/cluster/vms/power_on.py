@@ -11,7 +11,7 @@ import attrs
 
 from xk8s.cluster.state.booted import BootedCluster, BootedNode
 from xk8s.cluster.state.record import Backing, NodeRecord, sockets_of
-from xk8s.cluster.vms import launch
+from xk8s.cluster.vms import launch, volumes
 from xk8s.cluster.vms.ram import memory_of
 from xk8s.cluster.vms.ram_template import Template, discard
 from xk8s.errors import MachineError
@@ -116,7 +116,8 @@ def _given(boot: BootedCluster, booted: BootedNode) -> str:
         "uuid": product_uuid(f"{boot.cluster}/{booted.node.name}"),
     }
     own = (f"xk8s.{key}={value}" for key, value in words.items())
-    return " ".join((launch.layers_argument(disk.layer for disk in booted.disks), *own))
+    layers = launch.layers_argument(disk.layer for disk in booted.disks)
+    return " ".join((layers, *volumes.argument(booted.volumes), *own))
 
 
 def _load(boot: BootedCluster, node: NodeRecord, template: Template) -> None:

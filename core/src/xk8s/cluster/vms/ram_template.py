@@ -25,7 +25,7 @@ from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.state.booted import BootedCluster, BootedNode
 from xk8s.cluster.state.node_paths import CONSOLES, qemu_log
 from xk8s.cluster.state.record import sockets_of
-from xk8s.cluster.vms import launch
+from xk8s.cluster.vms import launch, volumes
 from xk8s.cluster.vms.boot_console import StalledError, wait_for_line
 from xk8s.cluster.vms.machine_key import machine_key
 from xk8s.cluster.vms.memory_room import promise, release
@@ -161,8 +161,10 @@ def _key(inputs: ClusterInputs, boot: BootedCluster, booted: BootedNode) -> str 
 
 def _bare(spec: MachineSpec) -> MachineSpec:
     """A node's VM without what is its own."""
-    words = [word for word in spec.cmdline.split() if not word.startswith(launch.LAYERS)]
-    return attrs.evolve(spec, images=(), nics=(), extra=(), cmdline=" ".join([*words, ARGUMENT]))
+    own = (launch.LAYERS, volumes.ARGUMENT)
+    words = [word for word in spec.cmdline.split() if not word.startswith(own)]
+    cmdline = " ".join([*words, ARGUMENT])
+    return attrs.evolve(spec, images=(), nics=(), disks=(), extra=(), cmdline=cmdline)
 
 
 def _pluggable(words: Sequence[str]) -> bool:

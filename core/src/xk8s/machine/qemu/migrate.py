@@ -24,6 +24,8 @@ LEAST_QEMU = (8, 2)
 
 STOPPED = ("paused", "postmigrate", "finish-migrate", "prelaunch")
 """States of a VM that is paused, and that `cont` resumes."""
+NO_ROOM = "io-error"
+"""State of a VM that wrote to a full disk of this machine: `cont` lets it write that again."""
 _AT_WORK = ("setup", "active", "device", "pre-switchover", "cancelling", "wait-unplug")
 
 MOVE_PAUSE = 0.1
@@ -97,7 +99,7 @@ def run_on(qmp: Qmp) -> None:
     work is cancelled. One that has crashed or was shut down stays as it is.
     """
     cancel(qmp)
-    if qmp.status() in STOPPED:
+    if qmp.status() in (*STOPPED, NO_ROOM):
         qmp.execute("cont")
 
 
