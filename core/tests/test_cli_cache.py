@@ -26,7 +26,7 @@ from xk8s.overlay import File, Layer
 from xk8s.progress import Silent
 from xk8s.recipe import RecipeContext
 from xk8s.sources import Artifact, Recipe
-from xk8s.util.paths import snapshots_root
+from xk8s.util.paths import cache_lock, snapshots_root
 from xk8s.util.processes import Process
 
 MIB = 1 << 20
@@ -269,6 +269,19 @@ def test_what_was_not_used_for_a_month_goes(cache: Path) -> None:
     }  # fmt: skip
     assert not any(path.exists() for path in old)
     assert all(path.exists() for path in (*new, needed.path, kernel))
+
+
+def test_lock_files_go_that_nobody_has_taken_for_a_month(cache: Path) -> None:
+    old, held, new = (cache_lock(cache, name) for name in ("old", "held", "new"))
+    for path in (old, held, new):
+        path.touch()
+    aged(old, UNUSED + 60)
+    aged(held, UNUSED + 60)
+    prune(cache, snapshot_size=ALL, dry_run=True)
+    assert old.exists()
+    with FileLock(held):
+        _elsewhere(cache)
+    assert [path.exists() for path in (old, held, new)] == [False, True, True]
 
 
 def test_more_goes_oldest_first_until_all_is_small_enough(cache: Path) -> None:

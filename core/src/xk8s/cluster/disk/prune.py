@@ -83,6 +83,8 @@ def prune(
                 piece for piece in pieces(cache) if piece.kind == "layers" and not piece.needed_by
             ]
             drop(again, lambda: total <= max_size)
+    if not dry_run:
+        _remove_locks(cache, now)
     return Pruned(removed=tuple(removed), left=total)
 
 
@@ -118,6 +120,15 @@ def _beyond(found: Iterable[Piece], size: int, removed: Collection[Piece]) -> It
 def _stale(piece: Piece, now: float) -> bool:
     # What a killed save left has its cluster's lock to tell; a download may be resumed.
     return piece.kind == "leftovers" or now - piece.used > RECENT
+
+
+def _remove_locks(cache: Path, now: float) -> None:
+    """Remove lock files (all of them are empty) that nobody has made or taken for long."""
+    for path in (cache / "locks").glob("*.lock"):
+        with contextlib.suppress(OSError, Timeout):
+            if now - path.stat().st_mtime > UNUSED:
+                with FileLock(path, timeout=0):
+                    path.unlink()
 
 
 def _remove(cache: Path, piece: Piece) -> bool:
