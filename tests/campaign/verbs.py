@@ -31,7 +31,7 @@ def _none(lab: Lab) -> None:
 
 def _saved(lab: Lab) -> None:
     """Nothing runs, and there is a snapshot to start from."""
-    lab.run("up", *UP, "--no-check")
+    lab.run("up", *UP)
     lab.down()
 
 
@@ -85,8 +85,8 @@ def _always(*words: str) -> Callable[[Lab], tuple[str, ...]]:
 
 
 VERBS = (
-    Verb("up cold", _none, _always("up", *UP, "--cold", "--no-check"), _two_without_mark),
-    Verb("up restored", _saved, _always("up", *UP, "--no-check"), _two_without_mark),
+    Verb("up cold", _none, _always("up", *UP, "--cold"), _two_without_mark),
+    Verb("up restored", _saved, _always("up", *UP), _two_without_mark),
     Verb("apply", _running, _apply, _applied),
     Verb("scale up", _running, _always("scale", "--nodes", "3"),
          lambda lab: lab.whole(*FIRST, "vm-003")),
