@@ -56,8 +56,8 @@ def _run(lab: Lab, fault: Fault, verb: Verb, points: int, moments: random.Random
             where = fault.strike(lab, verb.words(lab), moments)
             row.struck += where != ""
             row.passed += where == ""
-            lab.nodes()
-            lab.run(*verb.words(lab))
+            lab.look()
+            lab.run(*verb.words(lab), codes=verb.done)
             verb.holds(lab)
         except Exception as error:
             row.lost += 1
