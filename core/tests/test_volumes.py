@@ -11,7 +11,13 @@ import pytest
 from xk8s import hookimpl
 from xk8s.cluster.change.needs_reboot import refuse_plan
 from xk8s.cluster.state.booted import BootedCluster, planned_boot
-from xk8s.cluster.state.node_paths import remove_node_files, remove_volumes, volume_path
+from xk8s.cluster.state.node_paths import (
+    VOLUMES,
+    remove_node_files,
+    remove_volumes,
+    volume_path,
+    volumes_in,
+)
 from xk8s.cluster.vms import launch, ram_template, volumes
 from xk8s.errors import HostError, PlanError, PluginError
 from xk8s.machine.qemu.accelerator import decide
@@ -152,8 +158,8 @@ def test_a_copy_has_the_same_content(plan_of: PlanOf, tmp_path: Path) -> None:
     state_dir("t").mkdir(parents=True, mode=0o700)
     volumes.make_volumes(boot)
     source = volume_path("t", "vm-001", "data")
-    volumes.copy_volumes("t", boot.nodes[0], tmp_path)
-    (copy,) = volumes.volume_files(tmp_path)
+    volumes.copy_volumes(state_dir("t") / VOLUMES, tmp_path, boot.nodes[0].node.name)
+    (copy,) = volumes_in(tmp_path)
     assert copy.name == source.name
     assert copy.read_bytes() == source.read_bytes()
     assert copy.stat().st_blocks <= source.stat().st_blocks

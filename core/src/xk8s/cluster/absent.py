@@ -8,12 +8,12 @@ on without these nodes, and whoever asks for one of them gets an error at once t
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import attrs
 
 from xk8s.cluster.resume import OUT_OF_SPACE, vm_state
-from xk8s.cluster.state.node_paths import pause_mark, volumes_of
+from xk8s.cluster.state.node_paths import VOLUMES, pause_mark, volumes_in
 from xk8s.cluster.state.record import NodeRecord, Record
 from xk8s.errors import StateError
 from xk8s.overlay import Node
@@ -22,6 +22,7 @@ from xk8s.util.paths import state_dir
 from xk8s.verbs import DEFAULT_NAME
 
 Absence = Literal["dead", "paused", "out of disk space"]
+ABSENCES: tuple[Absence, ...] = get_args(Absence)
 _REMEDIES: Mapping[Absence, str] = {
     "dead": "start",
     "paused": "resume",
@@ -35,7 +36,7 @@ def why_paused(record: Record, node: NodeRecord) -> Absence | None:
     QEMU.
     """
     paused = pause_mark(record.name, node.name).exists()
-    if not paused and not volumes_of(record.name, node.name):
+    if not paused and not volumes_in(state_dir(record.name) / VOLUMES, node.name):
         return None
     state = vm_state(record, node, timeout=2.0)
     if state == OUT_OF_SPACE:

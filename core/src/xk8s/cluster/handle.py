@@ -14,8 +14,8 @@ import attrs
 from xk8s.addresses import HOST_PART, address
 from xk8s.build.artifacts.store import Store
 from xk8s.checks import CheckContext
-from xk8s.cluster.absent import Absence, absence_text, ended, why_paused, without
-from xk8s.cluster.resume import OUT_OF_SPACE, resumed, vm_states
+from xk8s.cluster.absent import ABSENCES, Absence, absence_text, ended, why_paused, without
+from xk8s.cluster.resume import resumed, vm_states
 from xk8s.cluster.state.node_paths import CONSOLES, qemu_log
 from xk8s.cluster.state.record import Record, find_record, list_clusters, lock_file
 from xk8s.cluster.state.request_file import read_request
@@ -162,7 +162,7 @@ class Cluster:
 
     def check_present(self, *nodes: str) -> None:
         """`AbsentError` when one of these VMs (by default of all) is dead or paused."""
-        self._refuse(nodes, ("dead", "paused", OUT_OF_SPACE))
+        self._refuse(nodes, ABSENCES)
 
     def _refuse(self, nodes: Sequence[str], absences: Collection[str]) -> None:
         for name, absence in (self._absent(nodes) if nodes else self.absent).items():
@@ -251,7 +251,7 @@ def phase_of(record: Record, states: Mapping[str, str] | None = None) -> str:
         return "ended"
     if record.unfinished is not None and not is_locked(lock_file(record.name)):
         return "interrupted"
-    if states and {*states.values()} <= {"paused", "dead", OUT_OF_SPACE}:
+    if states and {*states.values()} <= {*ABSENCES}:
         return "paused"
     return record.phase
 

@@ -19,13 +19,7 @@ import attrs
 
 from xk8s.cluster.state.booted import BootedNode, read_boot, write_boot
 from xk8s.cluster.state.guest_files import read_guest_files, write_guest_files
-from xk8s.cluster.state.node_paths import (
-    PROMISED,
-    moved_ram_path,
-    ram_path,
-    remove_node_files,
-    remove_volumes,
-)
+from xk8s.cluster.state.node_paths import PROMISED, moved_ram_path, ram_path, remove_node
 from xk8s.cluster.state.record import (
     NodeRecord,
     Phase,
@@ -308,8 +302,7 @@ def _without(record: Record, unfinished: Unfinished, phase: Phase) -> Record:
         if planned.node.name in gone:
             _close_ports(name, planned)
     for node in gone:
-        remove_node_files(name, node)
-        remove_volumes(name, node)
+        remove_node(name, node)
     return left
 
 

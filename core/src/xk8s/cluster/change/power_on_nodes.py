@@ -17,7 +17,7 @@ from xk8s.cluster.inputs import ClusterInputs
 from xk8s.cluster.prepare import Clock
 from xk8s.cluster.state.booted import BootedCluster, boot_of
 from xk8s.cluster.state.guest_files import GuestFiles, NodeFiles, node_files
-from xk8s.cluster.state.node_paths import ram_path, remove_node_files, remove_volumes
+from xk8s.cluster.state.node_paths import ram_path, remove_node, remove_node_files
 from xk8s.cluster.state.record import Record
 from xk8s.cluster.state.secrets import PKI, flat, secrets
 from xk8s.cluster.vms import launch
@@ -97,9 +97,7 @@ def power_on_nodes(
         _promise(record.name, new)
     there = {node.name for node in record.nodes}
     for name in new.names:  # of one that died
-        remove_node_files(record.name, name)
-        if name not in there:
-            remove_volumes(record.name, name)
+        (remove_node_files if name in there else remove_node)(record.name, name)
     make_volumes(new.boot)
     launch.write_images(plan, new.own)
     # RAM of the same kind as that of the others.

@@ -23,7 +23,7 @@ from xk8s.cluster.prepare import Clock, make_inputs
 from xk8s.cluster.resume import written_down
 from xk8s.cluster.state.booted import BootedCluster, BootedNode, read_boot, write_boot
 from xk8s.cluster.state.guest_files import GuestFiles, read_guest_files, write_guest_files
-from xk8s.cluster.state.node_paths import remove_node_files, remove_volumes
+from xk8s.cluster.state.node_paths import remove_node
 from xk8s.cluster.state.operation_log import operation_log
 from xk8s.cluster.state.record import Record, Unfinished, locked, write_record
 from xk8s.cluster.state.request_file import write_counts
@@ -115,8 +115,7 @@ class _Scale:
             without = attrs.evolve(record, unfinished=unfinished)
             self._write(*changed_nodes(self.boot, self.now, less=self.removed), counts, without)
             for name in self.removed:
-                remove_node_files(self.cluster.name, name)
-                remove_volumes(self.cluster.name, name)
+                remove_node(self.cluster.name, name)
             write_record(record)
             self.cluster = self.cluster.as_of(record)
         self.before |= counts

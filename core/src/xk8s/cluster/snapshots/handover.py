@@ -12,12 +12,14 @@ import attrs
 from xk8s.cluster.handle import Cluster
 from xk8s.cluster.resume import check_running, written_down
 from xk8s.cluster.state.booted import BootedCluster
+from xk8s.cluster.state.node_paths import VOLUMES
 from xk8s.cluster.state.record import Unfinished, write_record
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.qmp_sessions import connect, each
 from xk8s.cluster.vms.ram import memory_of
 from xk8s.cluster.vms.volumes import copy_volumes
 from xk8s.machine.qemu import migrate
+from xk8s.util.paths import state_dir
 from xk8s.util.processes import end
 
 
@@ -31,7 +33,7 @@ def hand_over(cluster: Cluster, boot: BootedCluster, work: Path) -> tuple[Cluste
     """
     old = {node.name: node for node in cluster.record.nodes}
     generation = cluster.record.latest + 1
-    booted = {planned.node.name: planned for planned in boot.nodes}
+    volumes = state_dir(boot.cluster) / VOLUMES
     unfinished = Unfinished(step="hand over")
     views = {
         name: attrs.evolve(memory, saved=True)
@@ -53,7 +55,7 @@ def hand_over(cluster: Cluster, boot: BootedCluster, work: Path) -> tuple[Cluste
         stopped = time.monotonic()
         each(pool, before, lambda _, qmp: qmp.execute("stop"))
         each(pool, before, lambda name, qmp: migrate.save(qmp, work / f"{name}.state"))
-        each(pool, before, lambda name, _: copy_volumes(boot.cluster, booted[name], work))
+        each(pool, before, lambda name, _: copy_volumes(volumes, work, name))
         each(pool, after, lambda name, qmp: migrate.load(qmp, work / f"{name}.state"))
         # From here on there is no way back.
         end((node.process for node in old.values()), grace=0)

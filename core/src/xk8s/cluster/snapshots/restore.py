@@ -21,7 +21,7 @@ from xk8s.cluster.state.request_file import LOCAL
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.memory_room import promise
 from xk8s.cluster.vms.qmp_sessions import connect, each
-from xk8s.cluster.vms.volumes import volume_files
+from xk8s.cluster.vms.volumes import copy_volumes
 from xk8s.machine.qemu import migrate
 from xk8s.machine.qemu.agent import Agent
 from xk8s.machine.qemu.command import Memory
@@ -30,7 +30,6 @@ from xk8s.progress import Progress
 from xk8s.util.disk_full import disk_guard
 from xk8s.util.files import remove_tree
 from xk8s.util.paths import make_private, state_dir
-from xk8s.util.sparse import sparse_copy
 
 _AGENT_SECONDS = 30.0
 """Until the agent of a restored guest answers: all it does, it does for the first time."""
@@ -57,8 +56,7 @@ def staged(saved: Snapshot) -> Iterator[Path]:
                 shutil.copy2(saved.directory / name, work / name)
             copy_passed(saved.directory, work)
             make_private(work / VOLUMES)
-            for path in volume_files(saved.directory):
-                sparse_copy(path, work / VOLUMES / path.name, flush=False)
+            copy_volumes(saved.directory, work / VOLUMES)
         yield work
     finally:
         shutil.rmtree(work, ignore_errors=True)

@@ -23,7 +23,7 @@ from xk8s.cluster.snapshots.handover import hand_over
 from xk8s.cluster.snapshots.share_ram import share
 from xk8s.cluster.state.booted import BOOT, BootedCluster
 from xk8s.cluster.state.guest_files import GUEST_FILES, GuestFiles
-from xk8s.cluster.state.node_paths import NODES, ram_path
+from xk8s.cluster.state.node_paths import NODES, VOLUMES, ram_path
 from xk8s.cluster.state.passed_checks import copy_passed
 from xk8s.cluster.state.record import Record, Unfinished, read_record, write_record
 from xk8s.cluster.state.request_file import LOCAL, PLAN, REQUEST
@@ -85,7 +85,7 @@ def save(
                 cluster, pause = hand_over(cluster, boot, work)
                 release_unused(cluster.name)
             else:
-                pause = _stand_still(cluster, boot, work)
+                pause = _stand_still(cluster, work)
             pause = max(pause, longest)
             for node in cluster.record.nodes:
                 pool.submit(_set_clock, cluster, node.name, progress)
@@ -165,9 +165,9 @@ def _shared(cluster: Cluster, boot: BootedCluster, progress: Progress) -> tuple[
         return (cluster.as_of(record) if record else cluster), 0.0
 
 
-def _stand_still(cluster: Cluster, boot: BootedCluster, work: Path) -> float:
+def _stand_still(cluster: Cluster, work: Path) -> float:
     """RAM that is the VMs' own goes into the states, as a whole."""
-    booted = {planned.node.name: planned for planned in boot.nodes}
+    volumes = cluster.state_dir / VOLUMES
     names = [node.name for node in cluster.record.nodes]
     with (
         written_down(cluster.record, Unfinished(step="pause")),
@@ -183,7 +183,7 @@ def _stand_still(cluster: Cluster, boot: BootedCluster, work: Path) -> float:
                 sessions,
                 lambda name, qmp: migrate.save(qmp, work / f"{name}.state", ram=True),
             )
-            each(pool, sessions, lambda name, _: copy_volumes(cluster.name, booted[name], work))
+            each(pool, sessions, lambda name, _: copy_volumes(volumes, work, name))
         finally:
             each(pool, sessions, lambda _, qmp: qmp.execute("cont"))
         pause = time.monotonic() - stopped

@@ -28,9 +28,9 @@ def volume_path(cluster: str, node: str, name: str) -> Path:
     return state_dir(cluster) / VOLUMES / f"{node}.{name}{_VOLUME}"
 
 
-def volumes_of(cluster: str, node: str) -> list[Path]:
-    """Return the files of a node's volumes."""
-    return sorted((state_dir(cluster) / VOLUMES).glob(f"{node}.*{_VOLUME}"))
+def volumes_in(directory: Path, node: str = "*") -> list[Path]:
+    """Return the volumes of a node, or of all, in a directory."""
+    return sorted(directory.glob(f"{node}.*{_VOLUME}"))
 
 
 def qemu_log(console: Path) -> Path:
@@ -60,6 +60,12 @@ def remove_node_files(cluster: str, node: str) -> None:
     ram = (ram_path(cluster, node), moved_ram_path(cluster, node))
     for path in (image_path(cluster, node), *ram, console, qemu_log(console), *runtime):
         path.unlink(missing_ok=True)
+
+
+def remove_node(cluster: str, node: str) -> None:
+    """Remove everything of a node that never comes back."""
+    remove_node_files(cluster, node)
+    remove_volumes(cluster, node)
 
 
 def remove_volumes(cluster: str, node: str) -> None:

@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from xk8s.cluster.state.booted import BootedCluster, BootedNode
-from xk8s.cluster.state.node_paths import VOLUMES, volume_path
+from xk8s.cluster.state.booted import BootedCluster
+from xk8s.cluster.state.node_paths import VOLUMES, volume_path, volumes_in
 from xk8s.errors import HostError
 from xk8s.overlay import Volume
 from xk8s.util import host_programs
@@ -45,23 +45,17 @@ def make_volumes(boot: BootedCluster) -> None:
                 _make(path, volume.size << 20)
 
 
-def copy_volumes(cluster: str, booted: BootedNode, target: Path) -> None:
-    """Copy the volumes of a node into a directory. The guest must not run meanwhile. They are on
-    the disk only once somebody has flushed them.
+def copy_volumes(source: Path, target: Path, node: str = "*") -> None:
+    """Copy the volumes of a node, or of all, into a directory. The guest must not run meanwhile.
+    They are on the disk only once somebody has flushed them.
     """
-    for volume in booted.volumes:
-        source = volume_path(cluster, booted.node.name, volume.name)
-        sparse_copy(source, target / source.name, flush=False)
-
-
-def volume_files(directory: Path) -> list[Path]:
-    """Return the volumes in a directory."""
-    return sorted(directory.glob(f"*{volume_path('x', 'x', 'x').suffix}"))
+    for path in volumes_in(source, node):
+        sparse_copy(path, target / path.name, flush=False)
 
 
 def size_of_volumes(cluster: str) -> int:
     """Bytes that the volumes of a cluster take on the disk."""
-    return sum(path.stat().st_blocks * 512 for path in volume_files(state_dir(cluster) / VOLUMES))
+    return sum(path.stat().st_blocks * 512 for path in volumes_in(state_dir(cluster) / VOLUMES))
 
 
 def _make(path: Path, size: int) -> None:
