@@ -243,11 +243,11 @@ def test_an_operation_keeps_its_records_as_private_json_lines() -> None:
     (path,) = logs_of("t")
     assert path.name.endswith("-apply.jsonl")
     assert path.stat().st_mode & 0o777 == 0o600
-    probe, failed, operation = lines_of(path)
+    probe, failed, whole = lines_of(path)
     assert (probe["event"], probe["level"], probe["number"]) == ("probe", "debug", 1)
     assert (failed["error"], failed["do"], failed["log"]) == ("it failed", "look", "last words\n")
-    assert operation["operation"] == "apply"
-    assert operation["error"] == "BuildError: it failed"
+    assert whole["operation"] == "apply"
+    assert whole["error"] == "BuildError: it failed"
 
 
 def test_logs_are_bounded_in_number_and_size() -> None:

@@ -248,7 +248,7 @@ def _share(cluster: Cluster, _: Path) -> object:
 
 def _pause(cluster: Cluster, work: Path) -> object:
     work.mkdir()
-    return save._stand_still(cluster, read_boot(state_dir(NAME)), work)
+    return save._stand_still(cluster, work)
 
 
 @pytest.mark.parametrize("work", [_hand_over, _share, _pause], ids=lambda work: work.__name__[1:])

@@ -28,7 +28,7 @@ def xk8s_overlay() -> Overlay:
 """
 NAME = "t-broken"
 
-Install = Callable[[str], str]
+Install = Callable[..., str]
 
 
 @pytest.fixture
