@@ -83,6 +83,11 @@ def test_files_units_and_kernel_settings_follow(cluster: Xk8s, work: Path) -> No
             "etc/hosts": "127.0.0.1 localhost mine\n",
         },
     )
+    would = cluster.json(*NAME, "apply", "--dry-run", "--json")
+    assert "/etc/mine" in would["nodes"][0]["files"]
+    assert would["nodes"][0]["restarted"] == ["mine.service"]
+    assert "/etc/mine" in cluster(*NAME, "apply", "--dry-run")
+    assert run(cluster, "cat", "/etc/mine") != "2\n"
     done = apply(cluster)
     assert done["restarted"] == ["mine.service"]
     assert run(cluster, "cat", "/etc/mine", "/etc/link", "/etc/new/deep") == "2\n2\nx\n"

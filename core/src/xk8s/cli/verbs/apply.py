@@ -10,17 +10,21 @@ from xk8s.cli.session import CliSession, checks_options, complete_overlays, pass
 from xk8s.verbs import cluster_option, echo, json_option, print_json
 
 if TYPE_CHECKING:
-    from xk8s.cluster.change.apply import Applied, Checks
+    from xk8s.cluster.change.applied import Applied
+    from xk8s.cluster.change.apply import Checks
 
 
 @click.command()
 @click.argument("overlays", nargs=-1, shell_complete=complete_overlays)
+@click.option("--dry-run", is_flag=True, help="Only show what would change.")
 @checks_options
 @json_option
 @set_option
 @cluster_option
 @pass_session
-def command(session: CliSession, overlays: tuple[str, ...], checks: Checks, as_json: bool) -> None:
+def command(
+    session: CliSession, overlays: tuple[str, ...], checks: Checks, dry_run: bool, as_json: bool
+) -> None:
     """Apply changes to the running cluster, and add OVERLAYS that it does not have yet.
 
     Overlays, settings given with -s, your own builds and local directories are read again. Only
@@ -37,6 +41,7 @@ def command(session: CliSession, overlays: tuple[str, ...], checks: Checks, as_j
             overlays=overlays,
             sets=session.sets,
             checks=checks,
+            dry_run=dry_run,
         )
     if as_json:
         print_json(applied.to_json())
@@ -57,12 +62,17 @@ def lines(applied: Applied) -> list[str]:
             continue
         words = [f"{len(node.files)} files"]
         words += [f"layers {', '.join(node.layers)}"] if node.layers else []
-        words += [f"restarted {short(node.restarted)}"] if node.restarted else []
-        words += [f"stopped {short(node.stopped)}"] if node.stopped else []
+        restart, stop = ("restart", "stop") if applied.dry_run else ("restarted", "stopped")
+        words += [f"{restart} {short(node.restarted)}"] if node.restarted else []
+        words += [f"{stop} {short(node.stopped)}"] if node.stopped else []
         told.append(f"  {node.node:<12} {'; '.join(words)}")
+        told += [f"  {'':<12} {path}" for path in node.files if applied.dry_run]
     skipped = [f"  {node:<12} skipped: it does not run" for node in applied.skipped]
     if not told:
         text = "is up to date" if not skipped else "is up to date, except nodes that do not run"
         return [f"cluster {name!r} {text} ({seconds:.1f} s)", *skipped]
     changed = ", ".join(applied.overlays) or "what was left unfinished"
+    if applied.dry_run:
+        checks = f"checks: {', '.join(applied.checks) or 'none'}"
+        return [f"cluster {name!r} would change: {changed}", *told, *skipped, f"  {checks}"]
     return [f"cluster {name!r} changed after {seconds:.1f} s: {changed}", *told, *skipped]

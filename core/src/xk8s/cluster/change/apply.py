@@ -14,14 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import TemporaryDirectory
+from typing import Literal
 
 import attrs
-from attrs import frozen
 
 from xk8s.build.layers.diff import entries
 from xk8s.build.layers.node_layer import make_node_image
 from xk8s.cluster.absent import absence_text
+from xk8s.cluster.change.applied import Applied, NodeChange
 from xk8s.cluster.change.compare import Levels, NodeWork, compare
 from xk8s.cluster.change.image_overrides import over_images
 from xk8s.cluster.change.needs_reboot import refuse, refuse_plan
@@ -68,49 +69,6 @@ from xk8s.util.paths import cache_dir
 Checks = Literal["changed", "all", "none"]
 
 
-@frozen(kw_only=True)
-class NodeChange:
-    """Changes of one node: ``layers`` are those that differ, ``files`` counts paths, ``size`` is in
-    bytes; ``restarted`` and ``stopped`` are units.
-    """
-
-    node: str
-    layers: tuple[str, ...]
-    files: tuple[str, ...]
-    size: int
-    restarted: tuple[str, ...]
-    stopped: tuple[str, ...]
-
-
-@frozen(kw_only=True)
-class Applied:
-    """What an apply did. ``overlays`` are those that say something else than before, ``checks``
-    those that were run, ``seconds`` per stage. ``skipped`` nodes did not run, ``rebooted``
-    ones had lost what was applied before.
-    """
-
-    cluster: Cluster
-    overlays: tuple[str, ...]
-    nodes: tuple[NodeChange, ...]
-    checks: tuple[str, ...]
-    seconds: Mapping[str, float]
-    skipped: tuple[str, ...] = ()
-    rebooted: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return data for programs."""
-        return {
-            "name": self.cluster.name,
-            "phase": self.cluster.record.phase,
-            "overlays": list(self.overlays),
-            "nodes": [attrs.asdict(node) for node in self.nodes],
-            "checks": list(self.checks),
-            "seconds": dict(self.seconds),
-            "skipped": list(self.skipped),
-            "rebooted": list(self.rebooted),
-        }
-
-
 def apply(
     name: str,
     progress: Progress,
@@ -118,10 +76,12 @@ def apply(
     overlays: Sequence[str] = (),
     sets: Sequence[str] = (),
     checks: Checks = "changed",
+    dry_run: bool = False,
 ) -> Applied:
     """Make the plan of a running cluster again, with more ``overlays`` and other settings, and
     apply the differences to the guests, except those that are absent: `xk8s node start` or the next
-    apply brings these up to date. Local directories are read again if they still exist.
+    apply brings these up to date. Local directories are read again if they still exist. With
+    ``dry_run`` nothing is changed.
 
     Raises `PlanError` if part of it takes a reboot; `StateError` if there is no such cluster;
     `MachineError` if a guest fails to do it (the next apply repairs that); `CheckFailed`.
@@ -134,6 +94,8 @@ def apply(
             plan = plan_again(name, overlays, tuple(sets))
             refuse_plan(read_boot(cluster.state_dir), plan)
         inputs = make_inputs(plan, clock, held)
+        if dry_run:
+            return _Apply(cluster, inputs, clock).look(overlays, checks)
         return put(cluster, inputs, clock, named=overlays, checks=checks)
 
 
@@ -234,22 +196,31 @@ class _Apply:
             name for name, digest in self.said.items() if self.now.overlays.get(name) != digest
         )
 
+    def look(self, named: Sequence[str], checks: Checks) -> Applied:
+        """Return what would be done."""
+        with TemporaryDirectory(prefix="dry-run-", dir=self.state) as place, ExitStack() as stack:
+            # A new overlay gets its keys when it is applied.
+            copied = Path(place) / PKI
+            shutil.copytree(self.state / PKI, copied)
+            nodes = self._compared(Keys(copied), stack)
+        by_overlay = checks_of(self.present.plan)
+        due = checks_due(self.plan, self.state, named, checks)
+        return Applied(
+            cluster=self.cluster,
+            overlays=self.overlays,
+            nodes=tuple(_told(node) for node in nodes),
+            checks=tuple(check.name for name in due for check in by_overlay.get(name, ())),
+            seconds=self.clock.seconds,
+            skipped=tuple(self.absent),
+            rebooted=self.rebooted,
+            dry_run=True,
+        )
+
     def run(self) -> tuple[NodeChange, ...]:
         """Apply everything except the checks."""
         remember_snapshots(cache_dir())
-        keys = Keys(self.state / PKI)
-        given = {
-            planned.node.name: secrets(self.plan, planned.node, keys) for planned in self.plan.nodes
-        }
-        self._check_directories(given)
         with ExitStack() as stack:
-            with self.clock.stage("compare"):
-                levels = Levels(stack)
-                nodes = [
-                    compare(self.inputs, planned, self.now, given[planned.node.name], levels)
-                    for planned in self.plan.nodes
-                    if planned.node.name not in self.absent
-                ]
+            nodes = self._compared(Keys(self.state / PKI), stack)
             hooked = self._hooked(nodes)
             differs = self._routes_differ() or self._outside_differs()
             if any(not node.idle for node in nodes) or hooked or differs:
@@ -280,6 +251,19 @@ class _Apply:
         return tuple(_told(node) for node in nodes)
 
     # --- parts --------------------------------------------------------------------------
+
+    def _compared(self, keys: Keys, stack: ExitStack) -> list[NodeWork]:
+        given = {
+            planned.node.name: secrets(self.plan, planned.node, keys) for planned in self.plan.nodes
+        }
+        self._check_directories(given)
+        with self.clock.stage("compare"):
+            levels = Levels(stack)
+            return [
+                compare(self.inputs, planned, self.now, given[planned.node.name], levels)
+                for planned in self.plan.nodes
+                if planned.node.name not in self.absent
+            ]
 
     def _hooked(self, nodes: Sequence[NodeWork]) -> dict[str, tuple[str, ...]]:
         """Overlay -> changed layers that it puts into guests by itself."""

@@ -14,7 +14,8 @@ from typing import Any
 import attrs
 from attrs import frozen
 
-from xk8s.cluster.change.apply import Applied, Checks, plan_again, put
+from xk8s.cluster.change.applied import Applied
+from xk8s.cluster.change.apply import Checks, plan_again, put
 from xk8s.cluster.change.needs_reboot import refuse
 from xk8s.cluster.change.power_on_nodes import changed_nodes, new_nodes, power_on_nodes
 from xk8s.cluster.handle import Cluster, open_started
