@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import chain
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 import attrs
@@ -58,7 +57,7 @@ from xk8s.cluster.state.snapshot_places import remember_snapshots
 from xk8s.cluster.vms import launch
 from xk8s.cluster.vms.hotplug import clear
 from xk8s.errors import CheckFailed
-from xk8s.overlay import File
+from xk8s.overlay import Check, File
 from xk8s.pki import Keys
 from xk8s.planning.local_directory import absolute, is_directory
 from xk8s.planning.make_plan import make_plan
@@ -114,9 +113,7 @@ def put(
     if cluster.record.phase == "failed":
         forget_passed(work.state)
     changed = work.run()
-    by_overlay = checks_of(work.present.plan)
-    asked = checks_due(inputs.plan, work.state, named, checks)
-    wanted = tuple(chain.from_iterable(by_overlay.get(name, ()) for name in asked))
+    asked, wanted = work.due(named, checks)
     try:
         if wanted:
             with clock.stage("checks"):
@@ -198,23 +195,32 @@ class _Apply:
 
     def look(self, named: Sequence[str], checks: Checks) -> Applied:
         """Return what would be done."""
-        with TemporaryDirectory(prefix="dry-run-", dir=self.state) as place, ExitStack() as stack:
+        with _scratch(self.state, "dry-run") as place, ExitStack() as stack:
             # A new overlay gets its keys when it is applied.
-            copied = Path(place) / PKI
-            shutil.copytree(self.state / PKI, copied)
-            nodes = self._compared(Keys(copied), stack)
-        by_overlay = checks_of(self.present.plan)
-        due = checks_due(self.plan, self.state, named, checks)
+            if (self.state / PKI).is_dir():
+                shutil.copytree(self.state / PKI, place / PKI)
+            nodes = self._compared(Keys(place / PKI), stack)
+        if self.cluster.record.phase == "failed" and checks == "changed":
+            checks = "all"  # `put` forgets what has passed
+        _, wanted = self.due(named, checks)
         return Applied(
             cluster=self.cluster,
             overlays=self.overlays,
             nodes=tuple(_told(node) for node in nodes),
-            checks=tuple(check.name for name in due for check in by_overlay.get(name, ())),
+            checks=tuple(check.name for check in wanted),
             seconds=self.clock.seconds,
             skipped=tuple(self.absent),
             rebooted=self.rebooted,
             dry_run=True,
         )
+
+    def due(
+        self, named: Sequence[str], checks: Checks
+    ) -> tuple[tuple[str, ...], tuple[Check, ...]]:
+        """Return the overlays whose checks have to run, and these checks on the nodes that run."""
+        by_overlay = checks_of(self.present.plan)
+        asked = checks_due(self.plan, self.state, named, checks)
+        return asked, tuple(chain.from_iterable(by_overlay.get(name, ()) for name in asked))
 
     def run(self) -> tuple[NodeChange, ...]:
         """Apply everything except the checks."""
@@ -357,7 +363,7 @@ class _Apply:
         if not self.plan.directories:
             return
         layers = {name: layer.path for name, layer in self.inputs.layers.items()}
-        with _scratch(self.state) as place:
+        with _scratch(self.state, "apply") as place:
             own = {}
             for planned in self.plan.nodes:
                 own[planned.node.name] = place / f"{planned.node.name}.erofs"
@@ -390,8 +396,9 @@ def _told(work: NodeWork) -> NodeChange:
 
 
 @contextmanager
-def _scratch(state: Path) -> Iterator[Path]:
-    place = state / "apply"
+def _scratch(state: Path, name: str) -> Iterator[Path]:
+    """Yield an empty directory; what a killed command left in it is gone."""
+    place = state / name
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(mode=stat.S_IRWXU)
     try:
